@@ -1,0 +1,49 @@
+# Everything sets itself up in .venv from Python >= 3.11 and pip; `make` alone lists what there is.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# Extra arguments for pip, e.g. an index with CPU builds of torch.
+PIP_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check test-slow bench fmt dist clean
+
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "hyena needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(READY) ## Pretrain on a synthetic genome for about a minute, embed its regions, show that they separate.
+	$(BIN)/python examples/demo.py demo-output
+
+check: $(READY) ## Lint and types.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: check ## Lint, types and tests.
+	$(BIN)/python -m pytest -q -n 2
+
+test-slow: $(READY) ## Long runs on real data.
+	$(BIN)/python -m pytest -q -m slow --timeout 1800
+
+bench: $(READY) ## Time what is claimed to be fast.
+	$(BIN)/python -m benchmarks.import_time
+
+fmt: $(READY) ## Format the code.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+dist: $(READY) ## Build wheel and sdist.
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt build
+	$(BIN)/python -m build
+
+clean: ## Remove what the other targets made.
+	rm -rf $(VENV) demo-output dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,143 @@
+"""The Typer app: which verbs there are, and the one boundary where errors become a line and an exit code.
+
+torch is not imported here: a verb's work is imported when the verb runs, so that help stays fast.
+"""
+
+import errno
+import importlib
+import inspect
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from hyenacli import __version__, config, console, options
+from hyenacli.commands import models
+
+BROKEN_PIPE = 128 + signal.SIGPIPE
+INTERRUPTED = 128 + signal.SIGINT
+
+
+class HyenaGroup(TyperGroup):
+    """The top-level command: every way a run can end passes through `main`."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run and exit: 0 done, 1 data or run-time error, 2 usage, 130 Ctrl-C, 141 closed pipe.
+
+        User errors are one line on stderr (with the traceback under --debug); anything else is a bug and
+        keeps its traceback.
+        """
+        given = args[0] if args else extra.pop("args", None)
+        arguments = list(sys.argv[1:] if given is None else given)
+        extra["standalone_mode"] = False
+        try:
+            code = super().main(arguments, **extra)
+            sys.stdout.flush()
+        except KeyboardInterrupt:
+            code = INTERRUPTED
+        except BrokenPipeError:
+            # The reader left (`| head`): nothing is wrong. stdout is pointed elsewhere so that the
+            # interpreter's last flush finds somewhere to write.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = BROKEN_PIPE
+        except Exception as error:
+            if (line := one_line(error)) is None or "--debug" in arguments:
+                raise
+            if line:
+                print(f"hyena: error: {line}", file=sys.stderr)  # noqa: T201
+            code = getattr(error, "exit_code", 1)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def one_line(error: Exception) -> str | None:
+    """The message of an error the user can mend, or None for a bug.
+
+    User errors carry an `exit_code`: ours, the model package's and the option parser's. Of the operating
+    system's errors, those that name a file, and a full disk, are the user's to mend.
+    """
+    if hasattr(error, "exit_code"):
+        if not hasattr(error, "format_message"):
+            return str(error)
+        # The parser's: empty where it has just printed the help instead.
+        message, context = str(error.format_message()), getattr(error, "ctx", None)
+        return message and message + (f" (see `{context.command_path} --help`)" if context else "")
+    if isinstance(error, OSError) and (error.filename is not None or error.errno == errno.ENOSPC):
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+    return None
+
+
+app = typer.Typer(
+    cls=HyenaGroup,
+    help="Pretrain, adapt and apply HyenaDNA genomic language models on FASTA, BED, VCF and tables.",
+    epilog="Region strings (chr1:101-200) and VCF count from 1, BED from 0. `-` is stdin or stdout.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(on: bool) -> None:
+    if on:
+        typer.echo(f"hyena {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: bool = typer.Option(
+        False, "--version", is_eager=True, callback=_print_version, help="Print the version."
+    ),
+) -> None:
+    """Set nothing up: each verb does."""
+
+
+def add_verb(parent: typer.Typer, name: str, settings: type, target: str) -> None:
+    """Add a verb whose arguments and options are the fields of a frozen dataclass.
+
+    Args:
+        parent: the app to add to.
+        name: the verb.
+        settings: dataclass whose fields are `Annotated` with typer parameters; its docstring is the help.
+        target: "module:function", imported when the verb runs and called with one instance.
+    """
+
+    def run(**values: Any) -> None:
+        run_options = {key: values.pop(key) for key in tuple(values) if key in options.RUN_OPTIONS}
+        console.configure(
+            quiet=run_options["quiet"], verbose=run_options["verbose"], log_json=run_options["log_json"]
+        )
+        resolved = settings(**values)
+        if run_options["print_config"]:
+            typer.echo(config.to_yaml(resolved), nl=False)
+            raise typer.Exit
+        module, function = target.split(":")
+        getattr(importlib.import_module(module), function)(resolved)
+
+    _take_signature(run, settings)
+    parent.command(name)(run)
+
+
+def _take_signature(run: Callable[..., None], settings: type) -> None:
+    """Make `run` look to Typer as if the dataclass's fields, then the run options, were its parameters."""
+    fields = list(inspect.signature(settings).parameters.values())
+    general = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        for name, (annotation, default) in options.RUN_OPTIONS.items()
+    ]
+    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in fields]
+    run.__signature__ = inspect.Signature([*parameters, *general])  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in (*parameters, *general)}
+    run.__doc__ = settings.__doc__
+
+
+add_verb(app, "pretrain", config.PretrainConfig, "hyenacli.commands.pretrain:run")
+add_verb(app, "embed", config.EmbedConfig, "hyenacli.commands.embed:run")
+
+models_app = typer.Typer(help="List, inspect, convert and verify models.", no_args_is_help=True)
+app.add_typer(models_app, name="models")
+for _name, (_settings, _target) in models.VERBS.items():
+    add_verb(models_app, _name, _settings, _target)

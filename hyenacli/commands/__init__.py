@@ -1,0 +1,1 @@
+"""One module per verb: parse, check, call one library function, report. No science here."""

@@ -1,0 +1,259 @@
+"""The settings of each verb as one frozen dataclass: its fields are flags, YAML keys and Python API.
+
+A field's type, flag, help and bounds stand once, in its annotation; the verb's help is the class docstring.
+"""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hyenacli import options
+from hyenacli.errors import UserError, nearest
+
+DATA, MODEL, TRAINING, OUTPUT = "Data", "Model", "Training", "Checkpoints and evaluation"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """Pretrain a HyenaDNA model on genomes, by predicting the next base of windows drawn uniformly.
+
+    The run directory gets checkpoints, metrics.csv and report.html, which sets the loss beside Markov models
+    of order 0 to 8 fitted to the same bases.
+
+    Example: hyena pretrain genome.fa.gz -o run --preset tiny-1k --valid-contigs chr21,chr22
+    """
+
+    fasta: Annotated[
+        list[Path], typer.Argument(help="Genome FASTA files (plain, bgzip or gzip).", metavar="FASTA")
+    ]
+    output: options.RunDirectory
+    intervals: Annotated[
+        Path | None,
+        typer.Option(
+            help="BED whose column 4 says train, valid or test: only these intervals are read.",
+            metavar="BED",
+            rich_help_panel=DATA,
+        ),
+    ] = None
+    valid_contigs: Annotated[
+        str | None,
+        typer.Option(
+            help="Contigs held out for evaluation, comma-separated.", metavar="NAMES", rich_help_panel=DATA
+        ),
+    ] = None
+    test_contigs: Annotated[
+        str | None,
+        typer.Option(
+            help="Contigs never trained on nor evaluated on here.", metavar="NAMES", rich_help_panel=DATA
+        ),
+    ] = None
+    valid_fraction: Annotated[
+        float,
+        typer.Option(
+            help="Share of the bases held out, in blocks, where no contigs or intervals are named.",
+            min=0.0,
+            max=0.5,
+            rich_help_panel=DATA,
+        ),
+    ] = 0.05
+    rc_augment: Annotated[
+        bool,
+        typer.Option(
+            "--rc-augment", help="Read half the windows as reverse complement.", rich_help_panel=DATA
+        ),
+    ] = False
+    preset: Annotated[
+        str,
+        typer.Option(
+            help="Architecture; `hyena models list` shows them.",
+            rich_help_panel=MODEL,
+        ),
+    ] = "tiny-1k"
+    d_model: Annotated[
+        int | None, typer.Option(help="Width, instead of the preset's.", min=1, rich_help_panel=MODEL)
+    ] = None
+    n_layer: Annotated[
+        int | None, typer.Option(help="Layers, instead of the preset's.", min=1, rich_help_panel=MODEL)
+    ] = None
+    max_length: Annotated[
+        int | None,
+        typer.Option(help="Context in bases, instead of the preset's.", min=8, rich_help_panel=MODEL),
+    ] = None
+    init_from: Annotated[
+        str | None,
+        typer.Option(
+            help="Start from this model's weights instead of fresh ones.",
+            metavar="MODEL",
+            rich_help_panel=MODEL,
+        ),
+    ] = None
+    max_steps: Annotated[int, typer.Option(help="Optimizer steps.", min=1, rich_help_panel=TRAINING)] = 1000
+    global_batch_size: Annotated[
+        int,
+        typer.Option(help="Windows per optimizer step, over all processes.", min=1, rich_help_panel=TRAINING),
+    ] = 32
+    micro_batch_size: Annotated[
+        int,
+        typer.Option(
+            help="Windows per forward pass; gradients are accumulated up to the global batch.",
+            min=1,
+            rich_help_panel=TRAINING,
+        ),
+    ] = 8
+    lr: Annotated[float, typer.Option(help="Peak learning rate.", min=0.0, rich_help_panel=TRAINING)] = 6e-4
+    min_lr: Annotated[
+        float | None,
+        typer.Option(help="Learning rate at the end; default a tenth of --lr.", rich_help_panel=TRAINING),
+    ] = None
+    lr_warmup_steps: Annotated[
+        int | None,
+        typer.Option(
+            help="Steps of linear warm-up; default 1 % of --max-steps, at least 10.",
+            min=0,
+            rich_help_panel=TRAINING,
+        ),
+    ] = None
+    weight_decay: Annotated[
+        float,
+        typer.Option(help="Weight decay, except of the filter network.", min=0.0, rich_help_panel=TRAINING),
+    ] = 0.1
+    grad_clip: Annotated[
+        float, typer.Option(help="Largest gradient norm.", min=0.0, rich_help_panel=TRAINING)
+    ] = 1.0
+    eval_every: Annotated[
+        int | None,
+        typer.Option(
+            help="Steps between evaluations; default a tenth of the run.", min=1, rich_help_panel=OUTPUT
+        ),
+    ] = None
+    eval_windows: Annotated[
+        int, typer.Option(help="Held-out windows per evaluation.", min=1, rich_help_panel=OUTPUT)
+    ] = 128
+    save_every: Annotated[
+        int | None,
+        typer.Option(
+            help="Steps between checkpoints; default as --eval-every.", min=1, rich_help_panel=OUTPUT
+        ),
+    ] = None
+    keep: Annotated[
+        int, typer.Option(help="Checkpoints to keep besides the best.", min=1, rich_help_panel=OUTPUT)
+    ] = 2
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on from the last checkpoint in RUN.", rich_help_panel=OUTPUT),
+    ] = False
+    force: options.Force = False
+    seed: options.Seed = 0
+    device: options.Device = "auto"
+    dtype: options.Dtype = "float32"
+    threads: options.Threads = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedConfig:
+    """Embed regions of a genome, or whole sequences: one vector per region, in input order.
+
+    INPUT is a BED (with -f), a FASTA or - for stdin; instead of it, -r names regions of -f. By default the
+    vector is the mean over the region's bases of the last layer after the final norm.
+
+    Example: hyena embed peaks.bed -f genome.fa.gz -m run -o peaks.parquet
+    """
+
+    input: Annotated[
+        Path | None, typer.Argument(help="BED or FASTA (plain or gzip), - for stdin.", metavar="[INPUT]")
+    ] = None
+    model: options.Model
+    output: options.TableOutput
+    fasta: options.Genome = None
+    region: options.Regions = None
+    output_type: options.OutputType = None
+    pool: Annotated[
+        str,
+        typer.Option(
+            help="mean, last, max, center:N (mean of the N central bases) or none (a row per base).",
+            metavar="POOL",
+        ),
+    ] = "mean"
+    layer: Annotated[
+        str,
+        typer.Option(
+            help="-1: last, after the final norm; K: after block K (1-based); all: every block and -1.",
+            metavar="-1|K|all",
+        ),
+    ] = "-1"
+    flank: Annotated[
+        int,
+        typer.Option(help="Bases of genome read on each side as context; they are not pooled.", min=0),
+    ] = 0
+    rc: Annotated[
+        str,
+        typer.Option(
+            help="Also read the reverse complement, and take the mean of both or concatenate them.",
+            metavar="none|mean|concat",
+        ),
+    ] = "none"
+    stranded: Annotated[
+        bool, typer.Option("--stranded", help="Read regions on the - strand as reverse complement.")
+    ] = False
+    window: Annotated[
+        int | None,
+        typer.Option(
+            help="Cut longer regions into windows of this many bases; default the model's length.", min=1
+        ),
+    ] = None
+    stride: Annotated[
+        int | None, typer.Option(help="Bases from one window's start to the next; default the window.", min=1)
+    ] = None
+    contig_style: options.ContigStyle = "auto"
+    contig_aliases: options.ContigAliases = None
+    batch_size: options.BatchSize = "auto"
+    device: options.Device = "auto"
+    dtype: options.Dtype = "float32"
+    threads: options.Threads = None
+
+
+def to_dict(settings: Any) -> dict[str, Any]:
+    """A verb's settings as plain YAML and JSON values."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Path):
+            return str(value)
+        return [plain(v) for v in value] if isinstance(value, list) else value
+
+    return {f.name: plain(getattr(settings, f.name)) for f in fields(settings)}
+
+
+def to_yaml(settings: Any) -> str:
+    """Settings as the YAML that `--config` reads."""
+    import yaml
+
+    text: str = yaml.safe_dump(to_dict(settings), sort_keys=False)
+    return text
+
+
+def read_yaml(path: Path, known: list[str]) -> dict[str, Any]:
+    """Read settings from YAML; keys are flag names without dashes, `-` and `_` alike.
+
+    Raises:
+        UserError: unreadable or not a mapping, or a key the verb does not know (the nearest is named).
+    """
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        raise UserError(
+            "not valid YAML", at=path, line=mark.line + 1 if mark else None, remedy="write `key: value` lines"
+        ) from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UserError("not a mapping of settings", at=path, remedy="write `key: value` lines")
+    renamed = {str(key).replace("-", "_"): value for key, value in values.items()}
+    for key in renamed:
+        if key not in known:
+            raise UserError(f"unknown key '{key}'", at=path, remedy=nearest(key, known))
+    return {key: value for key, value in renamed.items() if value is not None}

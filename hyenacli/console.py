@@ -1,0 +1,93 @@
+"""What the tool says: people read stderr, programs read JSON lines, and only the first rank speaks.
+
+Messages go through the standard logger `hyena`; numbers for programs through `event`. stdout is for data.
+"""
+
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from hyenacli.ranks import current_ranks
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, ProgressColumn
+
+log = logging.getLogger("hyena")
+_json_sinks: list[TextIO] = []
+_stderr: "Console | None" = None
+
+
+def stderr() -> "Console":
+    """The rich console on stderr that log lines and the progress bar share, so that they do not overwrite."""
+    global _stderr  # noqa: PLW0603
+    if _stderr is None or _stderr.file is not sys.stderr:
+        from rich.console import Console
+
+        _stderr = Console(file=sys.stderr, highlight=False)
+    return _stderr
+
+
+class _Human(logging.Handler):
+    """Log lines on stderr; a level above info is named."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one line, and send the same to the JSON sinks."""
+        text = record.getMessage()
+        prefix = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
+        stderr().print(prefix + text, markup=False, soft_wrap=True)
+        event("log", level=record.levelname.lower(), message=text)
+
+
+def configure(*, quiet: bool = False, verbose: bool = False, log_json: Path | None = None) -> None:
+    """Set up logging for one run of a verb.
+
+    Args:
+        quiet: warnings and errors only, and no progress bar.
+        verbose: debugging messages too.
+        log_json: file to which every event is appended as one JSON object a line.
+    """
+    log.handlers[:] = [_Human()]
+    log.propagate = False
+    first = current_ranks().first
+    log.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
+    if not first:
+        log.setLevel(logging.ERROR)
+    _json_sinks.clear()
+    if log_json is not None and first:
+        _json_sinks.append(log_json.open("a", buffering=1))
+
+
+@contextmanager
+def json_sink(path: Path) -> Iterator[None]:
+    """Also append every event to `path` while the context lasts, on the first rank."""
+    with (path if current_ranks().first else Path(os.devnull)).open("a", buffering=1) as sink:
+        _json_sinks.append(sink)
+        try:
+            yield
+        finally:
+            _json_sinks.remove(sink)
+
+
+def event(name: str, **fields: Any) -> None:
+    """Write one JSON object {"event": name, "time": seconds since the epoch, ...} to every sink."""
+    line = json.dumps({"event": name, "time": round(time.time(), 3), **fields}, default=str)
+    for sink in _json_sinks:
+        sink.write(line + "\n")
+
+
+@contextmanager
+def progress(*columns: "str | ProgressColumn") -> Iterator["Progress"]:
+    """A rich progress bar on stderr; none if that is no terminal, on other ranks, or under -q."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    shown = stderr().is_terminal and log.isEnabledFor(logging.INFO)
+    default = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
+    with Progress(*default, *columns, TimeRemainingColumn(), console=stderr(), disable=not shown) as bar:
+        yield bar

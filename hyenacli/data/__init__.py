@@ -1,0 +1,1 @@
+"""Records to tensors: splits, windows and the sampler."""

@@ -1,0 +1,143 @@
+"""Which stretches of a genome are trained on, evaluated on, and left alone."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from hyenacli.data.store import Contig
+from hyenacli.errors import UserError, nearest
+from hyenacli.readers.bed import read_bed
+
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True, order=True)
+class Interval:
+    """Bases start..end (0-based half-open) of contig number `contig`."""
+
+    contig: int
+    start: int
+    end: int
+
+    def __len__(self) -> int:
+        """Length in bases."""
+        return self.end - self.start
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Disjoint stretches of the contigs, by what they are for."""
+
+    train: list[Interval] = field(default_factory=list)
+    valid: list[Interval] = field(default_factory=list)
+    test: list[Interval] = field(default_factory=list)
+
+    def bases(self) -> dict[str, int]:
+        """Bases in each split."""
+        return {name: sum(map(len, getattr(self, name))) for name in SPLITS}
+
+
+def split_by_contigs(contigs: Sequence[Contig], valid: Sequence[str], test: Sequence[str]) -> Splits:
+    """Hold out whole contigs by name; a name in several files is held out in all of them.
+
+    Raises:
+        UserError: a name that no file has, or that is asked for twice.
+    """
+    known = list(dict.fromkeys(contig.name for contig in contigs))
+    for name in (*valid, *test):
+        if name not in known:
+            raise UserError(f"no contig '{name}' to hold out", remedy=nearest(name, known))
+    if both := set(valid) & set(test):
+        raise UserError(f"contigs both for validation and test: {', '.join(sorted(both))}")
+    splits = Splits()
+    for number, contig in enumerate(contigs):
+        role = splits.valid if contig.name in valid else splits.test if contig.name in test else splits.train
+        role.append(Interval(number, 0, len(contig)))
+    return splits
+
+
+def split_by_fraction(contigs: Sequence[Contig], fraction: float, window: int, seed: int) -> Splits:
+    """Hold out a fraction of the bases in blocks spread over the genome, chosen by seed.
+
+    Contigs are cut into equal blocks, about ten of them held out in all and none shorter than a window, so
+    that no window crosses from one split into the other.
+    """
+    total = sum(map(len, contigs))
+    block = max(window, round(total * fraction / 10))
+    blocks = []
+    for number, contig in enumerate(contigs):
+        pieces = max(1, len(contig) // block)
+        edges = np.linspace(0, len(contig), pieces + 1).astype(int).tolist()
+        blocks += [Interval(number, a, b) for a, b in itertools.pairwise(edges)]
+    held = min(len(blocks) - 1, max(1, round(len(blocks) * fraction))) if fraction else 0
+    order = np.random.Generator(np.random.Philox(seed)).permutation(len(blocks))
+    chosen = set(order[:held].tolist())
+    return Splits(
+        train=[b for i, b in enumerate(blocks) if i not in chosen],
+        valid=[b for i, b in enumerate(blocks) if i in chosen],
+    )
+
+
+def split_by_intervals(contigs: Sequence[Contig], bed: Path) -> Splits:
+    """Take the splits from column 4 of a BED (train, valid or test), as the published recipe does.
+
+    Overlapping intervals of one split are merged, so that no base counts twice.
+
+    Raises:
+        UserError: an unknown split or contig, an interval past a contig's end, or two splits that overlap.
+    """
+    numbers = {contig.name: number for number, contig in enumerate(contigs)}
+    found: dict[str, list[tuple[Interval, int]]] = {name: [] for name in SPLITS}
+    for record in read_bed(bed):
+        region = record.region
+        if region.name not in found:
+            raise UserError(
+                f"column 4 is '{region.name}'", at=bed, line=record.line, remedy="write train, valid or test"
+            )
+        if region.contig not in numbers:
+            raise UserError(
+                f"no contig '{region.contig}'", at=bed, line=record.line, remedy="check the FASTA"
+            )
+        number = numbers[region.contig]
+        if region.end > len(contigs[number]):
+            raise UserError(
+                f"end {region.end} is past the contig's {len(contigs[number])} bases",
+                at=bed,
+                line=record.line,
+                remedy="check that BED and FASTA are the same assembly",
+            )
+        found[region.name].append((Interval(number, region.start, region.end), record.line))
+    _refuse_overlaps(found, bed)
+    return Splits(**{name: _merged([interval for interval, _ in found[name]]) for name in SPLITS})
+
+
+def _refuse_overlaps(found: dict[str, list[tuple[Interval, int]]], bed: Path) -> None:
+    """Raise if two intervals of different splits share a base."""
+    rows = sorted((interval, line, name) for name, rows in found.items() for interval, line in rows)
+    reach: dict[str, tuple[Interval, int]] = {}
+    for interval, line, name in rows:
+        for other, (last, last_line) in reach.items():
+            if other != name and last.contig == interval.contig and last.end > interval.start:
+                raise UserError(
+                    f"overlaps the {other} interval of line {last_line}",
+                    at=bed,
+                    line=line,
+                    remedy="give every base to one split",
+                )
+        previous = reach.get(name)
+        if previous is None or (previous[0].contig, previous[0].end) < (interval.contig, interval.end):
+            reach[name] = (interval, line)
+
+
+def _merged(intervals: list[Interval]) -> list[Interval]:
+    merged: list[Interval] = []
+    for interval in sorted(intervals):
+        last = merged[-1] if merged else None
+        if last and last.contig == interval.contig and interval.start <= last.end:
+            merged[-1] = Interval(last.contig, last.start, max(last.end, interval.end))
+        else:
+            merged.append(interval)
+    return merged

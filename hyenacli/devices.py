@@ -1,0 +1,65 @@
+"""Devices, threads and precision: chosen once per run, by name."""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+
+from hyenacli.errors import UsageError, UserError, nearest
+from hyenacli.ranks import current_ranks
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def available_devices() -> list[str]:
+    """Names of the devices this machine has, the fastest first.
+
+    >>> available_devices()[-1]
+    'cpu'
+    """
+    cuda = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    return [*cuda, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device meant by auto, cpu, cuda, cuda:N or mps.
+
+    auto is the fastest kind there is. A cuda without a number is this process's own: under torchrun each
+    process of a machine has one.
+
+    Raises:
+        UsageError: not a device name.
+        UserError: this machine does not have it.
+    """
+    here = available_devices()
+    kind = here[0].partition(":")[0] if name == "auto" else name
+    if kind.partition(":")[0] not in ("cpu", "cuda", "mps"):
+        raise UsageError(
+            f"unknown device '{name}'", at="--device", remedy="use auto, cpu, cuda, cuda:N or mps"
+        )
+    if kind == "cuda":
+        kind = f"cuda:{current_ranks().local_rank}"
+    if kind not in here:
+        raise UserError(
+            f"{kind} is not on this machine", at="--device", remedy=f"use one of {', '.join(here)}"
+        )
+    return torch.device(kind)
+
+
+def set_threads(threads: int | None) -> None:
+    """Use this many CPU threads; None leaves the choice to torch (all cores)."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+def autocast(device: torch.device, dtype: str) -> AbstractContextManager[Any]:
+    """A context in which the model computes in `dtype`: float32 as it is, bfloat16 by autocast.
+
+    Raises:
+        UsageError: another dtype.
+    """
+    if dtype not in _DTYPES:
+        raise UsageError(f"unknown dtype '{dtype}'", at="--dtype", remedy=nearest(dtype, list(_DTYPES)))
+    if dtype == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, _DTYPES[dtype])

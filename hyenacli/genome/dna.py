@@ -1,0 +1,54 @@
+"""DNA as the tool holds it everywhere: `bytes` of upper-case A C G T N."""
+
+_INVALID = 0
+
+
+def _normal_form() -> bytes:
+    table = bytearray(256)  # 0 marks a byte that is not a nucleotide code
+    for codes, base in ((b"A", b"A"), (b"C", b"C"), (b"G", b"G"), (b"TU", b"T"), (b"NRYSWKMBDHV", b"N")):
+        for code in codes + codes.lower():
+            table[code] = base[0]
+    return bytes(table)
+
+
+_NORMAL = _normal_form()
+_COMPLEMENT = bytes.maketrans(b"ACGTN", b"TGCAN")
+
+
+def normalise(raw: bytes) -> bytes:
+    """Upper case, U read as T, every other IUPAC code read as N; the length never changes.
+
+    Raises:
+        ValueError: some byte is no IUPAC nucleotide code; the message names the first and its 0-based
+            position.
+
+    >>> normalise(b"acgURn")
+    b'ACGTNN'
+    >>> normalise(b"AC-T")
+    Traceback (most recent call last):
+    ...
+    ValueError: '-' at position 2 is not a nucleotide code
+    """
+    sequence = raw.translate(_NORMAL)
+    position = sequence.find(_INVALID)
+    if position >= 0:
+        raise ValueError(f"{chr(raw[position])!r} at position {position} is not a nucleotide code")
+    return sequence
+
+
+def first_invalid(raw: bytes) -> int:
+    """0-based position of the first byte that `normalise` refuses, -1 when there is none.
+
+    >>> first_invalid(b"ACG*"), first_invalid(b"ACGU")
+    (3, -1)
+    """
+    return raw.translate(_NORMAL).find(_INVALID)
+
+
+def reverse_complement(sequence: bytes) -> bytes:
+    """The other strand, 5' to 3', of a normalised sequence.
+
+    >>> reverse_complement(b"AACGN")
+    b'NCGTT'
+    """
+    return sequence.translate(_COMPLEMENT)[::-1]

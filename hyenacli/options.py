@@ -1,0 +1,145 @@
+"""Every shared option once: the same flag, letter, help and bounds in every verb."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+GENERAL = "General"
+
+Model = Annotated[
+    str,
+    typer.Option(
+        "-m",
+        "--model",
+        help="Model: a directory or file in any HyenaDNA layout, a run directory, or a hub name.",
+        metavar="MODEL",
+    ),
+]
+Genome = Annotated[
+    Path | None,
+    typer.Option("-f", "--fasta", help="Genome FASTA (plain, bgzip or gzip).", metavar="FASTA"),
+]
+RunDirectory = Annotated[Path, typer.Option("-o", "--output", help="Run directory to write.", metavar="RUN")]
+TableOutput = Annotated[
+    Path,
+    typer.Option(
+        "-o", "--output", help="Output file, `-` for stdout; its suffix sets the type.", metavar="OUT"
+    ),
+]
+OutputType = Annotated[
+    str | None,
+    typer.Option("-O", "--output-type", help="Output type, whatever the suffix.", metavar="TYPE"),
+]
+Regions = Annotated[
+    list[str] | None,
+    typer.Option("-r", "--region", help="Only this region, 1-based (chr1:101-200); repeatable."),
+]
+RegionsFile = Annotated[
+    Path | None,
+    typer.Option("-R", "--regions-file", help="Only the regions of this BED (0-based).", metavar="BED"),
+]
+ContigStyle = Annotated[
+    str,
+    typer.Option("--contig-style", help="auto maps chr1, 1 and chrM, MT on each other; exact does not."),
+]
+ContigAliases = Annotated[
+    Path | None,
+    typer.Option(
+        "--contig-aliases",
+        help="Two columns: a contig's name in the input, and in the FASTA.",
+        metavar="FILE",
+    ),
+]
+BatchSize = Annotated[
+    str, typer.Option("-b", "--batch-size", help="Sequences per forward pass, or auto.", metavar="N|auto")
+]
+Shard = Annotated[
+    str | None,
+    typer.Option("--shard", help="Only the i-th of n equal parts of the input (1-based).", metavar="i/n"),
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace what the output directory holds.")]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device", help="auto, cpu, cuda, cuda:N or mps.", metavar="DEVICE", rich_help_panel=GENERAL
+    ),
+]
+Dtype = Annotated[
+    str,
+    typer.Option(
+        "--dtype",
+        help="float32 or bfloat16 (FFT, softmax and residuals stay float32).",
+        metavar="DTYPE",
+        rich_help_panel=GENERAL,
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option("-@", "--threads", help="CPU threads; default all.", min=1, rich_help_panel=GENERAL),
+]
+Seed = Annotated[
+    int, typer.Option("--seed", help="Seed of every random choice.", min=0, rich_help_panel=GENERAL)
+]
+
+
+def _load_config(ctx: typer.Context, path: Path | None) -> Path | None:
+    """Make the values of a YAML file the defaults of this command line; runs before other options."""
+    if path is not None:
+        from hyenacli import config
+
+        known = [p.name for p in ctx.command.params if p.name and p.name not in NOT_IN_CONFIG]
+        ctx.default_map = config.read_yaml(path, known)
+    return path
+
+
+# How a run talks, not what it computes: not part of a verb's settings.
+RUN_OPTIONS: dict[str, tuple[Any, Any]] = {
+    "config": (
+        Annotated[
+            Path | None,
+            typer.Option(
+                "--config",
+                help="YAML file of settings; flags given here win.",
+                metavar="FILE",
+                is_eager=True,
+                callback=_load_config,
+                rich_help_panel=GENERAL,
+            ),
+        ],
+        None,
+    ),
+    "print_config": (
+        Annotated[
+            bool,
+            typer.Option(
+                "--print-config", help="Print the settings as YAML and stop.", rich_help_panel=GENERAL
+            ),
+        ],
+        False,
+    ),
+    "log_json": (
+        Annotated[
+            Path | None,
+            typer.Option(
+                "--log-json", help="Append events as JSON lines.", metavar="FILE", rich_help_panel=GENERAL
+            ),
+        ],
+        None,
+    ),
+    "quiet": (
+        Annotated[
+            bool, typer.Option("-q", "--quiet", help="Warnings and errors only.", rich_help_panel=GENERAL)
+        ],
+        False,
+    ),
+    "verbose": (
+        Annotated[bool, typer.Option("-v", "--verbose", help="Say more.", rich_help_panel=GENERAL)],
+        False,
+    ),
+    "debug": (
+        Annotated[bool, typer.Option("--debug", help="Traceback with every error.", rich_help_panel=GENERAL)],
+        False,
+    ),
+}
+NOT_IN_CONFIG = {*RUN_OPTIONS, "ctx", "help"}

@@ -1,0 +1,80 @@
+"""BED files: 0-based half-open regions with whatever columns follow them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from hyenacli.errors import UserError
+from hyenacli.genome.region import Region, Strand
+from hyenacli.readers.streams import Source, open_binary
+
+_STRANDS: dict[str, Strand] = {"+": "+", "-": "-"}
+
+
+@dataclass(frozen=True, slots=True)
+class BedRecord:
+    """One line of a BED file.
+
+    Attributes:
+        region: 0-based half-open, with the file's contig name; name from column 4, strand from column 6.
+        fields: every column as it stands in the file.
+        line: 1-based line number.
+    """
+
+    region: Region
+    fields: tuple[str, ...]
+    line: int
+
+
+def read_bed(source: Source) -> Iterator[BedRecord]:
+    """The records of a BED file (plain, gzip, bgzip, or '-' for standard input) in file order.
+
+    BED3 to BED12 and any further columns, separated by tabs, or by runs of blanks on a line without a tab.
+    Blank
+    lines, `#` comments, `track` and `browser` lines are skipped. A region of no bases, which BED permits,
+    is refused: nothing can be computed over it.
+
+    Raises:
+        UserError: `open_binary` refuses the input, or a line is not BED; the message names file and line.
+    """
+    with open_binary(source) as stream:
+        for number, raw in enumerate(stream, 1):
+            line = raw.rstrip(b"\r\n").decode(errors="replace")
+            fields = tuple(line.split("\t") if "\t" in line else line.split())
+            if not line.strip() or line.startswith("#") or fields[0].split(" ")[0] in ("track", "browser"):
+                continue
+            yield BedRecord(_region(fields, stream.name, number), fields, number)
+
+
+def _region(fields: tuple[str, ...], file: str, line: int) -> Region:
+    if len(fields) < 3:
+        raise UserError(
+            f"{len(fields)} column{'s' * (len(fields) > 1)} where BED has at least 3",
+            at=file,
+            line=line,
+            remedy="write contig, start and end, separated by tabs",
+        )
+    if not fields[0].strip():
+        raise UserError("the contig (column 1) is empty", at=file, line=line)
+    start, end = (_position(fields[i], name, file, line) for i, name in ((1, "start"), (2, "end")))
+    if end < start:
+        raise UserError(
+            f"end {end} is before start {start}", at=file, line=line, remedy="swap the two columns"
+        )
+    if end == start:
+        remedy = "remove the line or widen the region (the base before position 5 is 3 4, not 4 4)"
+        raise UserError(
+            f"start and end are both {start}: a region of no bases", at=file, line=line, remedy=remedy
+        )
+    name = fields[3] if len(fields) > 3 else ""
+    strand = _STRANDS.get(fields[5], ".") if len(fields) > 5 else "."
+    return Region(fields[0], start, end, strand, name)
+
+
+def _position(text: str, name: str, file: str, line: int) -> int:
+    if text.isascii() and text.isdigit() and len(text) <= 18:
+        return int(text)
+    if text.startswith("-") and text[1:].isdigit():
+        remedy = "BED counts bases from 0"
+        raise UserError(f"{name} {text} is negative", at=file, line=line, remedy=remedy)
+    remedy = "write a whole number without separators, and begin header lines with '#'"
+    raise UserError(f"{name} '{text}' is not a position", at=file, line=line, remedy=remedy)

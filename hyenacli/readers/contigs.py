@@ -1,0 +1,161 @@
+"""Contig names of an input matched with those of a genome."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from hyenacli.errors import UserError
+from hyenacli.genome.names import abbreviate
+from hyenacli.readers.streams import open_binary
+
+ContigStyle = Literal["auto", "exact"]
+
+_MITOCHONDRION = frozenset({"m", "mt", "mito", "mitochondrion"})
+
+
+@dataclass(frozen=True, slots=True)
+class ContigMap:
+    """How an input's contig names read in the genome's spelling; built by `match_contigs`.
+
+    Attributes:
+        names: the input's contigs, in their order.
+        genome: the genome's contigs.
+        by_key: the genome's contigs under what all their spellings share.
+        style: 'exact' for equal names only, 'auto' also for chr1 <-> 1 and the names of the mitochondrion.
+        aliases: input name -> the name to look up instead.
+        input_name: what messages call the input.
+        genome_name: what messages call the genome.
+    """
+
+    names: tuple[str, ...]
+    genome: frozenset[str]
+    by_key: Mapping[str, tuple[str, ...]]
+    style: ContigStyle
+    aliases: Mapping[str, str]
+    input_name: str
+    genome_name: str
+
+    def resolve(self, name: str) -> str | None:
+        """The genome's spelling of a contig, None where the genome has no such contig.
+
+        An alias goes first, then the equal name, then (style 'auto') the same contig in another style.
+
+        Raises:
+            UserError: several contigs of the genome could be meant.
+        """
+        wanted = self.aliases.get(name, name)
+        if wanted in self.genome:
+            return wanted
+        found = self.by_key.get(_key(wanted), ()) if self.style == "auto" else ()
+        if len(found) > 1:
+            raise UserError(
+                f"contig '{name}' could be any of {abbreviate(found)} in {self.genome_name}",
+                at=self.input_name,
+                remedy="say which with --contig-aliases FILE",
+            )
+        return found[0] if found else None
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The input's contigs that the genome lacks."""
+        return tuple(name for name in self.names if self.resolve(name) is None)
+
+    def summary(self) -> str:
+        """One line for the log, such as `matched 24/25 contigs (missing: MT)`."""
+        missing = self.missing
+        tail = f" (missing: {abbreviate(missing)})" if missing else ""
+        return f"matched {len(self.names) - len(missing)}/{len(self.names)} contigs{tail}"
+
+
+def match_contigs(
+    names: Iterable[str],
+    genome: Iterable[str],
+    *,
+    style: ContigStyle,
+    aliases: Mapping[str, str],
+    input_name: str,
+    genome_name: str,
+) -> ContigMap:
+    """Match an input's contigs with a genome's before anything expensive begins.
+
+    Raises:
+        UserError: no contig matches, a name could mean several contigs of the genome, or two names of the
+            input mean the same contig without an alias that says so.
+
+    >>> contigs = match_contigs(
+    ...     ["chr1", "chrM", "chrUn"],
+    ...     ["1", "2", "MT"],
+    ...     style="auto",
+    ...     aliases={},
+    ...     input_name="a.bed",
+    ...     genome_name="g.fa",
+    ... )
+    >>> contigs.resolve("chr1"), contigs.resolve("chrM"), contigs.summary()
+    ('1', 'MT', 'matched 2/3 contigs (missing: chrUn)')
+    """
+    known = list(genome)
+    by_key: dict[str, tuple[str, ...]] = {}
+    for contig in known:
+        by_key[_key(contig)] = (*by_key.get(_key(contig), ()), contig)
+    queries = tuple(dict.fromkeys(names))
+    contigs = ContigMap(queries, frozenset(known), by_key, style, aliases, input_name, genome_name)
+    _check_one_to_one(contigs)
+    if queries and len(contigs.missing) == len(queries):
+        raise UserError(
+            f"no contig of this input is in {genome_name}: the input has {abbreviate(queries)}, "
+            f"the genome {abbreviate(known)}",
+            at=input_name,
+            remedy="use the genome the coordinates are from, or map the names with "
+            + ("--contig-style auto or " if style == "exact" else "")
+            + "--contig-aliases FILE",
+        )
+    return contigs
+
+
+def read_aliases(path: Path) -> dict[str, str]:
+    """Two columns, the input's name and the genome's, as for `bcftools annotate --rename-chrs`.
+
+    Raises:
+        UserError: the file cannot be read, a line has not two columns, or a name is given two meanings.
+    """
+    aliases: dict[str, str] = {}
+    with open_binary(path) as stream:
+        for number, raw in enumerate(stream, 1):
+            line = raw.decode(errors="replace")
+            columns = line.split()
+            if not columns or line.startswith("#"):
+                continue
+            if len(columns) != 2:
+                remedy = "write the input's name and the genome's name"
+                raise UserError(f"{len(columns)} columns instead of 2", at=path, line=number, remedy=remedy)
+            name, target = columns
+            if aliases.setdefault(name, target) != target:
+                raise UserError(f"'{name}' is both '{aliases[name]}' and '{target}'", at=path, line=number)
+    return aliases
+
+
+def _key(name: str) -> str:
+    """Equal for the spellings of one contig: without `chr`, and one name for the mitochondrion.
+
+    >>> {_key(name) for name in ("chrM", "MT", "M", "Mito", "chrMito")}
+    {'MT'}
+    """
+    bare = name[3:] if name[:3].lower() == "chr" else name
+    return "MT" if bare.lower() in _MITOCHONDRION else bare
+
+
+def _check_one_to_one(contigs: ContigMap) -> None:
+    """Two input contigs that are one in the genome mix two assemblies up, unless an alias says so."""
+    takers: dict[str, str] = {}
+    for name in contigs.names:
+        target = contigs.resolve(name)
+        if target is None or name in contigs.aliases:
+            continue
+        other = takers.setdefault(target, name)
+        if other != name:
+            raise UserError(
+                f"'{other}' and '{name}' would both be '{target}' of {contigs.genome_name}",
+                at=contigs.input_name,
+                remedy="use --contig-style exact, or say which with --contig-aliases FILE",
+            )

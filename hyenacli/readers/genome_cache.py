@@ -1,0 +1,116 @@
+"""Where genome indexes are kept: in the user's cache, one folder per version of a file.
+
+An index beside the FASTA may belong to an older version of it (and then gives wrong bases without a word),
+the folder may be read-only, and plain gzip needs a copy that nobody wants there. So we never read or write
+beside the user's files: the key of a cache folder is the file's path, size and times, and a changed file
+simply has another folder.
+"""
+
+import hashlib
+import logging
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from hyenacli.errors import UserError
+from hyenacli.readers.genome_index import GenomeFiles, build_index
+
+_FORMAT = 1
+_logger = logging.getLogger("hyena")
+
+Signature = tuple[int, int, int]
+"""Size in bytes, and the times of the last change of contents and of the file, in ns."""
+
+
+def signature(path: Path) -> Signature:
+    """What tells one version of a file from the next.
+
+    Raises:
+        UserError: there is no such file, or it is not one that can be read at random.
+    """
+    try:
+        state = path.stat()
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot be read: {getattr(error, 'strerror', None) or error}", at=path) from None
+    if not path.is_file():
+        remedy = "a genome is read at random: give a FASTA file on disk"
+        raise UserError("is not a file", at=path, remedy=remedy)
+    return state.st_size, state.st_mtime_ns, state.st_ctime_ns
+
+
+def indexed(path: Path) -> tuple[GenomeFiles, Signature]:
+    """The files to read a genome from, and the version they are of; made when it is seen for the first time.
+
+    A folder is built under another name and renamed, so that of several processes at once one wins and the
+    others use its work. Folders of older versions of the same file are removed.
+
+    Args:
+        path: the FASTA, without symbolic links.
+
+    Raises:
+        UserError: the file is not a FASTA of DNA with unique names, it changes while it is read, or no
+            folder can be written to.
+    """
+    version = signature(path)
+    root = _cache_root()
+    family = f"{path.name[:40]}-{_digest(str(path))}-"
+    folder = root / f"{family}{_digest(f'{_FORMAT} {version}')}"
+    if not folder.is_dir():
+        _logger.info("indexing %s, once, in %s", path, folder)
+        _build(path, version, folder)
+        for other in root.glob(f"{_escaped(family)}*"):
+            if other != folder:
+                shutil.rmtree(other, ignore_errors=True)
+    return GenomeFiles.within(folder, path), version
+
+
+def _build(path: Path, version: Signature, folder: Path) -> None:
+    building = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
+    try:
+        build_index(path, building)
+        if signature(path) != version:
+            raise UserError(
+                "the file changed while it was read", at=path, remedy="run again when it is complete"
+            )
+        building.rename(folder)
+    except OSError as error:
+        if not folder.is_dir():
+            raise UserError(
+                f"the index cannot be written: {error.strerror or error}",
+                at=folder.parent,
+                remedy="set XDG_CACHE_HOME to a folder with space",
+            ) from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _cache_root() -> Path:
+    """The user's cache, or a private folder for temporary files where there is none (containers)."""
+    temporary = Path(tempfile.gettempdir()) / f"hyena-{os.getuid()}"
+    for root in (_user_cache() / "hyena", temporary):
+        genomes = root / "genomes"
+        try:
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            genomes.mkdir(exist_ok=True)
+        except OSError:
+            continue
+        # A folder under a guessable name may have been laid there by somebody else.
+        if root.stat().st_uid == os.getuid() and os.access(genomes, os.W_OK):
+            return genomes
+    raise UserError(
+        "no folder to keep a genome's index in", remedy="set XDG_CACHE_HOME to a folder you may write to"
+    )
+
+
+def _user_cache() -> Path:
+    configured = os.environ.get("XDG_CACHE_HOME")
+    return Path(configured) if configured else Path("~/.cache").expanduser()
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def _escaped(name: str) -> str:
+    return "".join(f"[{c}]" if c in "*?[" else c for c in name)

@@ -1,0 +1,1 @@
+"""Inference: batching, pooling and what is read off a model."""

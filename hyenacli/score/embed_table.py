@@ -1,0 +1,56 @@
+"""Embeddings as rows of a table."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from hyenacli.score.embed import Embedded
+from hyenacli.score.pooling import FINAL
+from hyenacli.writers.tables import Batch, Column
+
+_RECORD = [
+    *(Column("id", str), Column("chrom", str), Column("start", int), Column("end", int)),
+    *(Column("strand", str), Column("n_bases", int), Column("status", str)),
+]
+
+
+def embedding_columns(layers: Sequence[int], width: int) -> list[Column]:
+    """The columns: the record's, then one vector per layer.
+
+    A single layer is `embedding` (TSV: e0, e1, ...), whichever it is. Of several, block K is `embedding_K`
+    (TSV: lK_e0, ...) and the final norm `embedding`.
+
+    >>> [column.name for column in embedding_columns((1, 2, -1), 128)[7:]]
+    ['embedding_1', 'embedding_2', 'embedding']
+    """
+    return [*_RECORD, *(_vector(layer, width, alone=len(layers) == 1) for layer in layers)]
+
+
+def _vector(layer: int, width: int, *, alone: bool) -> Column:
+    if alone or layer == FINAL:
+        return Column("embedding", float, width)
+    return Column(f"embedding_{layer}", float, width, prefix=f"l{layer}_e")
+
+
+def embedding_rows(embedded: Embedded, columns: Sequence[Column]) -> Batch:
+    """The rows of one record: one, or one per base (with its own start and end) where nothing was pooled."""
+    record, vectors = embedded.stretch, columns[len(_RECORD) :]
+    vectors_NKE = embedded.vectors
+    if vectors_NKE is None:
+        vectors_NKE = np.full((1, len(vectors), vectors[0].width), np.nan, dtype=np.float32)
+    n_rows = len(vectors_NKE)
+    starts, ends = np.array([record.start]), np.array([record.end])
+    if n_rows > 1:
+        starts = np.arange(record.start, record.end)
+        ends = starts + 1
+    rows: dict[str, Any] = {
+        "id": [record.id] * n_rows,
+        "chrom": [record.chrom] * n_rows,
+        "start": starts,
+        "end": ends,
+        "strand": [record.strand] * n_rows,
+        "n_bases": [embedded.n_bases] * n_rows,
+        "status": [record.status] * n_rows,
+    }
+    return rows | {column.name: vectors_NKE[:, k] for k, column in enumerate(vectors)}

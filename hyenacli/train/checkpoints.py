@@ -1,0 +1,135 @@
+"""Checkpoints of a run: native model directories with the trainer's state beside the weights.
+
+`checkpoints/step-N/` is written under another name and renamed; `last` and `best` are links to one of them,
+replaced in one operation. A crash at any moment leaves the previous `last` whole.
+"""
+
+import json
+import math
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from hyenacli import console
+from hyenacli.errors import UserError
+from hyenacli.ranks import current_ranks
+from hyenacli.train.distributed import barrier
+from hyenadna import HyenaDNA, load_model, save_model
+
+_TENSORS, _STATE = "trainer.safetensors", "trainer.json"
+
+
+@dataclass
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        step: optimizer steps made.
+        tokens: tokens read in them, over all ranks.
+        seconds: spent in them.
+        last: the last evaluation's monitored value.
+        best: the lowest so far, `best_step` the step it came after.
+    """
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    last: float = math.nan
+    best: float = math.inf
+    best_step: int = -1
+
+
+class Checkpoints:
+    """The checkpoints of one run directory.
+
+    Args:
+        run: the run directory.
+        keep: how many of the newest are kept; the best is kept besides.
+    """
+
+    def __init__(self, run: Path, keep: int):
+        self.folder = run / "checkpoints"
+        self._keep = keep
+
+    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+        """Write the state after `progress.step` on the first rank; point `last`, and maybe `best`, at it."""
+        if current_ranks().first:
+            final = self.folder / f"step-{progress.step}"
+            if not (final / _STATE).exists():
+                self._write(final, model, optimizer, progress)
+            self._link("last", final)
+            if progress.best_step == progress.step:
+                self._link("best", final)
+            self._prune()
+            console.event("checkpoint", step=progress.step, path=str(final))
+        barrier()
+
+    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+        """Fill model and optimizer from `last` and say how far it was.
+
+        Raises:
+            UserError: there is no checkpoint, or it does not fit the model.
+        """
+        last = self.folder / "last"
+        if not (last / _STATE).exists():
+            raise UserError(
+                "no checkpoint to resume from", at=self.folder, remedy="start anew without --resume"
+            )
+        model.load_state_dict(load_model(last).state_dict())
+        tensors = load_file(last / _TENSORS)
+        for name, parameter in _named(model, optimizer).items():
+            state = optimizer.state[parameter]
+            for key in ("exp_avg", "exp_avg_sq", "step"):
+                value = tensors[f"{key}/{name}"]
+                state[key] = value if key == "step" else value.to(parameter.device)
+        return Progress(**json.loads((last / _STATE).read_text()))
+
+    def _write(
+        self, final: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress
+    ) -> None:
+        assert isinstance(model, HyenaDNA)  # noqa: S101  (a bug, not an input)
+        draft = final.with_name(f".{final.name}.tmp")
+        shutil.rmtree(draft, ignore_errors=True)
+        save_model(model, draft)
+        tensors = {
+            f"{key}/{name}": value.contiguous()
+            for name, parameter in _named(model, optimizer).items()
+            for key, value in optimizer.state[parameter].items()
+        }
+        save_file(tensors, draft / _TENSORS)
+        (draft / _STATE).write_text(json.dumps(asdict(progress)) + "\n")
+        _sync(draft)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(final, ignore_errors=True)
+        draft.rename(final)
+
+    def _link(self, name: str, target: Path) -> None:
+        draft = self.folder / f".{name}.tmp"
+        draft.unlink(missing_ok=True)
+        draft.symlink_to(target.name, target_is_directory=True)
+        draft.replace(self.folder / name)
+
+    def _prune(self) -> None:
+        steps = sorted(self.folder.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
+        linked = {(self.folder / name).resolve() for name in ("last", "best")}
+        for path in steps[: -self._keep]:
+            if path.resolve() not in linked:
+                shutil.rmtree(path)
+
+
+def _named(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, nn.Parameter]:
+    """The optimizer's parameters by the model's names."""
+    trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    return {name: p for name, p in model.named_parameters() if id(p) in trained}
+
+
+def _sync(folder: Path) -> None:
+    """Have the folder's files on the disk before a rename makes them the checkpoint."""
+    for path in folder.iterdir():
+        with path.open("rb") as stream:
+            os.fsync(stream.fileno())

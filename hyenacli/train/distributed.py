@@ -1,0 +1,63 @@
+"""Several processes as one: sums over the ranks of a torchrun job, nothing else."""
+
+import datetime as dt
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+
+from hyenacli.ranks import current_ranks
+
+_TIMEOUT = dt.timedelta(minutes=30)
+
+
+@contextmanager
+def process_group(device: torch.device) -> Iterator[None]:
+    """Join the torchrun job (nccl on CUDA, gloo elsewhere) and leave it; nothing for a plain process."""
+    if current_ranks().world_size == 1:
+        yield
+        return
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def sum_over_ranks(*values: float, device: torch.device) -> list[float]:
+    """Each number summed over all ranks, in float64 where the device has it."""
+    if not dist.is_initialized():
+        return list(values)
+    dtype = torch.float32 if device.type == "mps" else torch.float64
+    total = torch.tensor(values, dtype=dtype, device=device)
+    dist.all_reduce(total)
+    return [float(value) for value in total.tolist()]
+
+
+def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
+    """Replace every gradient by its sum over the ranks, in one collective.
+
+    Losses are already divided by the count over all ranks, so that the sum is the gradient of the global mean
+    and the result does not depend on how windows are dealt out. Parameters without a gradient on this rank
+    count as zero.
+    """
+    if not dist.is_initialized():
+        return
+    parameters = list(parameters)
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    flat = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
+    dist.all_reduce(flat)
+    offset = 0
+    for parameter in parameters:
+        size = parameter.numel()
+        parameter.grad = flat[offset : offset + size].view_as(parameter)
+        offset += size
+
+
+def barrier() -> None:
+    """Wait for all ranks."""
+    if dist.is_initialized():
+        dist.barrier()

@@ -1,0 +1,91 @@
+"""report.html of a pretraining run: curves, and the loss beside Markov models, in one file."""
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+from hyenacli.train.metrics import read_metrics
+from hyenacli.train.svg import Series, line_chart, smoothed
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 800px; margin: 2em auto; }
+h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; }
+table { border-collapse: collapse; } td, th { padding: 2px 14px 2px 0; text-align: left; }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; } tr.model { font-weight: 600; }
+svg { width: 100%; } svg text { font: 11px system-ui, sans-serif; } .grid { stroke: #e4e4e4; }
+"""
+BLUE, RED, GREY, GREEN = "#1f6fb4", "#c03d3e", "#888888", "#2e8b57"
+
+
+def write_report(run: Path, facts: Mapping[str, object], markov: Sequence[float], loss: float) -> None:
+    """Write report.html from the run's metrics.csv.
+
+    Args:
+        run: the run directory.
+        facts: what to list under the title, in order.
+        markov: nats a base of Markov models of order 0, 1, ... on the held-out windows; empty without any.
+        loss: nats a base of the model on the same windows; NaN if there are none.
+    """
+    rows = read_metrics(run / "metrics.csv")
+
+    def column(name: str) -> list[tuple[float, float]]:
+        return [(float(row["tokens"]), float(row[name])) for row in rows if row[name]]
+
+    train, valid = column("loss"), column("valid_loss")
+    end = max((x for x, _ in train), default=0.0)
+    yardsticks = [
+        Series(f"Markov order {order}", [(0.0, markov[order]), (end, markov[order])], GREY, dashed=True)
+        for order in sorted({0, best_order(markov)} if markov else set())
+    ]
+    loss_chart = line_chart(
+        [Series("training", smoothed(train), BLUE), Series("held out", valid, RED, dots=True), *yardsticks],
+        x_label="training tokens",
+        y_label="nats per base",
+    )
+    rate = line_chart(
+        [Series("tokens/s", smoothed(column("tokens_per_second")), GREEN)],
+        x_label="training tokens",
+        y_label="tokens per second",
+    )
+    lr = line_chart([Series("rate", column("lr"), BLUE)], x_label="training tokens", y_label="learning rate")
+    listed = "\n".join(f"<tr><td>{escape(k)}</td><td>{escape(str(v))}</td></tr>" for k, v in facts.items())
+    sections = [
+        f"<h1>{escape(run.resolve().name)}: pretraining</h1><table>{listed}</table>",
+        f"<h2>Loss</h2>{loss_chart}",
+        f"<h2>Beside Markov models</h2>{_markov_table(markov, loss)}",
+        f"<h2>Learning rate</h2>{lr}<h2>Throughput</h2>{rate}",
+    ]
+    html = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(run.resolve().name)}</title>'
+    (run / "report.html").write_text(
+        f"{html}<style>{_STYLE}</style><body>{''.join(sections)}</body></html>\n"
+    )
+
+
+def best_order(markov: Sequence[float]) -> int:
+    """The order with the lowest loss.
+
+    >>> best_order([1.38, 1.3, 1.35])
+    1
+    """
+    return min(range(len(markov)), key=markov.__getitem__)
+
+
+def _markov_table(markov: Sequence[float], loss: float) -> str:
+    if not markov:
+        return "<p>Nothing is held out, so there is nothing to compare on.</p>"
+    rows = [(f"Markov, order {order}", nats, "") for order, nats in enumerate(markov)]
+    rows.append(("this model", loss, ' class="model"'))
+    cell = '<td class="n">{:.4f}</td>'
+    body = "".join(
+        f"<tr{style}><td>{name}</td>"
+        + "".join(cell.format(value) for value in (nats, nats / math.log(2), math.exp(nats)))
+        + "</tr>"
+        for name, nats, style in sorted(rows, key=lambda row: -row[1])
+    )
+    return (
+        "<p>All fitted to the same training bases and judged on the same held-out windows; order k predicts a "
+        "base from the k before it. The model that knows nothing scores 1.3863 nats, 2 bits.</p>"
+        '<table><tr><th></th><th class="n">nats/base</th><th class="n">bits/base</th>'
+        f'<th class="n">perplexity</th></tr>{body}</table>'
+    )

@@ -1,0 +1,43 @@
+"""What a person sees while a model trains: a bar on a terminal, a line at every evaluation."""
+
+import math
+from contextlib import ExitStack
+from typing import Self
+
+from hyenacli import console
+from hyenacli.train.loop import Step
+
+
+class StepDisplay:
+    """A context that shows steps as they are made.
+
+    Args:
+        total: steps of the whole run.
+        done: steps made before.
+    """
+
+    def __init__(self, total: int, done: int):
+        self._total, self._done = total, done
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Show the bar."""
+        from rich.progress import MofNCompleteColumn, TextColumn
+
+        detail = TextColumn("{task.fields[detail]}")
+        self._bar = self._stack.enter_context(console.progress(MofNCompleteColumn(), detail))
+        self._task = self._bar.add_task("training", total=self._total, completed=self._done, detail="")
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Take the bar away."""
+        self._stack.close()
+
+    def show(self, number: int, step: Step) -> None:
+        """Show that step `number` (1-based) was made."""
+        bits = step.loss / math.log(2)
+        detail = f"loss {step.loss:.4f}  {bits:.3f} bits/base  {step.tokens_per_second:,.0f} tokens/s"
+        self._bar.update(self._task, completed=number, detail=detail)
+        if step.judged:
+            judged = "  ".join(f"{name} {value:.4f}" for name, value in step.judged.items())
+            console.log.info("step %d/%d  %s  %s", number, self._total, detail, judged)

@@ -1,0 +1,1 @@
+"""Output files: tables, and writing that leaves no half file."""

@@ -1,0 +1,143 @@
+"""Output files that are whole or absent, and run directories that are never overwritten by accident."""
+
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hyenacli.errors import UsageError, UserError
+
+RUN_MARKS = ("run.json", "config.yaml")
+_REMEDIES = {
+    errno.EACCES: "choose a place you may write to",
+    errno.EPERM: "choose a place you may write to",
+    errno.EROFS: "the file system is read-only: choose another place",
+    errno.ENOENT: "create the directory first",
+    errno.ENOTDIR: "a part of the path is a file: choose another place",
+    errno.EISDIR: "name a file inside it",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOSPC: "free some space or choose another disk",
+    errno.EDQUOT: "free some of your quota or choose another disk",
+    errno.EFBIG: "choose a file system or a limit that allows files of this size",
+}
+# Raised while writing, where the operating system names no file.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """A path to write, which becomes `target` when the context ends well and vanishes when it does not.
+
+    The temporary file lies beside the target (of a link: beside what it points to), so that the final rename
+    is atomic. A target that exists and is no regular file (/dev/null, a named pipe) is written directly.
+
+    Raises:
+        UserError: the target is a directory, its directory is missing, or the place is not writable or full.
+    """
+    final = Path(os.path.realpath(target))
+    if _is_device(final, target):
+        yield final
+        return
+    temporary = _create_beside(final, target)
+    try:
+        yield temporary
+        _sync(temporary)
+        temporary.replace(final)
+        _sync(final.parent)
+    except OSError as error:
+        if error.errno in _FULL or error.filename in (str(temporary), str(final)):
+            raise _unwritable(error, target) from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def ensure_writable(target: Path) -> None:
+    """Fail before the work is done rather than after it.
+
+    Args:
+        target: output file; `-` is stdout and always writable.
+
+    Raises:
+        UserError: as `atomic_path`.
+    """
+    final = Path(os.path.realpath(target))
+    if str(target) != "-" and not _is_device(final, target):
+        _create_beside(final, target).unlink()
+
+
+def prepare_run_directory(path: Path, *, resume: bool, force: bool) -> None:
+    """Make `path` a directory that a run may write into.
+
+    Args:
+        path: the run directory; it is created, with its parents, where it is missing.
+        resume: go on in a directory that holds a run.
+        force: replace what the directory holds, provided that a run wrote it.
+
+    Raises:
+        UsageError: both resume and force.
+        UserError: a file is in the way, the directory holds something and neither resume nor force is set,
+            or force is set and no run wrote it.
+    """
+    if resume and force:
+        raise UsageError("--resume goes on with a run and --force deletes it", remedy="give one of them")
+    if path.exists() and not path.is_dir():
+        raise UserError("is a file, a run needs a directory", at=path, remedy="choose another name")
+    if path.is_dir() and any(path.iterdir()) and not resume:
+        _remove_run(path, force=force)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(error, path) from error
+
+
+def _remove_run(path: Path, *, force: bool) -> None:
+    if not force:
+        raise UserError(
+            "the directory is not empty", at=path, remedy="add --resume or --force, or choose another"
+        )
+    if not any((path / mark).is_file() for mark in RUN_MARKS):
+        raise UserError(
+            "holds no run of this tool, so --force leaves it alone", at=path, remedy="remove it yourself"
+        )
+    # Renamed first: a deletion cut short must not leave half a run under the name of a whole one.
+    real = path.resolve()
+    doomed = real.rename(real.with_name(f".{real.name}.{os.getpid()}.removed"))
+    shutil.rmtree(doomed)
+
+
+def _is_device(final: Path, target: Path) -> bool:
+    try:
+        mode = final.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise _unwritable(error, target) from error
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def _create_beside(final: Path, target: Path) -> Path:
+    try:
+        if final.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        temporary = final.with_name(f".{final.name[:200]}.{os.getpid()}.tmp")
+        temporary.touch()
+    except OSError as error:
+        raise _unwritable(error, target) from error
+    return temporary
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _unwritable(error: OSError, target: Path) -> UserError:
+    reason = os.strerror(error.errno).lower() if error.errno else str(error)
+    return UserError(f"cannot be written: {reason}", at=target, remedy=_REMEDIES.get(error.errno or 0))

@@ -1,0 +1,237 @@
+"""Tables with a vector per row, written as they come: Parquet, TSV (plain or gzip) and NumPy archives.
+
+A batch of rows is a mapping of column name to values, all of one length N: sequences of str or int, and
+float32 arrays (N, width) for vectors. Missing vectors are NaN rows.
+"""
+
+import gzip
+import io
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hyenacli.errors import UsageError, nearest
+from hyenacli.writers.atomic import atomic_path
+
+ROW_GROUP_BYTES = 16 << 20
+Batch = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        name: as it stands in the file.
+        type: str, int, or float for a vector of float32.
+        width: numbers in the vector.
+        prefix: TSV has one column per number, named prefix + index.
+    """
+
+    name: str
+    type: type
+    width: int = 0
+    prefix: str = "e"
+
+    @property
+    def titles(self) -> list[str]:
+        """Names of its TSV columns.
+
+        >>> Column("embedding", float, 3).titles
+        ['e0', 'e1', 'e2']
+        """
+        return [f"{self.prefix}{i}" for i in range(self.width)] if self.type is float else [self.name]
+
+
+class TableWriter(Protocol):
+    """What every table type offers."""
+
+    def write(self, batch: Batch) -> None:
+        """Append rows."""
+
+
+class _Tsv:
+    """One line per row; floats have the 9 digits that give their float32 back, a missing vector is empty."""
+
+    def __init__(self, stream: TextIO, columns: Sequence[Column]) -> None:
+        self.stream, self.columns = stream, columns
+        self.stream.write("\t".join(title for column in columns for title in column.titles) + "\n")
+
+    def write(self, batch: Batch) -> None:
+        cells = [_cells(column, batch[column.name]) for column in self.columns]
+        self.stream.writelines("\t".join(row) + "\n" for row in zip(*cells, strict=True))
+
+
+def _cells(column: Column, values: Any) -> Iterator[str]:
+    if column.type is not float:
+        return map(str, values)
+    template, missing = "\t".join(["%.9g"] * column.width), "\t" * (column.width - 1)
+    return (missing if np.isnan(row).all() else template % tuple(row.tolist()) for row in values)
+
+
+class _Parquet:
+    """Row groups of about ROW_GROUP_BYTES; a vector is a fixed_size_list<float32>."""
+
+    def __init__(self, path: Path, columns: Sequence[Column], provenance: Mapping[str, Any]) -> None:
+        self.columns = columns
+        types = {str: pa.string(), int: pa.int64()}
+        fields = [(c.name, types.get(c.type) or pa.list_(pa.float32(), c.width)) for c in columns]
+        self.schema = pa.schema(fields, metadata={"hyena": json.dumps(provenance)})
+        self.file = pq.ParquetWriter(path, self.schema, compression="zstd")
+        self.waiting: list[pa.RecordBatch] = []
+        self.waiting_bytes = 0
+
+    def write(self, batch: Batch) -> None:
+        arrays = [self._array(column, batch[column.name]) for column in self.columns]
+        self.waiting.append(pa.RecordBatch.from_arrays(arrays, schema=self.schema))
+        self.waiting_bytes += self.waiting[-1].nbytes
+        if self.waiting_bytes >= ROW_GROUP_BYTES:
+            self._flush()
+
+    def _array(self, column: Column, values: Any) -> pa.Array:
+        if column.type is not float:
+            return pa.array(values, self.schema.field(column.name).type)
+        flat = np.ascontiguousarray(values, dtype=np.float32).ravel()
+        return pa.FixedSizeListArray.from_arrays(pa.array(flat), column.width)
+
+    def _flush(self) -> None:
+        if self.waiting:
+            table = pa.Table.from_batches(self.waiting).combine_chunks()
+            self.file.write_table(table, row_group_size=max(1, table.num_rows))
+            self.waiting, self.waiting_bytes = [], 0
+
+    def close(self, *, complete: bool) -> None:
+        if complete:
+            self._flush()
+        self.file.close()
+
+
+class _Npz:
+    """Arrays by column name, without pickles; rows are held to the end, as the format needs their number."""
+
+    def __init__(self, columns: Sequence[Column], provenance: Mapping[str, Any]) -> None:
+        self.columns, self.provenance = columns, provenance
+        self.parts: dict[str, list[np.ndarray]] = {
+            c.name: [np.empty((0, c.width) if c.type is float else 0, self._dtype(c))] for c in columns
+        }
+
+    @staticmethod
+    def _dtype(column: Column) -> Any:
+        return {str: np.str_, int: np.int64, float: np.float32}[column.type]
+
+    def write(self, batch: Batch) -> None:
+        for column in self.columns:
+            self.parts[column.name].append(np.array(batch[column.name], dtype=self._dtype(column)))
+
+    def save(self, path: Path) -> None:
+        arrays = {name: np.concatenate(parts) for name, parts in self.parts.items()}
+        arrays["hyena"] = np.array(json.dumps(self.provenance))
+        with path.open("wb") as stream:
+            np.savez(stream, allow_pickle=False, **arrays)
+
+
+def table_type(target: Path, output_type: str | None) -> str:
+    """The type of a table: what was asked for, else what the suffix says; `-` is TSV.
+
+    Raises:
+        UsageError: neither is a known type, or the type cannot be streamed to stdout.
+
+    >>> table_type(Path("a/peaks.tsv.gz"), None), table_type(Path("-"), None), table_type(Path("a"), "npz")
+    ('tsv.gz', 'tsv', 'npz')
+    """
+    stdout = str(target) == "-"
+    if output_type is not None:
+        kind = output_type.removeprefix(".")
+        if kind not in TYPES:
+            raise UsageError(
+                f"unknown output type '{output_type}'", at="-O", remedy=nearest(kind, list(TYPES))
+            )
+        if stdout and kind != "tsv":
+            raise UsageError(
+                f"{kind} does not go to stdout", at="-O", remedy="name a file with -o, or use tsv"
+            )
+        return kind
+    kinds = [kind for kind in TYPES if target.name.endswith(f".{kind}")]
+    if not kinds and not stdout:
+        known = ", ".join(f".{kind}" for kind in TYPES)
+        raise UsageError(
+            "the suffix names no table type",
+            at=target,
+            remedy=f"use one of {known}, or give -O/--output-type",
+        )
+    return kinds[0] if kinds else "tsv"
+
+
+@contextmanager
+def open_table(
+    target: Path, output_type: str | None, columns: Sequence[Column], provenance: Mapping[str, Any]
+) -> Iterator[TableWriter]:
+    """Open a table for writing; the file appears, whole, when the context ends well.
+
+    Args:
+        target: output file, or `-` for stdout (TSV).
+        output_type: parquet, tsv, tsv.gz or npz; None takes the suffix.
+        columns: the columns, in order.
+        provenance: JSON values kept under the key "hyena": Parquet schema metadata, or an array of an npz.
+            A TSV has no place for them.
+
+    Raises:
+        UsageError: as `table_type`.
+        UserError: as `atomic_path`.
+    """
+    kind = table_type(target, output_type)
+    if str(target) == "-":
+        yield _Tsv(sys.stdout, columns)
+        sys.stdout.flush()
+        return
+    with atomic_path(target) as path, TYPES[kind](path, columns, provenance) as writer:
+        yield writer
+
+
+@contextmanager
+def _open_parquet(
+    path: Path, columns: Sequence[Column], provenance: Mapping[str, Any]
+) -> Iterator[TableWriter]:
+    writer, complete = _Parquet(path, columns, provenance), False
+    try:
+        yield writer
+        complete = True
+    finally:
+        writer.close(complete=complete)
+
+
+@contextmanager
+def _open_tsv(path: Path, columns: Sequence[Column], _provenance: Mapping[str, Any]) -> Iterator[TableWriter]:
+    with path.open("w", encoding="utf-8", newline="\n") as stream:
+        yield _Tsv(stream, columns)
+
+
+@contextmanager
+def _open_tsv_gz(
+    path: Path, columns: Sequence[Column], _provenance: Mapping[str, Any]
+) -> Iterator[TableWriter]:
+    # No name and no time in the gzip header: equal tables are equal files.
+    with (
+        path.open("wb") as raw,
+        gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=6, mtime=0) as packed,
+        io.TextIOWrapper(packed, encoding="utf-8", newline="\n") as stream,
+    ):
+        yield _Tsv(stream, columns)
+
+
+@contextmanager
+def _open_npz(path: Path, columns: Sequence[Column], provenance: Mapping[str, Any]) -> Iterator[TableWriter]:
+    writer = _Npz(columns, provenance)
+    yield writer
+    writer.save(path)
+
+
+TYPES = {"parquet": _open_parquet, "tsv": _open_tsv, "tsv.gz": _open_tsv_gz, "npz": _open_npz}

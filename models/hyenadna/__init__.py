@@ -1,0 +1,28 @@
+"""HyenaDNA models: exact architecture, tokenizer and every published checkpoint layout."""
+
+from .checks import Check, verify
+from .config import PRESETS, PUBLISHED_NAMES, HeadConfig, HyenaConfig, preset
+from .errors import ModelError
+from .layouts import ModelInfo, convert, describe, load_model, model_sha256, save_model
+from .model import HyenaDNA, HyenaOutput
+from .tokenizer import Tokenizer
+
+__all__ = [
+    "PRESETS",
+    "PUBLISHED_NAMES",
+    "Check",
+    "HeadConfig",
+    "HyenaConfig",
+    "HyenaDNA",
+    "HyenaOutput",
+    "ModelError",
+    "ModelInfo",
+    "Tokenizer",
+    "convert",
+    "describe",
+    "load_model",
+    "model_sha256",
+    "preset",
+    "save_model",
+    "verify",
+]

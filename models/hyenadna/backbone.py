@@ -1,0 +1,149 @@
+"""Embedding, the stack of pre-norm blocks, final norm.
+
+B batch, L position, D width, I inner width.
+"""
+
+from collections.abc import Callable
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .config import HyenaConfig
+from .errors import ModelError
+from .filter import PositionalEmbedding, positional_features
+from .operator import HyenaOperator
+
+
+class Mlp(nn.Module):
+    """fc2(gelu(fc1(x))) with the tanh approximation of GELU, as the official MLP."""
+
+    def __init__(self, config: HyenaConfig):
+        super().__init__()
+        self.fc1 = nn.Linear(config.d_model, config.d_inner)
+        self.fc2 = nn.Linear(config.d_inner, config.d_model)
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        """(B, L, D) to (B, L, D), position by position."""
+        inner_BLI: Tensor = self.fc1(x_BLD)
+        out_BLD: Tensor = self.fc2(functional.gelu(inner_BLI, approximate="tanh"))
+        return out_BLD
+
+
+def normalise(norm: nn.LayerNorm, r_BLD: Tensor) -> Tensor:
+    """LayerNorm of the residual stream, which may be wider than the norm's own dtype."""
+    out_BLD: Tensor = norm(r_BLD.to(norm.weight.dtype))
+    return out_BLD
+
+
+class Block(nn.Module):
+    """r += Hyena(LN r); r += MLP(LN r).
+
+    The official block carries the MLP's output beside the residual and adds it at the start of the next
+    block; the sums are the same ones in the same order.
+    """
+
+    def __init__(self, config: HyenaConfig, z_1LE: Tensor, t_1L1: Tensor):
+        super().__init__()
+        self.mixer = HyenaOperator(config, z_1LE, t_1L1)
+        self.norm1 = nn.LayerNorm(config.d_model, eps=config.layer_norm_eps)
+        self.mlp = Mlp(config)
+        self.norm2 = nn.LayerNorm(config.d_model, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.resid_dropout)
+
+    def forward(self, r_BLD: Tensor) -> Tensor:
+        """The residual stream after this block, in the dtype it came in."""
+        mixed_BLD: Tensor = self.dropout(self.mixer(normalise(self.norm1, r_BLD)))
+        r_BLD = r_BLD + mixed_BLD
+        fed_BLD: Tensor = self.dropout(self.mlp(normalise(self.norm2, r_BLD)))
+        return r_BLD + fed_BLD
+
+
+class Embeddings(nn.Module):
+    """The token embedding under its official name."""
+
+    def __init__(self, config: HyenaConfig):
+        super().__init__()
+        self.word_embeddings = nn.Embedding(config.n_vocab, config.d_model)
+
+
+class Backbone(nn.Module):
+    """Everything but the heads; attribute names are the official ones.
+
+    There is no attention mask: [PAD] is an ordinary token that influences everything to its right. Padding
+    on the right therefore changes nothing, and padding on the left is part of the input.
+    """
+
+    def __init__(self, config: HyenaConfig):
+        super().__init__()
+        self.l_max = config.l_max
+        z_1LE, t_1L1 = positional_features(config.l_max, config.emb_dim)
+        self.embeddings = Embeddings(config)
+        self.dropout = nn.Dropout(config.embed_dropout)
+        self.layers = nn.ModuleList(Block(config, z_1LE, t_1L1) for _ in range(config.n_layer))
+        self.ln_f = nn.LayerNorm(config.d_model, eps=config.layer_norm_eps)
+
+    def embed(self, ids_BL: Tensor) -> Tensor:
+        """Token embeddings (B, L, D)."""
+        x_BLD: Tensor = self.embeddings.word_embeddings(ids_BL)
+        return x_BLD
+
+    def forward(self, x_BLD: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Run the blocks on embedded tokens.
+
+        Args:
+            x_BLD: embeddings. The residual stream is kept in float32, or float64 for a float64 model.
+
+        Returns:
+            The states after the final norm, and the residual stream after each block, each (B, L, D).
+
+        Raises:
+            ModelError: the input is longer than `l_max`, for which the filters have no values.
+        """
+        self.check_length(x_BLD.shape[1])
+        r_BLD: Tensor = self.dropout(x_BLD.to(torch.promote_types(x_BLD.dtype, torch.float32)))
+        residuals = []
+        for layer in self.layers:
+            r_BLD = layer(r_BLD)
+            residuals.append(r_BLD)
+        return normalise(self.ln_f, r_BLD), tuple(residuals)
+
+    def check_length(self, length: int) -> None:
+        """Raise ModelError unless 1 <= length <= l_max."""
+        if length < 1:
+            raise ModelError("the input is empty", remedy="give at least one token")
+        if length > self.l_max:
+            raise ModelError(
+                f"the input has {length:,} tokens, but this model takes at most {self.l_max:,}",
+                remedy="cut it into windows or use a model with a longer context",
+            )
+
+    def blocks(self) -> list[Block]:
+        """The layers in order, as what they are."""
+        return [layer for layer in self.layers if isinstance(layer, Block)]
+
+    def positional(self) -> list[PositionalEmbedding]:
+        """The positional features of every layer, in order."""
+        return [layer.mixer.filter_fn.pos_emb for layer in self.blocks()]
+
+    def share_positions(self) -> None:
+        """Let layers with equal z (and t) hold one tensor: at l_max 1,000,002 a copy costs 24 MB a layer."""
+        first, *others = self.positional()
+        for other in others:
+            if other.z is not first.z and torch.equal(other.z, first.z):
+                other.z = first.z
+            if other.t is not first.t and torch.equal(other.t, first.t):
+                other.t = first.t
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        # moving a module replaces every buffer by a copy of its own, which would undo the sharing
+        first, *others = self.positional()
+        same_z = [other for other in others if other.z is first.z]
+        same_t = [other for other in others if other.t is first.t]
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for other in same_z:
+            other.z = first.z
+        for other in same_t:
+            other.t = first.t
+        return self

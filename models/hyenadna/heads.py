@@ -1,0 +1,65 @@
+"""Prediction heads on the final hidden states.
+
+B batch, L position, D width, C outputs.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from .config import HeadConfig, Pool
+
+
+def pool(hidden_BLD: Tensor, how: Pool, mask_BL: Tensor | None = None) -> Tensor:
+    """One vector per sequence from its real positions, (B, D).
+
+    Args:
+        hidden_BLD: hidden states.
+        how: "mean" over positions, the "last" one, or the "max" of each feature.
+        mask_BL: true at real positions; without it all are. Every row needs at least one.
+
+    >>> pool(torch.tensor([[[1.0], [2.0], [9.0]]]), "mean", torch.tensor([[1, 1, 0]]))
+    tensor([[1.5000]])
+    """
+    if mask_BL is None:
+        mask_BL = hidden_BLD.new_ones(hidden_BLD.shape[:2], dtype=torch.bool)
+    real_BL1 = mask_BL.bool()[..., None]
+    if how == "mean":
+        # zeroing before the sum keeps a NaN or infinity in the padding out of it
+        return hidden_BLD.masked_fill(~real_BL1, 0).sum(1) / real_BL1.sum(1)
+    if how == "max":
+        return hidden_BLD.masked_fill(~real_BL1, -torch.inf).amax(1)
+    places_L = torch.arange(hidden_BLD.shape[1], device=hidden_BLD.device)
+    last_B = (places_L * mask_BL.bool()).amax(1)
+    return hidden_BLD[torch.arange(len(last_B), device=last_B.device), last_B]
+
+
+class SequenceHead(nn.Module):
+    """Pool, then one linear layer: official `SequenceDecoder` with `l_output` 0."""
+
+    def __init__(self, d_model: int, config: HeadConfig):
+        super().__init__()
+        self.how: Pool = config.pool
+        self.output_transform = nn.Linear(d_model, config.n_outputs, bias=config.bias)
+
+    def forward(self, hidden_BLD: Tensor, mask_BL: Tensor | None = None) -> Tensor:
+        """(B, L, D) to (B, C)."""
+        out_BC: Tensor = self.output_transform(pool(hidden_BLD, self.how, mask_BL))
+        return out_BC
+
+
+class NucleotideHead(nn.Module):
+    """One linear layer at every position."""
+
+    def __init__(self, d_model: int, config: HeadConfig):
+        super().__init__()
+        self.output_transform = nn.Linear(d_model, config.n_outputs, bias=config.bias)
+
+    def forward(self, hidden_BLD: Tensor, mask_BL: Tensor | None = None) -> Tensor:  # noqa: ARG002
+        """(B, L, D) to (B, L, C); padding is the loss's business, so the mask is not used."""
+        out_BLC: Tensor = self.output_transform(hidden_BLD)
+        return out_BLC
+
+
+def build_head(d_model: int, config: HeadConfig) -> SequenceHead | NucleotideHead:
+    """The head a configuration asks for."""
+    return (SequenceHead if config.level == "sequence" else NucleotideHead)(d_model, config)

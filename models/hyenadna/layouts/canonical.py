@@ -1,0 +1,58 @@
+"""One form of a model for comparing and hashing, whatever layout it came from."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+
+import torch
+from torch import Tensor
+
+from hyenadna.config import HyenaConfig
+from hyenadna.filter import decay_rates, positional_features
+from hyenadna.model import HyenaDNA
+
+_ROUNDING = 2e-6
+"""How far the closed form of z may lie from a stored one only because another machine computed it."""
+_TRAINING_ONLY = ("embed_dropout", "resid_dropout", "hyena_dropout", "activation_freq")
+
+
+def closed_form(config: HyenaConfig) -> dict[str, Tensor]:
+    """The buffers z, t and deltas of every layer as their formulas give them; layers share the tensors."""
+    z, t = positional_features(config.l_max, config.emb_dim)
+    deltas = decay_rates(config.d_model)
+    forms = {"pos_emb.z": z, "pos_emb.t": t, "modulation.deltas": deltas}
+    return {
+        f"backbone.layers.{i}.mixer.filter_fn.{name}": form
+        for i in range(config.n_layer)
+        for name, form in forms.items()
+    }
+
+
+def canonical_tensors(tensors: Mapping[str, Tensor], config: HyenaConfig) -> dict[str, Tensor]:
+    """Our named tensors without the buffers that are their closed form up to rounding."""
+    known = closed_form(config)
+    return {
+        name: tensor
+        for name, tensor in tensors.items()
+        if (form := known.get(name)) is None
+        or not torch.allclose(tensor.float(), form, rtol=0, atol=_ROUNDING)
+    }
+
+
+def model_sha256(model: HyenaDNA) -> str:
+    """The identity of a model, 64 hex digits: equal in every layout that holds the same weights.
+
+    SHA-256 over the configuration that the output depends on (sorted JSON, without dropouts) and, by name,
+    every parameter as little-endian float32; z, t and deltas only where more than 2e-6 off their closed form.
+    The device, the dtype it is stored in (if it holds the same numbers) and provenance do not enter.
+    """
+    state = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    state |= dict(model.named_buffers(remove_duplicate=False))
+    tensors = canonical_tensors({name: tensor.cpu() for name, tensor in state.items()}, model.config)
+    facts = {name: value for name, value in asdict(model.config).items() if name not in _TRAINING_ONLY}
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for name in sorted(tensors):
+        digest.update(f"\n{name} {tuple(tensors[name].shape)}\n".encode())
+        digest.update(tensors[name].float().contiguous().numpy().astype("<f4", copy=False).tobytes())
+    return digest.hexdigest()

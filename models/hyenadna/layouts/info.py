@@ -1,0 +1,58 @@
+"""What a model on disk is."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hyenadna.config import HyenaConfig
+
+from .canonical import model_sha256
+from .configs import Layout
+from .load import all_buffers, load_files
+from .locate import locate
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """Facts about a model.
+
+    Attributes:
+        weights: the file the tensors came from.
+        layout: how it is written.
+        config: architecture and head.
+        context: the published context length in bases, l_max - 2.
+        n_parameters: trainable numbers, exact, shared ones once.
+        n_buffer_values: numbers in z, t and deltas of all layers, as files that keep them hold them.
+        sha256: identity of the model, the same in every layout.
+    """
+
+    weights: Path
+    layout: Layout
+    config: HyenaConfig
+    context: int
+    n_parameters: int
+    n_buffer_values: int
+    sha256: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self) | {"weights": str(self.weights)}
+
+
+def describe(spec: str | Path) -> ModelInfo:
+    """Load a model, as `load_model`, and say what it is.
+
+    Raises:
+        ModelError: it cannot be loaded.
+    """
+    files = locate(spec)
+    layout, model = load_files(files)
+    return ModelInfo(
+        weights=files.weights,
+        layout=layout,
+        config=model.config,
+        context=model.config.context,
+        n_parameters=model.n_parameters,
+        n_buffer_values=sum(buffer.numel() for buffer in all_buffers(model).values()),
+        sha256=model_sha256(model),
+    )

@@ -1,0 +1,117 @@
+"""The model.
+
+B batch, L position, D width, V vocabulary rows, C head outputs.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .backbone import Backbone
+from .config import HyenaConfig
+from .errors import ModelError
+from .heads import build_head
+from .init import initialise
+
+
+@dataclass(frozen=True)
+class HyenaOutput:
+    """What one forward pass gives.
+
+    Attributes:
+        logits: (B, L, V) next-token scores. Columns 12-15 are no tokens, 0-6 are specials and 11 is N: mask
+            all but 7-10 before sampling bases. All columns are in the published models' softmax.
+        hidden: (B, L, D) after the final norm.
+        hidden_states: the residual stream after each block, each (B, L, D), where asked for.
+        head_logits: (B, C), or (B, L, C) at level "nucleotide", where the model has a head.
+    """
+
+    logits: Tensor
+    hidden: Tensor
+    hidden_states: tuple[Tensor, ...] | None = None
+    head_logits: Tensor | None = None
+
+
+class HyenaDNA(nn.Module):
+    """A HyenaDNA language model (arXiv 2306.15794), equal to the official one.
+
+    Parameter names are the official ones without a wrapper's prefix. A new model has fresh weights by the
+    official rule and is in training mode.
+
+    Args:
+        config: the architecture.
+        generator: source of the fresh weights; torch's default generator without it.
+
+    >>> from hyenadna import HyenaDNA, preset
+    >>> model = HyenaDNA(preset("tiny-1k"))
+    >>> out = model(torch.randint(7, 11, (2, 50)))
+    >>> out.logits.shape, out.hidden.shape, model.n_parameters
+    (torch.Size([2, 50, 16]), torch.Size([2, 50, 128]), 436096)
+    """
+
+    def __init__(self, config: HyenaConfig, *, generator: torch.Generator | None = None):
+        super().__init__()
+        self.config = config
+        self.backbone = Backbone(config)
+        self.lm_head = None if config.tied_head else nn.Linear(config.d_model, config.n_vocab, bias=False)
+        self.head = None if config.head is None else build_head(config.d_model, config.head)
+        initialise(self, config, generator)
+
+    def forward(
+        self, ids_BL: Tensor, *, hidden_states: bool = False, mask_BL: Tensor | None = None
+    ) -> HyenaOutput:
+        """Score every next token.
+
+        Args:
+            ids_BL: (B, L) int64 token ids, L at most `config.l_max`; pad on the right.
+            hidden_states: keep the residual stream after each block.
+            mask_BL: (B, L), true at real positions: for the head's pool only, since right padding cannot
+                change a real position.
+
+        Raises:
+            ModelError: the ids are not (B, L), are empty, or too long.
+        """
+        if ids_BL.ndim != 2:
+            raise ModelError(f"token ids must be (batch, length), not {tuple(ids_BL.shape)}")
+        self.backbone.check_length(ids_BL.shape[1])
+        hidden_BLD, residuals = self.backbone(self.backbone.embed(ids_BL))
+        return HyenaOutput(
+            logits=self.lm_logits(hidden_BLD),
+            hidden=hidden_BLD,
+            hidden_states=residuals if hidden_states else None,
+            head_logits=None if self.head is None else self.head(hidden_BLD, mask_BL),
+        )
+
+    def lm_logits(self, hidden_BLD: Tensor) -> Tensor:
+        """Next-token scores (B, L, V) of final hidden states."""
+        return functional.linear(hidden_BLD, self.lm_weight)
+
+    @property
+    def lm_weight(self) -> Tensor:
+        """The matrix (V, D) of the LM head: the embedding itself when tied."""
+        return (self.backbone.embeddings.word_embeddings if self.lm_head is None else self.lm_head).weight
+
+    @property
+    def n_parameters(self) -> int:
+        """Numbers in all parameters, a shared one counted once; z, t and deltas are buffers."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+        """Groups for an optimizer, as the published models were trained.
+
+        The filter MLP and its frequencies have no weight decay; everything else has it, LayerNorms, biases
+        and the filter's skip included. Frozen parameters are left out.
+        """
+        free: list[nn.Parameter] = []
+        decayed: list[nn.Parameter] = []
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                (free if ".implicit_filter." in name else decayed).append(parameter)
+        groups = [
+            {"params": decayed, "lr": lr, "weight_decay": weight_decay},
+            {"params": free, "lr": lr, "weight_decay": 0.0},
+        ]
+        return [group for group in groups if group["params"]]

@@ -1,0 +1,18 @@
+"""Fixtures every test may use."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Before anything imports torch: test processes run side by side, and two threads each would wait on each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data and reference outputs beside the checkout; absent for most people, and then skipped."""
+    folder = Path(os.environ.get("HYENA_TEST_DATA", Path(__file__).parents[2] / "shared"))
+    if not folder.is_dir():
+        pytest.skip("reference data are not here: set HYENA_TEST_DATA to the folder that holds golden/ and data/")
+    return folder

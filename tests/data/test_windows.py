@@ -1,0 +1,97 @@
+"""The training stream: a pure function of (seed, index), uniform over bases, inside its intervals."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hyenacli.data.splits import Interval
+from hyenacli.data.store import Contig, Tokens
+from hyenacli.data.windows import WindowSampler, complement, fixed_windows
+from hyenadna import Tokenizer
+from hyenadna.tokenizer import N, PAD
+
+BASES = np.random.default_rng(0).integers(7, 11, 5_000).astype(np.uint8)
+
+
+def contig(tokens: Tokens) -> Contig:
+    return Contig("c", Path("g.fa"), tokens)
+
+
+def sampler(intervals: list[Interval], width: int = 50, *, seed: int = 0, rc: bool = False) -> WindowSampler:
+    return WindowSampler([contig(BASES), contig(BASES[::-1])], intervals, width, seed, rc_augment=rc)
+
+
+def test_a_window_depends_on_seed_and_index_alone() -> None:
+    whole = [Interval(0, 0, 5_000), Interval(1, 0, 5_000)]
+    together = sampler(whole).rows(range(100))
+    one_by_one = np.concatenate([sampler(whole).rows([i]) for i in reversed(range(100))])[::-1]
+    assert np.array_equal(together, one_by_one)
+    assert not np.array_equal(together, sampler(whole, seed=1).rows(range(100)))
+    assert len({row.tobytes() for row in together}) > 90
+
+
+def test_the_stream_is_the_published_one() -> None:
+    """Changing what a seed means would make old runs impossible to resume: these numbers are fixed."""
+    starts = [
+        int(np.flatnonzero([np.array_equal(BASES[s : s + 50], row) for s in range(4_951)])[0])
+        for row in sampler([Interval(0, 0, 5_000)], seed=7).rows(range(4))
+    ]
+    assert starts == [1462, 4181, 988, 820]
+
+
+def test_windows_stay_inside_intervals_and_cover_them_evenly() -> None:
+    intervals = [Interval(0, 100, 400), Interval(1, 1_000, 1_100)]
+    marked = [contig(np.zeros(5_000, np.uint8)) for _ in range(2)]
+    for number, c in enumerate(marked):
+        c.tokens[:] = number
+        c.tokens[
+            [
+                i
+                for i in range(5_000)
+                if not any(s.contig == number and s.start <= i < s.end for s in intervals)
+            ]
+        ] = 9
+    rows = WindowSampler(marked, intervals, 20, 0, rc_augment=False).rows(range(4_000))
+    assert not (rows == 9).any()
+    share = (rows[:, 0] == 0).mean()
+    assert abs(share - 0.75) < 0.03
+
+
+def test_reverse_complement_is_half_of_the_stream() -> None:
+    interval = [Interval(0, 0, 5_000)]
+    plain, mixed = sampler(interval).rows(range(400)), sampler(interval, rc=True).rows(range(400))
+    same = (plain == mixed).all(axis=1)
+    assert 140 < same.sum() < 260
+    assert np.array_equal(np.stack([complement(row) for row in mixed[~same]]), plain[~same])
+
+
+def test_complement_of_tokens() -> None:
+    tokenizer = Tokenizer()
+    assert tokenizer.decode(complement(tokenizer.encode_array("AACGTN"))) == "NACGTT"
+
+
+def test_short_stretches_are_padded_on_the_right() -> None:
+    rows = sampler([Interval(0, 10, 40)]).rows([0])
+    assert np.array_equal(rows[0], np.r_[BASES[10:40], np.full(20, PAD)])
+
+
+def test_mostly_unknown_windows_are_drawn_again() -> None:
+    gapped = BASES.copy()
+    gapped[1_000:4_500] = N
+    rows = WindowSampler([contig(gapped)], [Interval(0, 0, 5_000)], 50, 0, rc_augment=False).rows(range(500))
+    assert ((rows == N).mean(axis=1) <= 0.5).all()
+
+
+def test_a_genome_of_nothing_but_n_still_gives_windows() -> None:
+    nothing = [contig(np.full(500, N, np.uint8))]
+    assert (WindowSampler(nothing, [Interval(0, 0, 500)], 50, 0, rc_augment=False).rows([0]) == N).all()
+    assert fixed_windows(nothing, [Interval(0, 0, 500)], 50, 4).shape == (0, 50)
+
+
+@pytest.mark.parametrize(
+    ("count", "starts"), [(100, list(range(0, 500, 50))), (4, [0, 150, 300, 450]), (1, [0])]
+)
+def test_fixed_windows_tile_the_intervals(count: int, starts: list[int]) -> None:
+    rows = fixed_windows([contig(BASES)], [Interval(0, 0, 520)], 50, count)
+    assert np.array_equal(rows, np.stack([BASES[s : s + 50] for s in starts]))

@@ -1,0 +1,159 @@
+import io
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from Bio.SeqIO.FastaIO import SimpleFastaParser
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hyenacli.errors import UserError
+from hyenacli.genome.dna import normalise
+from hyenacli.readers import fasta_blocks
+from hyenacli.readers.fasta import FastaRecord, read_fasta
+from hyenacli.readers.streams import open_binary, sniff_format
+from tests.builders import Compression, fasta_bytes, random_dna, write_bytes, write_fasta
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (b">a\nACGT\n", [("a", "", b"ACGT")]),
+        (b">a the first\nAC\nGT\n>b\nTT", [("a", "the first", b"ACGT"), ("b", "", b"TT")]),
+        (b">a\r\nac\r\ngu\r\n>b\r\nRyN\r\n", [("a", "", b"ACGT"), ("b", "", b"NNN")]),
+        (b"\n \n>a\n\nAC\n\n\nGT\n\n>b\n", [("a", "", b"ACGT"), ("b", "", b"")]),
+        (b">a\n>b\n>c", [("a", "", b""), ("b", "", b""), ("c", "", b"")]),
+        (b">a\tx  y \nAC \t\nGT  ", [("a", "x  y", b"ACGT")]),
+        (b">a >b\nAC\n", [("a", ">b", b"AC")]),
+        (b">a\nAC\n>a\nGT\n", [("a", "", b"AC"), ("a", "", b"GT")]),
+        (">séq Größe\nAC\n".encode(), [("séq", "Größe", b"AC")]),
+        (b">a Gr\xf6\xdfe\nAC\n", [("a", "Gr��e", b"AC")]),
+    ],
+)
+@pytest.mark.parametrize("chunk", [1, 2, 3, 1 << 20])
+def test_records(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    text: bytes,
+    expected: list[tuple[str, str, bytes]],
+    chunk: int,
+) -> None:
+    monkeypatch.setattr(fasta_blocks, "_CHUNK", chunk)
+    assert list(read_fasta(write_bytes(tmp_path / "a.fa", text))) == [
+        FastaRecord(*fields) for fields in expected
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"\n\nACGT\n>a\nAC\n", ", line 3: text before the first record; FASTA begins with '>'"),
+        (b"@r\nACGT\n+\nIIII\n", ", line 1: text before the first record"),
+        (b"\n \n", ": no FASTA records"),
+        (b">a\nAC\n>\nGT\n", ", line 3: the record has no name; write a name directly after '>'"),
+        (b"> a\nAC\n", ", line 1: the record has no name"),
+        (b">a\nAC\n>b x\nACGT\n\nAC-T\n", ", line 6: '-' in record 'b' is not a nucleotide code"),
+        (b">a\r\nACGT \r\nAC1T\r\n", ", line 3: '1' in record 'a' is not a nucleotide code"),
+        (b">a\nAC GT\n", ", line 2: ' ' in record 'a' is not a nucleotide code"),
+        (b">a\nMKV*\n", ", line 2: '*' in record 'a'"),
+        (b">a\nAC\x00GT\n", ", line 2: '\\x00' in record 'a'"),
+        (b">a\rACGT\r>b\rACGT\r", ", line 1: a carriage return inside the line"),
+        (b">\xff\nACGT\n", ", line 1: the record's name is not UTF-8"),
+    ],
+)
+def test_errors_name_file_and_line(tmp_path: Path, text: bytes, message: str) -> None:
+    path = write_bytes(tmp_path / "a.fa", text)
+    with pytest.raises(UserError) as error:
+        list(read_fasta(path))
+    assert str(error.value).startswith(f"{path}{message}")
+
+
+def test_records_before_an_error_are_given(tmp_path: Path) -> None:
+    records = read_fasta(write_bytes(tmp_path / "a.fa", b">a\nAC\n>b\nA*\n"))
+    assert next(records).name == "a"
+    with pytest.raises(UserError, match="line 4"):
+        next(records)
+
+
+def test_an_opened_stream_is_read_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b">a\nACGT\n")))
+    stream = open_binary("-")
+    assert sniff_format(stream) == "fasta"
+    assert [record.sequence for record in read_fasta(stream)] == [b"ACGT"]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@given(text=st.binary() | st.text(">acgtN \t\r\nx-", max_size=60).map(str.encode), chunk=st.integers(1, 9))
+def test_any_bytes_give_records_or_a_user_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory, text: bytes, chunk: int
+) -> None:
+    path = write_bytes(tmp_path_factory.getbasetemp() / "fuzz.fa", text)
+    with monkeypatch.context() as patch:
+        patch.setattr(fasta_blocks, "_CHUNK", chunk)
+        try:
+            records = list(read_fasta(path))
+        except UserError as error:
+            assert str(error).startswith(str(path))
+            return
+    joined = b"".join(record.sequence for record in records)
+    assert len(records) == (b"\n" + text).count(b"\n>")
+    assert len(joined) + text.count(b"\n") <= len(text)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.from_regex(r"[!-=?-~]{1,8}( [ -~]{1,9})?", fullmatch=True),
+            st.text("ACGTNacgtnUuRy", max_size=99),
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+    st.integers(1, 40),
+    st.sampled_from(["\n", "\r\n"]),
+    st.sampled_from(["plain", "gzip", "bgzip"]),
+)
+def test_what_is_written_is_read(
+    tmp_path_factory: pytest.TempPathFactory,
+    records: list[tuple[str, str]],
+    width: int,
+    newline: str,
+    compression: Compression,
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "round.fa"
+    write_fasta(path, records, width=width, newline=newline, compression=compression)
+    found = [(record.name, record.sequence) for record in read_fasta(path)]
+    assert found == [(header.split()[0], normalise(bases.encode())) for header, bases in records]
+
+
+def test_real_genomes_read_as_biopython_reads_them(shared: Path) -> None:
+    for path in sorted((shared / "data" / "genomes").iterdir()):
+        with open_binary(path) as stream:
+            expected = [
+                (*title.split(None, 1), bases) for title, bases in SimpleFastaParser(io.TextIOWrapper(stream))
+            ]
+        for record, (name, *_, bases) in zip(read_fasta(path), expected, strict=True):
+            assert record.name == name
+            assert record.sequence == normalise(bases.encode()), (path, name)
+
+
+def test_the_yeast_genome_is_read_within_a_second(shared: Path) -> None:
+    begin = time.perf_counter()
+    total = sum(
+        len(record.sequence) for record in read_fasta(shared / "data" / "genomes" / "yeast_R64.fa.gz")
+    )
+    assert total == 12_157_105
+    assert time.perf_counter() - begin < 1
+
+
+def test_memory_holds_one_record(tmp_path: Path) -> None:
+    import tracemalloc
+
+    path = write_bytes(tmp_path / "many.fa", fasta_bytes([("a", random_dna(1000))]) * 20_000)
+    tracemalloc.start()
+    count = sum(1 for _ in read_fasta(path))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert count == 20_000
+    assert peak < 8_000_000

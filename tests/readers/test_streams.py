@@ -1,0 +1,146 @@
+import gzip
+import io
+import os
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from hyenacli.errors import UserError
+from hyenacli.readers.streams import compression, open_binary, sniff_format
+from tests.builders import Compression, random_dna, write_bytes
+
+TEXT = random_dna(400_000, 3).encode()
+
+
+@pytest.mark.parametrize("kind", ["plain", "gzip", "bgzip"])
+@pytest.mark.parametrize("name", ["data.fa", "data.fa.gz"])
+def test_compression_is_told_by_content(tmp_path: Path, kind: Compression, name: str) -> None:
+    path = write_bytes(tmp_path / name, TEXT, kind)
+    assert compression(path) == kind
+    with open_binary(path) as stream:
+        assert stream.name == str(path)
+        assert stream.read() == TEXT
+
+
+def test_members_are_joined(tmp_path: Path) -> None:
+    path = write_bytes(tmp_path / "a.gz", b"one", "gzip")
+    path.write_bytes(path.read_bytes() + gzip.compress(b"") + gzip.compress(b"two"))
+    with open_binary(path) as stream:
+        assert stream.read() == b"onetwo"
+
+
+@pytest.mark.parametrize("kind", ["plain", "gzip", "bgzip"])
+def test_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Compression) -> None:
+    data = write_bytes(tmp_path / "x", TEXT, kind).read_bytes()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    with open_binary(Path("-")) as stream:
+        assert stream.name == "standard input"
+        assert stream.read() == TEXT
+    assert not sys.stdin.buffer.closed
+
+
+def test_a_dribbling_pipe_is_peeked_whole(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    def dribble() -> None:
+        with pipe.open("wb", buffering=0) as out:
+            for byte in b"# a\nchr1\t1\t2\n":
+                out.write(bytes([byte]))
+
+    writer = threading.Thread(target=dribble)
+    writer.start()
+    with open_binary(pipe) as stream:
+        assert sniff_format(stream) == "bed"
+        assert stream.read() == b"# a\nchr1\t1\t2\n"
+    writer.join()
+
+
+@pytest.mark.parametrize("kind", ["gzip", "bgzip"])
+@pytest.mark.parametrize("cut", [10, 30, 5000, -40, -9, -4])
+def test_a_cut_file_is_an_error(tmp_path: Path, kind: Compression, cut: int) -> None:
+    path = write_bytes(tmp_path / "a.gz", TEXT, kind)
+    path.write_bytes(path.read_bytes()[:cut])
+    with (
+        pytest.raises(UserError, match=r"a\.gz: the gzip data are damaged or cut short"),
+        open_binary(path) as stream,
+    ):
+        stream.read()
+
+
+def test_a_bgzip_file_cut_between_blocks_is_an_error(tmp_path: Path) -> None:
+    path = write_bytes(tmp_path / "a.gz", TEXT, "bgzip")
+    path.write_bytes(path.read_bytes()[:-28])
+    assert gzip.decompress(path.read_bytes()) == TEXT
+    with pytest.raises(UserError, match="cut short"):
+        open_binary(path)
+
+
+def test_damage_inside_is_an_error(tmp_path: Path) -> None:
+    path = write_bytes(tmp_path / "a.gz", TEXT, "gzip")
+    data = bytearray(path.read_bytes())
+    data[5000] ^= 0xFF
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="damaged"), open_binary(path) as stream:
+        stream.read()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "the input is empty"),
+        (gzip.compress(b""), "the input is empty"),
+        (b"BZh91AY", "compressed with bzip2, which is not read; use gzip or bgzip"),
+        (b"\xfd7zXZ\x00\x00", "compressed with xz"),
+        (b"\x28\xb5\x2f\xfd\x04", "compressed with zstd"),
+        (b"PK\x03\x04\x14", "compressed with zip"),
+    ],
+)
+def test_refused_content(tmp_path: Path, data: bytes, message: str) -> None:
+    path = write_bytes(tmp_path / "x", data)
+    with pytest.raises(UserError) as error:
+        open_binary(path)
+    assert str(error.value).startswith(f"{path}: {message}")
+
+
+def test_refused_paths(tmp_path: Path) -> None:
+    locked = write_bytes(tmp_path / "locked", b"x")
+    locked.chmod(0)
+    cases = {tmp_path / "absent": "no such file", tmp_path: "is a folder", tmp_path / "\0": "cannot be read"}
+    if os.geteuid() != 0:
+        cases[locked] = "cannot be read: Permission denied"
+    for path, message in cases.items():
+        with pytest.raises(UserError, match=message):
+            open_binary(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (b">a\nACGT\n", "fasta"),
+        (b"\r\n\n>a\r\n", "fasta"),
+        (b"chr1\t10\t20\n", "bed"),
+        (b"chr1 10  20\n", "bed"),
+        (b"browser position chr1\ntrack name=x\n#c\n\nchr1\t10\t20\tname\n", "bed"),
+        (b"track\tname=x\nchr1\t10\t20\n", "bed"),
+        (b"#chrom\tstart\tend\nchr1\t10\t20\n", "bed"),
+        (b"##fileformat=VCFv4.2\n", "vcf"),
+        (b"#CHROM\tPOS\tID\tREF\tALT\n", "vcf"),
+        (b"sequence,label\nACGT,1\n", None),
+        (b"@read\nACGT\n+\nIIII\n", None),
+        (b"ACGT\n", None),
+        (b"chr1\tsource\tgene\t1\t5\n", None),
+        (b"# nothing\n", None),
+        (b"\x00\xff\x00", None),
+    ],
+)
+def test_formats_are_told_by_content(tmp_path: Path, text: bytes, expected: str | None) -> None:
+    with open_binary(write_bytes(tmp_path / "x", text, "gzip")) as stream:
+        if expected is None:
+            with pytest.raises(UserError, match="neither FASTA, BED nor VCF; FASTA begins with"):
+                sniff_format(stream)
+        else:
+            assert sniff_format(stream) == expected
+        assert stream.read() == text

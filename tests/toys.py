@@ -1,0 +1,68 @@
+"""Models with the HyenaDNA call signature whose every answer is known by hand."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hyenadna import HyenaConfig, HyenaDNA, HyenaOutput
+from hyenadna.tokenizer import A
+
+ORDER = b"ACGTN"
+PLACE, SEEN = 5, 6
+
+
+class ToyModel(nn.Module):
+    """A position's state: one-hot of its base (A C G T N), its 1-based place in the input, and a digest.
+
+    The digest is the sum, over the bases up to and including this one, of A=0 C=1 G=2 T=3 N=4: it tells what
+    the model has read. The residual stream after block K is the state times 10**K.
+
+    Args:
+        context: most bases.
+        n_layer: blocks.
+        memory: most tokens of a batch; above it the model is out of memory.
+    """
+
+    def __init__(self, context: int = 8, n_layer: int = 2, memory: int | None = None):
+        super().__init__()
+        self.config = HyenaConfig(d_model=7, n_layer=n_layer, d_inner=1, l_max=context + 2)
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.memory = memory
+        self.batches: list[tuple[int, ...]] = []
+
+    def forward(
+        self, ids_BL: Tensor, *, hidden_states: bool = False, mask_BL: Tensor | None = None
+    ) -> HyenaOutput:
+        """The states; `batches` remembers the shape of every input."""
+        assert ids_BL.shape[1] <= self.config.l_max
+        if self.memory is not None and ids_BL.numel() > self.memory:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+        self.batches.append(tuple(ids_BL.shape))
+        bases_BL = (ids_BL - A).clamp(min=0)
+        one_hot_BL5 = functional.one_hot(bases_BL, 5)
+        place_BL = torch.arange(1, ids_BL.shape[1] + 1).expand_as(ids_BL)
+        counts_BL2 = torch.stack([place_BL, bases_BL.cumsum(1)], dim=2)
+        state_BLD = torch.cat([one_hot_BL5, counts_BL2], dim=2).float()
+        residuals = tuple(state_BLD * 10**k for k in range(1, self.config.n_layer + 1))
+        logits_BLV = state_BLD.new_zeros(*ids_BL.shape, 16)
+        return HyenaOutput(logits_BLV, state_BLD, residuals if hidden_states else None)
+
+
+def toy_states(read: bytes) -> list[list[float]]:
+    """The states of ToyModel for one input, by plain counting."""
+    codes = [ORDER.index(base) for base in read]
+    return [
+        [*(float(code == base) for base in range(5)), float(place), float(sum(codes[:place]))]
+        for place, code in enumerate(codes, start=1)
+    ]
+
+
+def tiny_model(seed: int = 0, context: int = 64) -> HyenaDNA:
+    """A real HyenaDNA of two narrow layers with random weights, large enough that every part matters."""
+    config = HyenaConfig(d_model=16, n_layer=2, d_inner=32, l_max=context + 2)
+    generator = torch.Generator().manual_seed(seed)
+    model = HyenaDNA(config, generator=generator)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    return model.eval()

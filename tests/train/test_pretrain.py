@@ -1,0 +1,268 @@
+"""Pretraining from end to end on genomes small enough for a test."""
+
+import csv
+import dataclasses
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hyenacli import config
+from hyenacli.config import PretrainConfig
+from hyenacli.errors import UsageError, UserError
+from hyenacli.train.pretrain import build_model, pretrain
+from hyenadna import load_model
+
+TINY: dict[str, Any] = {
+    "d_model": 8,
+    "n_layer": 1,
+    "max_length": 32,
+    "max_steps": 6,
+    "global_batch_size": 4,
+    "micro_batch_size": 2,
+    "eval_every": 3,
+    "save_every": 2,
+    "eval_windows": 8,
+    "lr": 3e-3,
+    "device": "cpu",
+}
+
+
+@pytest.fixture
+def genome(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(5)
+    path = tmp_path / "genome.fa"
+    with path.open("w") as stream:
+        for name in ("one", "two", "three"):
+            stream.write(f">{name}\n{''.join(rng.choice(list('ACGT'), 2_000, p=[0.4, 0.1, 0.1, 0.4]))}\n")
+    return path
+
+
+def settings(genome: Path, run: Path, **changes: Any) -> PretrainConfig:
+    return PretrainConfig(fasta=[genome], output=run, **(TINY | changes))
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def losses(run: Path) -> list[tuple[str, str, str]]:
+    return [(row["step"], row["loss"], row["valid_loss"]) for row in rows(run)]
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_model(run / "checkpoints" / "last").state_dict()
+
+
+def test_a_run_directory_is_complete(genome: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    result = pretrain(settings(genome, run, valid_contigs="two"))
+    assert result.exit_code == 0
+    assert result.progress.step == 6
+    assert result.progress.tokens == 6 * 4 * 32
+    assert [row["step"] for row in rows(run)] == [str(s) for s in range(7)]
+    assert [row["step"] for row in rows(run) if row["valid_loss"]] == ["0", "3", "6"]
+    assert len(result.markov) == 9
+    facts = json.loads((run / "run.json").read_text())
+    assert facts["inputs"][0]["bytes"] == genome.stat().st_size
+    assert facts["result"]["valid_loss"] == pytest.approx(float(rows(run)[-1]["valid_loss"]), rel=1e-8)
+    assert facts["result"]["markov_loss"] == result.markov
+    report = (run / "report.html").read_text()
+    assert "Markov, order 8" in report
+    assert "<script" not in report
+    assert len(re.findall("<polyline", report)) >= 5
+    events = [json.loads(line)["event"] for line in (run / "log.jsonl").read_text().splitlines()]
+    assert events.count("step") == 7
+    assert (run / "checkpoints" / "last" / "README.md").exists()
+    assert load_model(run).config.l_max == 34
+
+
+def test_it_learns(genome: Path, tmp_path: Path) -> None:
+    result = pretrain(
+        settings(genome, tmp_path / "run", max_steps=60, eval_every=60, lr=2e-2, valid_contigs="two")
+    )
+    uniform, order0 = np.log(4), result.markov[0]
+    assert order0 < 1.25
+    assert result.progress.last < (uniform + order0) / 2
+
+
+def test_config_yaml_runs_it_again(genome: Path, tmp_path: Path) -> None:
+    first = settings(genome, tmp_path / "first", rc_augment=True)
+    pretrain(first)
+    known = [field.name for field in dataclasses.fields(PretrainConfig)]
+    values = config.read_yaml(tmp_path / "first" / "config.yaml", known)
+    again = PretrainConfig(**values | {"fasta": [genome], "output": tmp_path / "again"})
+    pretrain(again)
+    assert losses(tmp_path / "first") == losses(tmp_path / "again")
+
+
+@pytest.mark.parametrize("lost_step", [2, 5])
+def test_resuming_is_bit_identical(
+    genome: Path, tmp_path: Path, lost_step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    pretrain(settings(genome, whole))
+    with monkeypatch.context() as patch:
+        from hyenacli.train import loop
+
+        original = loop.Trainer._step
+
+        def crash(self: Any, step: int) -> Any:
+            if step == lost_step:
+                raise RuntimeError("power cut")
+            return original(self, step)
+
+        patch.setattr(loop.Trainer, "_step", crash)
+        with pytest.raises(RuntimeError, match="power cut"):
+            pretrain(settings(genome, parts))
+    assert (parts / "checkpoints" / "last").resolve().name in {f"step-{n}" for n in range(1, lost_step + 1)}
+    pretrain(settings(genome, parts, resume=True))
+    assert losses(whole) == losses(parts)
+    for name, tensor in weights(whole).items():
+        assert torch.equal(tensor, weights(parts)[name]), name
+
+
+def test_accumulation_changes_only_the_rounding(
+    genome: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hyenacli.train import pretrain as module
+
+    def without_dropout(values: PretrainConfig) -> Any:
+        model = build_model(values)
+        model.backbone.dropout.p = 0.0
+        return model
+
+    monkeypatch.setattr(module, "build_model", without_dropout)
+    for size in (1, 3, 4):
+        pretrain(settings(genome, tmp_path / str(size), micro_batch_size=size))
+    for size in ("1", "3"):
+        for name, tensor in weights(tmp_path / size).items():
+            torch.testing.assert_close(tensor, weights(tmp_path / "4")[name], rtol=1e-4, atol=1e-6)
+
+
+def test_checkpoints_are_pruned_but_never_the_best(genome: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    result = pretrain(settings(genome, run, max_steps=8, eval_every=4, save_every=1, keep=2, lr=0.0))
+    folder = run / "checkpoints"
+    assert result.progress.best_step == 0 or (folder / "best").exists()
+    assert (folder / "last").resolve().name == "step-8"
+    assert {p.name for p in folder.glob("step-*")} >= {"step-7", "step-8"}
+    assert len(list(folder.glob("step-*"))) <= 3
+
+
+def test_init_from_continues_with_another_models_weights(genome: Path, tmp_path: Path) -> None:
+    pretrain(settings(genome, tmp_path / "first"))
+    changes = {
+        "init_from": str(tmp_path / "first"),
+        "d_model": None,
+        "n_layer": None,
+        "lr": 0.0,
+        "weight_decay": 0.0,
+    }
+    pretrain(settings(genome, tmp_path / "second", max_steps=1, **changes))
+    best = load_model(tmp_path / "first").state_dict()
+    for name, tensor in weights(tmp_path / "second").items():
+        assert torch.equal(tensor, best[name]), name
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"valid_contigs": "chr1"}, UserError, "no contig 'chr1' to hold out; known: one, two, three"),
+        ({"valid_contigs": "one,two,three"}, UserError, "no bases are left to train on"),
+        ({"preset": "tiny-2k"}, Exception, "tiny-2k"),
+        ({"init_from": "m"}, UsageError, "--init-from fixes the architecture"),
+        ({"intervals": Path("x.bed"), "valid_contigs": "one"}, UsageError, "--intervals already says"),
+        ({"fasta": [Path("absent.fa")]}, UserError, "absent.fa"),
+        ({"device": "tpu"}, UsageError, "tpu"),
+        ({"dtype": "float16"}, UsageError, "float16"),
+    ],
+)
+def test_what_cannot_be_run_is_said_before_anything_is_written(
+    genome: Path, tmp_path: Path, changes: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(error, match=message):
+        pretrain(dataclasses.replace(settings(genome, run), **changes))
+    assert not run.exists()
+
+
+def test_a_full_directory_is_left_alone(genome: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    pretrain(settings(genome, run, max_steps=1))
+    before = losses(run)
+    with pytest.raises(UserError, match="--resume or --force"):
+        pretrain(settings(genome, run, max_steps=2))
+    assert losses(run) == before
+    with pytest.raises(UserError, match="lr was 0.003, is 0.1"):
+        pretrain(settings(genome, run, max_steps=1, lr=0.1, resume=True))
+    genome.write_text(genome.read_text().replace("A", "C"))
+    with pytest.raises(UserError, match="genome.fa has other contents"):
+        pretrain(settings(genome, run, max_steps=1, resume=True))
+    assert losses(run) == before
+    pretrain(settings(genome, run, max_steps=2, force=True))
+    assert len(rows(run)) == 3
+
+
+def test_a_loss_that_explodes_is_explained(genome: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="lower --lr"):
+        pretrain(settings(genome, tmp_path / "run", lr=1e30, max_steps=50, eval_every=50))
+
+
+def command(genome: Path, run: Path, *extra: str) -> list[str]:
+    flags = [f"--{key.replace('_', '-')}={value}" for key, value in TINY.items()]
+    return ["pretrain", str(genome), "-o", str(run), *flags, *extra]
+
+
+def test_two_ranks_take_the_same_steps_as_one(genome: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone", "--nproc-per-node=2",
+        "-m",
+        "hyenacli",
+    ]
+    # A models.py in the working directory must not be taken for ours.
+    (tmp_path / "models.py").write_text("raise SystemExit('the wrong module')\n")
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"}
+    subprocess.run([sys.executable, "-m", "hyenacli", *command(genome, one)], check=True, cwd=tmp_path)
+    subprocess.run([*launch, *command(genome, two)], check=True, cwd=tmp_path, env=environment)
+    for row, other in zip(rows(one), rows(two), strict=True):
+        for column in ("loss", "valid_loss", "grad_norm"):
+            if row[column]:
+                assert float(other[column]) == pytest.approx(float(row[column]), rel=1e-4), (
+                    row["step"],
+                    column,
+                )
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_leaves_a_checkpoint(genome: Path, tmp_path: Path, number: int, code: int) -> None:
+    run = tmp_path / "run"
+    long = command(genome, run, "--max-steps=100000", "--eval-every=100000", "--save-every=100000")
+    with subprocess.Popen(
+        [sys.executable, "-m", "hyenacli", *long], stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not (
+            (run / "metrics.csv").exists() and len((run / "metrics.csv").read_text().splitlines()) > 5
+        ):
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == code, stderr
+    assert "Traceback" not in stderr
+    assert (run / "checkpoints" / "last").exists()
+    assert json.loads((run / "run.json").read_text())["result"]["steps"] >= 4
