@@ -185,7 +185,11 @@ class EmbedConfig:
     ] = "-1"
     flank: Annotated[
         int,
-        typer.Option(help="Bases of genome read on each side as context; they are not pooled.", min=0),
+        typer.Option(
+            help="Bases of genome read on each side as context, up to the contig's end; they are not pooled. "
+            "The model reads left to right, so those after the region matter only with --rc.",
+            min=0,
+        ),
     ] = 0
     rc: Annotated[
         str,
@@ -204,7 +208,12 @@ class EmbedConfig:
         ),
     ] = None
     stride: Annotated[
-        int | None, typer.Option(help="Bases from one window's start to the next; default the window.", min=1)
+        int | None,
+        typer.Option(
+            help="Bases from one window's start to the next; default the window. Where windows overlap, a "
+            "base counts once, from the window in which it has the most bases before it.",
+            min=1,
+        ),
     ] = None
     contig_style: options.ContigStyle = "auto"
     contig_aliases: options.ContigAliases = None

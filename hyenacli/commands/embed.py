@@ -61,9 +61,11 @@ def run(config: EmbedConfig) -> None:
         layers = recipe.layers(model.config)
         columns = embedding_columns(layers, recipe.width(model.config))
         provenance = _provenance(config, model_sha256(model), layers)
+        tally = _Tally()
         with open_table(config.output, config.output_type, columns, provenance) as table:
-            for answer in _watched(answers, records.total, config.output):
+            for answer in tally.watch(answers, records.total):
                 table.write(embedding_rows(answer, columns))
+        tally.report(config.output)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,23 +152,32 @@ def _provenance(config: EmbedConfig, sha256: str, layers: tuple[int, ...]) -> di
     }
 
 
-def _watched(answers: "Iterator[Embedded]", total: int | None, output: Path) -> "Iterator[Embedded]":
-    """Pass answers on, with a progress bar while they come and a summary at the end."""
-    statuses: Counter[str] = Counter()
-    bases, start = 0, time.monotonic()
-    with console.progress("{task.completed} records", "{task.fields[speed]} bases/s") as bar:
-        task = bar.add_task("embedding", total=total, speed="")
-        for answer in answers:
-            yield answer
-            status = answer.stretch.status
-            statuses[status] += 1
-            bases += len(answer.stretch) if answer.vectors is not None else 0
-            speed = f"{bases / (time.monotonic() - start):,.0f}"
-            bar.update(task, advance=1, speed=speed)
-    seconds = time.monotonic() - start
-    done = statuses.pop("OK", 0)
-    failed = "".join(f", {count:,} {status}" for status, count in statuses.most_common())
-    log.info(
-        "embedded %s records%s: %s bases in %.1f s, to %s", f"{done:,}", failed, f"{bases:,}", seconds, output
-    )
-    console.event("embed", records=done, failed=dict(statuses), bases=bases, seconds=round(seconds, 3))
+class _Tally:
+    """Counts of a run: a progress bar while answers come, one line when the table is there."""
+
+    def __init__(self) -> None:
+        self.statuses: Counter[str] = Counter()
+        self.bases = 0
+        self.start = time.monotonic()
+
+    def watch(self, answers: "Iterator[Embedded]", total: int | None) -> "Iterator[Embedded]":
+        """Pass answers on, and show how far it is; `total` where the number of records is known."""
+        with console.progress("{task.completed} records", "{task.fields[speed]} bases/s") as bar:
+            task = bar.add_task("embedding", total=total, speed="")
+            for answer in answers:
+                yield answer
+                self.statuses[answer.stretch.status] += 1
+                self.bases += len(answer.stretch) if answer.vectors is not None else 0
+                bar.update(task, advance=1, speed=f"{self.bases / (time.monotonic() - self.start):,.0f}")
+
+    def report(self, output: Path) -> None:
+        """Say what was done and what could not be."""
+        seconds = time.monotonic() - self.start
+        done = self.statuses.pop("OK", 0)
+        failed = "".join(f", {count:,} {status}" for status, count in self.statuses.most_common())
+        where = "stdout" if str(output) == "-" else output
+        counts = f"{done:,} records{failed}: {self.bases:,} bases"
+        log.info("embedded %s in %.1f s, to %s", counts, seconds, where)
+        console.event(
+            "embed", records=done, failed=dict(self.statuses), bases=self.bases, seconds=round(seconds, 3)
+        )

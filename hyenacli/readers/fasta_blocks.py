@@ -36,7 +36,7 @@ class FastaBlock:
         """The record's name (up to the first blank) and its description (the rest).
 
         Raises:
-            UserError: the name is empty or not UTF-8, or the file has the line ends of old Macs.
+            UserError: the name is empty or no printable UTF-8, or the file has the line ends of old Macs.
         """
         if b"\r" in self.header:
             remedy = "convert the line ends to those of Unix"
@@ -47,6 +47,8 @@ class FastaBlock:
             remedy = "write a name directly after '>'"
             raise UserError("the record has no name", at=self.source, line=self.line, remedy=remedy)
         name, *rest = self.header.split(None, 1)
+        if min(name) < 32:
+            raise UserError("the record's name has a control character", at=self.source, line=self.line)
         try:
             return name.decode(), b"".join(rest).rstrip().decode(errors="replace")
         except UnicodeDecodeError:
@@ -90,14 +92,16 @@ def read_blocks(stream: io.BufferedReader) -> Iterator[FastaBlock]:
         UserError: there is text before the first '>', or no record at all.
     """
     offset, line = 0, 1
+    line_start = True
     first = stream.readline(_CHUNK)
     while first and not first.strip():
+        line_start = first.endswith(b"\n")
         offset += len(first)
         line += first.count(b"\n")
         first = stream.readline(_CHUNK)
     if not first:
         raise UserError("no FASTA records", at=stream.name)
-    if not first.startswith(b">"):
+    if not (line_start and first.startswith(b">")):
         raise UserError(
             "text before the first record", at=stream.name, line=line, remedy="FASTA begins with '>'"
         )

@@ -6,11 +6,14 @@ beside the user's files: the key of a cache folder is the file's path, size and 
 simply has another folder.
 """
 
+import contextlib
+import glob
 import hashlib
 import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from hyenacli.errors import UserError
@@ -59,21 +62,21 @@ def indexed(path: Path) -> tuple[GenomeFiles, Signature]:
     if not folder.is_dir():
         _logger.info("indexing %s, once, in %s", path, folder)
         _build(path, version, folder)
-        for other in root.glob(f"{_escaped(family)}*"):
+        for other in root.glob(f"{glob.escape(family)}*"):
             if other != folder:
                 shutil.rmtree(other, ignore_errors=True)
     return GenomeFiles.within(folder, path), version
 
 
 def _build(path: Path, version: Signature, folder: Path) -> None:
-    building = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
     try:
-        build_index(path, building)
-        if signature(path) != version:
-            raise UserError(
-                "the file changed while it was read", at=path, remedy="run again when it is complete"
-            )
-        building.rename(folder)
+        with tempfile.TemporaryDirectory(
+            prefix=".building-", dir=folder.parent, ignore_cleanup_errors=True
+        ) as building:
+            build_index(path, Path(building))
+            if signature(path) != version:
+                raise UserError("the file changed while it was read", at=path, remedy="wait for its end")
+            Path(building).rename(folder)
     except OSError as error:
         if not folder.is_dir():
             raise UserError(
@@ -81,14 +84,11 @@ def _build(path: Path, version: Signature, folder: Path) -> None:
                 at=folder.parent,
                 remedy="set XDG_CACHE_HOME to a folder with space",
             ) from error
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
 
 
 def _cache_root() -> Path:
     """The user's cache, or a private folder for temporary files where there is none (containers)."""
-    temporary = Path(tempfile.gettempdir()) / f"hyena-{os.getuid()}"
-    for root in (_user_cache() / "hyena", temporary):
+    for root in _candidates():
         genomes = root / "genomes"
         try:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -98,19 +98,15 @@ def _cache_root() -> Path:
         # A folder under a guessable name may have been laid there by somebody else.
         if root.stat().st_uid == os.getuid() and os.access(genomes, os.W_OK):
             return genomes
-    raise UserError(
-        "no folder to keep a genome's index in", remedy="set XDG_CACHE_HOME to a folder you may write to"
-    )
+    raise UserError("no folder to keep a genome index in", remedy="set XDG_CACHE_HOME to a writable folder")
 
 
-def _user_cache() -> Path:
+def _candidates() -> Iterator[Path]:
     configured = os.environ.get("XDG_CACHE_HOME")
-    return Path(configured) if configured else Path("~/.cache").expanduser()
+    with contextlib.suppress(RuntimeError):  # raised where the user has no home
+        yield (Path(configured) if configured else Path.home() / ".cache") / "hyena"
+    yield Path(tempfile.gettempdir()) / f"hyena-{os.getuid()}"
 
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
-
-
-def _escaped(name: str) -> str:
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)

@@ -86,8 +86,17 @@ def test_native_save_and_load_changes_nothing(golden: Path, fixture: str, tmp_pa
     check_logits(again, golden / fixture, torch.float64)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["f32", "f64"])
-@pytest.mark.parametrize("fixture", [MICRO, TINY, SMALL])
+@pytest.mark.parametrize(
+    ("fixture", "dtype"),
+    [
+        (MICRO, torch.float32),
+        (MICRO, torch.float64),
+        (TINY, torch.float32),
+        (TINY, torch.float64),
+        (SMALL, torch.float32),
+        pytest.param(SMALL, torch.float64, marks=pytest.mark.slow),
+    ],
+)
 def test_gradients_of_every_parameter(golden: Path, fixture: str, dtype: torch.dtype) -> None:
     model = load_model(golden / fixture).to(dtype)
     ids_BL = load_file(golden / fixture / "inputs.safetensors")["len64" if fixture == MICRO else "len1000"]

@@ -69,7 +69,7 @@ def test_causal(length: int, place: int, seed: int) -> None:
     edited[0, place] = 7 + (edited[0, place] - 7 + 1) % 5
     with torch.no_grad():
         moved = (model(edited).logits - model(original).logits).abs().amax(-1)[0]
-    assert moved[:place].max() < 1e-12 if place else True
+    assert (moved[:place] < 1e-12).all()
     assert moved[place] > 1e-9
 
 
@@ -142,7 +142,7 @@ def test_window_falls_to_its_shift(config: HyenaConfig, shift: float) -> None:
 
 def test_initialisation() -> None:
     config = HyenaConfig(64, 8, 256, 40, tied_head=False)
-    model = HyenaDNA(config, generator=torch.Generator().manual_seed(0))
+    model = HyenaDNA(config, generator=torch.Generator().manual_seed(0)).requires_grad_(False)
     block = model.backbone.blocks()[3]
     linear = block.mixer.filter_fn.implicit_filter
     for module, std in (

@@ -59,7 +59,8 @@ def test_the_minus_strand_is_read_backwards_where_asked() -> None:
 def reference(one: Stretch, recipe: Recipe, width: int, stride: int, layers: tuple[int, ...]) -> np.ndarray:
     """The definition, base by base, in plain Python and float64."""
     strands = []
-    for reverse in recipe.readings(one.strand):
+    backwards = recipe.stranded and one.strand == "-"
+    for reverse in [backwards] if recipe.rc == "none" else [backwards, not backwards]:
         text = reverse_complement(one.bases) if reverse else one.bases
         first = len(one.bases) - one.left - len(one) if reverse else one.left
         places = list(range(first, first + len(one)))

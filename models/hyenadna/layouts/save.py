@@ -30,6 +30,7 @@ _WRITTEN = {
 }
 _TIED_ONLY = ("official", "multimolecule")
 _SHARED_FREQ_ONLY = ("official", "hf")
+_HEAD_BIAS = {"official": True, "hf": False}
 
 
 def save_model(model: HyenaDNA, path: str | Path, *, provenance: Mapping[str, Any] | None = None) -> None:
@@ -91,6 +92,8 @@ def _check_held(model: HyenaDNA, layout: Layout, tensors: Mapping[str, Tensor]) 
         lost.append("an LM head of its own")
     if not config.shared_freq and layout in _SHARED_FREQ_ONLY:
         lost.append("sine frequencies that are not shared")
+    if config.head is not None and config.head.bias != _HEAD_BIAS.get(layout):
+        lost.append(f"head = {config.head!r}")
     raw = write_config(config, layout, {})
     again = interpret(raw, tensors, ModelFiles(Path(layout), Path(layout)))
     read = again.config
@@ -104,7 +107,7 @@ def _check_held(model: HyenaDNA, layout: Layout, tensors: Mapping[str, Tensor]) 
     lost += [f"the trained {name}" for name in changed if name in closed_form(config)]
     if lost or changed:
         raise ModelError(
-            f"layout {layout!r} cannot hold {', '.join(lost or changed[:3])}",
+            f"layout {layout!r} cannot hold {', '.join(dict.fromkeys(lost or changed[:3]))}",
             remedy="convert to native, which holds all",
         )
 

@@ -1,0 +1,80 @@
+"""`hyena models`, through the command line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from hyenacli.app import app
+from hyenadna import HyenaDNA, describe, save_model
+
+
+@pytest.fixture
+def native(model: HyenaDNA, tmp_path: Path) -> Path:
+    save_model(model, tmp_path / "native")
+    return tmp_path / "native"
+
+
+@pytest.fixture
+def hyena(capsys: pytest.CaptureFixture[str]) -> Any:
+    def run(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as end:
+            app(["models", *map(str, arguments)], prog_name="hyena")
+        return end.value.code, *capsys.readouterr()
+
+    return run
+
+
+def test_list(hyena: Any) -> None:
+    code, out, _ = hyena("list")
+    rows = [line.split("\t") for line in out.splitlines()]
+    assert code == 0
+    assert len(rows) == 8
+    assert rows[-1][:5] == ["large-1m", "256", "8", "1000000", "6550528"]
+    assert rows[-1][5] == "LongSafari/hyenadna-large-1m-seqlen-hf"
+
+
+def test_info(hyena: Any, native: Path) -> None:
+    code, out, _ = hyena("info", native, "--json")
+    assert code == 0
+    assert json.loads(out) == json.loads(json.dumps(describe(native).to_dict()))
+    _, out, _ = hyena("info", native)
+    table = dict(line.split("\t") for line in out.splitlines())
+    assert (table["layout"], table["d_model"]) == ("native", "8")
+
+
+def test_convert(hyena: Any, native: Path, tmp_path: Path) -> None:
+    out = tmp_path / "hf"
+    assert hyena("convert", native, out, "--to", "hf") == (0, "", "")
+    assert describe(out).sha256 == describe(native).sha256
+    code, _, error = hyena("convert", native, out, "--to", "official")
+    assert code == 1
+    assert error == (
+        f"hyena: error: {out}: is not empty; choose another directory, or replace a model with --force\n"
+    )
+    assert hyena("convert", native, out, "--to", "official", "--force")[0] == 0
+    assert describe(out).layout == "official"
+    code, _, error = hyena("convert", native, out, "--to", "nativ")
+    assert (code, error) == (2, "hyena: error: --to: there is no layout 'nativ'; did you mean 'native'?\n")
+    assert "to: hf" in hyena("convert", native, out, "--to", "hf", "--print-config")[1]
+
+
+def test_verify(hyena: Any, native: Path, model: HyenaDNA) -> None:
+    code, out, _ = hyena("verify", native)
+    assert code == 0
+    assert [line.split("\t")[0] for line in out.splitlines()] == ["PASS"] * 5
+    with torch.no_grad():
+        model.backbone.ln_f.weight[0] = torch.inf
+    save_model(model, native)
+    code, out, _ = hyena("verify", native)
+    assert code == 1
+    assert "FAIL\tfinite\tNaN or infinity in backbone.ln_f.weight\n" in out
+
+
+def test_a_model_error_is_one_line(hyena: Any, tmp_path: Path) -> None:
+    code, out, error = hyena("verify", tmp_path)
+    assert (code, out) == (1, "")
+    assert error.startswith(f"hyena: error: {tmp_path}: has no config.json; ")
+    assert error.count("\n") == 1

@@ -1,0 +1,256 @@
+import logging
+import multiprocessing
+import os
+import pickle
+import random
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from hyenacli.errors import UserError
+from hyenacli.genome.dna import normalise
+from hyenacli.readers.fasta import read_fasta
+from hyenacli.readers.genome_file import Genome
+from tests.builders import Compression, random_dna, write_bytes, write_fasta
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*multi-threaded:DeprecationWarning"
+)  # forks are what we test
+
+CONTIGS = {
+    "chr1": random_dna(1000, 1, "ACGTacgtNnRyu"),
+    "empty": "",
+    "22:1-500": random_dna(420, 2),
+    "séq": "A",
+    "big": random_dna(200_000, 3),
+    "last": "",
+}
+
+
+def check_against(genome: Genome, contigs: dict[str, str], slices: int = 200) -> None:
+    assert genome.lengths == {name: len(bases) for name, bases in contigs.items()}
+    assert list(genome.lengths) == list(contigs)
+    draw = random.Random(5)
+    for name, bases in contigs.items():
+        wanted = [(0, len(bases))] + [sorted(draw.choices(range(len(bases) + 1), k=2)) for _ in range(slices)]
+        for start, end in wanted:
+            assert genome.fetch_raw(name, start, end) == bases[start:end].encode()
+            assert genome.fetch(name, start, end) == normalise(bases[start:end].encode())
+
+
+@pytest.mark.parametrize("compression", ["plain", "gzip", "bgzip"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("width", [1, 7, 60, 1_000_000])
+def test_every_slice_is_right(tmp_path: Path, compression: Compression, newline: str, width: int) -> None:
+    contigs = CONTIGS if width > 1 else {name: bases[:2000] for name, bases in CONTIGS.items()}
+    headers = [(f"{name} described", bases) for name, bases in contigs.items()]
+    path = write_fasta(tmp_path / "g.fa", headers, width=width, newline=newline, compression=compression)
+    with Genome(path) as genome:
+        assert genome.path == path
+        check_against(genome, contigs, 30)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b">a\nACGT\nACGTACGT\nAC\n>b\nTTTTT\n",
+        b">a\nACGTACG\nTACGTAC\n>b\nTT\nTTT\n",
+        b">a\n\nACGTACGTACGTAC\n>b\nTTTTT\n",
+        b">a\nACGTA\n\nCGTACGTAC\n>b\nTTTTT\n",
+        b">a\nACGTAC\r\nGTACGTA\nC\n>b\nTTTTT\n",
+        b">a\nACGTA \nCGTAC\nGTAC\n>b\nTTTTT\n",
+        b">a\nACGT\r\nACGTA\nCGT \r\nAC\n>b\nTTTTT\n",
+        b">a\nACGTACG \nTACGTAC \n>b\nTTTTT\t",
+        b"\n\n>a\nACGTACG\nTACGTAC\n\n\n>b x\nTTTTT",
+    ],
+)
+@pytest.mark.parametrize("compression", ["plain", "bgzip"])
+def test_ragged_lines_and_blanks(tmp_path: Path, text: bytes, compression: Compression) -> None:
+    with Genome(write_bytes(tmp_path / "g.fa", text, compression)) as genome:
+        check_against(genome, {"a": "ACGTACGTACGTAC", "b": "TTTTT"}, 60)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b">a\nAC\n>b\nA\n>a\nGT\n", ", line 5: contig 'a' was already on line 1; give every contig a name"),
+        (b">a\nAC\n>\nA\n", ", line 3: the record has no name"),
+        (b">a\nAC\nA-\n", ", line 3: '-' in record 'a' is not a nucleotide code"),
+        (b"hello\n", ", line 1: text before the first record"),
+    ],
+)
+@pytest.mark.parametrize("compression", ["plain", "gzip", "bgzip"])
+def test_errors_when_opened(
+    tmp_path: Path, cache: Path, text: bytes, message: str, compression: Compression
+) -> None:
+    path = write_bytes(tmp_path / "g.fa", text, compression)
+    with pytest.raises(UserError) as error:
+        Genome(path)
+    assert str(error.value).startswith(f"{path}{message}")
+    assert list(cache.iterdir()) == []
+
+
+def test_paths_that_are_no_genome(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be read: No such file"):
+        Genome(tmp_path / "absent.fa")
+    with pytest.raises(UserError, match="is not a file; a genome is read at random"):
+        Genome(tmp_path)
+
+
+def test_fetch_outside_a_contig_is_a_bug(tmp_path: Path) -> None:
+    genome = Genome(write_fasta(tmp_path / "g.fa", [("a", "ACGT")]))
+    for start, end in ((-1, 2), (0, 5), (3, 2), (5, 5)):
+        with pytest.raises(ValueError, match="is not inside a of 4 bases"):
+            genome.fetch("a", start, end)
+    with pytest.raises(KeyError):
+        genome.fetch("b", 0, 1)
+
+
+@pytest.mark.parametrize("compression", ["plain", "gzip", "bgzip"])
+def test_a_changed_file_is_indexed_again(tmp_path: Path, cache: Path, compression: Compression) -> None:
+    path = tmp_path / "g.fa"
+    for seed, (width, length) in enumerate([(60, 500), (60, 500), (50, 500), (50, 490), (7, 500)]):
+        time.sleep(0.02)  # more than the clock tick of a file system
+        contigs = {"a": random_dna(length, seed), "b": random_dna(990 - length, seed + 10)}
+        write_fasta(path, contigs.items(), width=width, compression=compression)
+        os.utime(path, ns=(0, 0))
+        check_against(Genome(path), contigs, 30)
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_an_index_beside_the_file_is_neither_trusted_nor_written(tmp_path: Path) -> None:
+    folder = tmp_path / "genomes"
+    folder.mkdir()
+    path = write_fasta(folder / "g.fa", [("a", random_dna(900, 1))], width=50)
+    (folder / "g.fa.fai").write_text("a\t800\t3\t60\t61\n")
+    check_against(Genome(path), {"a": random_dna(900, 1)})
+    assert sorted(file.name for file in folder.iterdir()) == ["g.fa", "g.fa.fai"]
+
+
+def test_a_file_that_changes_in_use_is_an_error(tmp_path: Path) -> None:
+    path = write_fasta(tmp_path / "g.fa", [("a", "ACGT")])
+    genome = Genome(path)
+    write_fasta(path, [("a", "TTTTACGT")])
+    with pytest.raises(UserError, match="changed while it was in use"):
+        genome.fetch("a", 0, 4)
+
+
+def test_the_index_is_made_once_and_logged(
+    tmp_path: Path, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_fasta(tmp_path / "g*[x].fa", CONTIGS.items(), compression="gzip")
+    (tmp_path / "link.fa").symlink_to(path)
+    with caplog.at_level(logging.INFO, "hyena"):
+        for opened in (path, path, tmp_path / "link.fa"):
+            check_against(Genome(opened), CONTIGS, 5)
+    (line,) = caplog.messages
+    assert line.startswith(f"indexing {path}, once, in {cache}")
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_without_a_usable_cache_the_temporary_folder_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_bytes(tmp_path / "file", b"x")
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file" / "below"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    path = write_fasta(tmp_path / "g.fa", CONTIGS.items())
+    check_against(Genome(path), CONTIGS, 5)
+    (private,) = (tmp_path / "tmp").iterdir()
+    assert private.stat().st_mode & 0o777 == 0o700
+    shutil.rmtree(private)
+    private.write_bytes(b"in the way")
+    with pytest.raises(UserError, match="no folder to keep a genome index in; set XDG_CACHE_HOME"):
+        Genome(path)
+
+
+def _digest(genome: Genome, seed: int) -> list[bytes]:
+    draw = random.Random(seed)
+    return [genome.fetch("big", start, start + 500) for start in draw.choices(range(199_000), k=300)]
+
+
+def _open_and_digest(path: Path) -> list[bytes]:
+    return _digest(Genome(path), 1)
+
+
+@pytest.mark.parametrize("compression", ["plain", "gzip"])
+def test_many_processes(tmp_path: Path, compression: Compression) -> None:
+    path = write_fasta(tmp_path / "g.fa", CONTIGS.items(), compression=compression)
+    with multiprocessing.get_context("fork").Pool(4) as pool:
+        found = pool.map(_open_and_digest, [path] * 8, chunksize=1)
+    genome = Genome(path)
+    assert found == [_digest(genome, 1)] * 8
+    with multiprocessing.get_context("fork").Pool(3) as pool:
+        shared_handle = pool.starmap(_digest, [(genome, seed) for seed in range(6)], chunksize=1)
+    assert shared_handle == [_digest(genome, seed) for seed in range(6)]
+
+
+def _file_offsets() -> list[int]:
+    """Where the next read of every open file of this process begins."""
+    infos = Path("/proc/self/fdinfo").iterdir()
+    return [int(info.read_text().split()[1]) for info in infos if info.exists()]
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/fdinfo").is_dir(), reason="file offsets are seen only in Linux' /proc"
+)
+def test_a_handle_opened_before_a_fork_is_not_shared(tmp_path: Path) -> None:
+    genome = Genome(write_fasta(tmp_path / "g.fa", CONTIGS.items()))
+    expected = genome.fetch("big", 0, 10)
+    before = _file_offsets()
+    child = os.fork()
+    if child == 0:
+        os._exit(genome.fetch("big", 190_000, 190_010) != CONTIGS["big"][190_000:190_010].encode())
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert _file_offsets() == before
+    assert genome.fetch("big", 0, 10) == expected
+
+
+def test_pickle_and_close(tmp_path: Path) -> None:
+    genome = Genome(write_fasta(tmp_path / "g.fa", CONTIGS.items()))
+    genome.fetch("chr1", 0, 5)
+    check_against(pickle.loads(pickle.dumps(genome)), CONTIGS, 5)
+    genome.close()
+    check_against(genome, CONTIGS, 5)
+
+
+@contextmanager
+def samtools_copy(path: Path, folder: Path) -> Iterator[Path]:
+    """A plain copy that samtools can index."""
+    copy = folder / "copy.fa"
+    copy.write_bytes(subprocess.run(["gzip", "-dcf", path], capture_output=True, check=True).stdout)
+    yield copy
+    copy.unlink()
+    copy.with_suffix(".fa.fai").unlink()
+
+
+@pytest.mark.skipif(shutil.which("samtools") is None, reason="samtools is not installed")
+def test_real_genomes_agree_with_samtools(shared: Path, tmp_path: Path) -> None:
+    draw = random.Random(1)
+    for path in sorted((shared / "data" / "genomes").iterdir()):
+        with Genome(path) as genome, samtools_copy(path, tmp_path) as copy:
+            regions = []
+            for name in draw.choices(list(genome.lengths), k=60):
+                start = draw.randrange(genome.lengths[name])
+                regions.append((name, start, min(genome.lengths[name], start + draw.randrange(1, 400))))
+            asked = tmp_path / "regions.txt"
+            asked.write_text("".join(f"{{{name}}}:{start + 1}-{end}\n" for name, start, end in regions))
+            command = ["samtools", "faidx", "-n", "1000", copy, "-r", asked]
+            shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            expected = [normalise(line.encode()) for line in shown.splitlines() if not line.startswith(">")]
+            assert [genome.fetch(*region) for region in regions] == expected, path
+
+
+def test_real_genomes_agree_with_the_stream(shared: Path) -> None:
+    for path in sorted((shared / "data" / "genomes").iterdir()):
+        with Genome(path) as genome:
+            records = list(read_fasta(path))
+            assert {record.name: len(record.sequence) for record in records} == genome.lengths
+            for record in records[:50]:
+                assert genome.fetch(record.name, 0, len(record.sequence)) == record.sequence
