@@ -162,7 +162,7 @@ class EmbedConfig:
     """
 
     input: Annotated[
-        Path | None, typer.Argument(help="BED or FASTA (plain or gzip), - for stdin.", metavar="[INPUT]")
+        Path | None, typer.Argument(help="BED or FASTA (plain or gzip), - for stdin.", metavar="INPUT")
     ] = None
     model: options.Model
     output: options.TableOutput
