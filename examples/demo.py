@@ -1,10 +1,10 @@
 """A whole run on made-up data: write a genome, pretrain on it, embed its regions, see whether they separate.
 
-The genome is random, with four kinds of region whose base composition is the same, so that only their order of
-bases can tell them apart:
+The genome is random, with four kinds of region of equal base composition, so that only the order of the bases can
+tell them apart:
 
 - coding: codon positions with preferences of their own, in phase over the whole region;
-- motifs: one of three 10-base words planted every 25 bases or so;
+- motifs: one of three 12-base words planted every 25 bases;
 - repeat: a copy of one 400-base element, one base in ten changed;
 - background: independent bases.
 
@@ -13,49 +13,59 @@ Usage: python examples/demo.py OUTPUT_FOLDER
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from hyenacli.readers.genome_file import Genome
+from hyenadna import HyenaDNA, load_model, save_model
 
 BASES = np.frombuffer(b"ACGT", np.uint8)
-KINDS = ("coding", "motifs", "repeat", "background")
-LENGTH = 400
-GAP = 200
-REGIONS = {"train1": 600, "train2": 600, "heldout": 400}
-Sequence = NDArray[np.uint8]
+KINDS = ("background", "coding", "motifs", "repeat")
+COLORS = ("#999999", "#1f6fb4", "#c03d3e", "#2e8b57")
+LENGTH, GAP = 400, 200
+CONTIGS = {"train1": 600, "train2": 600, "heldout": 400}
+HELD_OUT = "heldout"
+# Share of A, C, G and T at each codon position; over the three, every base has a quarter.
+CODON_SHARES = ((0.70, 0.10, 0.10, 0.10), (0.02, 0.48, 0.48, 0.02), (0.03, 0.17, 0.17, 0.63))
+
+Features = NDArray[np.floating]
+Labels = NDArray[np.str_]
 
 
 def write_genome(folder: Path, seed: int = 7) -> None:
-    """Write genome.fa and regions.bed; the name of a region is its kind."""
+    """Write genome.fa and regions.bed; a region's name is its kind and a number."""
     rng = np.random.default_rng(seed)
-    words = rng.choice(BASES, (3, 10))
-    element = rng.choice(BASES, LENGTH)
+    words = np.stack([rng.permutation(np.repeat(BASES, 3)) for _ in range(3)])
+    element = rng.permutation(np.repeat(BASES, LENGTH // 4))
     with (folder / "genome.fa").open("w") as fasta, (folder / "regions.bed").open("w") as bed:
-        for contig, count in REGIONS.items():
-            parts, position = [], 0
+        for contig, count in CONTIGS.items():
+            parts: list[NDArray[np.uint8]] = []
             for number in range(count):
                 kind = KINDS[rng.integers(len(KINDS))]
                 parts += [rng.choice(BASES, GAP), region(kind, rng, words, element)]
-                start = position + GAP
-                position = start + LENGTH
-                bed.write(f"{contig}\t{start}\t{position}\t{kind}-{number}\n")
+                end = (number + 1) * (GAP + LENGTH)
+                bed.write(f"{contig}\t{end - LENGTH}\t{end}\t{kind}-{number}\n")
             text = np.concatenate(parts).tobytes().decode()
             fasta.write(f">{contig}\n" + "".join(f"{text[i : i + 80]}\n" for i in range(0, len(text), 80)))
 
 
-def region(kind: str, rng: np.random.Generator, words: NDArray[np.uint8], element: Sequence) -> Sequence:
-    """One region of a kind, (LENGTH,) ASCII bases; every kind has A, C, G and T in equal shares on average."""
+def region(
+    kind: str, rng: np.random.Generator, words: NDArray[np.uint8], element: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
+    """One region of a kind as (LENGTH,) ASCII bases."""
     sequence = rng.choice(BASES, LENGTH)
     if kind == "coding":
-        strong, weak = 0.40, 0.20
-        preferences = ([strong, weak, weak, weak], [weak, strong, strong, weak], [weak, weak, weak, strong])
-        for phase, p in enumerate(preferences):
-            size = len(sequence[phase::3])
-            sequence[phase::3] = rng.choice(BASES, size, p=np.array(p) / sum(p))
+        for phase, shares in enumerate(CODON_SHARES):
+            sequence[phase::3] = rng.choice(BASES, len(sequence[phase::3]), p=shares)
     elif kind == "motifs":
-        for start in range(int(rng.integers(25)), LENGTH - 10, 25):
-            sequence[start : start + 10] = words[rng.integers(len(words))]
+        for start in range(int(rng.integers(25)), LENGTH - words.shape[1], 25):
+            sequence[start : start + words.shape[1]] = words[rng.integers(len(words))]
     elif kind == "repeat":
         kept = rng.random(LENGTH) < 0.9
         sequence[kept] = element[kept]
@@ -68,18 +78,73 @@ def hyena(*arguments: object) -> None:
     subprocess.run([sys.executable, "-m", "hyenacli", *map(str, arguments)], check=True)
 
 
-def probe(train_x: NDArray[np.float64], train_y: list[str], test_x: NDArray[np.float64], test_y: list[str]) -> float:
-    """Accuracy of the nearest class centroid, features scaled by the training regions' spread."""
-    scale = train_x.std(axis=0) + 1e-9
-    kinds = sorted(set(train_y))
-    labels = np.array(train_y)
-    centroids = np.stack([(train_x / scale)[labels == kind].mean(axis=0) for kind in kinds])
-    distance = ((test_x / scale)[:, None] - centroids[None]) ** 2
-    called = np.array(kinds)[distance.sum(axis=2).argmin(axis=1)]
-    return float((called == np.array(test_y)).mean())
+def composition(genome: Path, contigs: Sequence[str], starts: Sequence[int]) -> Features:
+    """Share of each base in every region (regions, 4)."""
+    with Genome(genome) as bases:
+        regions = [bases.fetch(c, int(s), int(s) + LENGTH) for c, s in zip(contigs, starts, strict=True)]
+    return np.array([[text.count(base.tobytes()) / LENGTH for base in BASES] for text in regions])
+
+
+def probe(features: Features, kinds: Labels, held: NDArray[np.bool_]) -> float:
+    """Accuracy on held-out regions of the nearest class centroid of the others."""
+    scaled = (features - features[~held].mean(axis=0)) / (features[~held].std(axis=0) + 1e-9)
+    centroids = np.stack([scaled[~held][kinds[~held] == kind].mean(axis=0) for kind in KINDS])
+    distances = ((scaled[held][:, None] - centroids[None]) ** 2).sum(axis=2)
+    return float((np.array(KINDS)[distances.argmin(axis=1)] == kinds[held]).mean())
+
+
+def draw(path: Path, before: Features, after: Features, kinds: Labels) -> None:
+    """The first two principal components of the regions, before and after pretraining."""
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, panels = plt.subplots(1, 2, figsize=(10, 4.6), layout="constrained")
+    for panel, features, title in zip(panels, (before, after), ("untrained", "pretrained"), strict=True):
+        centred = features - features.mean(axis=0)
+        _, spread, axes = np.linalg.svd(centred, full_matrices=False)
+        share = spread**2 / (spread**2).sum()
+        points = centred @ axes[:2].T
+        for kind, color in zip(KINDS, COLORS, strict=True):
+            panel.scatter(*points[kinds == kind].T, s=9, color=color, label=kind, alpha=0.7)
+        panel.set(title=title, xlabel=f"PC 1 ({share[0]:.0%})", ylabel=f"PC 2 ({share[1]:.0%})")
+    panels[0].legend(frameon=False, markerscale=2)
+    figure.suptitle("Regions of a held-out contig, mean embedding")
+    figure.savefig(path, dpi=110)
+
+
+def main(out: Path) -> None:
+    """Run it all in a folder."""
+    out.mkdir(parents=True, exist_ok=True)
+    print(f"Writing a made-up genome of {sum(CONTIGS.values()) * (LENGTH + GAP):,} bases to {out}")
+    write_genome(out)
+    genome, regions, run = out / "genome.fa", out / "regions.bed", out / "run"
+    sizes = ("--preset", "tiny-1k", "--d-model", 64, "--max-length", 256)
+    steps = ("--max-steps", 700, "--global-batch-size", 16, "--micro-batch-size", 16, "--lr", 3e-3)
+    hyena("pretrain", genome, "-o", run, *sizes, *steps, "--valid-contigs", HELD_OUT, "--force")
+    save_model(HyenaDNA(load_model(run).config), out / "untrained")
+    tables = {}
+    for model in ("run", "untrained"):
+        hyena("embed", regions, "-f", genome, "-m", out / model, "-o", out / f"{model}.npz")
+        tables[model] = np.load(out / f"{model}.npz")
+    rows = tables["run"]
+    kinds = np.array([name.split("-")[0] for name in rows["id"]])
+    held = rows["chrom"] == HELD_OUT
+    table = Table(title=f"Kind of {held.sum()} held-out regions, by the nearest centroid of the others")
+    table.add_column("from")
+    table.add_column("right", justify="right")
+    for name, features in {
+        "chance": None,
+        "base composition": composition(genome, rows["chrom"], rows["start"]),
+        "embedding, untrained model": tables["untrained"]["embedding"],
+        "embedding, pretrained model": rows["embedding"],
+    }.items():
+        share = 1 / len(KINDS) if features is None else probe(features, kinds, held)
+        table.add_row(name, f"{share:.1%}", "█" * round(30 * share))
+    picture = out / "regions_pca.png"
+    draw(picture, tables["untrained"]["embedding"][held], rows["embedding"][held], kinds[held])
+    Console().print("", table)
+    print(f"\nPicture: {picture}\nReport:  {run / 'report.html'}")
 
 
 if __name__ == "__main__":
-    out = Path(sys.argv[1])
-    out.mkdir(parents=True, exist_ok=True)
-    write_genome(out)
+    main(Path(sys.argv[1]))

@@ -9,7 +9,8 @@ import inspect
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -36,14 +37,8 @@ class HyenaGroup(TyperGroup):
         extra["standalone_mode"] = False
         try:
             code = super().main(arguments, **extra)
-            sys.stdout.flush()
         except KeyboardInterrupt:
             code = INTERRUPTED
-        except BrokenPipeError:
-            # The reader left (`| head`): nothing is wrong. stdout is pointed elsewhere so that the
-            # interpreter's last flush finds somewhere to write.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            code = BROKEN_PIPE
         except Exception as error:
             if (line := one_line(error)) is None or "--debug" in arguments:
                 raise
@@ -51,6 +46,17 @@ class HyenaGroup(TyperGroup):
                 print(f"hyena: error: {line}", file=sys.stderr)  # noqa: T201
             code = getattr(error, "exit_code", 1)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+@contextmanager
+def _quiet_when_the_reader_leaves() -> Iterator[None]:
+    """Turn a closed stdout (`| head`) into a silent exit; typer's own answer to it is exit code 1."""
+    try:
+        yield
+    except BrokenPipeError:
+        # The interpreter flushes stdout once more at its end, and must find somewhere to write.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(BROKEN_PIPE) from None
 
 
 def one_line(error: Exception) -> str | None:
@@ -106,16 +112,18 @@ def add_verb(parent: typer.Typer, name: str, settings: type, target: str) -> Non
     """
 
     def run(**values: Any) -> None:
-        run_options = {key: values.pop(key) for key in tuple(values) if key in options.RUN_OPTIONS}
-        console.configure(
-            quiet=run_options["quiet"], verbose=run_options["verbose"], log_json=run_options["log_json"]
-        )
+        how = {key: values.pop(key) for key in options.RUN_OPTIONS}
         resolved = settings(**values)
-        if run_options["print_config"]:
+        if how["print_config"]:
             typer.echo(config.to_yaml(resolved), nl=False)
-            raise typer.Exit
+            return
         module, function = target.split(":")
-        getattr(importlib.import_module(module), function)(resolved)
+        with (
+            _quiet_when_the_reader_leaves(),
+            console.session(quiet=how["quiet"], verbose=how["verbose"], log_json=how["log_json"]),
+        ):
+            getattr(importlib.import_module(module), function)(resolved)
+            sys.stdout.flush()
 
     _take_signature(run, settings)
     parent.command(name)(run)

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -45,8 +45,9 @@ class _Human(logging.Handler):
         event("log", level=record.levelname.lower(), message=text)
 
 
-def configure(*, quiet: bool = False, verbose: bool = False, log_json: Path | None = None) -> None:
-    """Set up logging for one run of a verb.
+@contextmanager
+def session(*, quiet: bool = False, verbose: bool = False, log_json: Path | None = None) -> Iterator[None]:
+    """Logging while one verb runs.
 
     Args:
         quiet: warnings and errors only, and no progress bar.
@@ -55,13 +56,11 @@ def configure(*, quiet: bool = False, verbose: bool = False, log_json: Path | No
     """
     log.handlers[:] = [_Human()]
     log.propagate = False
-    first = current_ranks().first
     log.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
-    if not first:
+    if not current_ranks().first:
         log.setLevel(logging.ERROR)
-    _json_sinks.clear()
-    if log_json is not None and first:
-        _json_sinks.append(log_json.open("a", buffering=1))
+    with json_sink(log_json) if log_json else nullcontext():
+        yield
 
 
 @contextmanager

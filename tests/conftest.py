@@ -14,5 +14,7 @@ def shared() -> Path:
     """The folder of real data and reference outputs beside the checkout; absent for most people, and then skipped."""
     folder = Path(os.environ.get("HYENA_TEST_DATA", Path(__file__).parents[2] / "shared"))
     if not folder.is_dir():
-        pytest.skip("reference data are not here: set HYENA_TEST_DATA to the folder that holds golden/ and data/")
+        pytest.skip(
+            "reference data are not here: set HYENA_TEST_DATA to the folder that holds golden/ and data/"
+        )
     return folder

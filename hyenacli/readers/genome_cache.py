@@ -34,6 +34,8 @@ def signature(path: Path) -> Signature:
     """
     try:
         state = path.stat()
+    except FileNotFoundError:
+        raise UserError("no such file", at=path) from None
     except (OSError, ValueError) as error:
         raise UserError(f"cannot be read: {getattr(error, 'strerror', None) or error}", at=path) from None
     if not path.is_file():

@@ -26,7 +26,7 @@ from hyenacli.train.metrics import MetricsFile
 from hyenacli.train.report import best_order, write_report
 from hyenacli.train.signals import Stop, stop_on_signals
 from hyenacli.train.steps import StepDisplay
-from hyenacli.writers.atomic import prepare_run_directory
+from hyenacli.writers.atomic import check_run_directory, prepare_run_directory
 from hyenadna import HyenaConfig, HyenaDNA, load_model, preset
 
 # The Markov yardsticks are fitted to at most this many training bases, in pieces spread over the genome.
@@ -59,6 +59,7 @@ def pretrain(settings: PretrainConfig) -> PretrainResult:
     device = resolve_device(settings.device)
     precision = functools.partial(autocast, device, settings.dtype)
     precision()  # refuses an unknown dtype before anything is read
+    check_run_directory(settings.output, resume=settings.resume, force=settings.force)
     model = build_model(settings)
     contigs = read_contigs(settings.fasta)
     width = (settings.max_length or model.config.context) + 1

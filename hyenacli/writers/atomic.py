@@ -69,11 +69,11 @@ def ensure_writable(target: Path) -> None:
         _create_beside(final, target).unlink()
 
 
-def prepare_run_directory(path: Path, *, resume: bool, force: bool) -> None:
-    """Make `path` a directory that a run may write into.
+def check_run_directory(path: Path, *, resume: bool, force: bool) -> None:
+    """Refuse, before the work is done and without touching it, a run directory that may not be written into.
 
     Args:
-        path: the run directory; it is created, with its parents, where it is missing.
+        path: the run directory.
         resume: go on in a directory that holds a run.
         force: replace what the directory holds, provided that a run wrote it.
 
@@ -86,27 +86,35 @@ def prepare_run_directory(path: Path, *, resume: bool, force: bool) -> None:
         raise UsageError("--resume goes on with a run and --force deletes it", remedy="give one of them")
     if path.exists() and not path.is_dir():
         raise UserError("is a file, a run needs a directory", at=path, remedy="choose another name")
-    if path.is_dir() and any(path.iterdir()) and not resume:
-        _remove_run(path, force=force)
+    if _holds_something(path) and not resume:
+        if not force:
+            remedy = "add --resume or --force, or choose another"
+            raise UserError("the directory is not empty", at=path, remedy=remedy)
+        if not any((path / mark).is_file() for mark in RUN_MARKS):
+            remedy = "remove it yourself"
+            raise UserError("holds no run of this tool, so --force leaves it alone", at=path, remedy=remedy)
+
+
+def prepare_run_directory(path: Path, *, resume: bool, force: bool) -> None:
+    """Make `path` a directory that a run may write into, with its parents; --force removes what it holds.
+
+    Raises:
+        UsageError, UserError: as `check_run_directory`, or the directory cannot be made.
+    """
+    check_run_directory(path, resume=resume, force=force)
+    if _holds_something(path) and force:
+        # Renamed first: a deletion cut short must not leave half a run under the name of a whole one.
+        doomed = path.resolve().with_name(f".{path.resolve().name}.{os.getpid()}.removed")
+        path.resolve().rename(doomed)
+        shutil.rmtree(doomed)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _unwritable(error, path) from error
 
 
-def _remove_run(path: Path, *, force: bool) -> None:
-    if not force:
-        raise UserError(
-            "the directory is not empty", at=path, remedy="add --resume or --force, or choose another"
-        )
-    if not any((path / mark).is_file() for mark in RUN_MARKS):
-        raise UserError(
-            "holds no run of this tool, so --force leaves it alone", at=path, remedy="remove it yourself"
-        )
-    # Renamed first: a deletion cut short must not leave half a run under the name of a whole one.
-    real = path.resolve()
-    doomed = real.rename(real.with_name(f".{real.name}.{os.getpid()}.removed"))
-    shutil.rmtree(doomed)
+def _holds_something(path: Path) -> bool:
+    return path.is_dir() and any(path.iterdir())
 
 
 def _is_device(final: Path, target: Path) -> bool:

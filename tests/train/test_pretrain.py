@@ -230,7 +230,8 @@ def test_two_ranks_take_the_same_steps_as_one(genome: Path, tmp_path: Path) -> N
         sys.executable,
         "-m",
         "torch.distributed.run",
-        "--standalone", "--nproc-per-node=2",
+        "--standalone",
+        "--nproc-per-node=2",
         "-m",
         "hyenacli",
     ]
