@@ -1,7 +1,7 @@
 """A whole run on made-up data: write a genome, pretrain on it, embed its regions, see whether they separate.
 
-The genome is random, with four kinds of region of equal base composition, so that only the order of the bases can
-tell them apart:
+The genome is random, with four kinds of region of equal base composition, so that only the order of the bases
+can tell them apart:
 
 - coding: codon positions with preferences of their own, in phase over the whole region;
 - motifs: one of three 12-base words planted every 25 bases;

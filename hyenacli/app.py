@@ -16,7 +16,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from hyenacli import __version__, config, console, options
+from hyenacli import __version__, config, console, options, settings_file
 from hyenacli.commands import models
 
 BROKEN_PIPE = 128 + signal.SIGPIPE
@@ -115,7 +115,7 @@ def add_verb(parent: typer.Typer, name: str, settings: type, target: str) -> Non
         how = {key: values.pop(key) for key in options.RUN_OPTIONS}
         resolved = settings(**values)
         if how["print_config"]:
-            typer.echo(config.to_yaml(resolved), nl=False)
+            typer.echo(settings_file.to_yaml(resolved), nl=False)
             return
         module, function = target.split(":")
         with (

@@ -3,14 +3,13 @@
 A field's type, flag, help and bounds stand once, in its annotation; the verb's help is the class docstring.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from hyenacli import options
-from hyenacli.errors import UserError, nearest
 
 DATA, MODEL, TRAINING, OUTPUT = "Data", "Model", "Training", "Checkpoints and evaluation"
 
@@ -80,6 +79,15 @@ class PretrainConfig:
     max_length: Annotated[
         int | None,
         typer.Option(help="Context in bases, instead of the preset's.", min=8, rich_help_panel=MODEL),
+    ] = None
+    window_shift: Annotated[
+        float | None,
+        typer.Option(
+            help="Floor of the filters' decay window; default 0.05 as all published inference code, "
+            "0 as the published training code.",
+            min=0.0,
+            rich_help_panel=MODEL,
+        ),
     ] = None
     init_from: Annotated[
         str | None,
@@ -221,48 +229,3 @@ class EmbedConfig:
     device: options.Device = "auto"
     dtype: options.Dtype = "float32"
     threads: options.Threads = None
-
-
-def to_dict(settings: Any) -> dict[str, Any]:
-    """A verb's settings as plain YAML and JSON values."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, Path):
-            return str(value)
-        return [plain(v) for v in value] if isinstance(value, list) else value
-
-    return {f.name: plain(getattr(settings, f.name)) for f in fields(settings)}
-
-
-def to_yaml(settings: Any) -> str:
-    """Settings as the YAML that `--config` reads."""
-    import yaml
-
-    text: str = yaml.safe_dump(to_dict(settings), sort_keys=False)
-    return text
-
-
-def read_yaml(path: Path, known: list[str]) -> dict[str, Any]:
-    """Read settings from YAML; keys are flag names without dashes, `-` and `_` alike.
-
-    Raises:
-        UserError: unreadable or not a mapping, or a key the verb does not know (the nearest is named).
-    """
-    import yaml
-
-    try:
-        values = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        raise UserError(
-            "not valid YAML", at=path, line=mark.line + 1 if mark else None, remedy="write `key: value` lines"
-        ) from error
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise UserError("not a mapping of settings", at=path, remedy="write `key: value` lines")
-    renamed = {str(key).replace("-", "_"): value for key, value in values.items()}
-    for key in renamed:
-        if key not in known:
-            raise UserError(f"unknown key '{key}'", at=path, remedy=nearest(key, known))
-    return {key: value for key, value in renamed.items() if value is not None}

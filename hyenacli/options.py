@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from hyenacli import settings_file
+
 GENERAL = "General"
 
 Model = Annotated[
@@ -86,10 +88,8 @@ Seed = Annotated[
 def _load_config(ctx: typer.Context, path: Path | None) -> Path | None:
     """Make the values of a YAML file the defaults of this command line; runs before other options."""
     if path is not None:
-        from hyenacli import config
-
         known = [p.name for p in ctx.command.params if p.name and p.name not in NOT_IN_CONFIG]
-        ctx.default_map = config.read_yaml(path, known)
+        ctx.default_map = settings_file.read_yaml(path, known)
     return path
 
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-# Before anything imports torch: test processes run side by side, and two threads each would wait on each other.
+# Before anything imports torch: test processes run side by side, and two threads each would only wait.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real data and reference outputs beside the checkout; absent for most people, and then skipped."""
+    """The folder of real data and reference outputs beside the checkout; tests skip where it is absent."""
     folder = Path(os.environ.get("HYENA_TEST_DATA", Path(__file__).parents[2] / "shared"))
     if not folder.is_dir():
         pytest.skip(

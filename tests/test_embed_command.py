@@ -17,7 +17,6 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from hyenacli import console
 from hyenacli.app import app
 from hyenacli.score.embed import embed
 from hyenacli.score.recipe import Recipe

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hyenacli import __version__, console
-from hyenacli.config import EmbedConfig, to_dict
+from hyenacli.config import EmbedConfig
 from hyenacli.console import log
 from hyenacli.errors import UsageError
+from hyenacli.settings_file import to_dict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -8,8 +8,10 @@ import json
 import math
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -50,11 +52,13 @@ class Checkpoints:
     Args:
         run: the run directory.
         keep: how many of the newest are kept; the best is kept besides.
+        provenance: what every checkpoint's config.json and model card say of where it comes from.
     """
 
-    def __init__(self, run: Path, keep: int):
+    def __init__(self, run: Path, keep: int, provenance: Mapping[str, Any]):
         self.folder = run / "checkpoints"
         self._keep = keep
+        self._provenance = provenance
 
     def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
         """Write the state after `progress.step` on the first rank; point `last`, and maybe `best`, at it."""
@@ -93,9 +97,11 @@ class Checkpoints:
         self, final: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress
     ) -> None:
         assert isinstance(model, HyenaDNA)  # noqa: S101  (a bug, not an input)
-        draft = final.with_name(f".{final.name}.tmp")
-        shutil.rmtree(draft, ignore_errors=True)
-        save_model(model, draft)
+        # Drafted under its own name in another folder: the model card is headed by it.
+        draft = self.folder / ".draft" / final.name
+        shutil.rmtree(draft.parent, ignore_errors=True)
+        facts = {"steps": progress.step, "tokens": progress.tokens, "held_out_loss": progress.last}
+        save_model(model, draft, provenance={**self._provenance, **facts})
         tensors = {
             f"{key}/{name}": value.contiguous()
             for name, parameter in _named(model, optimizer).items()
@@ -104,9 +110,9 @@ class Checkpoints:
         save_file(tensors, draft / _TENSORS)
         (draft / _STATE).write_text(json.dumps(asdict(progress)) + "\n")
         _sync(draft)
-        final.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(final, ignore_errors=True)
         draft.rename(final)
+        draft.parent.rmdir()
 
     def _link(self, name: str, target: Path) -> None:
         draft = self.folder / f".{name}.tmp"

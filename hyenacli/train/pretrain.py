@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from hyenacli import console
+from hyenacli import __version__, console
 from hyenacli.config import PretrainConfig
 from hyenacli.data.splits import Interval, Splits, split_by_contigs, split_by_fraction, split_by_intervals
 from hyenacli.data.store import Contig, Tokens, read_contigs
@@ -88,8 +88,9 @@ def build_model(settings: PretrainConfig) -> HyenaDNA:
     A fresh model's l_max is its context + 2, as in every published one; weights depend on --seed alone.
     """
     if settings.init_from is not None:
-        if settings.d_model or settings.n_layer:
-            raise UsageError("--init-from fixes the architecture", remedy="leave --d-model and --n-layer out")
+        if settings.d_model or settings.n_layer or settings.window_shift is not None:
+            remedy = "leave out --d-model, --n-layer and --window-shift"
+            raise UsageError("--init-from fixes the architecture", remedy=remedy)
         model: HyenaDNA = load_model(settings.init_from)
         if settings.max_length and settings.max_length > model.config.l_max:
             raise UserError(
@@ -105,6 +106,8 @@ def build_model(settings: PretrainConfig) -> HyenaDNA:
         config = replace(config, n_layer=settings.n_layer)
     if settings.max_length:
         config = replace(config, l_max=settings.max_length + 2)
+    if settings.window_shift is not None:
+        config = replace(config, window_shift=settings.window_shift)
     return HyenaDNA(config, generator=torch.Generator().manual_seed(settings.seed))
 
 
@@ -178,7 +181,12 @@ def _train(
 ) -> tuple[Progress, Stop]:
     run, first = settings.output, current_ranks().first
     optimizer = torch.optim.AdamW(model.parameter_groups(settings.lr, settings.weight_decay))
-    checkpoints = Checkpoints(run, settings.keep)
+    origin = {
+        "made_by": f"hyena pretrain {__version__}",
+        "genomes": [path.name for path in settings.fasta],
+        "init_from": settings.init_from,
+    }
+    checkpoints = Checkpoints(run, settings.keep, origin)
     progress = checkpoints.restore(model, optimizer) if settings.resume else Progress()
     columns = (*TRAINING_COLUMNS, *task.evaluation_columns)
     loop = loop_settings(settings)

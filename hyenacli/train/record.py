@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from hyenacli import __version__, config
+from hyenacli import __version__, settings_file
 from hyenacli.data.store import fingerprint
 from hyenacli.errors import UserError
 
@@ -20,7 +20,7 @@ _MAY_CHANGE = {"output", "resume", "force", "threads", "device", "eval_every", "
 
 def write_config(run: Path, settings: Any) -> None:
     """Write config.yaml, which `--config` reads back; --resume and --force are not of the run."""
-    values = config.to_dict(settings)
+    values = settings_file.to_dict(settings)
     for key in ("resume", "force"):
         values.pop(key)
     import yaml
@@ -34,8 +34,8 @@ def check_resumable(run: Path, settings: Any) -> None:
     Raises:
         UserError: naming what differs.
     """
-    now = {key: value for key, value in config.to_dict(settings).items() if value is not None}
-    earlier = config.read_yaml(run / "config.yaml", list(config.to_dict(settings)))
+    now = {key: value for key, value in settings_file.to_dict(settings).items() if value is not None}
+    earlier = settings_file.read_yaml(run / "config.yaml", list(settings_file.to_dict(settings)))
     differing = [
         f"{key} was {earlier.get(key)}, is {now.get(key)}"
         for key in sorted((set(earlier) | set(now)) - _MAY_CHANGE)

@@ -84,8 +84,8 @@ def _markov_table(markov: Sequence[float], loss: float) -> str:
         for name, nats, style in sorted(rows, key=lambda row: -row[1])
     )
     return (
-        "<p>All fitted to the same training bases and judged on the same held-out windows; order k predicts a "
-        "base from the k before it. The model that knows nothing scores 1.3863 nats, 2 bits.</p>"
+        "<p>All fitted to the same training bases and judged on the same held-out windows; order k predicts "
+        "a base from the k before it. The model that knows nothing scores 1.3863 nats, 2 bits.</p>"
         '<table><tr><th></th><th class="n">nats/base</th><th class="n">bits/base</th>'
         f'<th class="n">perplexity</th></tr>{body}</table>'
     )

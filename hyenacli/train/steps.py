@@ -1,6 +1,8 @@
 """What a person sees while a model trains: a bar on a terminal, a line at every evaluation."""
 
+import datetime as dt
 import math
+import time
 from contextlib import ExitStack
 from typing import Self
 
@@ -18,6 +20,7 @@ class StepDisplay:
 
     def __init__(self, total: int, done: int):
         self._total, self._done = total, done
+        self._started = time.monotonic()
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -39,5 +42,12 @@ class StepDisplay:
         detail = f"loss {step.loss:.4f}  {bits:.3f} bits/base  {step.tokens_per_second:,.0f} tokens/s"
         self._bar.update(self._task, completed=number, detail=detail)
         if step.judged:
-            judged = "  ".join(f"{name} {value:.4f}" for name, value in step.judged.items())
-            console.log.info("step %d/%d  %s  %s", number, self._total, detail, judged)
+            judged = "  ".join(f"{name} {value:.4f}" for name, value in list(step.judged.items())[:2])
+            console.log.info(
+                "step %d/%d  %s  %s  %s", number, self._total, detail, judged, self._left(number)
+            )
+
+    def _left(self, number: int) -> str:
+        """How long the rest will take at the pace so far."""
+        pace = (time.monotonic() - self._started) / max(1, number - self._done)
+        return f"{dt.timedelta(seconds=round(pace * (self._total - number)))} left"

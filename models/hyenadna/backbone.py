@@ -89,14 +89,18 @@ class Backbone(nn.Module):
         x_BLD: Tensor = self.embeddings.word_embeddings(ids_BL)
         return x_BLD
 
-    def forward(self, x_BLD: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def forward(
+        self, x_BLD: Tensor, *, hidden_states: bool = False
+    ) -> tuple[Tensor, tuple[Tensor, ...] | None]:
         """Run the blocks on embedded tokens.
 
         Args:
             x_BLD: embeddings. The residual stream is kept in float32, or float64 for a float64 model.
+            hidden_states: keep the residual stream after each block.
 
         Returns:
-            The states after the final norm, and the residual stream after each block, each (B, L, D).
+            The states after the final norm, and the residual stream after each block where asked for, each
+            (B, L, D).
 
         Raises:
             ModelError: the input is longer than `l_max`, for which the filters have no values.
@@ -106,8 +110,9 @@ class Backbone(nn.Module):
         residuals = []
         for layer in self.layers:
             r_BLD = layer(r_BLD)
-            residuals.append(r_BLD)
-        return normalise(self.ln_f, r_BLD), tuple(residuals)
+            if hidden_states:
+                residuals.append(r_BLD)
+        return normalise(self.ln_f, r_BLD), tuple(residuals) if hidden_states else None
 
     def check_length(self, length: int) -> None:
         """Raise ModelError unless 1 <= length <= l_max."""

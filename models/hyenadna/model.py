@@ -77,11 +77,11 @@ class HyenaDNA(nn.Module):
         if ids_BL.ndim != 2:
             raise ModelError(f"token ids must be (batch, length), not {tuple(ids_BL.shape)}")
         self.backbone.check_length(ids_BL.shape[1])
-        hidden_BLD, residuals = self.backbone(self.backbone.embed(ids_BL))
+        hidden_BLD, residuals = self.backbone(self.backbone.embed(ids_BL), hidden_states=hidden_states)
         return HyenaOutput(
             logits=self.lm_logits(hidden_BLD),
             hidden=hidden_BLD,
-            hidden_states=residuals if hidden_states else None,
+            hidden_states=residuals,
             head_logits=None if self.head is None else self.head(hidden_BLD, mask_BL),
         )
 

@@ -9,7 +9,7 @@ from hyenacli.data.splits import Interval
 from hyenacli.data.store import Contig, Tokens
 from hyenacli.data.windows import WindowSampler, complement, fixed_windows
 from hyenadna import Tokenizer
-from hyenadna.tokenizer import N, PAD
+from hyenadna.tokenizer import PAD, N
 
 BASES = np.random.default_rng(0).integers(7, 11, 5_000).astype(np.uint8)
 

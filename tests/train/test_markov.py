@@ -14,10 +14,7 @@ TOKENS = Tokenizer()
 
 
 def probability(counts: Counter[str], context: str, base: str) -> float:
-    if len(context) > 0:
-        lower = probability(counts, context[1:], base)
-    else:
-        lower = 0.25
+    lower = probability(counts, context[1:], base) if context else 0.25
     total = sum(counts[context + b] for b in "ACGT")
     return (counts[context + base] + PSEUDO_COUNT * lower) / (total + PSEUDO_COUNT)
 

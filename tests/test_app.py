@@ -1,0 +1,129 @@
+"""The command line's contract: help, versions, exit codes, one line per error, settings from files."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from hyenacli import __version__
+from hyenacli.app import app, one_line
+from hyenacli.errors import UserError
+
+VERBS = ("pretrain", "embed", "models list", "models info", "models convert", "models verify")
+
+
+def hyena(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments), prog_name="hyena")
+
+
+def test_version_is_one_plain_line() -> None:
+    assert hyena("--version").stdout == f"hyena {__version__}\n"
+
+
+def test_bare_command_shows_what_there_is() -> None:
+    done = hyena()
+    assert done.exit_code == 2
+    assert "pretrain" in done.output
+    assert "error" not in done.output
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_every_verb_explains_itself_with_an_example(verb: str, flag: str) -> None:
+    done = hyena(*verb.split(), flag)
+    assert done.exit_code == 0
+    assert f"Example: hyena {verb}" in " ".join(re.sub(r"[│╭╰─]", "", done.stdout).split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("pretrian", "No such command 'pretrian'"),
+        ("pretrain", "Missing argument 'FASTA'"),
+        ("pretrain a.fa", "Missing option '-o'"),
+        ("pretrain a.fa -o x --lr abc", "Invalid value for '--lr'"),
+        ("pretrain a.fa -o x --max-steps 0", "Invalid value for '--max-steps'"),
+        ("pretrain a.fa -o x --learning-rate 1", "No such option: --learning-rate"),
+        ("embed a.bed -o x", "Missing option '-m'"),
+    ],
+)
+def test_usage_errors_are_one_line_and_exit_2(arguments: str, message: str) -> None:
+    done = hyena(*arguments.split())
+    assert done.exit_code == 2
+    assert done.stderr.startswith(f"hyena: error: {message}")
+    assert "--help`)" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("max-step: 5\n", "unknown key 'max-step'; did you mean 'max_steps'?"),
+        ("quiet: true\n", "unknown key 'quiet'"),
+        ("lr: [1\n", "line 2: not valid YAML"),
+        ("- 1\n", "not a mapping"),
+        ("lr: fast\n", "Invalid value for '--lr'"),
+    ],
+)
+def test_settings_files_that_are_wrong(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    done = hyena("pretrain", "a.fa", "-o", str(tmp_path / "run"), "--config", str(path))
+    assert done.exit_code in (1, 2)
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_flags_win_over_the_settings_file(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("fasta: [a.fa, b.fa]\noutput: run\nmax-steps: 7\nlr: 0.5\nrc_augment: true\n")
+    printed = hyena("pretrain", "--config", str(path), "--lr", "0.25", "--print-config").stdout
+    for line in ("- a.fa", "- b.fa", "output: run", "max_steps: 7", "lr: 0.25", "rc_augment: true"):
+        assert f"{line}\n" in printed
+    path.write_text(printed)
+    assert hyena("pretrain", "--config", str(path), "--print-config").stdout == printed
+
+
+def test_debug_shows_the_traceback_of_a_user_error() -> None:
+    plain = hyena("models", "info", "no/such/model")
+    assert plain.exit_code == 1
+    assert len(plain.stderr.splitlines()) == 1
+    assert hyena("models", "info", "no/such/model", "--debug").exception is not None
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (UserError("bad", at="a.bed", line=3, remedy="mend it"), "a.bed, line 3: bad; mend it"),
+        (PermissionError(13, "Permission denied", "/x"), "/x: Permission denied"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (ValueError("a bug"), None),
+        (OSError("a bug"), None),
+    ],
+)
+def test_which_errors_are_the_users(error: Exception, line: str | None) -> None:
+    assert one_line(error) == line
+
+
+def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_settings: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hyenacli.commands.models.info", interrupt)
+    assert hyena("models", "info", "x").exit_code == 130
+
+
+def test_bugs_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_settings: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("hyenacli.commands.models.info", fail)
+    assert isinstance(hyena("models", "info", "x").exception, ZeroDivisionError)
+
+
+def test_the_module_runs_as_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "hyenacli", "--version"], capture_output=True, check=True)
+    assert done.stdout.decode() == f"hyena {__version__}\n"
