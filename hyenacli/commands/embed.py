@@ -90,7 +90,7 @@ def _open_input(config: EmbedConfig, stack: ExitStack) -> _Input:
     if config.region is not None:
         raise UsageError("-r stands instead of an INPUT", remedy="give one of them")
     stream = stack.enter_context(open_binary(config.input))
-    kind = sniff_format(stream)
+    kind = sniff_format(stream, otherwise="bed" if config.fasta else None)
     if kind == "fasta":
         return _sequences(config, stream)
     if kind == "vcf":

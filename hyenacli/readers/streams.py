@@ -114,11 +114,15 @@ def compression(path: Path) -> Compression:
     return "gzip" if head.startswith(_GZIP) else "plain"
 
 
-def sniff_format(stream: io.BufferedReader) -> InputFormat:
+def sniff_format(stream: io.BufferedReader, otherwise: InputFormat | None = None) -> InputFormat:
     """Tell FASTA, BED and VCF apart by content, without taking a byte from the stream.
 
+    Args:
+        stream: from `open_binary`.
+        otherwise: what it must be if it looks like none of them; its reader can say better what is wrong.
+
     Raises:
-        UserError: it is none of them, as far as the first 256 KiB tell.
+        UserError: it is none of them, as far as the first 256 KiB tell, and nothing else is given.
     """
     lines = stream.peek(1).splitlines()
     for line in filter(None, map(bytes.strip, lines)):
@@ -132,6 +136,8 @@ def sniff_format(stream: io.BufferedReader) -> InputFormat:
         if len(columns) >= 3 and columns[1].isdigit() and columns[2].isdigit():
             return "bed"
         break
+    if otherwise:
+        return otherwise
     raise UserError(
         "neither FASTA, BED nor VCF",
         at=stream.name,

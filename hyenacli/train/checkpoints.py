@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -74,24 +75,30 @@ class Checkpoints:
         barrier()
 
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-        """Fill model and optimizer from `last` and say how far it was.
+        """Fill model and optimizer from `last` and say how far it was: at the start, if that came too early.
 
         Raises:
-            UserError: there is no checkpoint, or it does not fit the model.
+            UserError: the trainer's files are damaged; ModelError: the weights are.
         """
         last = self.folder / "last"
-        if not (last / _STATE).exists():
-            raise UserError(
-                "no checkpoint to resume from", at=self.folder, remedy="start anew without --resume"
-            )
+        if not last.exists():
+            console.log.info("no checkpoint yet in %s: starting from the first step", self.folder)
+            return Progress()
         model.load_state_dict(load_model(last).state_dict())
-        tensors = load_file(last / _TENSORS)
-        for name, parameter in _named(model, optimizer).items():
-            state = optimizer.state[parameter]
-            for key in ("exp_avg", "exp_avg_sq", "step"):
-                value = tensors[f"{key}/{name}"]
-                state[key] = value if key == "step" else value.to(parameter.device)
-        return Progress(**json.loads((last / _STATE).read_text()))
+        try:
+            tensors = load_file(last / _TENSORS)
+            for name, parameter in _named(model, optimizer).items():
+                state = optimizer.state[parameter]
+                for key in ("exp_avg", "exp_avg_sq", "step"):
+                    value = tensors[f"{key}/{name}"]
+                    state[key] = value if key == "step" else value.to(parameter.device)
+            return Progress(**json.loads((last / _STATE).read_text()))
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"the trainer's state is damaged ({error})",
+                at=last,
+                remedy="point `last` at an older step-N, or start anew with --init-from",
+            ) from error
 
     def _write(
         self, final: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress

@@ -192,9 +192,7 @@ def _train(
     loop = loop_settings(settings)
     with (
         stop_on_signals() as stop,
-        MetricsFile(
-            run / "metrics.csv", columns, progress.step if settings.resume else None, write=first
-        ) as metrics,
+        MetricsFile(run / "metrics.csv", columns, progress.step or None, write=first) as metrics,
         console.json_sink(run / "log.jsonl"),
         StepDisplay(loop.max_steps, progress.step) as display,
     ):

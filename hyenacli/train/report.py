@@ -42,6 +42,7 @@ def write_report(run: Path, facts: Mapping[str, object], markov: Sequence[float]
         [Series("training", smoothed(train), BLUE), Series("held out", valid, RED, dots=True), *yardsticks],
         x_label="training tokens",
         y_label="nats per base",
+        y_max=math.log(4) + 0.01,
     )
     rate = line_chart(
         [Series("tokens/s", smoothed(column("tokens_per_second")), GREEN)],

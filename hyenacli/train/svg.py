@@ -22,12 +22,15 @@ class Series:
     dots: bool = False
 
 
-def line_chart(series: Sequence[Series], *, x_label: str, y_label: str) -> str:
+def line_chart(series: Sequence[Series], *, x_label: str, y_label: str, y_max: float = math.inf) -> str:
     """A chart with axes, ticks and a label at the right end of every line.
 
-    Points that are not finite are left out; a chart without points says so.
+    Points that are not finite are left out, and those above `y_max` unless a line ends there, so that a steep
+    start does not flatten the rest. A chart without points says so.
     """
     finite = [_finite(s.points) for s in series]
+    top = max([y_max, *(points[-1][1] for points in finite if points)])
+    finite = [[(x, y) for x, y in points if y <= top] for points in finite]
     xs = [x for points in finite for x, _ in points]
     ys = [y for points in finite for _, y in points]
     if not xs:

@@ -86,11 +86,14 @@ def check_run_directory(path: Path, *, resume: bool, force: bool) -> None:
         raise UsageError("--resume goes on with a run and --force deletes it", remedy="give one of them")
     if path.exists() and not path.is_dir():
         raise UserError("is a file, a run needs a directory", at=path, remedy="choose another name")
+    marks = [(path / mark).is_file() for mark in RUN_MARKS]
+    if resume and not all(marks):
+        raise UserError("holds no run to resume", at=path, remedy="start one without --resume")
     if _holds_something(path) and not resume:
         if not force:
             remedy = "add --resume or --force, or choose another"
             raise UserError("the directory is not empty", at=path, remedy=remedy)
-        if not any((path / mark).is_file() for mark in RUN_MARKS):
+        if not any(marks):
             remedy = "remove it yourself"
             raise UserError("holds no run of this tool, so --force leaves it alone", at=path, remedy=remedy)
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -51,6 +52,15 @@ def test_a_chart_holds_every_line_inside_its_frame() -> None:
     assert "a&lt;b" in chart
     assert "nan" not in chart
     assert line_chart([Series("a", [], "#111")], x_label="x", y_label="y") == "<p>No data yet.</p>"
+
+
+def test_a_chart_leaves_out_a_steep_start_but_never_an_end() -> None:
+    def highest(points: list[tuple[float, float]]) -> float:
+        chart = line_chart([Series("a", points, "#111")], x_label="x", y_label="y", y_max=2.0)
+        return max(float(text) for text in re.findall(r'text-anchor="end" fill="#444">([^<]+)<', chart))
+
+    assert highest([(0, 9.0), (1, 1.5), (2, 1.2)]) < 2
+    assert highest([(0, 9.0), (1, 1.5), (2, 8.0)]) >= 8
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (1.31, 1.39), (0, 0), (5, 5), (-3, 1e9), (1e-9, 2e-9)])

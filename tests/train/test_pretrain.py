@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from hyenacli import settings_file
 from hyenacli.config import PretrainConfig
 from hyenacli.errors import UsageError, UserError
 from hyenacli.train.pretrain import build_model, pretrain
-from hyenadna import load_model
+from hyenadna import ModelError, load_model
 
 TINY: dict[str, Any] = {
     "d_model": 8,
@@ -212,6 +213,27 @@ def test_a_full_directory_is_left_alone(genome: Path, tmp_path: Path) -> None:
     assert losses(run) == before
     pretrain(settings(genome, run, max_steps=2, force=True))
     assert len(rows(run)) == 3
+
+
+def test_a_run_without_a_checkpoint_resumes_at_its_start(genome: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(UserError, match="holds no run to resume"):
+        pretrain(settings(genome, run, resume=True))
+    pretrain(settings(genome, run))
+    before = losses(run)
+    shutil.rmtree(run / "checkpoints")
+    pretrain(settings(genome, run, resume=True))
+    assert losses(run) == before
+
+
+@pytest.mark.parametrize("name", ["trainer.safetensors", "trainer.json", "model.safetensors"])
+def test_a_damaged_checkpoint_is_said(genome: Path, tmp_path: Path, name: str) -> None:
+    run = tmp_path / "run"
+    pretrain(settings(genome, run))
+    path = run / "checkpoints" / "last" / name
+    path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises((UserError, ModelError), match="damaged"):
+        pretrain(settings(genome, run, resume=True))
 
 
 def test_a_loss_that_explodes_is_explained(genome: Path, tmp_path: Path) -> None:

@@ -100,17 +100,19 @@ def test_stdout_is_writable() -> None:
 
 
 def test_a_run_directory_is_made(tmp_path: Path) -> None:
-    for resume in (False, True):
-        run = tmp_path / "runs" / str(resume)
-        prepare_run_directory(run, resume=resume, force=False)
-        assert run.is_dir()
-        prepare_run_directory(run, resume=False, force=False)
+    run = tmp_path / "runs" / "first"
+    prepare_run_directory(run, resume=False, force=False)
+    assert run.is_dir()
+    prepare_run_directory(run, resume=False, force=False)
+    with pytest.raises(UserError, match="holds no run to resume"):
+        prepare_run_directory(run, resume=True, force=False)
 
 
 def test_a_run_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{}")
     with pytest.raises(UserError, match="not empty; add --resume or --force"):
         prepare_run_directory(tmp_path, resume=False, force=False)
+    (tmp_path / "config.yaml").touch()
     prepare_run_directory(tmp_path, resume=True, force=False)
     assert (tmp_path / "run.json").exists()
 

@@ -92,7 +92,7 @@ def _config_beside(weights: Path) -> Path:
     if len(others) == 1:
         return others[0]
     found = f"has {len(others)} files *config.json beside it" if others else "has no config.json beside it"
-    raise ModelError(found, at=weights, remedy="put its config.json beside the weights")
+    raise ModelError(found, at=weights, remedy="if these are weights, put their config.json there")
 
 
 def _hub_name(spec: str) -> tuple[str, str | None]:
