@@ -34,7 +34,7 @@ test-slow: $(READY) ## Long runs on real data.
 	$(BIN)/python -m pytest -q -m slow --timeout 1800
 
 bench: $(READY) ## Time what is claimed to be fast.
-	$(BIN)/python -m benchmarks.import_time
+	$(BIN)/python -m benchmarks.startup
 
 fmt: $(READY) ## Format the code.
 	$(BIN)/ruff check --fix .

@@ -1,0 +1,64 @@
+"""The README's commands run as they stand."""
+
+import os
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as `make demo` leaves it, from a run of two steps."""
+    folder = tmp_path_factory.mktemp("readme")
+    out = folder / "demo-output"
+    out.mkdir()
+    runpy.run_path(str(ROOT / "examples" / "demo.py"))["write_genome"](out)
+    flags = "--d-model 64 --max-length 256 --max-steps 2 --eval-windows 4 --global-batch-size 2 -q"
+    train = f"pretrain {out / 'genome.fa'} -o {out / 'run'} {flags}"
+    subprocess.run([sys.executable, "-m", "hyenacli", *train.split()], check=True)
+    few = (out / "regions.bed").read_text().splitlines(keepends=True)[:20]
+    (out / "regions.bed").write_text("".join(few))
+    embed = f"embed {out / 'regions.bed'} -f {out / 'genome.fa'} -m {out / 'run'} -o {out / 'run.npz'} -q"
+    subprocess.run([sys.executable, "-m", "hyenacli", *embed.split()], check=True)
+    return folder
+
+
+@pytest.mark.timeout(300)
+def test_the_commands_work_in_the_order_they_stand_in(demo: Path) -> None:
+    script = "".join(blocks("sh"))
+    assert script.count("hyena ") >= 8
+    bin_folder = str(Path(sys.executable).parent)
+    environment = os.environ | {"PATH": f"{bin_folder}:{os.environ['PATH']}"}
+    run = ["bash", "-euo", "pipefail", "-c", script]
+    done = subprocess.run(run, cwd=demo, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert (demo / "my-run" / "report.html").exists()
+    assert (demo / "regions.parquet").exists()
+    assert (demo / "my-model" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_the_python_works(demo: Path, code: str) -> None:
+    subprocess.run([sys.executable, "-c", code], cwd=demo, check=True)
+
+
+def test_every_verb_and_make_target_is_there() -> None:
+    from hyenacli.app import app
+
+    for command in app.registered_commands:
+        assert f"## {command.name}" in README
+    targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    assert targets == {"help", "demo", "test", "check", "test-slow", "bench", "fmt", "dist", "clean"}
+    assert set(re.findall(r"`?make ([a-z-]+)", README)) <= targets

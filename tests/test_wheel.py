@@ -1,0 +1,40 @@
+"""The wheel holds both packages, and imports beside a user's own models.py."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    script = f"from hatchling.build import build_wheel; build_wheel({str(folder)!r})"
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, capture_output=True)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def test_what_is_in_it(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    for name in ("hyenacli/app.py", "hyenacli/py.typed", "hyenadna/model.py", "hyenadna/py.typed"):
+        assert name in names
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"hyenacli", "hyenadna"}
+
+
+@pytest.mark.parametrize(
+    "launcher", [[], ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=1"]]
+)
+def test_it_runs_beside_a_models_module(wheel: Path, tmp_path: Path, launcher: list[str]) -> None:
+    site, here = tmp_path / "site", tmp_path / "here"
+    zipfile.ZipFile(wheel).extractall(site)
+    here.mkdir()
+    (here / "models.py").write_text("raise SystemExit('the wrong module')\n")
+    command = [sys.executable, *launcher, "-m", "hyenacli", "models", "list"]
+    environment = {"PYTHONPATH": str(site), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True, check=True)
+    assert "large-1m" in done.stdout
