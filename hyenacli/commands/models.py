@@ -5,6 +5,8 @@ app.add_verb turns both into a command, as for every other verb.
 """
 
 import json
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -78,12 +80,13 @@ def show_list(_settings: ListConfig) -> None:
 
     from hyenadna import PRESETS, PUBLISHED_NAMES, HyenaDNA
 
-    typer.echo("name\td_model\tn_layer\tcontext\tparameters\trepository")
+    rows = []
     for name, config in PRESETS.items():
         with torch.device("meta"):  # shapes without memory: the count is the model's own
             parameters = HyenaDNA(config).n_parameters
-        row = (name, config.d_model, config.n_layer, config.context, parameters)
-        typer.echo("\t".join(map(str, row)) + f"\tLongSafari/{PUBLISHED_NAMES[name]}-hf")
+        repository = f"LongSafari/{PUBLISHED_NAMES[name]}-hf"
+        rows.append((name, config.d_model, config.n_layer, config.context, parameters, repository))
+    _print_table(("name", "d_model", "n_layer", "context", "parameters", "repository"), rows)
 
 
 def info(settings: InfoConfig) -> None:
@@ -94,8 +97,7 @@ def info(settings: InfoConfig) -> None:
     if settings.json:
         typer.echo(json.dumps(facts, indent=2))
         return
-    for key, value in (facts | facts.pop("config")).items():
-        typer.echo(f"{key}\t{value}")
+    _print_table(("field", "value"), (facts | facts.pop("config")).items())
 
 
 def convert(settings: ConvertConfig) -> None:
@@ -120,10 +122,27 @@ def verify(settings: VerifyConfig) -> None:
     from hyenadna import verify as verify_model
 
     checks = verify_model(load_model(settings.model))
-    for check in checks:
-        typer.echo(f"{'PASS' if check.passed else 'FAIL'}\t{check.name}\t{check.detail}")
+    rows = [("PASS" if check.passed else "FAIL", check.name, check.detail) for check in checks]
+    _print_table(("result", "check", "detail"), rows)
     if not all(check.passed for check in checks):
         raise typer.Exit(1)
+
+
+def _print_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Rows on stdout: ruled for a person at a terminal, tab-separated for a program."""
+    if not sys.stdout.isatty():
+        for row in (header, *rows):
+            typer.echo("\t".join(map(str, row)))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    for name in header:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(f"{cell:,}" if type(cell) is int else str(cell) for cell in row))
+    Console().print(table)
 
 
 VERBS: dict[str, tuple[type, str]] = {
