@@ -254,3 +254,20 @@ def test_real_genomes_agree_with_the_stream(shared: Path) -> None:
             assert {record.name: len(record.sequence) for record in records} == genome.lengths
             for record in records[:50]:
                 assert genome.fetch(record.name, 0, len(record.sequence)) == record.sequence
+
+
+@pytest.mark.parametrize("compression", ["plain", "bgzip"])
+def test_bases_are_those_of_pyfaidx(tmp_path: Path, compression: Compression) -> None:
+    import pyfaidx
+
+    contigs = {"one": random_dna(5_000, 3, "ACGTNacgt"), "two": random_dna(777, 4)}
+    name = "g.fa" if compression == "plain" else "g.fa.gz"
+    path = write_fasta(tmp_path / name, contigs.items(), width=61, compression=compression)
+    genome = Genome(path)
+    rng = random.Random(8)
+    reference = pyfaidx.Fasta(str(path), sequence_always_upper=True, indexname=str(tmp_path / "other.fai"))
+    for _ in range(200):
+        contig = rng.choice(list(contigs))
+        start, end = sorted(rng.sample(range(len(contigs[contig]) + 1), 2))
+        assert genome.fetch(contig, start, end).decode() == reference[contig][start:end].seq
+    reference.close()
