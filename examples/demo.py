@@ -18,6 +18,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -121,7 +122,8 @@ def main(out: Path) -> None:
     sizes = ("--preset", "tiny-1k", "--d-model", 64, "--max-length", 256)
     steps = ("--max-steps", 700, "--global-batch-size", 16, "--micro-batch-size", 16, "--lr", 3e-3)
     hyena("pretrain", genome, "-o", run, *sizes, *steps, "--valid-contigs", HELD_OUT, "--force")
-    save_model(HyenaDNA(load_model(run).config), out / "untrained")
+    fresh = HyenaDNA(load_model(run).config, generator=torch.Generator().manual_seed(0))
+    save_model(fresh, out / "untrained")
     tables = {}
     for model in ("run", "untrained"):
         hyena("embed", regions, "-f", genome, "-m", out / model, "-o", out / f"{model}.npz")
