@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .config import HyenaConfig
+from .engine.filters import SpectrumCache
 from .errors import ModelError
 from .filter import PositionalEmbedding, positional_features
 from .operator import HyenaOperator
@@ -83,6 +84,7 @@ class Backbone(nn.Module):
         self.dropout = nn.Dropout(config.embed_dropout)
         self.layers = nn.ModuleList(Block(config, z_1LE, t_1L1) for _ in range(config.n_layer))
         self.ln_f = nn.LayerNorm(config.d_model, eps=config.layer_norm_eps)
+        self.spectra = SpectrumCache()
 
     def embed(self, ids_BL: Tensor) -> Tensor:
         """Token embeddings (B, L, D)."""

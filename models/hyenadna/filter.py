@@ -118,6 +118,11 @@ class HyenaFilter(nn.Module):
             k_1LD: Tensor = self.modulation(t_1L1, self.implicit_filter(z_1LE))
         return k_1LD[0].T
 
+    @property
+    def last_weight(self) -> Tensor:
+        """The matrix (D, F) of the MLP's last layer."""
+        return self.get_parameter(f"implicit_filter.{len(self.implicit_filter) - 1}.weight")
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         def at_least_float32(tensor: Tensor) -> Tensor:
             moved = fn(tensor)

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from .backbone import Backbone
 from .config import HyenaConfig
+from .engine import inference
 from .errors import ModelError
 from .heads import build_head
 from .init import initialise
@@ -63,7 +64,7 @@ class HyenaDNA(nn.Module):
     def forward(
         self, ids_BL: Tensor, *, hidden_states: bool = False, mask_BL: Tensor | None = None
     ) -> HyenaOutput:
-        """Score every next token.
+        """Score every next token, as `plain` does, by the fast path for the occasion.
 
         Args:
             ids_BL: (B, L) int64 token ids, L at most `config.l_max`; pad on the right.
@@ -74,10 +75,29 @@ class HyenaDNA(nn.Module):
         Raises:
             ModelError: the ids are not (B, L), are empty, or too long.
         """
+        self._check(ids_BL)
+        if torch.is_grad_enabled() or self.training:
+            hidden_BLD, residuals = self.backbone(self.backbone.embed(ids_BL), hidden_states=hidden_states)
+        else:
+            hidden_BLD, residuals = inference.read(self.backbone, ids_BL, hidden_states=hidden_states)
+        return self._output(hidden_BLD, residuals, mask_BL)
+
+    def plain(
+        self, ids_BL: Tensor, *, hidden_states: bool = False, mask_BL: Tensor | None = None
+    ) -> HyenaOutput:
+        """The definition of `forward`: the arithmetic of the published code, in its order, with autograd."""
+        self._check(ids_BL)
+        hidden_BLD, residuals = self.backbone(self.backbone.embed(ids_BL), hidden_states=hidden_states)
+        return self._output(hidden_BLD, residuals, mask_BL)
+
+    def _check(self, ids_BL: Tensor) -> None:
         if ids_BL.ndim != 2:
             raise ModelError(f"token ids must be (batch, length), not {tuple(ids_BL.shape)}")
         self.backbone.check_length(ids_BL.shape[1])
-        hidden_BLD, residuals = self.backbone(self.backbone.embed(ids_BL), hidden_states=hidden_states)
+
+    def _output(
+        self, hidden_BLD: Tensor, residuals: tuple[Tensor, ...] | None, mask_BL: Tensor | None
+    ) -> HyenaOutput:
         return HyenaOutput(
             logits=self.lm_logits(hidden_BLD),
             hidden=hidden_BLD,

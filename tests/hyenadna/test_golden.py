@@ -47,20 +47,21 @@ def check_logits(model: HyenaDNA, folder: Path, dtype: torch.dtype, *, mm: bool 
         if mm and key == "special_all16":
             continue
         with torch.no_grad():
-            out = model(ids_BL, hidden_states=True)
+            outputs = [run(ids_BL, hidden_states=True) for run in (model.plain, model)]
         places = single[f"{key}/positions"]
-        logits, expected = out.logits, exact[f"{key}/logits"].clone()
-        if expected.shape != logits.shape:
-            logits = logits[:, places]
-        if mm:
-            expected[..., BOS_COLUMN] = logits[..., BOS_COLUMN]
-        close(logits, expected, atol)
-        hidden = exact[f"{key}/last_hidden"]
-        close(out.hidden[:, places[: hidden.shape[1]]], hidden, atol)
-        if dtype == torch.float32:
-            close(out.hidden[:, places], single[f"{key}/last_hidden"], atol)
-            for i, state in enumerate(out.hidden_states, start=1):
-                close(state[:, places], single[f"{key}/resid_{i}"], atol)
+        for out in outputs:
+            logits, expected = out.logits, exact[f"{key}/logits"].clone()
+            if expected.shape != logits.shape:
+                logits = logits[:, places]
+            if mm:
+                expected[..., BOS_COLUMN] = logits[..., BOS_COLUMN]
+            close(logits, expected, atol)
+            hidden = exact[f"{key}/last_hidden"]
+            close(out.hidden[:, places[: hidden.shape[1]]], hidden, atol)
+            if dtype == torch.float32:
+                close(out.hidden[:, places], single[f"{key}/last_hidden"], atol)
+                for i, state in enumerate(out.hidden_states, start=1):
+                    close(state[:, places], single[f"{key}/resid_{i}"], atol)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["f32", "f64"])
@@ -97,10 +98,12 @@ def test_native_save_and_load_changes_nothing(golden: Path, fixture: str, tmp_pa
         pytest.param(SMALL, torch.float64, marks=pytest.mark.slow),
     ],
 )
-def test_gradients_of_every_parameter(golden: Path, fixture: str, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("path", ["plain", "fast"])
+def test_gradients_of_every_parameter(golden: Path, fixture: str, dtype: torch.dtype, path: str) -> None:
     model = load_model(golden / fixture).to(dtype)
+    run = model.plain if path == "plain" else model
     ids_BL = load_file(golden / fixture / "inputs.safetensors")["len64" if fixture == MICRO else "len1000"]
-    logits = model(ids_BL).logits
+    logits = run(ids_BL).logits
     functional.cross_entropy(logits[0, :-1], ids_BL[0, 1:]).backward()
     single = dtype == torch.float32
     stored = load_file(golden / fixture / "gradients.safetensors")
@@ -134,7 +137,7 @@ def taps(model: HyenaDNA, ids_BL: Tensor) -> Mapping[str, Tensor]:
     for name, module in hooks.items():
         module.register_forward_hook(lambda _m, _i, out, name=name: seen.__setitem__(name, out))
     with torch.no_grad():
-        model(ids_BL)
+        model.plain(ids_BL)
     length = ids_BL.shape[1]
     seen["short_conv_out_b_c_l"] = seen["short_conv_out_b_c_l"][..., :length]
     seen["filter_l_d"] = block.mixer.filter_fn(length).detach().T

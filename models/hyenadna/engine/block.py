@@ -1,0 +1,135 @@
+"""One block in place: every position-wise part on slices of tokens, the convolution on groups of channels.
+
+Activations are channel-major (C, B, L) from projection to projection: the matrix products read and write
+them so at no cost, and neither the short nor the long convolution then needs a transpose.
+
+B sequence, L position, D width, K channels of the projection, n tokens of a tile, t its positions.
+"""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .convolution import Partition, convolve_
+from .filters import Spectra
+from .tiling import Tile, Tiling
+
+if TYPE_CHECKING:
+    from hyenadna.backbone import Block, Mlp
+    from hyenadna.operator import HyenaOperator
+
+_GELU_LINEAR, _GELU_CUBIC = 1.5957691216057308, 0.0713548162726009  # 2 sqrt(2/pi), and 0.044715 of it
+
+
+def gelu(x: Tensor) -> Tensor:
+    """The tanh approximation of GELU; x may be overwritten.
+
+    On a CPU through the identity 1 + tanh(y) = 2 sigmoid(2 y): torch's vector tanh costs four times its
+    exponential there, and nearly as much as the matrix product before it.
+    """
+    if x.device.type != "cpu" or x.dtype.itemsize < 4:
+        return functional.gelu(x, approximate="tanh")
+    gate = torch.mul(x, x).mul_(_GELU_CUBIC).add_(_GELU_LINEAR).mul_(x)
+    return x.mul_(gate.sigmoid_())
+
+
+def layer_norm(norm: nn.LayerNorm, r: Tensor, dtype: torch.dtype) -> Tensor:
+    """LayerNorm of the residual stream in the norm's own precision, as `backbone.normalise`, in `dtype`."""
+    x = r.to(norm.weight.dtype)
+    return functional.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps).to(dtype)
+
+
+def short_conv(u_KBt: Tensor, weight_Kj: Tensor, bias_K: Tensor) -> Tensor:
+    """The causal short convolution along the last axis, from a history of zeros; the last tap meets now."""
+    taps = weight_Kj.shape[1]
+    s_KBt = torch.addcmul(bias_K[:, None, None], u_KBt, weight_Kj[:, -1, None, None])
+    for back in range(1, min(taps, u_KBt.shape[2])):
+        s_KBt[..., back:].addcmul_(u_KBt[..., :-back], weight_Kj[:, -1 - back, None, None])
+    return s_KBt
+
+
+class BlockPass:
+    """A block with its matrices in the precision of the products.
+
+    Args:
+        block: the block.
+        dtype: of the products: the weights' own, or an autocast's.
+        tiling: sizes of slices and groups.
+    """
+
+    def __init__(self, block: "Block", dtype: torch.dtype, tiling: Tiling):
+        mixer: HyenaOperator = block.mixer
+        mlp: Mlp = block.mlp
+        self._block, self._dtype, self._tiling = block, dtype, tiling
+        self._d = mixer.out_proj.out_features
+        self._in_w, self._in_b = mixer.in_proj.weight.to(dtype), mixer.in_proj.bias.to(dtype)
+        self._short_w = mixer.short_filter.weight[:, 0].to(dtype)
+        self._short_b = mixer.short_filter.bias.to(dtype)  # type: ignore[union-attr]
+        self._out_w, self._out_b = mixer.out_proj.weight.to(dtype), mixer.out_proj.bias.to(dtype)
+        self._fc1_w, self._fc1_b = mlp.fc1.weight.to(dtype), mlp.fc1.bias.to(dtype)
+        self._fc2_w, self._fc2_b = mlp.fc2.weight.to(dtype), mlp.fc2.bias.to(dtype)
+
+    @property
+    def history(self) -> int:
+        """Earlier positions a position's projection depends on."""
+        return self._short_w.shape[1] - 1
+
+    def project(self, r_BtD: Tensor, channels: slice) -> Tensor:
+        """Norm, projection and short convolution of residuals, (K, B, t).
+
+        Args:
+            r_BtD: residuals of consecutive positions.
+            channels: of the 3 D of the projection: x0 the first D, x1 the next, v the last.
+
+        Returns:
+            s; its first `history` positions are right only where r begins with the sequence.
+        """
+        b, t, d = r_BtD.shape
+        h_nD = layer_norm(self._block.norm1, r_BtD, self._dtype).reshape(b * t, d)
+        u_Kn = torch.addmm(self._in_b[channels, None], self._in_w[channels], h_nD.T)
+        return short_conv(u_Kn.view(-1, b, t), self._short_w[channels], self._short_b[channels])
+
+    def gated(self, r_BtD: Tensor) -> Tensor:
+        """The input v x1 of the long convolution, (D, B, t), as `project`."""
+        s_KBt = self.project(r_BtD, slice(self._d, None))
+        return s_KBt[self._d :].mul_(s_KBt[: self._d])
+
+    def mix_(self, r_BtD: Tensor, yx_DBt: Tensor) -> None:
+        """Add to residuals the mixer's output, of the gated convolution y x0, and then the MLP's."""
+        b, t, d = r_BtD.shape
+        r_nD = r_BtD.reshape(b * t, d)  # a view: tiles are whole sequences, or positions of a single one
+        r_nD += torch.addmm(self._out_b, yx_DBt.reshape(d, b * t).T, self._out_w.T)
+        h_nD = layer_norm(self._block.norm2, r_nD, self._dtype)
+        inner_nI = gelu(torch.addmm(self._fc1_b, h_nD, self._fc1_w.T))
+        r_nD += torch.addmm(self._fc2_b, inner_nI, self._fc2_w.T)
+
+    def run_(self, r_BLD: Tensor, z_DBL: Tensor, spectra: Spectra, part: Partition) -> None:
+        """The whole block, in place.
+
+        Args:
+            r_BLD: residual stream, input and output.
+            z_DBL: scratch.
+            spectra: of this block's filter.
+            part: the partition they were made for.
+        """
+        b, length, _ = r_BLD.shape
+        for tile in self._tiling.tiles(b, length):
+            before = self._before(tile)
+            z_DBL[:, tile.rows, tile.places] = self.gated(_with_history(r_BLD, tile, before))[..., before:]
+        groups = list(self._tiling.channel_groups(self._d, b * length))
+        for channels, spectrum in spectra.groups(groups):
+            convolve_(z_DBL[channels], spectrum, part)
+        # Later positions first: a tile's history must not have been overwritten yet.
+        for tile in reversed(list(self._tiling.tiles(b, length))):
+            before = self._before(tile)
+            x0_DBt = self.project(_with_history(r_BLD, tile, before), slice(0, self._d))[..., before:]
+            self.mix_(r_BLD[tile.rows, tile.places], x0_DBt.mul_(z_DBL[:, tile.rows, tile.places]))
+
+    def _before(self, tile: Tile) -> int:
+        return min(self.history, tile.start)
+
+
+def _with_history(r_BLD: Tensor, tile: Tile, before: int) -> Tensor:
+    return r_BLD[tile.rows, tile.start - before : tile.end]

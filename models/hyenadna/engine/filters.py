@@ -1,0 +1,141 @@
+"""Filters and their spectra: made a group of channels at a time, kept where that pays.
+
+A filter does not depend on the input, so that a model that is only read needs each of them once per length.
+
+C channel, L position, E positional feature, H filter width, P blocks, F frequency.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Self
+
+import torch
+from torch import Tensor, nn
+
+from .convolution import Partition, filter_spectrum
+
+if TYPE_CHECKING:
+    from hyenadna.filter import HyenaFilter
+
+_DEFAULT_BYTES = 1 << 30
+_FEATURE_ROWS = 1 << 16
+
+
+def filter_features(layer: "HyenaFilter", length: int) -> Tensor:
+    """What the filter MLP has computed before its last linear layer, (L, H), in slices of positions."""
+    z_LE = layer.pos_emb.z[0, :length]
+    mlp = nn.Sequential(*list(layer.implicit_filter)[:-1])
+    if length <= _FEATURE_ROWS:
+        return mlp(z_LE)  # type: ignore[no-any-return]
+    features_LH = z_LE.new_empty(length, layer.last_weight.shape[1])
+    for start in range(0, length, _FEATURE_ROWS):
+        rows = slice(start, start + _FEATURE_ROWS)
+        features_LH[rows] = mlp(z_LE[rows])
+    return features_LH
+
+
+def filter_window(layer: "HyenaFilter", length: int, channels: slice) -> Tensor:
+    """The decay window (C, L) of some channels, floor included."""
+    modulation = layer.modulation
+    rate_C1 = modulation.deltas[0, 0, channels, None].abs()
+    return torch.exp(-layer.pos_emb.t[0, :length, 0] * rate_C1).add_(modulation.shift)
+
+
+def filter_taps(layer: "HyenaFilter", features_LH: Tensor, channels: slice) -> Tensor:
+    """The taps (C, L) of some channels; all of them together are `HyenaFilter.forward`."""
+    k_CL = layer.last_weight[channels] @ features_LH.T
+    return k_CL.mul_(filter_window(layer, len(features_LH), channels))
+
+
+class Spectra:
+    """The spectra of one layer for one partition, a group of channels at a time.
+
+    Args:
+        layer: the filter.
+        part: the partition; taps beyond the model's context are zero.
+        whole: the spectra of all channels, where they are kept.
+    """
+
+    def __init__(self, layer: "HyenaFilter", part: Partition, whole: Tensor | None = None):
+        self._layer, self._part, self._whole = layer, part, whole
+
+    def groups(self, channels: Sequence[slice]) -> Iterator[tuple[slice, Tensor]]:
+        """Each of these groups with its spectra (C, P, F)."""
+        if self._whole is not None:
+            yield from ((group, self._whole[group]) for group in channels)
+            return
+        features_LH = filter_features(self._layer, min(self._part.span, self._layer.pos_emb.z.shape[1]))
+        for group in channels:
+            k_CL = filter_taps(self._layer, features_LH, group)
+            yield group, filter_spectrum(k_CL, self._layer.bias[group], self._part)
+
+
+class SpectrumCache:
+    """The spectra of a model's layers for the lengths last used, within a bound on memory.
+
+    Lengths are rounded up to what shares a transform, so that inputs of many lengths share few entries. A
+    length whose spectra would not fit is not kept: they are then made anew, a group of channels at a time.
+    An entry is used only while the filter's tensors are the ones it was made from, unchanged in place;
+    tensors changed through `.data` behind torch's back need `drop`.
+
+    Args:
+        max_bytes: most memory for all entries.
+    """
+
+    def __init__(self, max_bytes: int = _DEFAULT_BYTES):
+        self.max_bytes = max_bytes
+        self._kept: OrderedDict[Partition, dict[int, tuple[object, Tensor]]] = OrderedDict()
+
+    def spectra(self, layers: Sequence["HyenaFilter"], index: int, part: Partition) -> Spectra:
+        """The spectra of layer `index` of `layers`."""
+        layer = layers[index]
+        if not self._make_room(layers, part):
+            return Spectra(layer, part)
+        kept = self._kept[part]
+        state = _state(layer)
+        if index not in kept or kept[index][0] != state:
+            everything = slice(0, len(layer.bias))
+            ((_, whole_CPF),) = Spectra(layer, part).groups([everything])
+            kept[index] = state, whole_CPF
+        return Spectra(layer, part, kept[index][1])
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory held now."""
+        return sum(t.numel() * t.itemsize for kept in self._kept.values() for _, t in kept.values())
+
+    def drop(self) -> None:
+        """Forget everything and free its memory."""
+        self._kept.clear()
+
+    def _make_room(self, layers: Sequence["HyenaFilter"], part: Partition) -> bool:
+        """Whether the spectra for `part` are, or may be, kept; the least recently used ones give way."""
+        need = sum(_n_bytes(layer, part) for layer in layers)
+        if need > self.max_bytes:
+            return False
+        self._kept.setdefault(part, {})
+        self._kept.move_to_end(part)
+        while sum(_n_bytes(layer, p) for p in self._kept for layer in layers) > self.max_bytes:
+            self._kept.popitem(last=False)
+        return True
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        """A copy of a model makes its own spectra."""
+        return type(self)(self.max_bytes)
+
+    def __reduce__(self) -> tuple[type[Self], tuple[int]]:
+        return type(self), (self.max_bytes,)
+
+
+def _n_bytes(layer: "HyenaFilter", part: Partition) -> int:
+    complex_size = 2 * layer.bias.element_size()
+    return len(layer.bias) * part.parts * (part.block + 1) * complex_size
+
+
+def _state(layer: "HyenaFilter") -> object:
+    """What the filter is made of: which tensors, and how often each was changed in place."""
+    tensors = (*layer.parameters(), layer.pos_emb.z, layer.pos_emb.t, layer.modulation.deltas)
+    return (
+        layer.modulation.shift,
+        *((id(t), t.data_ptr(), t.dtype, 0 if t.is_inference() else t._version) for t in tensors),  # noqa: SLF001
+    )

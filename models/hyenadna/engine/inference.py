@@ -1,0 +1,167 @@
+"""Reading a model: one pass in place, its states streamed out piece by piece.
+
+At no time is there more than the residual stream, the gated values of one layer, one group of channels and
+one slice of tokens: 2.4 GB for a million positions of width 256.
+
+B sequence, L position, D width, V vocabulary row, b and t sequences and positions of a tile.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hyenadna.tokenizer import A, T
+
+from .block import BlockPass
+from .convolution import partition
+from .tiling import Tile, Tiling, tiling
+
+if TYPE_CHECKING:
+    from hyenadna.backbone import Backbone
+    from hyenadna.model import HyenaDNA
+
+FINAL = -1
+"""The layer after the final norm."""
+BASES = (A, T + 1)
+"""First and last vocabulary row, half-open, of A, C, G and T."""
+
+
+@dataclass(frozen=True)
+class StateSlice:
+    """States of some positions.
+
+    Attributes:
+        layer: 1 and up for the residual stream after that block, -1 after the final norm.
+        tile: which sequences and positions.
+        states: (b, t, D); valid until the next slice is asked for.
+    """
+
+    layer: int
+    tile: Tile
+    states: Tensor
+
+
+@torch.no_grad()
+def stream_states(
+    model: "HyenaDNA", ids_BL: Tensor, layers: Sequence[int] = (FINAL,)
+) -> Iterator[StateSlice]:
+    """Run a model once and give the states of these layers, slice by slice.
+
+    Slices come layer by layer, the final norm last, and within a layer in the order of sequences, then of
+    positions. Equals `HyenaDNA.plain`.
+
+    Args:
+        model: the model; dropout does not act.
+        ids_BL: token ids, padded on the right.
+        layers: which layers.
+
+    Raises:
+        ModelError: ids are empty or too long.
+    """
+    r_BLD = residual_stream(model.backbone, ids_BL)
+    tiles = list(_tiling(r_BLD).tiles(*ids_BL.shape))
+    for number in run_blocks_(model.backbone, r_BLD):
+        for tile in tiles if number in layers else ():
+            yield StateSlice(number, tile, r_BLD[tile.rows, tile.places])
+    for tile in tiles if FINAL in layers else ():
+        yield StateSlice(FINAL, tile, final_norm(model.backbone, r_BLD[tile.rows, tile.places]))
+
+
+@torch.no_grad()
+def read(
+    backbone: "Backbone", ids_BL: Tensor, *, hidden_states: bool = False
+) -> tuple[Tensor, tuple[Tensor, ...] | None]:
+    """The states (B, L, D) after the final norm and, where asked for, after each block: one whole pass.
+
+    Equals `Backbone.forward` of the embedded ids.
+    """
+    r_BLD = residual_stream(backbone, ids_BL)
+    blocks = run_blocks_(backbone, r_BLD)
+    residuals = [r_BLD.clone() if hidden_states else r_BLD for _ in blocks]
+    return final_norm_(backbone, r_BLD), tuple(residuals) if hidden_states else None
+
+
+@torch.no_grad()
+def token_log_probs(
+    model: "HyenaDNA", ids_BL: Tensor, targets_BL: Tensor, among: tuple[int, int] | None = BASES
+) -> Tensor:
+    """Log p(target | tokens up to and including the position), float32 (B, L), in nats.
+
+    Args:
+        model: the model.
+        ids_BL: token ids.
+        targets_BL: the token each position is asked about, usually the next one; where it is not `among`
+            those allowed the answer is 0.
+        among: the vocabulary rows, half-open, over which probabilities are renormalised; None for all.
+    """
+    first, last = among or (0, model.config.n_vocab)
+    answers_BL = torch.zeros(ids_BL.shape, dtype=torch.float32, device=ids_BL.device)
+    for piece in stream_states(model, ids_BL):
+        rows, places = piece.tile.rows, piece.tile.places
+        logits_btV = model.lm_logits(piece.states)[..., first:last].float()
+        wanted_bt = targets_BL[rows, places] - first
+        known_bt = (wanted_bt >= 0) & (wanted_bt < last - first)
+        chosen_bt1 = wanted_bt.where(known_bt, 0)[..., None]
+        log_p_bt = logits_btV.log_softmax(-1).gather(-1, chosen_bt1)[..., 0]
+        answers_BL[rows, places] = log_p_bt.where(known_bt, 0)
+    return answers_BL
+
+
+def residual_stream(backbone: "Backbone", ids_BL: Tensor) -> Tensor:
+    """The embedded tokens (B, L, D) in the precision of the residual stream, for `run_blocks_` to change."""
+    backbone.check_length(ids_BL.shape[1])
+    x_BLD = backbone.embed(ids_BL)
+    return x_BLD.to(torch.promote_types(x_BLD.dtype, torch.float32))
+
+
+def run_blocks_(backbone: "Backbone", r_BLD: Tensor) -> Iterator[int]:
+    """Run the blocks in place on a residual stream; gives each block's number (from 1) when it is done."""
+    b, length, d = r_BLD.shape
+    blocks, sizes = backbone.blocks(), _tiling(r_BLD)
+    filters = [block.mixer.filter_fn for block in blocks]
+    part = partition(length, sizes)
+    dtype = product_dtype(backbone, r_BLD.device)
+    z_DBL = torch.empty(d, b, length, dtype=dtype, device=r_BLD.device)
+    for index, block in enumerate(blocks):
+        with torch.no_grad(), plain_precision(r_BLD.device):
+            spectra = backbone.spectra.spectra(filters, index, part)
+            BlockPass(block, dtype, sizes).run_(r_BLD, z_DBL, spectra, part)
+        yield index + 1
+
+
+def final_norm(backbone: "Backbone", r: Tensor) -> Tensor:
+    """The states after the final norm, in its own precision."""
+    norm: nn.LayerNorm = backbone.ln_f
+    x = r.to(norm.weight.dtype)
+    return functional.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+
+
+def final_norm_(backbone: "Backbone", r_BLD: Tensor) -> Tensor:
+    """`final_norm` of a whole residual stream, in its place where the precision is the same."""
+    if backbone.ln_f.weight.dtype != r_BLD.dtype:
+        return final_norm(backbone, r_BLD)
+    for tile in _tiling(r_BLD).tiles(*r_BLD.shape[:2]):
+        here = r_BLD[tile.rows, tile.places]
+        here.copy_(final_norm(backbone, here))
+    return r_BLD
+
+
+def product_dtype(backbone: "Backbone", device: torch.device) -> torch.dtype:
+    """The precision of matrix products: an autocast's where one is on, else the weights' own."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.get_autocast_dtype(device.type)
+    return backbone.blocks()[0].mixer.in_proj.weight.dtype
+
+
+def plain_precision(device: torch.device) -> AbstractContextManager[Any]:
+    """A context in which autocast does not act: the engine says itself what is computed in what."""
+    return torch.autocast(device.type, enabled=False)
+
+
+def _tiling(r_BLD: Tensor) -> Tiling:
+    return tiling(r_BLD.shape[-1], r_BLD.device)
