@@ -72,6 +72,12 @@ class Embeddings(nn.Module):
 class Backbone(nn.Module):
     """Everything but the heads; attribute names are the official ones.
 
+    `forward` is the plain definition; `HyenaDNA` runs the blocks through `engine`.
+
+    Attributes:
+        spectra: kept filter spectra of inference.
+        activation_checkpointing: in training, keep only the input of each block and compute it again.
+
     There is no attention mask: [PAD] is an ordinary token that influences everything to its right. Padding
     on the right therefore changes nothing, and padding on the left is part of the input.
     """
@@ -85,6 +91,7 @@ class Backbone(nn.Module):
         self.layers = nn.ModuleList(Block(config, z_1LE, t_1L1) for _ in range(config.n_layer))
         self.ln_f = nn.LayerNorm(config.d_model, eps=config.layer_norm_eps)
         self.spectra = SpectrumCache()
+        self.activation_checkpointing = False
 
     def embed(self, ids_BL: Tensor) -> Tensor:
         """Token embeddings (B, L, D)."""
@@ -129,6 +136,12 @@ class Backbone(nn.Module):
     def blocks(self) -> list[Block]:
         """The layers in order, as what they are."""
         return [layer for layer in self.layers if isinstance(layer, Block)]
+
+    def train(self, mode: bool = True) -> Self:
+        """Training frees the kept spectra: they would be out of date after every step."""
+        if mode:
+            self.spectra.drop()
+        return super().train(mode)
 
     def positional(self) -> list[PositionalEmbedding]:
         """The positional features of every layer, in order."""

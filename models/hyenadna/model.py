@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from .backbone import Backbone
 from .config import HyenaConfig
-from .engine import inference
+from .engine import inference, training
 from .errors import ModelError
 from .heads import build_head
 from .init import initialise
@@ -76,10 +76,7 @@ class HyenaDNA(nn.Module):
             ModelError: the ids are not (B, L), are empty, or too long.
         """
         self._check(ids_BL)
-        if torch.is_grad_enabled() or self.training:
-            hidden_BLD, residuals = self.backbone(self.backbone.embed(ids_BL), hidden_states=hidden_states)
-        else:
-            hidden_BLD, residuals = inference.read(self.backbone, ids_BL, hidden_states=hidden_states)
+        hidden_BLD, residuals = self._states(ids_BL, hidden_states)
         return self._output(hidden_BLD, residuals, mask_BL)
 
     def plain(
@@ -89,6 +86,17 @@ class HyenaDNA(nn.Module):
         self._check(ids_BL)
         hidden_BLD, residuals = self.backbone(self.backbone.embed(ids_BL), hidden_states=hidden_states)
         return self._output(hidden_BLD, residuals, mask_BL)
+
+    def hidden(self, ids_BL: Tensor) -> Tensor:
+        """The states (B, L, D) after the final norm, as in `forward`, without logits."""
+        self._check(ids_BL)
+        return self._states(ids_BL, hidden_states=False)[0]
+
+    def _states(self, ids_BL: Tensor, hidden_states: bool) -> tuple[Tensor, tuple[Tensor, ...] | None]:
+        if torch.is_grad_enabled() or self.training:
+            x_BLD = self.backbone.embed(ids_BL)
+            return training.run(self.backbone, x_BLD, hidden_states=hidden_states)
+        return inference.read(self.backbone, ids_BL, hidden_states=hidden_states)
 
     def _check(self, ids_BL: Tensor) -> None:
         if ids_BL.ndim != 2:

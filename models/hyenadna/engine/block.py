@@ -14,40 +14,18 @@ from torch.nn import functional
 
 from .convolution import Partition, convolve_
 from .filters import Spectra
+from .pointwise import gelu, short_conv
 from .tiling import Tile, Tiling
 
 if TYPE_CHECKING:
     from hyenadna.backbone import Block, Mlp
     from hyenadna.operator import HyenaOperator
 
-_GELU_LINEAR, _GELU_CUBIC = 1.5957691216057308, 0.0713548162726009  # 2 sqrt(2/pi), and 0.044715 of it
-
-
-def gelu(x: Tensor) -> Tensor:
-    """The tanh approximation of GELU; x may be overwritten.
-
-    On a CPU through the identity 1 + tanh(y) = 2 sigmoid(2 y): torch's vector tanh costs four times its
-    exponential there, and nearly as much as the matrix product before it.
-    """
-    if x.device.type != "cpu" or x.dtype.itemsize < 4:
-        return functional.gelu(x, approximate="tanh")
-    gate = torch.mul(x, x).mul_(_GELU_CUBIC).add_(_GELU_LINEAR).mul_(x)
-    return x.mul_(gate.sigmoid_())
-
 
 def layer_norm(norm: nn.LayerNorm, r: Tensor, dtype: torch.dtype) -> Tensor:
     """LayerNorm of the residual stream in the norm's own precision, as `backbone.normalise`, in `dtype`."""
     x = r.to(norm.weight.dtype)
     return functional.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps).to(dtype)
-
-
-def short_conv(u_KBt: Tensor, weight_Kj: Tensor, bias_K: Tensor) -> Tensor:
-    """The causal short convolution along the last axis, from a history of zeros; the last tap meets now."""
-    taps = weight_Kj.shape[1]
-    s_KBt = torch.addcmul(bias_K[:, None, None], u_KBt, weight_Kj[:, -1, None, None])
-    for back in range(1, min(taps, u_KBt.shape[2])):
-        s_KBt[..., back:].addcmul_(u_KBt[..., :-back], weight_Kj[:, -1 - back, None, None])
-    return s_KBt
 
 
 class BlockPass:

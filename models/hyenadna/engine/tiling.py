@@ -1,7 +1,7 @@
 """How much is worked on at once: enough to keep the device busy, little enough to stay in its cache."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -11,6 +11,9 @@ _GPU_TOKENS = 1 << 26
 _CPU_SAMPLES = 1 << 20
 """Samples (channels x sequences x positions) convolved at once on a CPU, before zero padding."""
 _GPU_SAMPLES = 1 << 27
+_CPU_TRAINING_SAMPLES = 1 << 18
+_CPU_ROWS = 1 << 20
+"""Numbers (tokens x width) of the sequences that go through a mixer together in training on a CPU."""
 _CPU_BLOCK = 1 << 16
 """Positions in a block of a partitioned convolution: transforms twice as long still fit a core's cache."""
 
@@ -43,11 +46,15 @@ class Tiling:
         tokens: tokens in a slice that goes through projections and MLP.
         samples: numbers convolved at once.
         block: positions per block of a partitioned convolution; longer inputs are partitioned.
+        min_channels: fewest channels convolved at once.
+        row_tokens: tokens of the sequences that go through a mixer together in training.
     """
 
     tokens: int
     samples: int
     block: int
+    min_channels: int = 4
+    row_tokens: int = 0
 
     def tiles(self, batch: int, length: int) -> Iterator[Tile]:
         """Tiles of at most `tokens` tokens that cover (batch, length) in order.
@@ -63,13 +70,18 @@ class Tiling:
             for start in range(0, length, self.tokens):
                 yield Tile(row, row + 1, start, min(start + self.tokens, length))
 
-    def channel_groups(self, channels: int, samples_per_channel: int) -> Iterator[slice]:
-        """Slices of channels with about `samples` samples each.
+    def row_groups(self, batch: int, length: int) -> Iterator[slice]:
+        """Slices of whole sequences with about `row_tokens` tokens each."""
+        rows = max(1, self.row_tokens // length)
+        for first in range(0, batch, rows):
+            yield slice(first, min(first + rows, batch))
 
-        Never fewer than four channels where there are four: a transform library needs several rows per call
-        to use several cores.
+    def channel_groups(self, channels: int, samples_per_channel: int) -> Iterator[slice]:
+        """Slices of channels with about `samples` samples each, and at least `min_channels` channels.
+
+        A transform library needs several rows per call to use several cores.
         """
-        size = max(4, self.samples // samples_per_channel)
+        size = max(self.min_channels, self.samples // samples_per_channel)
         n_groups = -(-channels // size)
         even = -(-channels // n_groups)
         for first in range(0, channels, even):
@@ -81,3 +93,11 @@ def tiling(d_model: int, device: torch.device) -> Tiling:
     if device.type == "cpu":
         return Tiling(max(64, _CPU_TOKENS // d_model), _CPU_SAMPLES, _CPU_BLOCK)
     return Tiling(max(64, _GPU_TOKENS // d_model), _GPU_SAMPLES, 1 << 62)
+
+
+def training_tiling(d_model: int, device: torch.device) -> Tiling:
+    """The sizes for training, where every group of channels reads all tokens of its sequences."""
+    sizes = tiling(d_model, device)
+    if device.type == "cpu":
+        return replace(sizes, samples=_CPU_TRAINING_SAMPLES, min_channels=16, row_tokens=_CPU_ROWS // d_model)
+    return replace(sizes, row_tokens=sizes.tokens)

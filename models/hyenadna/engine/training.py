@@ -1,0 +1,157 @@
+"""The model with gradients, in a fraction of the plain model's memory.
+
+Each half of a block keeps only its input; the loss never holds the logits of all positions.
+
+B sequence, L position, N = B L tokens, D width, H filter width, V vocabulary row.
+"""
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from .inference import plain_precision, product_dtype
+from .mixer import Fixed, MixerWithGradients
+from .mlp import MlpWithGradients
+from .recompute import recomputed
+from .tiling import Tiling, training_tiling
+
+if TYPE_CHECKING:
+    from hyenadna.backbone import Backbone, Block
+    from hyenadna.filter import HyenaFilter
+    from hyenadna.model import HyenaDNA
+
+_FEATURE_ROWS = 1 << 14
+_LOSS_TOKENS = 1 << 14
+IGNORED = -100
+
+
+def run(
+    backbone: "Backbone", x_BLD: Tensor, *, hidden_states: bool = False
+) -> tuple[Tensor, tuple[Tensor, ...] | None]:
+    """The states after the final norm, and after each block where asked for, with gradients.
+
+    Equals `Backbone.forward`, dropout included; where `backbone.activation_checkpointing` is set, a block
+    keeps nothing but its input and is computed again in the backward pass.
+    """
+    backbone.check_length(x_BLD.shape[1])
+    r_BLD = backbone.dropout(x_BLD.to(torch.promote_types(x_BLD.dtype, torch.float32)))
+    dtype, sizes = product_dtype(backbone, r_BLD.device), training_tiling(r_BLD.shape[-1], r_BLD.device)
+    residuals = []
+    for block in backbone.blocks():
+        if backbone.activation_checkpointing:
+            r_BLD = recomputed(partial(_block, block, dtype=dtype, sizes=sizes), r_BLD, block)
+        else:
+            r_BLD = _block(block, r_BLD, dtype, sizes)
+        if hidden_states:
+            residuals.append(r_BLD)
+    hidden_BLD: Tensor = backbone.ln_f(r_BLD.to(backbone.ln_f.weight.dtype))
+    return hidden_BLD, tuple(residuals) if hidden_states else None
+
+
+def _block(block: "Block", r_BLD: Tensor, dtype: torch.dtype, sizes: Tiling) -> Tensor:
+    """`backbone.Block.forward`."""
+    with plain_precision(r_BLD.device):
+        mixed_BLD: Tensor = block.dropout(_mix(block, r_BLD, dtype, sizes))
+        r_BLD = r_BLD + mixed_BLD
+        fed_BLD: Tensor = block.dropout(_feed(block, r_BLD, dtype, sizes))
+        return r_BLD + fed_BLD
+
+
+def _mix(block: "Block", r_BLD: Tensor, dtype: torch.dtype, sizes: Tiling) -> Tensor:
+    b, length, d = r_BLD.shape
+    mixer = block.mixer
+    layer, share = mixer.filter_fn, 1 - mixer.dropout.p
+    dropping = mixer.dropout.p > 0 and mixer.training
+    fixed = Fixed(
+        eps=block.norm1.eps,
+        t_L=layer.pos_emb.t[0, :length, 0],
+        rate_D=layer.modulation.deltas[0, 0].abs(),
+        shift=layer.modulation.shift,
+        kept_DBL=torch.rand(d, b, length, device=r_BLD.device) < share if dropping else None,
+        share=share,
+        sizes=sizes,
+    )
+    short = mixer.short_filter
+    learned = [mixer.in_proj.weight, mixer.in_proj.bias, short.weight[:, 0], cast("Tensor", short.bias)]
+    filtering = [_features(layer, length), layer.last_weight, layer.bias]
+    back = [mixer.out_proj.weight, mixer.out_proj.bias]
+    tensors = [*(t.to(dtype) for t in learned), *filtering, *(t.to(dtype) for t in back)]
+    out_BLD: Tensor = MixerWithGradients.apply(  # type: ignore[no-untyped-call]
+        r_BLD, block.norm1.weight, block.norm1.bias, *tensors, fixed
+    )
+    return out_BLD
+
+
+def _feed(block: "Block", r_BLD: Tensor, dtype: torch.dtype, sizes: Tiling) -> Tensor:
+    norm, fc1, fc2 = block.norm2, block.mlp.fc1, block.mlp.fc2
+    matrices = [t.to(dtype) for t in (fc1.weight, fc1.bias, fc2.weight, fc2.bias)]
+    out_ND: Tensor = MlpWithGradients.apply(  # type: ignore[no-untyped-call]
+        r_BLD.flatten(0, 1), norm.weight, norm.bias, *matrices, norm.eps, sizes.tokens
+    )
+    return out_ND.view(r_BLD.shape)
+
+
+def _features(layer: "HyenaFilter", length: int) -> Tensor:
+    """`filters.filter_features` with gradients, keeping nothing: each slice is computed again."""
+    mlp = layer.implicit_filter[:-1]
+    rows = range(0, length, _FEATURE_ROWS)
+    parts = [layer.pos_emb.z[0, start : min(start + _FEATURE_ROWS, length)] for start in rows]
+    return torch.cat([recomputed(mlp, z_lE, mlp) for z_lE in parts])
+
+
+def next_token_loss(model: "HyenaDNA", inputs_BL: Tensor, targets_BL: Tensor) -> Tensor:
+    """Sum of -log p(target | tokens up to and including its position), in nats: a float32 scalar.
+
+    All vocabulary rows are in the softmax, as the published models were trained; targets of -100 are left
+    out. Equals the cross entropy of `model(inputs_BL).logits`, which are never held for all positions.
+    """
+    hidden_BLD = model.hidden(inputs_BL)
+    loss: Tensor = _SlicedCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        hidden_BLD.flatten(0, 1), model.lm_weight, targets_BL.flatten()
+    )
+    return loss
+
+
+class _SlicedCrossEntropy(torch.autograd.Function):
+    """Cross entropy of hidden states (N, D) through the matrix (V, D), summed; logits are made twice."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:
+        ctx.save_for_backward(hidden_ND, weight_VD, targets_N)
+        total = torch.zeros(
+            (), dtype=torch.promote_types(hidden_ND.dtype, torch.float32), device=hidden_ND.device
+        )
+        for rows in _slices(len(hidden_ND)):
+            logits_nV = _logits(hidden_ND[rows], weight_VD)
+            total += functional.cross_entropy(
+                logits_nV, targets_N[rows], ignore_index=IGNORED, reduction="sum"
+            )
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_loss: Tensor) -> tuple[Tensor, Tensor, None]:
+        hidden_ND, weight_VD, targets_N = ctx.saved_tensors
+        d_hidden_ND, d_weight_VD = torch.empty_like(hidden_ND), torch.zeros_like(weight_VD)
+        for rows in _slices(len(hidden_ND)):
+            targets_n1 = targets_N[rows, None]
+            real_n1 = targets_n1 != IGNORED
+            d_logits_nV = _logits(hidden_ND[rows], weight_VD).softmax(-1)
+            d_logits_nV.scatter_add_(1, targets_n1.where(real_n1, 0), -real_n1.to(d_logits_nV.dtype))
+            d_logits_nV = (d_logits_nV * real_n1).mul_(d_loss).to(weight_VD.dtype)
+            torch.mm(d_logits_nV, weight_VD, out=d_hidden_ND[rows])
+            d_weight_VD.addmm_(d_logits_nV.T, hidden_ND[rows])
+        return d_hidden_ND, d_weight_VD, None
+
+
+def _logits(hidden_nD: Tensor, weight_VD: Tensor) -> Tensor:
+    logits_nV = functional.linear(hidden_nD, weight_VD)
+    return logits_nV.to(torch.promote_types(logits_nV.dtype, torch.float32))
+
+
+def _slices(length: int) -> list[slice]:
+    return [slice(start, start + _LOSS_TOKENS) for start in range(0, length, _LOSS_TOKENS)]
