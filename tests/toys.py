@@ -1,10 +1,14 @@
-"""Models with the HyenaDNA call signature whose every answer is known by hand."""
+"""Models read as HyenaDNA is, whose every answer is known by hand."""
+
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hyenadna import HyenaConfig, HyenaDNA, HyenaOutput
+from hyenadna import HyenaConfig, HyenaDNA
+from hyenadna.engine.inference import FINAL, StateSlice
+from hyenadna.engine.tiling import Tiling
 from hyenadna.tokenizer import A
 
 ORDER = b"ACGTN"
@@ -30,10 +34,8 @@ class ToyModel(nn.Module):
         self.memory = memory
         self.batches: list[tuple[int, ...]] = []
 
-    def forward(
-        self, ids_BL: Tensor, *, hidden_states: bool = False, mask_BL: Tensor | None = None
-    ) -> HyenaOutput:
-        """The states; `batches` remembers the shape of every input."""
+    def stream_states(self, ids_BL: Tensor, layers: Sequence[int]) -> Iterator[StateSlice]:
+        """The states in slices of three tokens; `batches` remembers the shape of every input."""
         assert ids_BL.shape[1] <= self.config.l_max
         if self.memory is not None and ids_BL.numel() > self.memory:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
@@ -43,9 +45,10 @@ class ToyModel(nn.Module):
         place_BL = torch.arange(1, ids_BL.shape[1] + 1).expand_as(ids_BL)
         counts_BL2 = torch.stack([place_BL, bases_BL.cumsum(1)], dim=2)
         state_BLD = torch.cat([one_hot_BL5, counts_BL2], dim=2).float()
-        residuals = tuple(state_BLD * 10**k for k in range(1, self.config.n_layer + 1))
-        logits_BLV = state_BLD.new_zeros(*ids_BL.shape, 16)
-        return HyenaOutput(logits_BLV, state_BLD, residuals if hidden_states else None)
+        for layer in layers:
+            scale = 1 if layer == FINAL else 10**layer
+            for tile in Tiling(tokens=3, samples=1, block=1).tiles(*ids_BL.shape):
+                yield StateSlice(layer, tile, state_BLD[tile.rows, tile.places] * scale)
 
 
 def toy_states(read: bytes) -> list[list[float]]:

@@ -23,13 +23,12 @@ T = TypeVar("T")
 Output = TypeVar("Output")
 Answer = TypeVar("Answer")
 
-# Larger batches are not faster: a GPU is busy already, and a CPU's caches overflow (measured at width 128: a
-# third of the speed at eight times this size).
+# Larger batches are not faster: the model works on slices of a batch anyway.
 _MOST_TOKENS = 1 << 20
-_MOST_NUMBERS_ON_CPU = 1 << 19
-# float32 numbers a forward pass holds per token and dimension: residual stream, projections, the MLP's inner
-# layer, and the padded input and spectra of the long convolution.
-_FLOATS_PER_TOKEN = 40
+_MOST_NUMBERS_ON_CPU = 1 << 22
+# float32 numbers a pass holds per token and dimension: residual stream, gated values, and room for the pieces
+# it works on.
+_FLOATS_PER_TOKEN = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +69,13 @@ class Budget:
 def make_budget(batch_size: int | None, d_model: int, n_kept: int, device: torch.device) -> Budget:
     """A budget of `batch_size` sequences or, for None, of what memory and device bear.
 
-    auto: half of the free memory, at (40 + n_kept) float32 numbers per token and dimension, and at most
-    1,048,576 tokens, on a CPU 524,288 / d_model.
+    auto: half of the free memory, at (6 + n_kept) float32 numbers per token and dimension, and at most
+    1,048,576 tokens, on a CPU 4,194,304 / d_model.
 
     Args:
         batch_size: sequences per forward pass, or None.
         d_model: width of the model.
-        n_kept: layers whose states are kept.
+        n_kept: layers whose states are kept, not pooled on the way.
         device: where the model runs.
     """
     if batch_size is not None:

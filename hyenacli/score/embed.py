@@ -1,6 +1,6 @@
 """Vectors of regions: windows are read, positions are pooled on the fly, readings of both strands are joined.
 
-B batch, L position, D width of the model, K layers, n positions of one window, N rows of a region,
+B batch, L and t position, D width of the model, K layers, n positions of one window, N rows of a region,
 E numbers per vector (D, or 2 D with rc concat).
 """
 
@@ -18,14 +18,15 @@ from torch import Tensor
 
 from hyenacli.errors import UserError
 from hyenacli.score.batching import Engine, Piece, make_budget
-from hyenacli.score.pooling import FINAL, Floats
+from hyenacli.score.pooling import Floats
 from hyenacli.score.recipe import Recipe
 from hyenacli.score.stretches import OK, Stretch
 from hyenacli.score.windows import Window, cut
-from hyenadna import HyenaDNA, HyenaOutput, Tokenizer
+from hyenadna import HyenaDNA, Tokenizer
+from hyenadna.engine.inference import StateSlice
 
 Span = tuple[int, int]
-_WindowEngine = Engine[Span, list[Tensor], Floats]
+_WindowEngine = Engine[Span, Iterator[StateSlice], Floats]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +73,11 @@ def embed(
     width, stride = recipe.windows(model.config)
     layers = recipe.layers(model.config)
     device = next(model.parameters()).device
+    n_kept = len(layers) if recipe.pooling.per_base else 0
     engine: _WindowEngine = Engine(
-        lambda ids_BL, mask_BL: _forward(model, ids_BL, mask_BL, layers, precision or nullcontext()),
-        lambda states, batch: _reduce(recipe, states, batch),
-        budget=make_budget(batch_size, model.config.d_model, len(layers), device),
+        lambda ids_BL, _mask_BL: model.stream_states(ids_BL, layers),
+        lambda slices, batch: _reduce(recipe, layers, slices, batch, precision or nullcontext()),
+        budget=make_budget(batch_size, model.config.d_model, n_kept, device),
         device=device,
         # Unpooled answers are as large as the states themselves.
         lookahead=1 if recipe.pooling.per_base else 8,
@@ -83,28 +85,26 @@ def embed(
     return _regroup(engine, stretches, recipe, width, stride)
 
 
-def _forward(
-    model: HyenaDNA,
-    ids_BL: Tensor,
-    mask_BL: Tensor,
+def _reduce(
+    recipe: Recipe,
     layers: Sequence[int],
+    slices: Iterable[StateSlice],
+    batch: Sequence[Piece[Span]],
     precision: AbstractContextManager[Any],
-) -> list[Tensor]:
-    """The states (B, L, D) of each layer."""
-    with precision:
-        out: HyenaOutput = model(ids_BL, hidden_states=layers != (FINAL,), mask_BL=mask_BL)
-    residuals = out.hidden_states or ()
-    return [out.hidden if layer == FINAL else residuals[layer - 1] for layer in layers]
-
-
-def _reduce(recipe: Recipe, states: Sequence[Tensor], batch: Sequence[Piece[Span]]) -> list[Floats]:
+) -> list[Floats]:
     """What each window of a batch gives: (1, K, D), or (n, K, D) unpooled; one transfer for all."""
-    parts = []
-    for row, piece in enumerate(batch):
-        taken = slice(*piece.note)
-        states_nKD = torch.stack([states_BLD[row, taken].float() for states_BLD in states], dim=1)
-        parts.append(recipe.pooling.reduce(states_nKD))
-    return np.split(torch.cat(parts).cpu().numpy(), np.cumsum([len(part) for part in parts])[:-1])
+    reduce = recipe.pooling.reduce
+    parts: list[dict[int, list[Tensor]]] = [{layer: [] for layer in layers} for _ in batch]
+    with precision:
+        for piece in slices:
+            tile = piece.tile
+            for row, states_tD in enumerate(piece.states, start=tile.first_row):
+                first, last = (max(0, place - tile.start) for place in batch[row].note)
+                if first < last and first < len(states_tD):
+                    taken_n1D = states_tD[first:last, None].float()
+                    parts[row][piece.layer].append(reduce(taken_n1D).clone())
+    rows = [torch.cat([reduce(torch.cat(of_layer[layer])) for layer in layers], dim=1) for of_layer in parts]
+    return np.split(torch.cat(rows).cpu().numpy(), np.cumsum([len(row) for row in rows])[:-1])
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,18 +5,20 @@ B batch, L input positions, W = L + 1 bases in a window, V vocabulary rows.
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from hyenacli.data.store import Tokens
 from hyenacli.data.windows import WindowSampler
 from hyenacli.ranks import current_ranks
 from hyenacli.train.distributed import sum_over_ranks
+from hyenadna.engine.training import IGNORED, next_token_loss
 from hyenadna.tokenizer import A, T
 
-IGNORED = -100
+if TYPE_CHECKING:
+    from hyenadna import HyenaDNA
 
 
 @dataclass(frozen=True)
@@ -72,13 +74,7 @@ class NextNucleotide:
 
     def loss(self, model: nn.Module, batch: WindowBatch) -> Tensor:
         """Sum over the batch of -log p(base | bases before it in the window), in nats."""
-        logits_BLV: Tensor = model(batch.inputs).logits
-        return functional.cross_entropy(
-            logits_BLV.float().flatten(0, 1),
-            batch.targets.flatten(),
-            ignore_index=IGNORED,
-            reduction="sum",
-        )
+        return next_token_loss(cast("HyenaDNA", model), batch.inputs, batch.targets)
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Mean nats, bits and perplexity a base over the held-out windows; each rank reads its share."""

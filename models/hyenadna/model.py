@@ -3,6 +3,7 @@
 B batch, L position, D width, V vocabulary rows, C head outputs.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,6 +92,16 @@ class HyenaDNA(nn.Module):
         """The states (B, L, D) after the final norm, as in `forward`, without logits."""
         self._check(ids_BL)
         return self._states(ids_BL, hidden_states=False)[0]
+
+    def stream_states(
+        self, ids_BL: Tensor, layers: Sequence[int] = (inference.FINAL,)
+    ) -> Iterator[inference.StateSlice]:
+        """The states of these layers slice by slice, for inputs whose states are not to be held whole.
+
+        See `engine.inference.stream_states`.
+        """
+        self._check(ids_BL)
+        return inference.stream_states(self, ids_BL, layers)
 
     def _states(self, ids_BL: Tensor, hidden_states: bool) -> tuple[Tensor, tuple[Tensor, ...] | None]:
         if torch.is_grad_enabled() or self.training:

@@ -105,8 +105,8 @@ def test_other_errors_are_bugs() -> None:
 
 def test_the_automatic_budget_follows_memory_and_width(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batching, "free_memory", lambda device: 1 << 30)
-    assert make_budget(None, 128, 1, CPU).tokens == 4096
-    assert make_budget(None, 128, 1, torch.device("cuda")).tokens == (1 << 29) // (4 * 128 * 41)
+    assert make_budget(None, 128, 1, CPU).tokens == 32_768
+    assert make_budget(None, 128, 1, torch.device("cuda")).tokens == (1 << 29) // (4 * 128 * 7)
     monkeypatch.setattr(batching, "free_memory", lambda device: 0)
     assert make_budget(None, 128, 1, CPU).tokens == 1
     assert make_budget(3, 128, 1, CPU).sequences == 3

@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from .convolution import fft_length
 from .norms import Norm
-from .pointwise import short_conv, short_conv_backward
+from .pointwise import short_conv, short_conv_backward_
 from .tiling import Tiling
 
 
@@ -136,26 +136,26 @@ class Group:
 
     def convolved(self) -> Tensor:
         """The long convolution of the gated values, skip term included, (C, B, L)."""
-        return self._inverse(self._spectrum(self._gated()).mul_(self._filter()[1]))
+        return self._inverse(self._gated_spectrum().mul_(self._filter()[1]))
 
     def backward(self, d_out_ND: Tensor, d_h_ND: Tensor, gradients: Weights) -> None:
         """Add this group's part to the gradients of h and of the weights."""
         channels = self._channels
         window_CL, k_C1F = self._filter()
-        x_CBF = self._spectrum(self._gated())
+        x_CBF = self._gated_spectrum()
         y_CBL = self._inverse(x_CBF * k_C1F).to(self.x0.dtype)
         d_yx_CBL = torch.mm(self._w.out_w[:, channels].T, d_out_ND.T).view(y_CBL.shape)
         d_s_KBL = torch.empty_like(self._u_KBL)
         d_x0, d_x1, d_v = d_s_KBL.chunk(3)
         torch.mul(d_yx_CBL, y_CBL, out=d_x0)
         gradients.out_w[:, channels] += torch.mm(d_out_ND.T, y_CBL.mul_(self.x0).flatten(1).T)
-        g_CBF = self._spectrum(d_yx_CBL.mul_(self.x0))
+        g_CBF = torch.fft.rfft(self._padded(d_yx_CBL, self.x0))
         self._filter_gradients(x_CBF.conj_physical_().mul_(g_CBF).sum(1), window_CL, gradients)
         d_gated_CBL = self._dropped(self._inverse(g_CBF.mul_(k_C1F.conj_physical_())).to(d_s_KBL.dtype))
         torch.mul(d_gated_CBL, self._v, out=d_x1)
         torch.mul(d_gated_CBL, self._x1, out=d_v)
-        d_u_KBL, d_short_w, d_short_b = short_conv_backward(d_s_KBL, self._u_KBL, self._short_w)
-        d_u_KN = d_u_KBL.flatten(1)
+        d_short_w, d_short_b = short_conv_backward_(d_s_KBL, self._u_KBL, self._short_w)
+        d_u_KN = d_s_KBL.flatten(1)
         self._add(gradients.short_w, d_short_w)
         self._add(gradients.short_b, d_short_b)
         self._add(gradients.in_w, torch.mm(d_u_KN, self._h_ND))
@@ -187,18 +187,24 @@ class Group:
         rest = part.shape[1:]
         gradient.view(3, -1, *rest)[:, self._channels] += part.view(3, -1, *rest)
 
-    def _gated(self) -> Tensor:
-        return self._dropped(self._v * self._x1)
+    def _gated_spectrum(self) -> Tensor:
+        gated_CBn = self._padded(self._v, self._x1)
+        self._dropped(gated_CBn[..., : self._length])
+        spectrum_CBF: Tensor = torch.fft.rfft(gated_CBn)
+        return spectrum_CBF
+
+    def _padded(self, x_CBL: Tensor, y_CBL: Tensor) -> Tensor:
+        """The product x y in the filter's precision, with zeros up to the transform's length."""
+        out_CBn = self._w.skip_D.new_empty(*x_CBL.shape[:2], self._n_fft)
+        torch.mul(x_CBL, y_CBL, out=out_CBn[..., : self._length])
+        out_CBn[..., self._length :] = 0
+        return out_CBn
 
     def _dropped(self, x_CBL: Tensor) -> Tensor:
         """Dropout of gated values, or of their gradient; x is overwritten."""
         if self._fixed.kept_DBL is None:
             return x_CBL
         return x_CBL.mul_(self._fixed.kept_DBL[self._channels, self._rows]).div_(self._fixed.share)
-
-    def _spectrum(self, x_CBL: Tensor) -> Tensor:
-        spectrum_CBF: Tensor = torch.fft.rfft(x_CBL.to(self._w.skip_D.dtype), n=self._n_fft)
-        return spectrum_CBF
 
     def _inverse(self, x_CBF: Tensor) -> Tensor:
         x_CBL: Tensor = torch.fft.irfft(x_CBF, n=self._n_fft, norm="forward")[..., : self._length]

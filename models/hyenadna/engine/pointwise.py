@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+_CACHED = 1 << 18
 _LINEAR, _CUBIC = 1.5957691216057308, 0.0713548162726009
 """2 sqrt(2 / pi), and 0.044715 times it."""
 
@@ -48,22 +49,41 @@ def short_conv(u_KBt: Tensor, weight_Kj: Tensor, bias_K: Tensor) -> Tensor:
 
     Equals the published depthwise convolution, without its transposes and copies.
     """
-    s_KBt = torch.addcmul(bias_K[:, None, None], u_KBt, weight_Kj[:, -1, None, None])
-    for back in range(1, min(weight_Kj.shape[1], u_KBt.shape[2])):
-        s_KBt[..., back:].addcmul_(u_KBt[..., :-back], weight_Kj[:, -1 - back, None, None])
+    s_KBt = torch.empty_like(u_KBt)
+    for rows in _cached_rows(u_KBt):
+        u, s, weight_kj = u_KBt[rows], s_KBt[rows], weight_Kj[rows, :, None, None]
+        torch.addcmul(bias_K[rows, None, None], u, weight_kj[:, -1], out=s)
+        for back in _backs(u_KBt, weight_Kj):
+            s[..., back:].addcmul_(u[..., :-back], weight_kj[:, -1 - back])
     return s_KBt
 
 
-def short_conv_backward(d_s_KBt: Tensor, u_KBt: Tensor, weight_Kj: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of u, weight and bias of `short_conv`."""
-    d_u_KBt = d_s_KBt * weight_Kj[:, -1, None, None]
-    d_weight_Kj = torch.empty_like(weight_Kj)
-    for back in range(weight_Kj.shape[1]):
-        later, earlier = d_s_KBt[..., back:], u_KBt[..., : max(0, u_KBt.shape[2] - back)]
-        if back:
-            d_u_KBt[..., : earlier.shape[2]].addcmul_(later, weight_Kj[:, -1 - back, None, None])
-        d_weight_Kj[:, -1 - back] = _dots(later, earlier)
-    return d_u_KBt, d_weight_Kj, d_s_KBt.sum((1, 2))
+def short_conv_backward_(d_s_KBt: Tensor, u_KBt: Tensor, weight_Kj: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of weight and bias of `short_conv`; that of u takes the place of that of s."""
+    d_weight_Kj = torch.zeros_like(weight_Kj)
+    d_bias_K = d_s_KBt.sum((1, 2))
+    for rows in _cached_rows(u_KBt):
+        u, d_s, weight_kj = u_KBt[rows], d_s_KBt[rows], weight_Kj[rows, :, None, None]
+        d_weight_Kj[rows, -1] = _dots(d_s, u)
+        d_u = d_s * weight_kj[:, -1]
+        for back in _backs(u_KBt, weight_Kj):
+            later, earlier = d_s[..., back:], u[..., :-back]
+            d_weight_Kj[rows, -1 - back] = _dots(later, earlier)
+            d_u[..., :-back].addcmul_(later, weight_kj[:, -1 - back])
+        d_s.copy_(d_u)
+    return d_weight_Kj, d_bias_K
+
+
+def _cached_rows(x_KBt: Tensor) -> list[slice]:
+    """Slices of channels that stay in a core's cache between one tap and the next."""
+    channels = len(x_KBt)
+    size = max(1, _CACHED // x_KBt[0].numel()) if x_KBt.device.type == "cpu" else channels
+    return [slice(first, first + size) for first in range(0, channels, size)]
+
+
+def _backs(u_KBt: Tensor, weight_Kj: Tensor) -> range:
+    """How far back the taps before the last one reach, as far as there are positions."""
+    return range(1, min(weight_Kj.shape[1], u_KBt.shape[2]))
 
 
 def _dots(x_KBt: Tensor, y_KBt: Tensor) -> Tensor:
