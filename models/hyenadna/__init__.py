@@ -2,6 +2,7 @@
 
 from .checks import Check, verify
 from .config import PRESETS, PUBLISHED_NAMES, HeadConfig, HyenaConfig, preset
+from .engine.decoding import Decoder, generate
 from .errors import ModelError
 from .layouts import ModelInfo, convert, describe, load_model, model_sha256, save_model
 from .model import HyenaDNA, HyenaOutput
@@ -11,6 +12,7 @@ __all__ = [
     "PRESETS",
     "PUBLISHED_NAMES",
     "Check",
+    "Decoder",
     "HeadConfig",
     "HyenaConfig",
     "HyenaDNA",
@@ -20,6 +22,7 @@ __all__ = [
     "Tokenizer",
     "convert",
     "describe",
+    "generate",
     "load_model",
     "model_sha256",
     "preset",

@@ -88,7 +88,8 @@ class BlockPass:
 
         Args:
             r_BLD: residual stream, input and output.
-            z_DBL: scratch.
+            z_DBL: scratch, of the length the partition covers or less. Where it is longer than the residual
+                stream its later values must be zero, and become what the sequence adds there (for `decoding`).
             spectra: of this block's filter.
             part: the partition they were made for.
         """
