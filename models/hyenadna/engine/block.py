@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .convolution import Partition, convolve_
+from .convolution import Partition, Workspace, convolve_
 from .filters import Spectra
 from .pointwise import gelu, short_conv
 from .tiling import Tile, Tiling
@@ -83,23 +83,24 @@ class BlockPass:
         inner_nI = gelu(torch.addmm(self._fc1_b, h_nD, self._fc1_w.T))
         r_nD += torch.addmm(self._fc2_b, inner_nI, self._fc2_w.T)
 
-    def run_(self, r_BLD: Tensor, z_DBL: Tensor, spectra: Spectra, part: Partition) -> None:
+    def run_(self, r_BLD: Tensor, z_DBL: Tensor, spectra: Spectra, part: Partition, work: Workspace) -> None:
         """The whole block, in place.
 
         Args:
             r_BLD: residual stream, input and output.
-            z_DBL: scratch, of the length the partition covers or less. Where it is longer than the residual
-                stream its later values must be zero, and become what the sequence adds there (for `decoding`).
+            z_DBL: scratch. Where it is longer than the residual stream, its later values must be zero, and
+                become what the sequence adds to the convolution there (as `decoding` needs it).
             spectra: of this block's filter.
             part: the partition they were made for.
+            work: memory to work in.
         """
         b, length, _ = r_BLD.shape
         for tile in self._tiling.tiles(b, length):
             before = self._before(tile)
             z_DBL[:, tile.rows, tile.places] = self.gated(_with_history(r_BLD, tile, before))[..., before:]
         groups = list(self._tiling.channel_groups(self._d, b * length))
-        for channels, spectrum in spectra.groups(groups):
-            convolve_(z_DBL[channels], spectrum, part)
+        for channels, spectrum in spectra.groups(groups, work):
+            convolve_(z_DBL[channels], spectrum, part, work)
         # Later positions first: a tile's history must not have been overwritten yet.
         for tile in reversed(list(self._tiling.tiles(b, length))):
             before = self._before(tile)

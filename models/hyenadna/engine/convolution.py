@@ -3,6 +3,7 @@
 C channel, B sequence, L position, N block, P blocks, F = N + 1 frequencies of a transform of 2 N points.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -60,50 +61,88 @@ def partition(length: int, tiling: Tiling) -> Partition:
     """The partition for sequences of `length` positions."""
     if length <= 2 * tiling.block:
         return Partition(fft_length(2 * length - 1) // 2, 1)
-    return Partition(tiling.block, -(-length // tiling.block))
+    parts = -(-length // tiling.block)
+    return Partition(fft_length(2 * -(-length // parts)) // 2, parts)
+
+
+class Workspace:
+    """Memory that is used again and again.
+
+    Fresh memory of more than a few megabytes comes from the operating system page by page, which takes longer
+    than filling it with results.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[str, torch.dtype], Tensor] = {}
+
+    def empty(self, name: str, shape: tuple[int, ...], like: Tensor, dtype: torch.dtype) -> Tensor:
+        """A tensor with any content, on the device of `like`; it takes the place of the last one so named."""
+        n, key = math.prod(shape), (name, dtype)
+        if key not in self._held or self._held[key].numel() < n:
+            self._held.pop(key, None)
+            self._held[key] = torch.empty(n, dtype=dtype, device=like.device)
+        return self._held[key][:n].view(shape)
 
 
 def filter_spectrum(k_CL: Tensor, skip_C: Tensor, part: Partition) -> Tensor:
-    """The transformed filter blocks (C, P, F), with the skip term in tap 0 and 1 / n_fft folded in.
+    """The transformed filter blocks (P, C, F), with the skip term in tap 0 and 1 / n_fft folded in.
 
     Args:
         k_CL: taps; no more than `part.span` are used, missing ones are zero.
         skip_C: weight of the untouched input.
         part: the partition.
     """
-    taps = min(k_CL.shape[1], part.span)
-    k_CS = k_CL.new_zeros(k_CL.shape[0], part.span)
-    k_CS[:, :taps] = k_CL[:, :taps]
-    k_CS[:, 0] += skip_C
-    blocks_CPN = k_CS.view(-1, part.parts, part.block)
-    spectrum_CPF: Tensor = torch.fft.rfft(blocks_CPN, n=part.n_fft, norm="forward")
-    return spectrum_CPF
+    out_PCF = k_CL.new_empty(part.parts, len(k_CL), part.block + 1, dtype=complex_dtype(k_CL.dtype))
+    for j in range(part.parts):
+        k_CN = k_CL[:, j * part.block : (j + 1) * part.block]
+        filter_block_spectrum(k_CN, skip_C if j == 0 else None, part, out_PCF[j])
+    return out_PCF
 
 
-def convolve_(z_CBL: Tensor, spectrum_CPF: Tensor, part: Partition) -> None:
+def filter_block_spectrum(k_CN: Tensor, skip_C: Tensor | None, part: Partition, out_CF: Tensor) -> None:
+    """One block of `filter_spectrum`; only the first has a skip term."""
+    if skip_C is not None:
+        k_CN = torch.cat([k_CN[:, :1] + skip_C[:, None], k_CN[:, 1:]], dim=1)
+    if k_CN.shape[1] == 0:
+        out_CF.zero_()
+    else:
+        torch.fft.rfft(k_CN, n=part.n_fft, norm="forward", out=out_CF)
+
+
+def convolve_(z_CBL: Tensor, spectrum_PCF: Tensor, part: Partition, work: Workspace | None = None) -> None:
     """Replace every sequence by its causal convolution with its channel's filter, skip term included.
 
     Equals `fftconv.fft_conv`. The arithmetic is in the spectrum's precision, whatever z's is.
 
     Args:
         z_CBL: input and output.
-        spectrum_CPF: of `filter_spectrum`.
+        spectrum_PCF: of `filter_spectrum`.
         part: the partition it was made for; at least L positions.
+        work: memory to work in.
     """
-    c, b, length = z_CBL.shape
+    (c, b, length), work = z_CBL.shape, work or Workspace()
     n, parts = part.block, -(-length // part.block)
-    padded_CBS = torch.empty(c, b, (parts + 1) * n, dtype=spectrum_CPF.real.dtype, device=z_CBL.device)
-    padded_CBS[..., :n] = 0
-    padded_CBS[..., n : n + length] = z_CBL
-    padded_CBS[..., n + length :] = 0
-    x_CBPF = torch.fft.rfft(padded_CBS.unfold(-1, 2 * n, n))
-    for j in reversed(range(parts)):
-        # Block j is needed for no earlier output, so that its sum can take its place.
-        y_CBF = x_CBPF[:, :, j]
-        y_CBF *= spectrum_CPF[:, None, 0]
-        for i in range(j):
-            y_CBF.addcmul_(x_CBPF[:, :, i], spectrum_CPF[:, None, j - i])
-    y_CBPN = torch.fft.irfft(x_CBPF, n=2 * n, norm="forward")[..., n:]
+    real, complex_ = spectrum_PCF.real.dtype, spectrum_PCF.dtype
+    x_PCBF = work.empty("spectrum", (parts, c, b, n + 1), z_CBL, complex_)
+    padded_CBn = work.empty("padded", (c, b, 2 * n), z_CBL, real)
     for j in range(parts):
-        here = z_CBL[..., j * n : (j + 1) * n]
-        here.copy_(y_CBPN[:, :, j, : here.shape[-1]])
+        # the block before and this one: of the circular convolution the second half is right
+        padded_CBn[..., :n] = padded_CBn[..., n:] if j else 0
+        here_CBN = z_CBL[..., j * n : (j + 1) * n]
+        padded_CBn[..., n : n + here_CBN.shape[-1]] = here_CBN
+        padded_CBn[..., n + here_CBN.shape[-1] :] = 0
+        torch.fft.rfft(padded_CBn, out=x_PCBF[j])
+    for j in reversed(range(parts)):
+        # block j is needed for no earlier output, so that its sum can take its place
+        y_CBF = x_PCBF[j]
+        y_CBF *= spectrum_PCF[0, :, None]
+        for i in range(j):
+            y_CBF.addcmul_(x_PCBF[i], spectrum_PCF[j - i, :, None])
+        torch.fft.irfft(y_CBF, n=2 * n, norm="forward", out=padded_CBn)
+        here_CBN = z_CBL[..., j * n : (j + 1) * n]
+        here_CBN.copy_(padded_CBn[..., n : n + here_CBN.shape[-1]])
+
+
+def complex_dtype(real: torch.dtype) -> torch.dtype:
+    """The complex numbers made of such real ones."""
+    return torch.complex128 if real == torch.float64 else torch.complex64

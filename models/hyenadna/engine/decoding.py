@@ -20,7 +20,7 @@ from torch.nn import functional
 from hyenadna.errors import ModelError
 
 from .block import BlockPass, layer_norm
-from .convolution import partition
+from .convolution import Workspace, partition
 from .filters import filter_features, filter_taps
 from .inference import BASES, final_norm, plain_precision, product_dtype, residual_stream
 from .tiling import tiling
@@ -96,7 +96,7 @@ class Decoder:
         taps_nND = _first_taps(filters, self._capacity)
         z_DBS = taps_nND.new_empty(d, b, length)
         line_nNBD = taps_nND.new_empty(self._capacity, len(blocks), b, d)
-        self._steps = []
+        self._steps, work = [], Workspace()
         for index, block in enumerate(blocks):
             full = BlockPass(block, dtype, sizes)
             past_BjD = r_BPD[:, max(0, prompt - full.history) :]
@@ -104,7 +104,7 @@ class Decoder:
             self._steps.append(_BlockStep(block, dtype, past_BjD, now_D))
             # run_ convolves all of its scratch: zeros after the prompt become what it adds there
             z_DBS[..., prompt:] = 0
-            full.run_(r_BPD, z_DBS, backbone.spectra.spectra(filters, index, part), part)
+            full.run_(r_BPD, z_DBS, backbone.spectra.spectra(filters, index, part), part, work)
             line_nNBD[:, index] = z_DBS[..., prompt:].permute(2, 1, 0)
         self._long = _LongConvolution(line_nNBD, taps_nND)
         self._score(r_BPD[:, -1])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor, nn
 
-from .convolution import Partition, filter_spectrum
+from .convolution import Partition, Workspace, complex_dtype, filter_block_spectrum
 
 if TYPE_CHECKING:
     from hyenadna.filter import HyenaFilter
@@ -34,17 +34,17 @@ def filter_features(layer: "HyenaFilter", length: int) -> Tensor:
     return features_LH
 
 
-def filter_window(layer: "HyenaFilter", length: int, channels: slice) -> Tensor:
-    """The decay window (C, L) of some channels, floor included."""
+def filter_window(layer: "HyenaFilter", channels: slice, start: int, end: int) -> Tensor:
+    """The decay window (C, end - start) of some channels at these positions, floor included."""
     modulation = layer.modulation
     rate_C1 = modulation.deltas[0, 0, channels, None].abs()
-    return torch.exp(-layer.pos_emb.t[0, :length, 0] * rate_C1).add_(modulation.shift)
+    return torch.exp(-layer.pos_emb.t[0, start:end, 0] * rate_C1).add_(modulation.shift)
 
 
-def filter_taps(layer: "HyenaFilter", features_LH: Tensor, channels: slice) -> Tensor:
-    """The taps (C, L) of some channels; all of them together are `HyenaFilter.forward`."""
+def filter_taps(layer: "HyenaFilter", features_LH: Tensor, channels: slice, start: int = 0) -> Tensor:
+    """The taps (C, L) of some channels, from position `start` on; all together are `HyenaFilter.forward`."""
     k_CL = layer.last_weight[channels] @ features_LH.T
-    return k_CL.mul_(filter_window(layer, len(features_LH), channels))
+    return k_CL.mul_(filter_window(layer, channels, start, start + len(features_LH)))
 
 
 class Spectra:
@@ -59,15 +59,27 @@ class Spectra:
     def __init__(self, layer: "HyenaFilter", part: Partition, whole: Tensor | None = None):
         self._layer, self._part, self._whole = layer, part, whole
 
-    def groups(self, channels: Sequence[slice]) -> Iterator[tuple[slice, Tensor]]:
-        """Each of these groups with its spectra (C, P, F)."""
+    def groups(
+        self, channels: Sequence[slice], work: Workspace | None = None
+    ) -> Iterator[tuple[slice, Tensor]]:
+        """Each of these groups with its spectra (P, C, F), valid until the next; `work` is their memory."""
         if self._whole is not None:
-            yield from ((group, self._whole[group]) for group in channels)
+            yield from ((group, self._whole[:, group]) for group in channels)
             return
+        work = work or Workspace()
         features_LH = filter_features(self._layer, min(self._part.span, self._layer.pos_emb.z.shape[1]))
         for group in channels:
-            k_CL = filter_taps(self._layer, features_LH, group)
-            yield group, filter_spectrum(k_CL, self._layer.bias[group], self._part)
+            yield group, self._make(features_LH, group, work)
+
+    def _make(self, features_LH: Tensor, group: slice, work: Workspace) -> Tensor:
+        part, skip_C = self._part, self._layer.bias[group]
+        shape = (part.parts, len(skip_C), part.block + 1)
+        out_PCF = work.empty("filter", shape, skip_C, complex_dtype(skip_C.dtype))
+        for j in range(part.parts):
+            start = j * part.block
+            k_CN = filter_taps(self._layer, features_LH[start : start + part.block], group, start)
+            filter_block_spectrum(k_CN, skip_C if j == 0 else None, part, out_PCF[j])
+        return out_PCF
 
 
 class SpectrumCache:
@@ -95,8 +107,8 @@ class SpectrumCache:
         state = _state(layer)
         if index not in kept or kept[index][0] != state:
             everything = slice(0, len(layer.bias))
-            ((_, whole_CPF),) = Spectra(layer, part).groups([everything])
-            kept[index] = state, whole_CPF
+            ((_, whole_PDF),) = Spectra(layer, part).groups([everything])
+            kept[index] = state, whole_PDF
         return Spectra(layer, part, kept[index][1])
 
     @property

@@ -18,7 +18,7 @@ from torch.nn import functional
 from hyenadna.tokenizer import A, T
 
 from .block import BlockPass
-from .convolution import partition
+from .convolution import Workspace, partition
 from .tiling import Tile, Tiling, tiling
 
 if TYPE_CHECKING:
@@ -127,10 +127,11 @@ def run_blocks_(backbone: "Backbone", r_BLD: Tensor) -> Iterator[int]:
     part = partition(length, sizes)
     dtype = product_dtype(backbone, r_BLD.device)
     z_DBL = torch.empty(d, b, length, dtype=dtype, device=r_BLD.device)
+    work = Workspace()
     for index, block in enumerate(blocks):
         with torch.no_grad(), plain_precision(r_BLD.device):
             spectra = backbone.spectra.spectra(filters, index, part)
-            BlockPass(block, dtype, sizes).run_(r_BLD, z_DBL, spectra, part)
+            BlockPass(block, dtype, sizes).run_(r_BLD, z_DBL, spectra, part, work)
         yield index + 1
 
 

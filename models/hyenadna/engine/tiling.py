@@ -53,7 +53,7 @@ class Tiling:
     tokens: int
     samples: int
     block: int
-    min_channels: int = 4
+    min_channels: int = 8
     row_tokens: int = 0
 
     def tiles(self, batch: int, length: int) -> Iterator[Tile]:
