@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .convolution import Partition, Workspace, complex_dtype, filter_block_spectrum
+from .tiling import slices
 
 if TYPE_CHECKING:
     from hyenadna.filter import HyenaFilter
@@ -28,8 +29,7 @@ def filter_features(layer: "HyenaFilter", length: int) -> Tensor:
     if length <= _FEATURE_ROWS:
         return mlp(z_LE)  # type: ignore[no-any-return]
     features_LH = z_LE.new_empty(length, layer.last_weight.shape[1])
-    for start in range(0, length, _FEATURE_ROWS):
-        rows = slice(start, start + _FEATURE_ROWS)
+    for rows in slices(length, _FEATURE_ROWS):
         features_LH[rows] = mlp(z_LE[rows])
     return features_LH
 

@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from .convolution import fft_length
 from .norms import Norm
 from .pointwise import short_conv, short_conv_backward_
-from .tiling import Tiling
+from .tiling import Tiling, slices
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class MixerWithGradients(torch.autograd.Function):
         w, (_, length, d) = Weights(*weights), r_BLD.shape
         out_BLD = torch.empty(r_BLD.shape, dtype=w.in_w.dtype, device=r_BLD.device)
         for rows in fixed.sizes.row_groups(*r_BLD.shape[:2]):
-            h_ND = Norm(r_BLD[rows], norm_w, norm_b, fixed.eps).out.to(w.in_w.dtype).view(-1, d)
+            h_ND = _normalised(r_BLD[rows], norm_w, norm_b, fixed, w.in_w.dtype)
             yx_DBL = h_ND.new_empty(d, len(h_ND) // length, length)
             for channels in fixed.sizes.channel_groups(d, len(h_ND)):
                 group = Group(h_ND, w, fixed, rows, channels)
@@ -73,21 +73,33 @@ class MixerWithGradients(torch.autograd.Function):
     def backward(ctx: Any, d_out_BLD: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of r, the norm and `Weights`."""
         r_BLD, norm_w, norm_b, *weights = ctx.saved_tensors
-        w, fixed, (_, length, d) = Weights(*weights), ctx.fixed, r_BLD.shape
+        w, fixed = Weights(*weights), ctx.fixed
         gradients = Weights(*(torch.zeros_like(tensor) for tensor in weights))
-        d_r_BLD, d_norm_w, d_norm_b = (torch.zeros_like(t) for t in (r_BLD, norm_w, norm_b))
+        d_norm_w, d_norm_b = torch.zeros_like(norm_w), torch.zeros_like(norm_b)
+        d_r_BLD = torch.empty_like(r_BLD)
         for rows in fixed.sizes.row_groups(*r_BLD.shape[:2]):
-            norm = Norm(r_BLD[rows], norm_w, norm_b, fixed.eps)
-            h_ND = norm.out.to(w.in_w.dtype).view(-1, d)
-            d_out_ND = d_out_BLD[rows].reshape(-1, d)
+            h_ND = _normalised(r_BLD[rows], norm_w, norm_b, fixed, w.in_w.dtype)
+            d_out_ND = d_out_BLD[rows].reshape(h_ND.shape)
             gradients.out_b.add_(d_out_ND.sum(0))
             d_h_ND = torch.zeros_like(h_ND)
-            for channels in fixed.sizes.channel_groups(d, len(h_ND)):
+            for channels in fixed.sizes.channel_groups(*h_ND.shape[::-1]):
                 Group(h_ND, w, fixed, rows, channels).backward(d_out_ND, d_h_ND, gradients)
-            d_r_BLD[rows], d_w, d_b = norm.backward(d_h_ND.view(-1, length, d))
-            d_norm_w += d_w
-            d_norm_b += d_b
+            r_ND, d_r_ND = (t[rows].view(h_ND.shape) for t in (r_BLD, d_r_BLD))
+            for some in slices(len(h_ND), fixed.sizes.tokens):
+                norm = Norm(r_ND[some], norm_w, norm_b, fixed.eps)
+                d_r_ND[some], d_w, d_b = norm.backward(d_h_ND[some])
+                d_norm_w += d_w
+                d_norm_b += d_b
         return d_r_BLD, d_norm_w, d_norm_b, *gradients.tensors(), None
+
+
+def _normalised(r_BLD: Tensor, weight: Tensor, bias: Tensor, fixed: Fixed, dtype: torch.dtype) -> Tensor:
+    """The normalised tokens (N, D) of sequences."""
+    r_ND = r_BLD.reshape(-1, r_BLD.shape[-1])
+    h_ND = torch.empty(r_ND.shape, dtype=dtype, device=r_ND.device)
+    for some in slices(len(r_ND), fixed.sizes.tokens):
+        h_ND[some] = Norm(r_ND[some], weight, bias, fixed.eps).out
+    return h_ND
 
 
 @dataclass(frozen=True)

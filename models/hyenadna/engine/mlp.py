@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from .norms import Norm
 from .pointwise import gelu, gelu_with_slope
+from .tiling import slices
 
 
 class MlpWithGradients(torch.autograd.Function):
@@ -34,7 +35,7 @@ class MlpWithGradients(torch.autograd.Function):
         ctx.save_for_backward(r_ND, norm_w, norm_b, fc1_w, fc1_b, fc2_w)
         ctx.eps, ctx.tokens = eps, tokens
         out_ND = torch.empty(r_ND.shape, dtype=fc1_w.dtype, device=r_ND.device)
-        for rows in _slices(len(r_ND), tokens):
+        for rows in slices(len(r_ND), tokens):
             h_nD = Norm(r_ND[rows], norm_w, norm_b, eps).out.to(fc1_w.dtype)
             inner_nI = gelu(torch.addmm(fc1_b, h_nD, fc1_w.T))
             torch.addmm(fc2_b, inner_nI, fc2_w.T, out=out_ND[rows])
@@ -49,7 +50,7 @@ class MlpWithGradients(torch.autograd.Function):
         d_norm_w, d_norm_b = torch.zeros_like(norm_w), torch.zeros_like(norm_b)
         d_fc1_w, d_fc2_w = torch.zeros_like(fc1_w), torch.zeros_like(fc2_w)
         d_fc1_b = torch.zeros_like(fc1_b)
-        for rows in _slices(len(r_ND), ctx.tokens):
+        for rows in slices(len(r_ND), ctx.tokens):
             d_out_nD = d_out_ND[rows]
             norm = Norm(r_ND[rows], norm_w, norm_b, ctx.eps)
             h_nD = norm.out.to(fc1_w.dtype)
@@ -62,7 +63,3 @@ class MlpWithGradients(torch.autograd.Function):
             d_norm_w += d_w
             d_norm_b += d_b
         return d_r_ND, d_norm_w, d_norm_b, d_fc1_w, d_fc1_b, d_fc2_w, d_out_ND.sum(0), None, None
-
-
-def _slices(length: int, size: int) -> list[slice]:
-    return [slice(start, start + size) for start in range(0, length, size)]

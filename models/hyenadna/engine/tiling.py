@@ -72,9 +72,7 @@ class Tiling:
 
     def row_groups(self, batch: int, length: int) -> Iterator[slice]:
         """Slices of whole sequences with about `row_tokens` tokens each."""
-        rows = max(1, self.row_tokens // length)
-        for first in range(0, batch, rows):
-            yield slice(first, min(first + rows, batch))
+        yield from slices(batch, max(1, self.row_tokens // length))
 
     def channel_groups(self, channels: int, samples_per_channel: int) -> Iterator[slice]:
         """Slices of channels with about `samples` samples each, and at least `min_channels` channels.
@@ -83,9 +81,7 @@ class Tiling:
         """
         size = max(self.min_channels, self.samples // samples_per_channel)
         n_groups = -(-channels // size)
-        even = -(-channels // n_groups)
-        for first in range(0, channels, even):
-            yield slice(first, min(first + even, channels))
+        yield from slices(channels, -(-channels // n_groups))
 
 
 def tiling(d_model: int, device: torch.device) -> Tiling:
@@ -101,3 +97,8 @@ def training_tiling(d_model: int, device: torch.device) -> Tiling:
     if device.type == "cpu":
         return replace(sizes, samples=_CPU_TRAINING_SAMPLES, min_channels=16, row_tokens=_CPU_ROWS // d_model)
     return replace(sizes, row_tokens=sizes.tokens)
+
+
+def slices(length: int, size: int) -> list[slice]:
+    """Slices of at most `size` that cover so many places in order."""
+    return [slice(start, min(start + size, length)) for start in range(0, length, size)]

@@ -17,7 +17,7 @@ from .inference import plain_precision, product_dtype
 from .mixer import Fixed, MixerWithGradients
 from .mlp import MlpWithGradients
 from .recompute import recomputed
-from .tiling import Tiling, training_tiling
+from .tiling import Tiling, slices, training_tiling
 
 if TYPE_CHECKING:
     from hyenadna.backbone import Backbone, Block
@@ -55,10 +55,15 @@ def run(
 def _block(block: "Block", r_BLD: Tensor, dtype: torch.dtype, sizes: Tiling) -> Tensor:
     """`backbone.Block.forward`."""
     with plain_precision(r_BLD.device):
+        # neither half needs its own output for its gradient: the sum can take that place
         mixed_BLD: Tensor = block.dropout(_mix(block, r_BLD, dtype, sizes))
-        r_BLD = r_BLD + mixed_BLD
+        r_BLD = _add(mixed_BLD, r_BLD)
         fed_BLD: Tensor = block.dropout(_feed(block, r_BLD, dtype, sizes))
-        return r_BLD + fed_BLD
+        return _add(fed_BLD, r_BLD)
+
+
+def _add(out_BLD: Tensor, r_BLD: Tensor) -> Tensor:
+    return out_BLD.add_(r_BLD) if out_BLD.dtype == r_BLD.dtype else r_BLD + out_BLD
 
 
 def _mix(block: "Block", r_BLD: Tensor, dtype: torch.dtype, sizes: Tiling) -> Tensor:
@@ -98,8 +103,7 @@ def _feed(block: "Block", r_BLD: Tensor, dtype: torch.dtype, sizes: Tiling) -> T
 def _features(layer: "HyenaFilter", length: int) -> Tensor:
     """`filters.filter_features` with gradients, keeping nothing: each slice is computed again."""
     mlp = layer.implicit_filter[:-1]
-    rows = range(0, length, _FEATURE_ROWS)
-    parts = [layer.pos_emb.z[0, start : min(start + _FEATURE_ROWS, length)] for start in rows]
+    parts = [layer.pos_emb.z[0, rows] for rows in slices(length, _FEATURE_ROWS)]
     return torch.cat([recomputed(mlp, z_lE, mlp) for z_lE in parts])
 
 
@@ -125,7 +129,7 @@ class _SlicedCrossEntropy(torch.autograd.Function):
         total = torch.zeros(
             (), dtype=torch.promote_types(hidden_ND.dtype, torch.float32), device=hidden_ND.device
         )
-        for rows in _slices(len(hidden_ND)):
+        for rows in slices(len(hidden_ND), _LOSS_TOKENS):
             logits_nV = _logits(hidden_ND[rows], weight_VD)
             total += functional.cross_entropy(
                 logits_nV, targets_N[rows], ignore_index=IGNORED, reduction="sum"
@@ -137,7 +141,7 @@ class _SlicedCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, d_loss: Tensor) -> tuple[Tensor, Tensor, None]:
         hidden_ND, weight_VD, targets_N = ctx.saved_tensors
         d_hidden_ND, d_weight_VD = torch.empty_like(hidden_ND), torch.zeros_like(weight_VD)
-        for rows in _slices(len(hidden_ND)):
+        for rows in slices(len(hidden_ND), _LOSS_TOKENS):
             targets_n1 = targets_N[rows, None]
             real_n1 = targets_n1 != IGNORED
             d_logits_nV = _logits(hidden_ND[rows], weight_VD).softmax(-1)
@@ -151,7 +155,3 @@ class _SlicedCrossEntropy(torch.autograd.Function):
 def _logits(hidden_nD: Tensor, weight_VD: Tensor) -> Tensor:
     logits_nV = functional.linear(hidden_nD, weight_VD)
     return logits_nV.to(torch.promote_types(logits_nV.dtype, torch.float32))
-
-
-def _slices(length: int) -> list[slice]:
-    return [slice(start, start + _LOSS_TOKENS) for start in range(0, length, _LOSS_TOKENS)]
