@@ -144,6 +144,7 @@ def _take_signature(run: Callable[..., None], settings: type) -> None:
 
 add_verb(app, "pretrain", config.PretrainConfig, "hyenacli.commands.pretrain:run")
 add_verb(app, "embed", config.EmbedConfig, "hyenacli.commands.embed:run")
+add_verb(app, "doctor", config.DoctorConfig, "hyenacli.commands.doctor:run")
 
 models_app = typer.Typer(help="List, inspect, convert and verify models.", no_args_is_help=True)
 app.add_typer(models_app, name="models")

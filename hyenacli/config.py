@@ -229,3 +229,26 @@ class EmbedConfig:
     device: options.Device = "auto"
     dtype: options.Dtype = "float32"
     threads: options.Threads = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoctorConfig:
+    """Say what this machine has, whether it computes right, and how fast.
+
+    Inference, long inputs and training gradients are compared on every device, in every precision it has,
+    with the definition of the model in float64, and that with stored numbers. The exit code is 1 if any
+    number is wrong.
+
+    Example: hyena doctor
+    """
+
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="Only this device: auto, cpu, cuda, cuda:N or mps; default all there are.",
+            metavar="DEVICE",
+        ),
+    ] = None
+    no_speed: Annotated[bool, typer.Option("--no-speed", help="Leave the timing out.")] = False
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")] = False
+    threads: options.Threads = None

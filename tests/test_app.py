@@ -12,7 +12,7 @@ from hyenacli import __version__
 from hyenacli.app import app, one_line
 from hyenacli.errors import UserError
 
-VERBS = ("pretrain", "embed", "models list", "models info", "models convert", "models verify")
+VERBS = ("pretrain", "embed", "doctor", "models list", "models info", "models convert", "models verify")
 
 
 def hyena(*arguments: str) -> Result:

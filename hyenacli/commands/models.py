@@ -5,8 +5,6 @@ app.add_verb turns both into a command, as for every other verb.
 """
 
 import json
-import sys
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from hyenacli import options
+from hyenacli.commands.tables import print_table
 from hyenacli.errors import UsageError, UserError, nearest
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ def show_list(_settings: ListConfig) -> None:
             parameters = HyenaDNA(config).n_parameters
         repository = f"LongSafari/{PUBLISHED_NAMES[name]}-hf"
         rows.append((name, config.d_model, config.n_layer, config.context, parameters, repository))
-    _print_table(("name", "d_model", "n_layer", "context", "parameters", "repository"), rows)
+    print_table(("name", "d_model", "n_layer", "context", "parameters", "repository"), rows)
 
 
 def info(settings: InfoConfig) -> None:
@@ -97,7 +96,7 @@ def info(settings: InfoConfig) -> None:
     if settings.json:
         typer.echo(json.dumps(facts, indent=2))
         return
-    _print_table(("field", "value"), (facts | facts.pop("config")).items())
+    print_table(("field", "value"), (facts | facts.pop("config")).items())
 
 
 def convert(settings: ConvertConfig) -> None:
@@ -123,26 +122,9 @@ def verify(settings: VerifyConfig) -> None:
 
     checks = verify_model(load_model(settings.model))
     rows = [("PASS" if check.passed else "FAIL", check.name, check.detail) for check in checks]
-    _print_table(("result", "check", "detail"), rows)
+    print_table(("result", "check", "detail"), rows)
     if not all(check.passed for check in checks):
         raise typer.Exit(1)
-
-
-def _print_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Rows on stdout: ruled for a person at a terminal, tab-separated for a program."""
-    if not sys.stdout.isatty():
-        for row in (header, *rows):
-            typer.echo("\t".join(map(str, row)))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table()
-    for name in header:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*(f"{cell:,}" if type(cell) is int else str(cell) for cell in row))
-    Console().print(table)
 
 
 VERBS: dict[str, tuple[type, str]] = {
