@@ -66,8 +66,8 @@ class BlockPass:
         """
         b, t, d = r_BtD.shape
         h_nD = layer_norm(self._block.norm1, r_BtD, self._dtype).reshape(b * t, d)
-        u_Kn = torch.addmm(self._in_b[channels, None], self._in_w[channels], h_nD.T)
-        return short_conv(u_Kn.view(-1, b, t), self._short_w[channels], self._short_b[channels])
+        u_KBt = torch.mm(self._in_w[channels], h_nD.T).view(-1, b, t)
+        return short_conv(u_KBt, self._in_b[channels], self._short_w[channels], self._short_b[channels])
 
     def gated(self, r_BtD: Tensor) -> Tensor:
         """The input v x1 of the long convolution, (D, B, t), as `project`."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .convolution import fft_length
+from .convolution import Workspace, complex_dtype, fft_length
 from .norms import Norm
 from .pointwise import short_conv, short_conv_backward_
 from .tiling import Tiling, slices
@@ -58,12 +58,12 @@ class MixerWithGradients(torch.autograd.Function):
         ctx.fixed = fixed
         norm_w, norm_b, *weights = tensors
         w, (_, length, d) = Weights(*weights), r_BLD.shape
-        out_BLD = torch.empty(r_BLD.shape, dtype=w.in_w.dtype, device=r_BLD.device)
+        out_BLD, work = torch.empty(r_BLD.shape, dtype=w.in_w.dtype, device=r_BLD.device), Workspace()
         for rows in fixed.sizes.row_groups(*r_BLD.shape[:2]):
             h_ND = _normalised(r_BLD[rows], norm_w, norm_b, fixed, w.in_w.dtype)
             yx_DBL = h_ND.new_empty(d, len(h_ND) // length, length)
             for channels in fixed.sizes.channel_groups(d, len(h_ND)):
-                group = Group(h_ND, w, fixed, rows, channels)
+                group = Group(h_ND, w, fixed, (rows, channels), work)
                 torch.mul(group.convolved().to(yx_DBL.dtype), group.x0, out=yx_DBL[channels])
             torch.addmm(w.out_b, yx_DBL.flatten(1).T, w.out_w.T, out=out_BLD[rows].view(-1, d))
         return out_BLD
@@ -73,7 +73,7 @@ class MixerWithGradients(torch.autograd.Function):
     def backward(ctx: Any, d_out_BLD: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of r, the norm and `Weights`."""
         r_BLD, norm_w, norm_b, *weights = ctx.saved_tensors
-        w, fixed = Weights(*weights), ctx.fixed
+        w, fixed, work = Weights(*weights), ctx.fixed, Workspace()
         gradients = Weights(*(torch.zeros_like(tensor) for tensor in weights))
         d_norm_w, d_norm_b = torch.zeros_like(norm_w), torch.zeros_like(norm_b)
         d_r_BLD = torch.empty_like(r_BLD)
@@ -83,7 +83,8 @@ class MixerWithGradients(torch.autograd.Function):
             gradients.out_b.add_(d_out_ND.sum(0))
             d_h_ND = torch.zeros_like(h_ND)
             for channels in fixed.sizes.channel_groups(*h_ND.shape[::-1]):
-                Group(h_ND, w, fixed, rows, channels).backward(d_out_ND, d_h_ND, gradients)
+                group = Group(h_ND, w, fixed, (rows, channels), work)
+                group.backward(d_out_ND, d_h_ND, gradients)
             r_ND, d_r_ND = (t[rows].view(h_ND.shape) for t in (r_BLD, d_r_BLD))
             for some in slices(len(h_ND), fixed.sizes.tokens):
                 norm = Norm(r_ND[some], norm_w, norm_b, fixed.eps)
@@ -136,34 +137,41 @@ class Group:
         x0: the outer gate (C, B, L).
     """
 
-    def __init__(self, h_ND: Tensor, w: Weights, fixed: Fixed, rows: slice, channels: slice):
-        self._h_ND, self._w, self._fixed, self._rows, self._channels = h_ND, w, fixed, rows, channels
+    def __init__(
+        self, h_ND: Tensor, w: Weights, fixed: Fixed, part: tuple[slice, slice], work: Workspace
+    ) -> None:
+        self._h_ND, self._w, self._fixed, self._work = h_ND, w, fixed, work
+        self._rows, self._channels = part
         self._length = len(fixed.t_L)
         self._n_fft = fft_length(2 * self._length - 1)
         self._in_w, self._short_w = self._three(w.in_w), self._three(w.short_w)
-        u_KN = torch.addmm(self._three(w.in_b)[:, None], self._in_w, h_ND.T)
-        self._u_KBL = u_KN.view(len(u_KN), -1, self._length)
-        s_KBL = short_conv(self._u_KBL, self._short_w, self._three(w.short_b))
+        self._u_KBL, s_KBL = self._like_u("u"), self._like_u("s")
+        torch.mm(self._in_w, h_ND.T, out=self._u_KBL.flatten(1))
+        short_conv(self._u_KBL, self._three(w.in_b), self._short_w, self._three(w.short_b), s_KBL)
         self.x0, self._x1, self._v = s_KBL.chunk(3)
 
     def convolved(self) -> Tensor:
-        """The long convolution of the gated values, skip term included, (C, B, L)."""
-        return self._inverse(self._gated_spectrum().mul_(self._filter()[1]))
+        """The long convolution of the gated values, skip term included, (C, B, L), until the next call."""
+        return self._inverse(self._gated_spectrum().mul_(self._filter()[1]), "y")
 
     def backward(self, d_out_ND: Tensor, d_h_ND: Tensor, gradients: Weights) -> None:
         """Add this group's part to the gradients of h and of the weights."""
         channels = self._channels
         window_CL, k_C1F = self._filter()
         x_CBF = self._gated_spectrum()
-        y_CBL = self._inverse(x_CBF * k_C1F).to(self.x0.dtype)
-        d_yx_CBL = torch.mm(self._w.out_w[:, channels].T, d_out_ND.T).view(y_CBL.shape)
-        d_s_KBL = torch.empty_like(self._u_KBL)
+        product_CBF = torch.mul(x_CBF, k_C1F, out=self._spectrum("product"))
+        y_CBL = self._inverse(product_CBF, "y").to(self.x0.dtype)
+        d_s_KBL = self._like_u("d_s")
         d_x0, d_x1, d_v = d_s_KBL.chunk(3)
+        # the gradient of y x0 first lies where that of v will be
+        d_yx_CBL = d_v
+        torch.mm(self._w.out_w[:, channels].T, d_out_ND.T, out=d_yx_CBL.flatten(1))
         torch.mul(d_yx_CBL, y_CBL, out=d_x0)
-        gradients.out_w[:, channels] += torch.mm(d_out_ND.T, y_CBL.mul_(self.x0).flatten(1).T)
-        g_CBF = torch.fft.rfft(self._padded(d_yx_CBL, self.x0))
+        gradients.out_w[:, channels] += torch.mm(d_out_ND.T, (y_CBL * self.x0).flatten(1).T)
+        g_CBF = torch.fft.rfft(self._padded(d_yx_CBL, self.x0), out=product_CBF)
         self._filter_gradients(x_CBF.conj_physical_().mul_(g_CBF).sum(1), window_CL, gradients)
-        d_gated_CBL = self._dropped(self._inverse(g_CBF.mul_(k_C1F.conj_physical_())).to(d_s_KBL.dtype))
+        d_gated_CBL = self._inverse(g_CBF.mul_(k_C1F.conj_physical_()), "y").to(d_s_KBL.dtype)
+        self._dropped(d_gated_CBL)
         torch.mul(d_gated_CBL, self._v, out=d_x1)
         torch.mul(d_gated_CBL, self._x1, out=d_v)
         d_short_w, d_short_b = short_conv_backward_(d_s_KBL, self._u_KBL, self._short_w)
@@ -199,15 +207,27 @@ class Group:
         rest = part.shape[1:]
         gradient.view(3, -1, *rest)[:, self._channels] += part.view(3, -1, *rest)
 
+    def _like_u(self, name: str) -> Tensor:
+        """Room for the three parts of the projection, (K, B, L)."""
+        shape = (len(self._in_w), len(self._h_ND) // self._length, self._length)
+        return self._work.empty(name, shape, self._h_ND, self._h_ND.dtype)
+
+    def _spectrum(self, name: str) -> Tensor:
+        """Room for the spectra of all sequences, (C, B, F)."""
+        skip_D, (c, b, _) = self._w.skip_D, self.x0.shape
+        shape = (c, b, self._n_fft // 2 + 1)
+        return self._work.empty(name, shape, skip_D, complex_dtype(skip_D.dtype))
+
     def _gated_spectrum(self) -> Tensor:
         gated_CBn = self._padded(self._v, self._x1)
         self._dropped(gated_CBn[..., : self._length])
-        spectrum_CBF: Tensor = torch.fft.rfft(gated_CBn)
+        spectrum_CBF: Tensor = torch.fft.rfft(gated_CBn, out=self._spectrum("gated"))
         return spectrum_CBF
 
     def _padded(self, x_CBL: Tensor, y_CBL: Tensor) -> Tensor:
         """The product x y in the filter's precision, with zeros up to the transform's length."""
-        out_CBn = self._w.skip_D.new_empty(*x_CBL.shape[:2], self._n_fft)
+        shape, skip_D = (*x_CBL.shape[:2], self._n_fft), self._w.skip_D
+        out_CBn = self._work.empty("padded", shape, skip_D, skip_D.dtype)
         torch.mul(x_CBL, y_CBL, out=out_CBn[..., : self._length])
         out_CBn[..., self._length :] = 0
         return out_CBn
@@ -218,6 +238,8 @@ class Group:
             return x_CBL
         return x_CBL.mul_(self._fixed.kept_DBL[self._channels, self._rows]).div_(self._fixed.share)
 
-    def _inverse(self, x_CBF: Tensor) -> Tensor:
-        x_CBL: Tensor = torch.fft.irfft(x_CBF, n=self._n_fft, norm="forward")[..., : self._length]
-        return x_CBL
+    def _inverse(self, x_CBF: Tensor, name: str) -> Tensor:
+        shape = (*x_CBF.shape[:2], self._n_fft)
+        out_CBn = self._work.empty(name, shape, x_CBF, self._w.skip_D.dtype)
+        torch.fft.irfft(x_CBF, n=self._n_fft, norm="forward", out=out_CBn)
+        return out_CBn[..., : self._length]

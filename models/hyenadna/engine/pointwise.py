@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .tiling import slices
+
 _CACHED = 1 << 18
 _LINEAR, _CUBIC = 1.5957691216057308, 0.0713548162726009
 """2 sqrt(2 / pi), and 0.044715 times it."""
@@ -44,14 +46,24 @@ def _has_fast_gelu(x: Tensor) -> bool:
     return x.device.type != "cpu" or x.dtype.itemsize < 4
 
 
-def short_conv(u_KBt: Tensor, weight_Kj: Tensor, bias_K: Tensor) -> Tensor:
+def short_conv(
+    u_KBt: Tensor, u_bias_K: Tensor, weight_Kj: Tensor, bias_K: Tensor, out_KBt: Tensor | None = None
+) -> Tensor:
     """The causal short convolution along the last axis, from a history of zeros; the last tap meets now.
 
     Equals the published depthwise convolution, without its transposes and copies.
+
+    Args:
+        u_KBt: input, to which `u_bias_K` is added in place.
+        u_bias_K: what the product that made u has left out.
+        weight_Kj: taps.
+        bias_K: added to the output.
+        out_KBt: where the output goes.
     """
-    s_KBt = torch.empty_like(u_KBt)
+    s_KBt = torch.empty_like(u_KBt) if out_KBt is None else out_KBt
     for rows in _cached_rows(u_KBt):
         u, s, weight_kj = u_KBt[rows], s_KBt[rows], weight_Kj[rows, :, None, None]
+        u += u_bias_K[rows, None, None]
         torch.addcmul(bias_K[rows, None, None], u, weight_kj[:, -1], out=s)
         for back in _backs(u_KBt, weight_Kj):
             s[..., back:].addcmul_(u[..., :-back], weight_kj[:, -1 - back])
@@ -64,11 +76,11 @@ def short_conv_backward_(d_s_KBt: Tensor, u_KBt: Tensor, weight_Kj: Tensor) -> t
     d_bias_K = d_s_KBt.sum((1, 2))
     for rows in _cached_rows(u_KBt):
         u, d_s, weight_kj = u_KBt[rows], d_s_KBt[rows], weight_Kj[rows, :, None, None]
-        d_weight_Kj[rows, -1] = _dots(d_s, u)
+        d_weight_Kj[rows, -1] = (d_s * u).sum((1, 2))
         d_u = d_s * weight_kj[:, -1]
         for back in _backs(u_KBt, weight_Kj):
             later, earlier = d_s[..., back:], u[..., :-back]
-            d_weight_Kj[rows, -1 - back] = _dots(later, earlier)
+            d_weight_Kj[rows, -1 - back] = (later * earlier).sum((1, 2))
             d_u[..., :-back].addcmul_(later, weight_kj[:, -1 - back])
         d_s.copy_(d_u)
     return d_weight_Kj, d_bias_K
@@ -78,15 +90,9 @@ def _cached_rows(x_KBt: Tensor) -> list[slice]:
     """Slices of channels that stay in a core's cache between one tap and the next."""
     channels = len(x_KBt)
     size = max(1, _CACHED // x_KBt[0].numel()) if x_KBt.device.type == "cpu" else channels
-    return [slice(first, first + size) for first in range(0, channels, size)]
+    return slices(channels, size)
 
 
 def _backs(u_KBt: Tensor, weight_Kj: Tensor) -> range:
     """How far back the taps before the last one reach, as far as there are positions."""
     return range(1, min(weight_Kj.shape[1], u_KBt.shape[2]))
-
-
-def _dots(x_KBt: Tensor, y_KBt: Tensor) -> Tensor:
-    """The sum over B and t of x y, without their product in memory."""
-    k, b, t = x_KBt.shape
-    return torch.bmm(x_KBt.reshape(k * b, 1, t), y_KBt.reshape(k * b, t, 1)).view(k, b).sum(1)
