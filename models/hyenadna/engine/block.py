@@ -51,8 +51,11 @@ class BlockPass:
 
     @property
     def history(self) -> int:
-        """Earlier positions a position's projection depends on."""
-        return self._short_w.shape[1] - 1
+        """Earlier positions to project with a slice: those its first one depends on, and a few more.
+
+        Products whose rows begin at multiples of eight numbers are a tenth faster.
+        """
+        return -(-(self._short_w.shape[1] - 1) // 8) * 8
 
     def project(self, r_BtD: Tensor, channels: slice) -> Tensor:
         """Norm, projection and short convolution of residuals, (K, B, t).
@@ -62,7 +65,7 @@ class BlockPass:
             channels: of the 3 D of the projection: x0 the first D, x1 the next, v the last.
 
         Returns:
-            s; its first `history` positions are right only where r begins with the sequence.
+            s; its first positions are right only where r begins with the sequence.
         """
         b, t, d = r_BtD.shape
         h_nD = layer_norm(self._block.norm1, r_BtD, self._dtype).reshape(b * t, d)

@@ -53,7 +53,7 @@ class Tiling:
     tokens: int
     samples: int
     block: int
-    min_channels: int = 8
+    min_channels: int = 16
     row_tokens: int = 0
 
     def tiles(self, batch: int, length: int) -> Iterator[Tile]:
@@ -95,7 +95,7 @@ def training_tiling(d_model: int, device: torch.device) -> Tiling:
     """The sizes for training, where every group of channels reads all tokens of its sequences."""
     sizes = tiling(d_model, device)
     if device.type == "cpu":
-        return replace(sizes, samples=_CPU_TRAINING_SAMPLES, min_channels=16, row_tokens=_CPU_ROWS // d_model)
+        return replace(sizes, samples=_CPU_TRAINING_SAMPLES, row_tokens=_CPU_ROWS // d_model)
     return replace(sizes, row_tokens=sizes.tokens)
 
 
