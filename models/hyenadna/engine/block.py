@@ -86,29 +86,32 @@ class BlockPass:
         inner_nI = gelu(torch.addmm(self._fc1_b, h_nD, self._fc1_w.T))
         r_nD += torch.addmm(self._fc2_b, inner_nI, self._fc2_w.T)
 
-    def run_(self, r_BLD: Tensor, z_DBL: Tensor, spectra: Spectra, part: Partition, work: Workspace) -> None:
-        """The whole block, in place.
+    def gate_(self, r_BLD: Tensor, z_DBL: Tensor) -> None:
+        """Put the inputs of the long convolution into z, from the residual stream r."""
+        for tile in self._tiling.tiles(*r_BLD.shape[:2]):
+            before = self._before(tile)
+            z_DBL[:, tile.rows, tile.places] = self.gated(_with_history(r_BLD, tile, before))[..., before:]
+
+    def convolve_(self, z_DBL: Tensor, spectra: Spectra, part: Partition, work: Workspace) -> None:
+        """Replace z by its long convolution, skip term included.
 
         Args:
-            r_BLD: residual stream, input and output.
-            z_DBL: scratch. Where it is longer than the residual stream, its later values must be zero, and
-                become what the sequence adds to the convolution there (as `decoding` needs it).
+            z_DBL: input and output.
             spectra: of this block's filter.
             part: the partition they were made for.
             work: memory to work in.
         """
-        b, length, _ = r_BLD.shape
-        for tile in self._tiling.tiles(b, length):
-            before = self._before(tile)
-            z_DBL[:, tile.rows, tile.places] = self.gated(_with_history(r_BLD, tile, before))[..., before:]
-        groups = list(self._tiling.channel_groups(self._d, b * length))
+        groups = list(self._tiling.channel_groups(self._d, z_DBL[0].numel()))
         for channels, spectrum in spectra.groups(groups, work):
             convolve_(z_DBL[channels], spectrum, part, work)
+
+    def finish_(self, r_BLD: Tensor, y_DBL: Tensor) -> None:
+        """Gate the convolution y, which may be longer, and add the outputs of mixer and MLP to r."""
         # Later positions first: a tile's history must not have been overwritten yet.
-        for tile in reversed(list(self._tiling.tiles(b, length))):
+        for tile in reversed(list(self._tiling.tiles(*r_BLD.shape[:2]))):
             before = self._before(tile)
             x0_DBt = self.project(_with_history(r_BLD, tile, before), slice(0, self._d))[..., before:]
-            self.mix_(r_BLD[tile.rows, tile.places], x0_DBt.mul_(z_DBL[:, tile.rows, tile.places]))
+            self.mix_(r_BLD[tile.rows, tile.places], x0_DBt.mul_(y_DBL[:, tile.rows, tile.places]))
 
     def _before(self, tile: Tile) -> int:
         return min(self.history, tile.start)

@@ -102,9 +102,11 @@ class Decoder:
             past_BjD = r_BPD[:, max(0, prompt - full.history) :]
             now_D = taps_nND[0, index] + filters[index].bias
             self._steps.append(_BlockStep(block, dtype, past_BjD, now_D))
-            # run_ convolves all of its scratch: zeros after the prompt become what it adds there
+            full.gate_(r_BPD, z_DBS)
+            # zeros after the prompt become what it adds there
             z_DBS[..., prompt:] = 0
-            full.run_(r_BPD, z_DBS, backbone.spectra.spectra(filters, index, part), part, work)
+            full.convolve_(z_DBS, backbone.spectra.spectra(filters, index, part), part, work)
+            full.finish_(r_BPD, z_DBS)
             line_nNBD[:, index] = z_DBS[..., prompt:].permute(2, 1, 0)
         self._long = _LongConvolution(line_nNBD, taps_nND)
         self._score(r_BPD[:, -1])

@@ -131,7 +131,10 @@ def run_blocks_(backbone: "Backbone", r_BLD: Tensor) -> Iterator[int]:
     for index, block in enumerate(blocks):
         with torch.no_grad(), plain_precision(r_BLD.device):
             spectra = backbone.spectra.spectra(filters, index, part)
-            BlockPass(block, dtype, sizes).run_(r_BLD, z_DBL, spectra, part, work)
+            step = BlockPass(block, dtype, sizes)
+            step.gate_(r_BLD, z_DBL)
+            step.convolve_(z_DBL, spectra, part, work)
+            step.finish_(r_BLD, z_DBL)
         yield index + 1
 
 

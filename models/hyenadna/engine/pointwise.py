@@ -32,14 +32,18 @@ def gelu_with_slope(x: Tensor) -> tuple[Tensor, Tensor]:
         return functional.gelu(x, approximate="tanh"), slope
     gate = _gate(x)
     # d/dx x s(z) = s + x s (1 - s) z',  z' = linear + 3 cubic x^2
-    slope = torch.mul(x, x).mul_(3 * _CUBIC).add_(_LINEAR)
+    slope = torch.addcmul(_linear(x), x, x, value=3 * _CUBIC)
     value = x.mul_(gate)
-    slope.mul_(value).mul_(1 - gate).add_(gate)
-    return value, slope
+    slope.mul_(value)
+    return value, slope.addcmul_(slope, gate, value=-1).add_(gate)
 
 
 def _gate(x: Tensor) -> Tensor:
-    return torch.mul(x, x).mul_(_CUBIC).add_(_LINEAR).mul_(x).sigmoid_()
+    return torch.addcmul(_linear(x), x, x, value=_CUBIC).mul_(x).sigmoid_()
+
+
+def _linear(x: Tensor) -> Tensor:
+    return torch.full((), _LINEAR, dtype=x.dtype, device=x.device)
 
 
 def _has_fast_gelu(x: Tensor) -> bool:

@@ -1,0 +1,125 @@
+"""Variants read from a reference pass against whole passes of the plain model."""
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
+
+from hyenadna import HyenaConfig, HyenaDNA, ModelError
+from hyenadna.engine import suffix as engine
+from hyenadna.engine.suffix import ReferencePass, Suffix
+from hyenadna.engine.tiling import Tiling
+
+
+def ids(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randint(7, 12, shape, generator=torch.Generator().manual_seed(seed))
+
+
+def whole(window: torch.Tensor, suffix: Suffix) -> torch.Tensor:
+    """The window with the suffix in its place, up to its last token."""
+    return torch.cat([window[: suffix.start], suffix.ids])[None]
+
+
+def check(model: HyenaDNA, windows: torch.Tensor, batch: list[Suffix], atol: float) -> None:
+    reference = ReferencePass(model, windows)
+    with torch.no_grad():
+        torch.testing.assert_close(reference.hidden_BLD, model.plain(windows).hidden, rtol=0, atol=atol)
+        for _ in range(2):  # a pass leaves the reference as it was
+            answers = reference.suffixes(batch)
+            assert [tuple(a.shape) for a in answers] == [(len(s.ids), model.config.d_model) for s in batch]
+            for suffix, answer in zip(batch, answers, strict=True):
+                expected = model.plain(whole(windows[suffix.row], suffix)).hidden[0, suffix.start :]
+                torch.testing.assert_close(answer, expected, rtol=0, atol=atol)
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[torch.Tensor, list[Suffix]]:
+    b, length, seed = draw(st.integers(1, 3)), draw(st.integers(3, 40)), draw(st.integers(0, 99))
+    batch = []
+    for i in range(draw(st.integers(1, 6))):
+        start = draw(st.integers(0, length - 1))
+        n = draw(st.integers(1, length - start))
+        batch.append(Suffix(draw(st.integers(0, b - 1)), start, ids(n, seed=seed + i + 1)))
+    return ids(b, length, seed=seed), batch
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(case=cases())
+def test_any_suffix_equals_a_whole_pass(
+    model: HyenaDNA, monkeypatch: pytest.MonkeyPatch, case: tuple[torch.Tensor, list[Suffix]]
+) -> None:
+    monkeypatch.setattr(engine, "tiling", lambda *_: Tiling(tokens=9, samples=40, block=7, min_channels=3))
+    check(model.double(), *case, atol=1e-10)
+
+
+@pytest.fixture(scope="module")
+def wide() -> HyenaDNA:
+    config = HyenaConfig(d_model=64, n_layer=3, d_inner=256, l_max=702)
+    return HyenaDNA(config, generator=torch.Generator().manual_seed(0)).eval()
+
+
+def test_every_kind_of_variant_in_single_precision(wide: HyenaDNA) -> None:
+    windows = ids(2, 700)
+    w, other = windows[0], windows[1]
+    new = torch.tensor([7])
+    batch = [
+        Suffix(0, 350, torch.cat([18 - w[350:351], w[351:]])),  # a substitution
+        Suffix(0, 350, torch.cat([ids(3, seed=5), w[353:400]])),  # three, the next fifty positions only
+        Suffix(0, 100, torch.cat([w[100:101], ids(20, seed=6), w[101:680]])),  # an insertion
+        Suffix(1, 100, torch.cat([other[100:101], other[131:], ids(30, seed=7)])),  # a deletion
+        Suffix(0, 0, torch.cat([new, w[1:]])),
+        Suffix(1, 1, torch.cat([new, other[2:]])),
+        Suffix(0, 2, new),
+        Suffix(1, 699, new),
+        Suffix(0, 350, w[350:].clone()),  # no change at all
+        Suffix(0, 8, w[8:30].clone()),
+    ]
+    check(wide, windows, batch, atol=1e-5)
+
+
+def test_the_cost_is_that_of_the_suffix(wide: HyenaDNA) -> None:
+    def products(length: int, start: int, n: int) -> int:
+        reference, batch = ReferencePass(wide, ids(1, length)), [Suffix(0, start, ids(n, seed=1))]
+        reference.suffixes(batch)  # makes the filters, once for all
+        with FlopCounterMode(display=False) as counter:
+            reference.suffixes(batch)
+        return int(counter.get_total_flops())
+
+    assert products(200, 100, 50) == products(700, 600, 50)
+    assert products(700, 100, 500) > 5 * products(700, 100, 50)
+
+
+def test_what_is_kept_is_what_is_promised(wide: HyenaDNA) -> None:
+    reference = ReferencePass(wide, ids(2, 50))
+    assert reference.n_bytes == 4 * 2 * 50 * 64 * (3 * 3 + 1)
+
+
+def test_nothing_to_do(wide: HyenaDNA) -> None:
+    assert ReferencePass(wide, ids(1, 10)).suffixes([]) == []
+
+
+@pytest.mark.parametrize(
+    ("suffix", "message"),
+    [
+        (Suffix(0, 5, ids(6)), "6 tokens from position 5 does not lie in a window of 10"),
+        (Suffix(0, 10, ids(1)), "1 tokens from position 10 "),
+        (Suffix(0, -1, ids(1)), "position -1"),
+        (Suffix(0, 3, ids(0)), "0 tokens"),
+        (Suffix(1, 3, ids(1)), "no window 1 among 1"),
+    ],
+)
+def test_suffixes_outside_their_window(wide: HyenaDNA, suffix: Suffix, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        ReferencePass(wide, ids(1, 10)).suffixes([suffix])
+
+
+def test_half_precision(wide: HyenaDNA) -> None:
+    windows, suffix = ids(1, 300), Suffix(0, 150, ids(150, seed=1))
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        (ours,) = ReferencePass(wide, windows).suffixes([suffix])
+        plain = wide.plain(whole(windows[0], suffix)).hidden[0, 150:]
+    with torch.no_grad():
+        exact = wide.plain(whole(windows[0], suffix)).hidden[0, 150:]
+    assert ours.dtype == torch.float32
+    assert (ours - exact).abs().mean() < 2 * (plain - exact).abs().mean()
