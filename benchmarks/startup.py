@@ -8,6 +8,8 @@ import statistics
 import subprocess
 import sys
 
+from benchmarks.results import table, write_section
+
 ROUNDS = 15
 COMMANDS = {
     "python -c pass": ["-c", "pass"],
@@ -15,6 +17,7 @@ COMMANDS = {
     "hyena --version": ["-m", "hyenacli", "--version"],
     "hyena --help": ["-m", "hyenacli", "--help"],
     "hyena embed --help": ["-m", "hyenacli", "embed", "--help"],
+    "hyena doctor --help": ["-m", "hyenacli", "doctor", "--help"],
     "hyena pretrain --help": ["-m", "hyenacli", "pretrain", "--help"],
 }
 
@@ -28,16 +31,20 @@ def process_seconds(arguments: list[str]) -> float:
 
 
 def main() -> None:
-    """Print median process time, spread, and the ratio to the bare interpreter."""
+    """Measure, print and write median process time, spread, and the ratio to the bare interpreter."""
     times: dict[str, list[float]] = {name: [] for name in COMMANDS}
     for _ in range(ROUNDS):
         for name, arguments in COMMANDS.items():
             times[name].append(process_seconds(arguments))
     base = statistics.median(times["python -c pass"])
-    print(f"{'command':24}{'median s':>10}{'min s':>8}{'max s':>8}{'ratio':>8}")
+    rows = []
     for name, seconds in times.items():
         middle = statistics.median(seconds)
-        print(f"{name:24}{middle:10.3f}{min(seconds):8.3f}{max(seconds):8.3f}{middle / base:8.1f}")
+        spread = f"{min(seconds):.2f}-{max(seconds):.2f}"
+        rows.append([f"`{name}`", f"{middle:.2f}", spread, f"{middle / base:.0f}"])
+    text = table(("command", "median s", "least-most", "ratio to `python -c pass`"), rows)
+    title = f"## Start-up (`make bench`): process time, {ROUNDS} interleaved rounds"
+    write_section("startup", f"{title}\n\n{text}")
 
 
 if __name__ == "__main__":

@@ -9,23 +9,17 @@ B sequence, L position, D width, K channels of the projection, n tokens of a til
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from .convolution import Partition, Workspace, convolve_
 from .filters import Spectra
+from .norms import layer_norm
 from .pointwise import gelu, short_conv
 from .tiling import Tile, Tiling
 
 if TYPE_CHECKING:
     from hyenadna.backbone import Block, Mlp
     from hyenadna.operator import HyenaOperator
-
-
-def layer_norm(norm: nn.LayerNorm, r: Tensor, dtype: torch.dtype) -> Tensor:
-    """LayerNorm of the residual stream in the norm's own precision, as `backbone.normalise`, in `dtype`."""
-    x = r.to(norm.weight.dtype)
-    return functional.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps).to(dtype)
 
 
 class BlockPass:

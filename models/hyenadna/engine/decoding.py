@@ -19,10 +19,11 @@ from torch.nn import functional
 
 from hyenadna.errors import ModelError
 
-from .block import BlockPass, layer_norm
+from .block import BlockPass
 from .convolution import Workspace, partition
 from .filters import filter_features, filter_taps
 from .inference import BASES, final_norm, plain_precision, product_dtype, residual_stream
+from .norms import layer_norm
 from .tiling import tiling
 
 if TYPE_CHECKING:

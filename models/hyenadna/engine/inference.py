@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from hyenadna.tokenizer import A, T
 
 from .block import BlockPass
 from .convolution import Workspace, partition
+from .norms import layer_norm
 from .tiling import Tile, Tiling, tiling
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def read(
 def token_log_probs(
     model: "HyenaDNA", ids_BL: Tensor, targets_BL: Tensor, among: tuple[int, int] | None = BASES
 ) -> Tensor:
-    """Log p(target | tokens up to and including the position), float32 (B, L), in nats.
+    """Log p(target | tokens up to and including the position) in nats, (B, L), float32 at least.
 
     Args:
         model: the model.
@@ -100,10 +100,11 @@ def token_log_probs(
         among: the vocabulary rows, half-open, over which probabilities are renormalised; None for all.
     """
     first, last = among or (0, model.config.n_vocab)
-    answers_BL = torch.zeros(ids_BL.shape, dtype=torch.float32, device=ids_BL.device)
+    dtype = torch.promote_types(model.lm_weight.dtype, torch.float32)
+    answers_BL = torch.zeros(ids_BL.shape, dtype=dtype, device=ids_BL.device)
     for piece in stream_states(model, ids_BL):
         rows, places = piece.tile.rows, piece.tile.places
-        logits_btV = model.lm_logits(piece.states)[..., first:last].float()
+        logits_btV = model.lm_logits(piece.states)[..., first:last].to(dtype)
         wanted_bt = targets_BL[rows, places] - first
         known_bt = (wanted_bt >= 0) & (wanted_bt < last - first)
         chosen_bt1 = wanted_bt.where(known_bt, 0)[..., None]
@@ -140,9 +141,7 @@ def run_blocks_(backbone: "Backbone", r_BLD: Tensor) -> Iterator[int]:
 
 def final_norm(backbone: "Backbone", r: Tensor) -> Tensor:
     """The states after the final norm, in its own precision."""
-    norm: nn.LayerNorm = backbone.ln_f
-    x = r.to(norm.weight.dtype)
-    return functional.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+    return layer_norm(backbone.ln_f, r, backbone.ln_f.weight.dtype)
 
 
 def final_norm_(backbone: "Backbone", r_BLD: Tensor) -> Tensor:

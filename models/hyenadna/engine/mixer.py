@@ -73,20 +73,21 @@ class MixerWithGradients(torch.autograd.Function):
     def backward(ctx: Any, d_out_BLD: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of r, the norm and `Weights`."""
         r_BLD, norm_w, norm_b, *weights = ctx.saved_tensors
-        w, fixed, work = Weights(*weights), ctx.fixed, Workspace()
+        fixed, work = ctx.fixed, Workspace()
         gradients = Weights(*(torch.zeros_like(tensor) for tensor in weights))
         d_norm_w, d_norm_b = torch.zeros_like(norm_w), torch.zeros_like(norm_b)
         d_r_BLD = torch.empty_like(r_BLD)
         for rows in fixed.sizes.row_groups(*r_BLD.shape[:2]):
-            h_ND = _normalised(r_BLD[rows], norm_w, norm_b, fixed, w.in_w.dtype)
+            h_ND = _normalised(r_BLD[rows], norm_w, norm_b, fixed, weights[0].dtype)
+            d_h_ND = torch.zeros_like(h_ND)
             d_out_ND = d_out_BLD[rows].reshape(h_ND.shape)
             gradients.out_b.add_(d_out_ND.sum(0))
-            d_h_ND = torch.zeros_like(h_ND)
             for channels in fixed.sizes.channel_groups(*h_ND.shape[::-1]):
-                group = Group(h_ND, w, fixed, (rows, channels), work)
-                group.backward(d_out_ND, d_h_ND, gradients)
-            r_ND, d_r_ND = (t[rows].view(h_ND.shape) for t in (r_BLD, d_r_BLD))
-            for some in slices(len(h_ND), fixed.sizes.tokens):
+                w = Weights(*weights)
+                Group(h_ND, w, fixed, (rows, channels), work).backward(d_out_ND, d_h_ND, gradients)
+            del h_ND  # a gigabyte for a million positions of width 256
+            r_ND, d_r_ND = (t[rows].view(d_h_ND.shape) for t in (r_BLD, d_r_BLD))
+            for some in slices(len(d_h_ND), fixed.sizes.tokens):
                 norm = Norm(r_ND[some], norm_w, norm_b, fixed.eps)
                 d_r_ND[some], d_w, d_b = norm.backward(d_h_ND[some])
                 d_norm_w += d_w

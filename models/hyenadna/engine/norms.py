@@ -1,11 +1,18 @@
-"""LayerNorm of the residual stream, in the norm's own precision, with what its gradient needs."""
+"""LayerNorm of the residual stream, in the norm's own precision, also with what its gradient needs."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def layer_norm(norm: nn.LayerNorm, r: Tensor, dtype: torch.dtype) -> Tensor:
+    """`backbone.normalise`, in the norm's own precision, given in `dtype`."""
+    x = r.to(norm.weight.dtype)
+    return functional.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps).to(dtype)
 
 
 class Norm:
-    """LayerNorm over the last axis, as `backbone.normalise`.
+    """`layer_norm` of which the gradient is wanted.
 
     Args:
         r: residuals (..., D), perhaps wider than the norm.

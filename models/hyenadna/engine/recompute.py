@@ -42,6 +42,7 @@ class _Recomputed(torch.autograd.Function):
         inputs = (x, *parameters)
         with torch.enable_grad(), ctx.random.again(), torch.autocast(*ctx.autocast):
             out = ctx.run(x)
+        out.data = d_out  # only its graph is of use: this frees its memory
         wanted = [t for t in inputs if t.requires_grad]
         gradients = iter(torch.autograd.grad(out, wanted, d_out, allow_unused=True))
         return None, *(next(gradients) if t.requires_grad else None for t in inputs)
