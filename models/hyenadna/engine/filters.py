@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _DEFAULT_BYTES = 1 << 30
 _FEATURE_ROWS = 1 << 16
+_CHANNELS = 16
 
 
 def filter_features(layer: "HyenaFilter", length: int) -> Tensor:
@@ -71,6 +72,15 @@ class Spectra:
         for group in channels:
             yield group, self._make(features_LH, group, work)
 
+    def all_channels(self) -> Tensor:
+        """The spectra (P, D, F) of every channel, a group at a time: all taps would be as large again."""
+        skip_D = self._layer.bias
+        shape = (self._part.parts, len(skip_D), self._part.block + 1)
+        whole_PDF = skip_D.new_empty(shape, dtype=complex_dtype(skip_D.dtype))
+        for group, spectra_PCF in self.groups(list(slices(len(skip_D), _CHANNELS))):
+            whole_PDF[:, group] = spectra_PCF
+        return whole_PDF
+
     def _make(self, features_LH: Tensor, group: slice, work: Workspace) -> Tensor:
         part, skip_C = self._part, self._layer.bias[group]
         shape = (part.parts, len(skip_C), part.block + 1)
@@ -106,9 +116,7 @@ class SpectrumCache:
         kept = self._kept[part]
         state = _state(layer)
         if index not in kept or kept[index][0] != state:
-            everything = slice(0, len(layer.bias))
-            ((_, whole_PDF),) = Spectra(layer, part).groups([everything])
-            kept[index] = state, whole_PDF
+            kept[index] = state, Spectra(layer, part).all_channels()
         return Spectra(layer, part, kept[index][1])
 
     @property
