@@ -12,6 +12,7 @@ import typer
 from hyenacli import options
 
 DATA, MODEL, TRAINING, OUTPUT = "Data", "Model", "Training", "Checkpoints and evaluation"
+DISTRIBUTED = "Several devices"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,12 +58,37 @@ class PretrainConfig:
             rich_help_panel=DATA,
         ),
     ] = 0.05
+    genome_weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Share of the windows for each FASTA, in their order, as 2,1; default by their bases.",
+            metavar="W,W,...",
+            rich_help_panel=DATA,
+        ),
+    ] = None
     rc_augment: Annotated[
         bool,
         typer.Option(
             "--rc-augment", help="Read half the windows as reverse complement.", rich_help_panel=DATA
         ),
     ] = False
+    soft_mask_weight: Annotated[
+        float,
+        typer.Option(
+            help="Weight in the loss of soft-masked (lower-case) bases, mostly repeats.",
+            min=0.0,
+            max=1.0,
+            rich_help_panel=DATA,
+        ),
+    ] = 1.0
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes that read windows ahead; default 2 on CUDA, else 0.",
+            min=0,
+            rich_help_panel=DATA,
+        ),
+    ] = None
     preset: Annotated[
         str,
         typer.Option(
@@ -103,13 +129,32 @@ class PretrainConfig:
         typer.Option(help="Windows per optimizer step, over all processes.", min=1, rich_help_panel=TRAINING),
     ] = 32
     micro_batch_size: Annotated[
-        int,
+        str,
         typer.Option(
-            help="Windows per forward pass; gradients are accumulated up to the global batch.",
-            min=1,
+            help="Windows per forward pass; gradients are accumulated up to the global batch. auto: what the "
+            "device bears. Halved where memory runs out.",
+            metavar="N|auto",
             rich_help_panel=TRAINING,
         ),
-    ] = 8
+    ] = "auto"
+    length_warmup: Annotated[
+        str | None,
+        typer.Option(
+            help="Start on shorter windows, at constant tokens per step: auto (lengths double from 64 on a "
+            "third of the steps) or lengths with their steps, as 64:500,128:500.",
+            metavar="auto|L:STEPS,...",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None
+    activation_checkpointing: Annotated[
+        str,
+        typer.Option(
+            help="block: keep only the input of each block and compute it again for the gradient; auto: "
+            "where memory would not do.",
+            metavar="none|block|auto",
+            rich_help_panel=TRAINING,
+        ),
+    ] = "auto"
     lr: Annotated[float, typer.Option(help="Peak learning rate.", min=0.0, rich_help_panel=TRAINING)] = 6e-4
     min_lr: Annotated[
         float | None,
@@ -148,6 +193,31 @@ class PretrainConfig:
     keep: Annotated[
         int, typer.Option(help="Checkpoints to keep besides the best.", min=1, rich_help_panel=OUTPUT)
     ] = 2
+    tensorboard: Annotated[
+        bool,
+        typer.Option(
+            "--tensorboard",
+            help="Also write RUN/tensorboard (extra `tensorboard`).",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False
+    nproc_per_node: Annotated[
+        int | None,
+        typer.Option(
+            help="Start this many processes here, one per device, as torchrun would.",
+            min=1,
+            rich_help_panel=DISTRIBUTED,
+        ),
+    ] = None
+    context_parallel: Annotated[
+        int,
+        typer.Option(
+            help="Processes that share every window, each holding a part of its positions: for windows "
+            "beyond one device's memory. Divides the number of processes and the model's width.",
+            min=1,
+            rich_help_panel=DISTRIBUTED,
+        ),
+    ] = 1
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Go on from the last checkpoint in RUN.", rich_help_panel=OUTPUT),

@@ -1,6 +1,8 @@
 """Devices, threads and precision: chosen once per run, by name."""
 
+import os
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,6 +10,7 @@ import torch
 from hyenacli.errors import UsageError, UserError, nearest
 from hyenacli.ranks import current_ranks
 
+_CGROUP = Path("/sys/fs/cgroup")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -63,3 +66,18 @@ def autocast(device: torch.device, dtype: str) -> AbstractContextManager[Any]:
     if dtype == "float32":
         return nullcontext()
     return torch.autocast(device.type, _DTYPES[dtype])
+
+
+def free_memory(device: torch.device) -> int:
+    """Free bytes of the device's memory (of the machine's, where they are one), a container's bound kept."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    known = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
+    free = os.sysconf(known) * os.sysconf("SC_PAGE_SIZE")
+    try:
+        bound, used = (int((_CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+        kept = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
+        used -= int(kept["inactive_file"])  # what was read from files gives way
+    except (OSError, ValueError, KeyError):  # no container, or "max": no bound
+        return free
+    return min(free, max(0, bound - used))

@@ -25,3 +25,8 @@ def current_ranks() -> Ranks:
         for name, default in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
     )
     return Ranks(rank, world_size, local_rank)
+
+
+def launched() -> bool:
+    """Whether torchrun, or something that does the same, has started this process."""
+    return "RANK" in os.environ

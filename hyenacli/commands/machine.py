@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from hyenacli import __version__
-from hyenacli.score.batching import free_memory
+from hyenacli.devices import free_memory
 
 Row = dict[str, object]
 

@@ -1,6 +1,7 @@
 """Which stretches of a genome are trained on, evaluated on, and left alone."""
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,15 +88,24 @@ def split_by_intervals(contigs: Sequence[Contig], bed: Path) -> Splits:
     Overlapping intervals of one split are merged, so that no base counts twice.
 
     Raises:
-        UserError: an unknown split or contig, an interval past a contig's end, or two splits that overlap.
+        UserError: an unknown split or contig, a contig that several files have, an interval past a contig's end, or two splits that overlap.
     """
     numbers = {contig.name: number for number, contig in enumerate(contigs)}
+    names = Counter(contig.name for contig in contigs)
+    ambiguous = {name for name, times in names.items() if times > 1}
     found: dict[str, list[tuple[Interval, int]]] = {name: [] for name in SPLITS}
     for record in read_bed(bed):
         region = record.region
         if region.name not in found:
             raise UserError(
                 f"column 4 is '{region.name}'", at=bed, line=record.line, remedy="write train, valid or test"
+            )
+        if region.contig in ambiguous:
+            raise UserError(
+                f"several FASTA files have a contig '{region.contig}'",
+                at=bed,
+                line=record.line,
+                remedy="give contigs names of their own, or use --valid-contigs",
             )
         if region.contig not in numbers:
             raise UserError(

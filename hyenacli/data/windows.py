@@ -3,16 +3,22 @@
 Legend of shape suffixes: N windows, W bases in a window.
 """
 
-from collections.abc import Sequence
+import itertools
+import math
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from hyenacli.data.splits import Interval
-from hyenacli.data.store import Contig, Tokens
-from hyenadna.tokenizer import PAD, VOCABULARY, A, C, G, N, T
+from hyenacli.data.store import Codes, Contig, Tokens, plain_tokens
+from hyenadna.tokenizer import PAD, A, C, G, N, T
 
-_COMPLEMENT = np.arange(len(VOCABULARY), dtype=np.uint8)
-_COMPLEMENT[[A, C, G, T]] = T, G, C, A
+_COMPLEMENT = np.arange(256, dtype=np.uint8)
+for _bit in (0, 0x80):
+    _COMPLEMENT[[A | _bit, C | _bit, G | _bit, T | _bit]] = T | _bit, G | _bit, C | _bit, A | _bit
 
 # A window of which more than this share is N is drawn again: assembly gaps teach nothing.
 MAX_N_SHARE = 0.5
@@ -26,49 +32,81 @@ class WindowSampler:
     inside it; an interval shorter than a window is taken whole and padded on the right.
 
     Args:
-        contigs: the genome.
+        contigs: the genomes.
         intervals: where windows may lie.
-        width: bases in a window.
         seed: of the stream.
         rc_augment: read every window as its reverse complement with probability 1/2.
+        shares: of the windows each file (`Contig.source`) gets; they need not sum to one. By default files
+            share as their bases do.
     """
 
     def __init__(
         self,
         contigs: Sequence[Contig],
         intervals: Sequence[Interval],
-        width: int,
         seed: int,
         *,
         rc_augment: bool,
+        shares: Mapping[Path, float] | None = None,
     ):
         self._contigs = contigs
-        self._intervals = intervals
-        self._edges = np.cumsum([len(interval) for interval in intervals])
-        self.width = width
+        self._groups = _groups(contigs, intervals, shares)
         self._seed = seed
         self._rc_augment = rc_augment
 
-    def rows(self, indices: Sequence[int]) -> Tokens:
-        """Windows `indices` of the stream as token ids (N, W)."""
-        return np.stack([self._window(index) for index in indices])
+    def rows(self, indices: Sequence[int], width: int) -> Codes:
+        """Windows `indices` of the stream, `width` bases each, as codes (N, W)."""
+        return np.stack([self._window(index, width) for index in indices])
 
-    def _window(self, index: int) -> Tokens:
-        tokens, mirrored = self._draw(index, 0)
+    def _window(self, index: int, width: int) -> Codes:
+        codes, mirrored = self._draw(index, 0, width)
         for attempt in range(1, _MAX_DRAWS):
-            if np.count_nonzero(tokens == N) <= MAX_N_SHARE * len(tokens):
+            if _is_sequence(plain_tokens(codes)):
                 break
-            tokens, mirrored = self._draw(index, attempt)
-        return padded(complement(tokens) if mirrored else tokens, self.width)
+            codes, mirrored = self._draw(index, attempt, width)
+        return padded(complement(codes) if mirrored else codes, width)
 
-    def _draw(self, index: int, attempt: int) -> tuple[Tokens, bool]:
+    def _draw(self, index: int, attempt: int, width: int) -> tuple[Codes, bool]:
         # Philox is counter-based: its raw words are a documented, version-independent function of both.
-        words = np.random.Philox(key=self._seed, counter=[0, index, attempt, 0]).random_raw(3).tolist()
-        base = _below(words[0], int(self._edges[-1]))
-        interval = self._intervals[int(np.searchsorted(self._edges, base, side="right"))]
-        start = interval.start + _below(words[1], max(1, len(interval) - self.width + 1))
-        tokens = self._contigs[interval.contig].tokens[start : min(start + self.width, interval.end)]
-        return tokens, self._rc_augment and bool(words[2] & 1)
+        words = np.random.Philox(key=self._seed, counter=[0, index, attempt, 0]).random_raw(4).tolist()
+        group = next(group for group in self._groups if words[3] < group.up_to)
+        base = _below(words[0], group.edges[-1])
+        interval = group.intervals[bisect_right(group.edges, base)]
+        start = interval.start + _below(words[1], max(1, len(interval) - width + 1))
+        codes = self._contigs[interval.contig].codes[start : min(start + width, interval.end)]
+        return codes, self._rc_augment and bool(words[2] & 1)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Intervals that are drawn from by their bases.
+
+    Attributes:
+        up_to: a 64-bit random word below this, and not below the previous group's, chooses the group.
+        intervals: its intervals, `edges` the number of bases up to the end of each.
+    """
+
+    up_to: int
+    intervals: list[Interval]
+    edges: list[int]
+
+
+def _groups(
+    contigs: Sequence[Contig], intervals: Sequence[Interval], shares: Mapping[Path, float] | None
+) -> list[_Group]:
+    """One group of all intervals, or one for each file that has a share and intervals."""
+    by_source: dict[Path | None, list[Interval]] = {}
+    for interval in intervals:
+        by_source.setdefault(contigs[interval.contig].source if shares else None, []).append(interval)
+    given = [shares[source] if shares and source else 1.0 for source in by_source]
+    edges = [list(itertools.accumulate(map(len, mine))) for mine in by_source.values()]
+    tops = [int(math.fsum(given[: i + 1]) / math.fsum(given) * 2**64) for i in range(len(given))]
+    return [_Group(*group) for group in zip(tops, by_source.values(), edges, strict=True)]
+
+
+def _is_sequence(tokens: Tokens) -> bool:
+    """Whether a window is not mostly N."""
+    return bool(np.count_nonzero(tokens == N) <= MAX_N_SHARE * len(tokens))
 
 
 def _below(word: int, bound: int) -> int:
@@ -76,14 +114,14 @@ def _below(word: int, bound: int) -> int:
     return (word * bound) >> 64
 
 
-def complement(tokens: Tokens) -> Tokens:
-    """The reverse complement of token ids (length,)."""
-    return _COMPLEMENT[tokens[::-1]]
+def complement(codes: Codes) -> Codes:
+    """The reverse complement of codes, or of token ids, (length,)."""
+    return _COMPLEMENT[codes[::-1]]
 
 
-def padded(tokens: Tokens, width: int) -> Tokens:
-    """Token ids filled up to (W,) with [PAD] on the right, where a causal model cannot see it."""
-    return np.pad(tokens, (0, width - len(tokens)), constant_values=PAD)
+def padded(codes: Codes, width: int) -> Codes:
+    """Codes filled up to (W,) with [PAD] on the right, where a causal model cannot see it."""
+    return np.pad(codes, (0, width - len(codes)), constant_values=PAD)
 
 
 def fixed_windows(contigs: Sequence[Contig], intervals: Sequence[Interval], width: int, count: int) -> Tokens:
@@ -93,11 +131,15 @@ def fixed_windows(contigs: Sequence[Contig], intervals: Sequence[Interval], widt
     interval, which is shorter, is used only where there are no whole ones.
     """
     tiles = [
-        contigs[interval.contig].tokens[start : min(start + width, interval.end)]
+        (interval.contig, start, min(start + width, interval.end))
         for interval in intervals
         for start in range(interval.start, interval.end - 1, width)
     ]
-    usable = [tile for tile in tiles if np.count_nonzero(tile == N) <= MAX_N_SHARE * len(tile)]
-    whole = [tile for tile in usable if len(tile) == width] or usable
-    chosen = np.linspace(0, len(whole) - 1, min(count, len(whole))).round().astype(int)
-    return np.stack([padded(whole[i], width) for i in chosen]) if whole else np.empty((0, width), np.uint8)
+    whole = [tile for tile in tiles if tile[2] - tile[1] == width]
+    for choice in (whole, tiles):
+        usable = [(c, start, end) for c, start, end in choice if _is_sequence(contigs[c].tokens(start, end))]
+        if usable:
+            chosen = np.linspace(0, len(usable) - 1, min(count, len(usable))).round().astype(int).tolist()
+            picked = [usable[i] for i in chosen]
+            return np.stack([padded(contigs[c].tokens(start, end), width) for c, start, end in picked])
+    return np.empty((0, width), np.uint8)

@@ -1,4 +1,4 @@
-"""Where genome indexes are kept: in the user's cache, one folder per version of a file.
+"""Where what is made of a genome is kept: in the user's cache, one folder per version of a file.
 
 An index beside the FASTA may belong to an older version of it (and then gives wrong bases without a word),
 the folder may be read-only, and plain gzip needs a copy that nobody wants there. So we never read or write
@@ -13,7 +13,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from hyenacli.errors import UserError
@@ -45,44 +45,51 @@ def signature(path: Path) -> Signature:
 
 
 def indexed(path: Path) -> tuple[GenomeFiles, Signature]:
-    """The files to read a genome from, and the version they are of; made when it is seen for the first time.
+    """The files to read a genome from, and the version they are of; as `cached_folder`."""
+    folder, version = cached_folder(path, f"index-{_FORMAT}", build_index)
+    return GenomeFiles.within(folder, path), version
+
+
+def cached_folder(path: Path, kind: str, build: Callable[[Path, Path], None]) -> tuple[Path, Signature]:
+    """The folder with what is made of a genome, and the version that is of; built when first seen.
 
     A folder is built under another name and renamed, so that of several processes at once one wins and the
     others use its work. Folders of older versions of the same file are removed.
 
     Args:
         path: the FASTA, without symbolic links.
+        kind: of the contents, format included.
+        build: fills an empty folder (second argument) from the file (first argument).
 
     Raises:
-        UserError: the file is not a FASTA of DNA with unique names, it changes while it is read, or no
-            folder can be written to.
+        UserError: the file changes while it is read, no folder can be written to, or as `build`.
     """
     version = signature(path)
     root = _cache_root()
-    family = f"{path.name[:40]}-{_digest(str(path))}-"
-    folder = root / f"{family}{_digest(f'{_FORMAT} {version}')}"
+    family = f"{path.name[:40]}-{_digest(str(path))}-{kind}-"
+    folder = root / f"{family}{_digest(str(version))}"
     if not folder.is_dir():
-        _logger.info("indexing %s, once, in %s", path, folder)
-        _build(path, version, folder)
+        _logger.info("reading %s, once, into %s", path, folder)
+        _build(path, version, folder, build)
         for other in root.glob(f"{glob.escape(family)}*"):
             if other != folder:
                 shutil.rmtree(other, ignore_errors=True)
-    return GenomeFiles.within(folder, path), version
+    return folder, version
 
 
-def _build(path: Path, version: Signature, folder: Path) -> None:
+def _build(path: Path, version: Signature, folder: Path, build: Callable[[Path, Path], None]) -> None:
     try:
         with tempfile.TemporaryDirectory(
             prefix=".building-", dir=folder.parent, ignore_cleanup_errors=True
         ) as building:
-            build_index(path, Path(building))
+            build(path, Path(building))
             if signature(path) != version:
                 raise UserError("the file changed while it was read", at=path, remedy="wait for its end")
             Path(building).rename(folder)
     except OSError as error:
         if not folder.is_dir():
             raise UserError(
-                f"the index cannot be written: {error.strerror or error}",
+                f"the cache cannot be written: {error.strerror or error}",
                 at=folder.parent,
                 remedy="set XDG_CACHE_HOME to a folder with space",
             ) from error
@@ -100,7 +107,9 @@ def _cache_root() -> Path:
         # A folder under a guessable name may have been laid there by somebody else.
         if root.stat().st_uid == os.getuid() and os.access(genomes, os.W_OK):
             return genomes
-    raise UserError("no folder to keep a genome index in", remedy="set XDG_CACHE_HOME to a writable folder")
+    raise UserError(
+        "no folder to keep what is made of a genome in", remedy="set XDG_CACHE_HOME to a writable folder"
+    )
 
 
 def _candidates() -> Iterator[Path]:

@@ -3,7 +3,7 @@
 from hyenacli.errors import UsageError
 
 
-def parse_batch_size(text: str) -> int | None:
+def parse_batch_size(text: str, flag: str = "--batch-size") -> int | None:
     """A number of sequences, or None for auto.
 
     Raises:
@@ -13,6 +13,4 @@ def parse_batch_size(text: str) -> int | None:
         return None
     if text.isdecimal() and int(text) > 0:
         return int(text)
-    raise UsageError(
-        f"unknown batch size '{text}'", at="--batch-size", remedy="use auto or a number from 1 on"
-    )
+    raise UsageError(f"unknown batch size '{text}'", at=flag, remedy="use auto or a number from 1 on")

@@ -4,7 +4,6 @@ B batch, L longest piece of the batch. Pieces carry no key: the answers come in 
 caller that cuts sequences into pieces joins them again by counting.
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hyenacli.console import log
+from hyenacli.devices import free_memory
 from hyenacli.errors import UserError
 from hyenadna.tokenizer import PAD
 
@@ -83,14 +83,6 @@ def make_budget(batch_size: int | None, d_model: int, n_kept: int, device: torch
     per_token = 4 * d_model * (_FLOATS_PER_TOKEN + n_kept)
     most = _MOST_NUMBERS_ON_CPU // d_model if device.type == "cpu" else _MOST_TOKENS
     return Budget(tokens=max(1, min(most, free_memory(device) // 2 // per_token)), sequences=1 << 62)
-
-
-def free_memory(device: torch.device) -> int:
-    """Free bytes of the device's memory (of the machine's, where they are one)."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    known = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
-    return os.sysconf(known) * os.sysconf("SC_PAGE_SIZE")
 
 
 class Engine(Generic[T, Output, Answer]):

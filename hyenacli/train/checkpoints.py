@@ -37,6 +37,8 @@ class Progress:
         seconds: spent in them.
         last: the last evaluation's monitored value.
         best: the lowest so far, `best_step` the step it came after.
+        micro_tokens: most tokens in one forward pass; 0 until it is known. It decides how dropout is drawn.
+        skipped: steps left out because their numbers were not finite, `skipped_in_a_row` of them the latest.
     """
 
     step: int = 0
@@ -45,6 +47,9 @@ class Progress:
     last: float = math.nan
     best: float = math.inf
     best_step: int = -1
+    micro_tokens: int = 0
+    skipped: int = 0
+    skipped_in_a_row: int = 0
 
 
 class Checkpoints:
@@ -107,6 +112,18 @@ class Checkpoints:
         # Drafted under its own name in another folder: the model card is headed by it.
         draft = self.folder / ".draft" / final.name
         shutil.rmtree(draft.parent, ignore_errors=True)
+        try:
+            self._fill(draft, model, optimizer, progress)
+        except BaseException:
+            shutil.rmtree(draft.parent, ignore_errors=True)  # a full disk needs the room
+            raise
+        shutil.rmtree(final, ignore_errors=True)
+        draft.rename(final)
+        draft.parent.rmdir()
+
+    def _fill(
+        self, draft: Path, model: HyenaDNA, optimizer: torch.optim.Optimizer, progress: Progress
+    ) -> None:
         facts = {"steps": progress.step, "tokens": progress.tokens, "held_out_loss": progress.last}
         save_model(model, draft, provenance={**self._provenance, **facts})
         tensors = {
@@ -117,9 +134,6 @@ class Checkpoints:
         save_file(tensors, draft / _TENSORS)
         (draft / _STATE).write_text(json.dumps(asdict(progress)) + "\n")
         _sync(draft)
-        shutil.rmtree(final, ignore_errors=True)
-        draft.rename(final)
-        draft.parent.rmdir()
 
     def _link(self, name: str, target: Path) -> None:
         draft = self.folder / f".{name}.tmp"

@@ -1,4 +1,4 @@
-"""Several processes as one: sums over the ranks of a torchrun job, nothing else."""
+"""Several processes as one: sums over the ranks of a torchrun job, and ranks that share windows."""
 
 import datetime as dt
 from collections.abc import Iterable, Iterator
@@ -7,7 +7,9 @@ from contextlib import contextmanager
 import torch
 import torch.distributed as dist
 
+from hyenacli.errors import UsageError
 from hyenacli.ranks import current_ranks
+from hyenadna import HyenaDNA
 
 _TIMEOUT = dt.timedelta(minutes=30)
 
@@ -57,7 +59,39 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
         offset += size
 
 
+def share_windows(model: HyenaDNA, ranks: int) -> None:
+    """Have every group of `ranks` neighbouring ranks train on the same windows, each on a part of the positions.
+
+    Raises:
+        UsageError: there are not that many ranks, or not a multiple of it; ModelError: the model's width is not.
+    """
+    if ranks == 1:
+        return
+    from hyenadna.engine.context import ContextGroup
+
+    world = current_ranks().world_size
+    if world % ranks:
+        raise UsageError(
+            f"{world} processes cannot form groups of {ranks}",
+            at="--context-parallel",
+            remedy=f"start a multiple of {ranks}, for example with --nproc-per-node {ranks}",
+        )
+    for first in range(0, world, ranks):
+        group = dist.new_group(list(range(first, first + ranks)))
+        if first <= current_ranks().rank < first + ranks:
+            model.backbone.context = ContextGroup(group)
+
+
 def barrier() -> None:
     """Wait for all ranks."""
     if dist.is_initialized():
         dist.barrier()
+
+
+def min_over_ranks(value: float, *, device: torch.device) -> float:
+    """The smallest of the ranks' numbers."""
+    if not dist.is_initialized():
+        return value
+    least = torch.tensor(value, dtype=torch.float32, device=device)
+    dist.all_reduce(least, dist.ReduceOp.MIN)
+    return float(least)

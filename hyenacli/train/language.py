@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
-from hyenacli.data.store import Tokens
+from hyenacli.data.store import SOFT_MASKED, Codes, Tokens
 from hyenacli.data.windows import WindowSampler
 from hyenacli.ranks import current_ranks
 from hyenacli.train.distributed import sum_over_ranks
@@ -23,24 +23,41 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WindowBatch:
-    """Inputs (B, L) and the bases that follow them (B, L), with N and [PAD] ignored; `count` are not."""
+    """Windows on the device.
+
+    Attributes:
+        inputs: (B, L).
+        targets: the bases that follow them (B, L), with N and [PAD] ignored.
+        weights: of each prediction (B, L); None where all count alike.
+        count: the sum of the weights of what is not ignored.
+    """
 
     inputs: Tensor
     targets: Tensor
-    count: int
+    weights: Tensor | None
+    count: float
 
 
-def window_batch(windows_BW: Tokens, device: torch.device) -> WindowBatch:
-    """Windows of token ids as inputs and targets on a device.
+def window_batch(codes_BW: Codes, device: torch.device, soft_mask_weight: float = 1.0) -> WindowBatch:
+    """Windows of codes as inputs and targets on a device.
 
     Only A, C, G and T are predicted: an N says nothing, and the first public code's habit of training on
     padding is not repeated.
+
+    Args:
+        codes_BW: the windows.
+        device: where they go.
+        soft_mask_weight: of predictions of soft-masked bases; the others count 1.
     """
-    tokens_BW = torch.from_numpy(windows_BW).to(device, non_blocking=True).long()
+    codes = torch.from_numpy(codes_BW).to(device, non_blocking=True)
+    tokens_BW = (codes & int(~SOFT_MASKED)).long()
     inputs_BL, targets_BL = tokens_BW[:, :-1], tokens_BW[:, 1:]
     real_BL = (targets_BL >= A) & (targets_BL <= T)
-    count = int(((windows_BW[:, 1:] >= A) & (windows_BW[:, 1:] <= T)).sum())
-    return WindowBatch(inputs_BL, targets_BL.masked_fill(~real_BL, IGNORED), count)
+    targets_BL = targets_BL.masked_fill(~real_BL, IGNORED)
+    if soft_mask_weight == 1.0:
+        return WindowBatch(inputs_BL, targets_BL, None, float(real_BL.sum()))
+    weights_BL = torch.where(codes[:, 1:] >= int(SOFT_MASKED), soft_mask_weight, 1.0)
+    return WindowBatch(inputs_BL, targets_BL, weights_BL, float((weights_BL * real_BL).sum()))
 
 
 class NextNucleotide:
@@ -48,9 +65,11 @@ class NextNucleotide:
 
     Args:
         sampler: the training stream.
-        valid_NW: fixed held-out windows (N, W); may be empty, and then the evaluation says NaN.
+        valid_NW: fixed held-out windows (N, W); may be empty, and then the evaluation says NaN. Every base of
+            them counts alike.
         batch_size: windows per forward pass in evaluation.
         device: where batches go.
+        soft_mask_weight: of soft-masked bases in training.
     """
 
     evaluation_columns: tuple[str, ...] = ("valid_loss", "valid_bits_per_base", "valid_perplexity")
@@ -63,24 +82,29 @@ class NextNucleotide:
         *,
         batch_size: int,
         device: torch.device,
+        soft_mask_weight: float = 1.0,
     ):
         self._sampler, self._valid_NW, self._batch_size = sampler, valid_NW, batch_size
-        self._device = device
-        self.tokens_per_sample = sampler.width - 1
+        self._device, self._soft_mask_weight = device, soft_mask_weight
 
-    def batch(self, indices: range) -> WindowBatch:
-        """Windows of the training stream."""
-        return window_batch(self._sampler.rows(indices), self._device)
+    def read(self, windows: range, length: int) -> Codes:
+        """Windows of the training stream with `length` predictions each, as codes (B, L + 1)."""
+        return self._sampler.rows(windows, length + 1)
+
+    def batch(self, host: Codes) -> WindowBatch:
+        """Windows on the device."""
+        return window_batch(host, self._device, self._soft_mask_weight)
 
     def loss(self, model: nn.Module, batch: WindowBatch) -> Tensor:
-        """Sum over the batch of -log p(base | bases before it in the window), in nats."""
-        return next_token_loss(cast("HyenaDNA", model), batch.inputs, batch.targets)
+        """Weighted sum over the batch of -log p(base | bases before it in the window), in nats."""
+        weights = () if batch.weights is None else (batch.weights,)
+        return next_token_loss(cast("HyenaDNA", model), batch.inputs, batch.targets, *weights)
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Mean nats, bits and perplexity a base over the held-out windows; each rank reads its share."""
         ranks = current_ranks()
         mine = self._valid_NW[ranks.rank :: ranks.world_size]
-        total, count = 0.0, 0
+        total, count = 0.0, 0.0
         for start in range(0, len(mine), self._batch_size):
             batch = window_batch(mine[start : start + self._batch_size], self._device)
             total += float(self.loss(model, batch))

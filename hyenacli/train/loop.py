@@ -8,10 +8,10 @@ same steps up to float rounding, and on a CPU with the same ranks a resumed run 
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -21,20 +21,34 @@ from hyenacli import console
 from hyenacli.errors import UserError
 from hyenacli.ranks import current_ranks
 from hyenacli.train.checkpoints import Checkpoints, Progress
+from hyenacli.train.curriculum import Curriculum, Stage
 from hyenacli.train.distributed import sum_gradients, sum_over_ranks
-from hyenacli.train.metrics import MetricsFile
+from hyenacli.train.loader import StepLoader
 from hyenacli.train.schedule import cosine
 from hyenacli.train.signals import Stop
 
-TRAINING_COLUMNS = ("step", "tokens", "loss", "lr", "grad_norm", "tokens_per_second", "seconds")
+TRAINING_COLUMNS = (
+    "step",
+    "tokens",
+    "length",
+    "loss",
+    "lr",
+    "grad_norm",
+    "tokens_per_second",
+    "wait_fraction",
+    "skipped",
+    "seconds",
+)
+# One step whose numbers overflow is left out; this many in a row will not mend themselves.
+MOST_SKIPPED_IN_A_ROW = 5
 
 
 class Batch(Protocol):
     """What one forward pass takes."""
 
     @property
-    def count(self) -> int:
-        """The number of predictions its loss sums over."""
+    def count(self) -> float:
+        """What its loss is a sum over: the number of predictions, or their weights."""
 
 
 B = TypeVar("B", bound=Batch)
@@ -46,15 +60,16 @@ class Task(Protocol[B]):
     Attributes:
         evaluation_columns: the names `evaluate` returns.
         monitor: the one by which the best checkpoint is chosen; lower is better.
-        tokens_per_sample: for the count of tokens seen.
     """
 
     evaluation_columns: tuple[str, ...]
     monitor: str
-    tokens_per_sample: int
 
-    def batch(self, indices: range) -> B:
-        """The samples of the training stream with these numbers."""
+    def read(self, windows: range, length: int) -> Any:
+        """Windows of the training stream by their numbers; called in the loader's processes."""
+
+    def batch(self, host: Any) -> B:
+        """What `read` gave, on the device."""
 
     def loss(self, model: nn.Module, batch: B) -> torch.Tensor:
         """Sum of the losses of a batch, a float32 scalar with gradient."""
@@ -63,13 +78,26 @@ class Task(Protocol[B]):
         """Judge the model, in eval mode and without gradients; the same numbers on every rank."""
 
 
+class Sink(Protocol):
+    """Where numbers go."""
+
+    def write(self, row: dict[str, float]) -> None:
+        """Take the numbers of one step, by the names of the columns."""
+
+
 @dataclass(frozen=True)
 class LoopSettings:
-    """How long, how fast, how often: steps are optimizer steps, rates per step."""
+    """How long, how fast, how often: steps are optimizer steps, rates per step.
 
-    max_steps: int
-    global_batch: int
-    micro_batch: int
+    Attributes:
+        curriculum: steps, and the length and number of their windows.
+        micro_tokens: most tokens in one forward pass at the start; fewer where memory runs out.
+        context_parallel: ranks that share a window, each holding a part of its positions.
+        workers: processes that read windows ahead.
+    """
+
+    curriculum: Curriculum
+    micro_tokens: int
     lr: float
     min_lr: float
     warmup: int
@@ -77,6 +105,8 @@ class LoopSettings:
     eval_every: int
     save_every: int
     seed: int
+    context_parallel: int = 1
+    workers: int = 0
 
 
 @dataclass(frozen=True)
@@ -87,14 +117,18 @@ class Step:
         loss: mean over the step's predictions, in the task's unit.
         lr: learning rate.
         grad_norm: norm of the gradient before clipping.
+        length: tokens of its windows.
         tokens_per_second: over all ranks, evaluation not counted.
+        wait_fraction: share of its time this rank waited for windows.
         judged: what the evaluation after it said; empty where none was due.
     """
 
     loss: float
     lr: float
     grad_norm: float
+    length: int
     tokens_per_second: float = 0.0
+    wait_fraction: float = 0.0
     judged: dict[str, float] = field(default_factory=dict)
 
 
@@ -107,7 +141,7 @@ class Trainer(Generic[B]):
         optimizer: its groups' lr is set at every step.
         settings: lengths and rates.
         checkpoints: where states are saved and restored.
-        metrics: where numbers go.
+        sinks: where the numbers of every step go.
         device: of the model.
         autocast: makes the context every forward pass runs in.
     """
@@ -120,12 +154,12 @@ class Trainer(Generic[B]):
         settings: LoopSettings,
         *,
         checkpoints: Checkpoints,
-        metrics: MetricsFile,
+        sinks: Sequence[Sink],
         device: torch.device,
         autocast: Callable[[], AbstractContextManager[object]],
     ):
         self._model, self._task, self._optimizer, self._settings = model, task, optimizer, settings
-        self._checkpoints, self._metrics = checkpoints, metrics
+        self._checkpoints, self._sinks = checkpoints, sinks
         self._device, self._autocast = device, autocast
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
 
@@ -138,20 +172,24 @@ class Trainer(Generic[B]):
             show: called after every step with its number (1-based) and what it did.
 
         Raises:
-            UserError: the loss or its gradient is not finite.
+            UserError: several steps in a row with a loss or gradient that is not finite, or too little memory
+                for a single window.
         """
-        settings = self._settings
+        settings, last = self._settings, self._settings.curriculum.steps
+        progress.micro_tokens = progress.micro_tokens or settings.micro_tokens
         if progress.step == 0:
-            self._record({"step": 0, "tokens": 0}, self._evaluate(progress))
-        while progress.step < settings.max_steps and not self._asked_to_stop(stop):
+            self._record({"step": 0, "tokens": 0, "skipped": 0}, self._evaluate(progress))
+        if progress.step < last:
+            self._loader = self._read_ahead(progress)
+        while progress.step < last and not self._asked_to_stop(stop):
             step = self._timed_step(progress)
-            if progress.step % settings.eval_every == 0 or progress.step == settings.max_steps:
+            if progress.step % settings.eval_every == 0 or progress.step == last:
                 step = replace(step, judged=self._evaluate(progress))
-            row = {"step": progress.step, "tokens": progress.tokens, "loss": step.loss, "lr": step.lr}
-            row |= {"grad_norm": step.grad_norm, "tokens_per_second": step.tokens_per_second}
-            self._record(row | {"seconds": progress.seconds}, step.judged)
+            self._record(_row(progress, step), step.judged)
             show(progress.step, step)
-            if progress.best_step == progress.step or progress.step % settings.save_every == 0:
+            due = progress.best_step == progress.step or progress.step % settings.save_every == 0
+            # weights that may be broken never take the place of those that are not
+            if due and not progress.skipped_in_a_row:
                 self._checkpoints.save(self._model, self._optimizer, progress)
         self._checkpoints.save(self._model, self._optimizer, progress)
         return progress
@@ -159,55 +197,103 @@ class Trainer(Generic[B]):
     def _timed_step(self, progress: Progress) -> Step:
         """Make the next step and count it."""
         started = time.monotonic()
-        step = self._step(progress.step)
+        stage = self._settings.curriculum.at(progress.step)
+        step = self._step(progress, stage)
         seconds = time.monotonic() - started
-        tokens = self._settings.global_batch * self._task.tokens_per_sample
+        tokens = stage.windows * stage.length
         progress.step += 1
         progress.tokens += tokens
         progress.seconds += seconds
-        return replace(step, tokens_per_second=tokens / seconds)
+        return replace(
+            step, tokens_per_second=tokens / seconds, wait_fraction=min(1.0, self._loader.waited / seconds)
+        )
 
     def _asked_to_stop(self, stop: Stop) -> bool:
         # All ranks leave after the same step: one that left alone would leave the others waiting for it.
         return sum_over_ranks(float(bool(stop)), device=self._device)[0] > 0
 
-    def _step(self, step: int) -> Step:
+    def _step(self, progress: Progress, stage: Stage) -> Step:
         settings = self._settings
         lr = cosine(
-            step, peak=settings.lr, floor=settings.min_lr, warmup=settings.warmup, total=settings.max_steps
+            progress.step,
+            peak=settings.lr,
+            floor=settings.min_lr,
+            warmup=settings.warmup,
+            total=settings.curriculum.steps,
         )
         for group in self._optimizer.param_groups:
             group["lr"] = lr
-        batches = [(number, self._task.batch(indices)) for number, indices in self._micro_batches(step)]
-        (count,) = sum_over_ranks(sum(batch.count for _, batch in batches), device=self._device)
-        self._model.train()
-        loss_sum = torch.zeros((), device=self._device)
-        for number, batch in batches:
-            torch.manual_seed(dropout_seed(settings.seed, step, number))
-            with self._autocast():
-                loss = self._task.loss(self._model, batch)
-            (loss / max(1.0, count)).backward()  # type: ignore[no-untyped-call]
-            loss_sum += loss.detach()
+        while (mean := self._gradients(progress.step)) is None:
+            self._halve(progress, stage)
         sum_gradients(self._parameters)
         norm = float(nn.utils.clip_grad_norm_(self._parameters, settings.grad_clip or math.inf))
-        (total,) = sum_over_ranks(float(loss_sum), device=self._device)
-        mean = total / max(1.0, count)
-        if not (math.isfinite(mean) and math.isfinite(norm)):
-            raise UserError(
-                f"loss {mean} with gradient norm {norm} at step {step}",
-                remedy="lower --lr, or use --dtype float32; the last checkpoint is whole",
-            )
-        self._optimizer.step()
+        if math.isfinite(mean) and math.isfinite(norm):
+            self._optimizer.step()
+            progress.skipped_in_a_row = 0
+        else:
+            self._skip(progress, mean, norm)
         self._optimizer.zero_grad(set_to_none=True)
-        return Step(mean, lr, norm)
+        return Step(mean, lr, norm, stage.length)
 
-    def _micro_batches(self, step: int) -> Iterator[tuple[int, range]]:
-        """This rank's micro-batches of a step: (number within the step, sample numbers of the stream)."""
+    def _gradients(self, step: int) -> float | None:
+        """Accumulate the gradients of a step; its mean loss, or None if memory ran out on any rank."""
+        batches = [(micro.number, self._task.batch(micro.host)) for micro in next(self._loader)]
+        own = sum(batch.count for _, batch in batches) / self._settings.context_parallel
+        (count,) = sum_over_ranks(own, device=self._device)
+        self._model.train()
+        loss_sum, failed = torch.zeros((), device=self._device), False
+        try:
+            for number, batch in batches:
+                torch.manual_seed(dropout_seed(self._settings.seed, step, number))
+                with self._autocast():
+                    loss = self._task.loss(self._model, batch)
+                (loss / max(1.0, count)).backward()  # type: ignore[no-untyped-call]
+                loss_sum += loss.detach()
+        except torch.OutOfMemoryError:
+            # ranks that share a window wait for each other within the pass: they cannot try again alone
+            if self._settings.context_parallel > 1:
+                raise
+            failed = True
+        total, failures = sum_over_ranks(float(loss_sum), float(failed), device=self._device)
+        return None if failures else total / max(1.0, count)
+
+    def _halve(self, progress: Progress, stage: Stage) -> None:
+        """Go on with half as many windows at once, from the step that did not fit."""
+        self._optimizer.zero_grad(set_to_none=True)
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        windows = min(stage.windows, progress.micro_tokens // stage.length)
+        if windows <= 1:
+            raise UserError(
+                f"memory ran out with a single window of {stage.length:,} tokens",
+                remedy="use --activation-checkpointing block, --context-parallel, or a shorter --max-length",
+            )
+        progress.micro_tokens = windows // 2 * stage.length
+        console.log.warning("memory ran out: %d windows at once instead of %d", windows // 2, windows)
+        self._loader = self._read_ahead(progress)
+
+    def _skip(self, progress: Progress, mean: float, norm: float) -> None:
+        progress.skipped += 1
+        progress.skipped_in_a_row += 1
+        what = f"loss {mean} with gradient norm {norm} at step {progress.step + 1}"
+        if progress.skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW:
+            raise UserError(
+                f"{what}, the {MOST_SKIPPED_IN_A_ROW}th step in a row that is not finite",
+                remedy="lower --lr or --grad-clip, or use --dtype float32; the last checkpoint is whole",
+            )
+        console.log.warning("%s: the step is left out", what)
+
+    def _read_ahead(self, progress: Progress) -> StepLoader:
         settings, ranks = self._settings, current_ranks()
-        first, last = step * settings.global_batch, (step + 1) * settings.global_batch
-        starts = range(first, last, settings.micro_batch)
-        for number in range(ranks.rank, len(starts), ranks.world_size):
-            yield number, range(starts[number], min(starts[number] + settings.micro_batch, last))
+        share = settings.context_parallel
+        return StepLoader(
+            self._task.read,
+            settings.curriculum,
+            progress.step,
+            micro_tokens=progress.micro_tokens,
+            place=(ranks.rank // share, ranks.world_size // share),
+            workers=settings.workers,
+        )
 
     def _evaluate(self, progress: Progress) -> dict[str, float]:
         self._model.eval()
@@ -220,7 +306,24 @@ class Trainer(Generic[B]):
 
     def _record(self, row: dict[str, float], judged: dict[str, float]) -> None:
         console.event("step", **row, **judged)
-        self._metrics.write(row | judged)
+        for sink in self._sinks:
+            sink.write(row | judged)
+
+
+def _row(progress: Progress, step: Step) -> dict[str, float]:
+    """The training columns of one step."""
+    return {
+        "step": progress.step,
+        "tokens": progress.tokens,
+        "length": step.length,
+        "loss": step.loss,
+        "lr": step.lr,
+        "grad_norm": step.grad_norm,
+        "tokens_per_second": step.tokens_per_second,
+        "wait_fraction": step.wait_fraction,
+        "skipped": progress.skipped,
+        "seconds": progress.seconds,
+    }
 
 
 def dropout_seed(seed: int, step: int, micro_batch: int) -> int:

@@ -1,37 +1,36 @@
 """`hyena pretrain` as a function: read genomes, split them, train, report."""
 
+import datetime as dt
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 
 import torch
 
 from hyenacli import __version__, console
 from hyenacli.config import PretrainConfig
-from hyenacli.data.splits import Interval, Splits, split_by_contigs, split_by_fraction, split_by_intervals
-from hyenacli.data.store import Contig, Tokens, read_contigs
-from hyenacli.data.windows import WindowSampler, complement, fixed_windows
+from hyenacli.data.store import fingerprint
 from hyenacli.devices import autocast, resolve_device, set_threads
 from hyenacli.errors import UsageError, UserError
 from hyenacli.ranks import current_ranks
+from hyenacli.score.batch_size import parse_batch_size
 from hyenacli.train import record
 from hyenacli.train.checkpoints import Checkpoints, Progress
-from hyenacli.train.distributed import barrier, process_group
+from hyenacli.train.corpus import Corpus, open_corpus
+from hyenacli.train.curriculum import Curriculum, parse_curriculum
+from hyenacli.train.distributed import barrier, process_group, share_windows
 from hyenacli.train.language import NextNucleotide, WindowBatch
 from hyenacli.train.loop import TRAINING_COLUMNS, LoopSettings, Trainer
-from hyenacli.train.markov import MarkovModels
+from hyenacli.train.memory import Load, MemoryPlan, MemoryPlanner
 from hyenacli.train.metrics import MetricsFile
 from hyenacli.train.report import best_order, write_report
 from hyenacli.train.signals import Stop, stop_on_signals
 from hyenacli.train.steps import StepDisplay
+from hyenacli.train.tensorboard import TensorBoard, check_tensorboard
 from hyenacli.writers.atomic import check_run_directory, prepare_run_directory
-from hyenadna import HyenaConfig, HyenaDNA, load_model, preset
-
-# The Markov yardsticks are fitted to at most this many training bases, in pieces spread over the genome.
-MARKOV_BASES = 200_000_000
-_PIECE = 1_000_000
+from hyenadna import HyenaDNA, load_model, preset
 
 
 @dataclass(frozen=True)
@@ -59,26 +58,25 @@ def pretrain(settings: PretrainConfig) -> PretrainResult:
     device = resolve_device(settings.device)
     precision = functools.partial(autocast, device, settings.dtype)
     precision()  # refuses an unknown dtype before anything is read
+    asked = parse_batch_size(str(settings.micro_batch_size), "--micro-batch-size")
+    if settings.tensorboard:
+        check_tensorboard()
     check_run_directory(settings.output, resume=settings.resume, force=settings.force)
     model = build_model(settings)
-    contigs = read_contigs(settings.fasta)
-    width = (settings.max_length or model.config.context) + 1
-    splits = split_genome(contigs, settings, width)
-    train = WindowSampler(contigs, splits.train, width, settings.seed, rc_augment=settings.rc_augment)
-    valid_NW = fixed_windows(contigs, splits.valid, width, settings.eval_windows)
-    plan = _plan(settings, model, splits, width - 1)
+    length = settings.max_length or model.config.context
+    curriculum = parse_curriculum(
+        settings.length_warmup, length=length, windows=settings.global_batch_size, steps=settings.max_steps
+    )
+    corpus = open_corpus(settings, length)
+    run = _Run(settings, corpus, curriculum, device)
     with process_group(device):
-        if current_ranks().first:
-            _open_run(settings, plan, device)
-        barrier()
-        task = NextNucleotide(train, valid_NW, batch_size=settings.micro_batch_size, device=device)
-        console.log.info("%s", "\n".join(f"{name}: {text}" for name, text in plan.items()))
-        progress, stop = _train(settings, model.to(device), task, device, precision)
+        run.open()
+        share_windows(model, settings.context_parallel)
+        progress, stop = run.train(model.to(device), asked, precision)
     markov: list[float] = []
     if current_ranks().first:
-        if len(valid_NW):
-            markov = _fit_markov(contigs, splits.train, rc=settings.rc_augment).cross_entropy(valid_NW)
-        _close_run(settings, plan, progress, markov)
+        markov = corpus.markov(rc=settings.rc_augment)
+        run.close(progress, markov)
     return PretrainResult(progress, markov, stop.exit_code)
 
 
@@ -111,112 +109,181 @@ def build_model(settings: PretrainConfig) -> HyenaDNA:
     return HyenaDNA(config, generator=torch.Generator().manual_seed(settings.seed))
 
 
-def split_genome(contigs: Sequence[Contig], settings: PretrainConfig, width: int) -> Splits:
-    """Training and held-out stretches, by intervals, by contigs, or by a fraction in blocks.
+class _Run:
+    """One run directory from its opening to its report."""
 
-    Raises:
-        UserError: nothing to train on, or held-out stretches that are all shorter than two bases.
-        UsageError: more than one way of splitting at once.
-    """
-    named = bool(settings.valid_contigs or settings.test_contigs)
-    if settings.intervals and named:
-        raise UsageError("--intervals already says what is held out", remedy="leave --valid-contigs out")
-    if settings.intervals:
-        splits = split_by_intervals(contigs, settings.intervals)
-    elif named:
-        splits = split_by_contigs(contigs, _names(settings.valid_contigs), _names(settings.test_contigs))
-    else:
-        splits = split_by_fraction(contigs, settings.valid_fraction, width, settings.seed)
-    if max(map(len, splits.train), default=0) < 2:
-        raise UserError("no bases are left to train on", remedy="hold out less, or add sequence")
-    if max(map(len, splits.train)) < width:
-        console.log.warning(
-            "every training stretch is shorter than a window of %d bases: windows are padded", width
-        )
-    return splits
-
-
-def _names(text: str | None) -> list[str]:
-    return [name.strip() for name in (text or "").split(",") if name.strip()]
-
-
-def _plan(settings: PretrainConfig, model: HyenaDNA, splits: Splits, length: int) -> dict[str, str]:
-    """What will be done, in a few lines."""
-    config: HyenaConfig = model.config
-    bases = splits.bases()
-    tokens = settings.max_steps * settings.global_batch_size * length
-    return {
-        "model": f"{settings.init_from or settings.preset}: width {config.d_model}, {config.n_layer} layers, "
-        f"{model.n_parameters:,} parameters",
-        "data": ", ".join(f"{name} {count:,} bases" for name, count in bases.items() if count),
-        "training": f"{settings.max_steps:,} steps x {settings.global_batch_size} windows x {length:,} bases "
-        f"= {tokens:,} tokens, {tokens / bases['train']:.2f} times the training bases",
-    }
-
-
-def _open_run(settings: PretrainConfig, plan: dict[str, str], device: torch.device) -> None:
-    run = settings.output
-    prepare_run_directory(run, resume=settings.resume, force=settings.force)
-    if settings.resume:
-        record.check_resumable(run, settings)
-        return
-    record.write_config(run, settings)
-    record.write_record(
-        run,
-        inputs=[*settings.fasta, *([settings.intervals] if settings.intervals else [])],
-        plan=plan,
-        seed=settings.seed,
-        device=str(device),
-        dtype=settings.dtype,
-        world_size=current_ranks().world_size,
-    )
-
-
-def _train(
-    settings: PretrainConfig,
-    model: HyenaDNA,
-    task: NextNucleotide,
-    device: torch.device,
-    precision: Callable[[], AbstractContextManager[object]],
-) -> tuple[Progress, Stop]:
-    run, first = settings.output, current_ranks().first
-    optimizer = torch.optim.AdamW(model.parameter_groups(settings.lr, settings.weight_decay))
-    origin = {
-        "made_by": f"hyena pretrain {__version__}",
-        "genomes": [path.name for path in settings.fasta],
-        "init_from": settings.init_from,
-    }
-    checkpoints = Checkpoints(run, settings.keep, origin)
-    progress = checkpoints.restore(model, optimizer) if settings.resume else Progress()
-    columns = (*TRAINING_COLUMNS, *task.evaluation_columns)
-    loop = loop_settings(settings)
-    with (
-        stop_on_signals() as stop,
-        MetricsFile(run / "metrics.csv", columns, progress.step or None, write=first) as metrics,
-        console.json_sink(run / "log.jsonl"),
-        StepDisplay(loop.max_steps, progress.step) as display,
+    def __init__(
+        self, settings: PretrainConfig, corpus: Corpus, curriculum: Curriculum, device: torch.device
     ):
-        trainer: Trainer[WindowBatch] = Trainer(
-            model,
-            task,
-            optimizer,
-            loop,
-            checkpoints=checkpoints,
-            metrics=metrics,
-            device=device,
-            autocast=precision,
+        self._settings, self._corpus, self._curriculum = settings, corpus, curriculum
+        self._device = device
+        self._plan: dict[str, str] = {}
+
+    def open(self) -> None:
+        """Make the directory and say in it what is run; for a resumption, check that it is the same run."""
+        settings, directory = self._settings, self._settings.output
+        if current_ranks().first:
+            prepare_run_directory(directory, resume=settings.resume, force=settings.force)
+            inputs = [genome.fingerprint() for genome in self._corpus.genomes]
+            inputs += [fingerprint(settings.intervals)] if settings.intervals else []
+            if settings.resume:
+                record.check_resumable(directory, settings, inputs)
+            else:
+                record.write_config(directory, settings)
+                record.write_record(
+                    directory,
+                    inputs=inputs,
+                    seed=settings.seed,
+                    device=str(self._device),
+                    dtype=settings.dtype,
+                    world_size=current_ranks().world_size,
+                )
+        barrier()
+
+    def train(
+        self,
+        model: HyenaDNA,
+        asked: int | None,
+        precision: Callable[[], AbstractContextManager[object]],
+    ) -> tuple[Progress, Stop]:
+        """Train to the end or to a signal."""
+        settings, directory = self._settings, self._settings.output
+        optimizer = torch.optim.AdamW(model.parameter_groups(settings.lr, settings.weight_decay))
+        checkpoints = Checkpoints(directory, settings.keep, self._origin())
+        progress = checkpoints.restore(model, optimizer) if settings.resume else Progress()
+        length = self._curriculum.target.length
+        # a resumed run cuts its steps as before: dropout is drawn by micro-batch
+        asked = asked or progress.micro_tokens // length or None
+        task = self._task(batch_size=1)
+        with stop_on_signals() as stop:
+            windows = -(-settings.global_batch_size // self._replicas())
+            memory = MemoryPlanner(model, task, precision, self._device).plan(
+                Load(length, windows, settings.context_parallel), asked, settings.activation_checkpointing
+            )
+            progress.micro_tokens = memory.windows * length
+            task = self._task(batch_size=memory.windows)
+            self._plan = self._describe(model, memory, progress)
+            console.log.info("%s", "\n".join(f"{name}: {text}" for name, text in self._plan.items()))
+            return self._loop(model, task, optimizer, checkpoints, precision, progress, stop), stop
+
+    def _task(self, batch_size: int) -> NextNucleotide:
+        return NextNucleotide(
+            self._corpus.sampler,
+            self._corpus.valid_NW,
+            batch_size=batch_size,
+            device=self._device,
+            soft_mask_weight=self._settings.soft_mask_weight,
         )
-        return trainer.run(progress, stop, display.show), stop
+
+    def _loop(
+        self,
+        model: HyenaDNA,
+        task: NextNucleotide,
+        optimizer: torch.optim.Optimizer,
+        checkpoints: Checkpoints,
+        precision: Callable[[], AbstractContextManager[object]],
+        progress: Progress,
+        stop: Stop,
+    ) -> Progress:
+        directory, first = self._settings.output, current_ranks().first
+        columns = (*TRAINING_COLUMNS, *task.evaluation_columns)
+        with ExitStack() as stack:
+            metrics = MetricsFile(directory / "metrics.csv", columns, progress.step or None, write=first)
+            sinks: list[MetricsFile | TensorBoard] = [stack.enter_context(metrics)]
+            if self._settings.tensorboard and first:
+                sinks.append(stack.enter_context(TensorBoard(directory, progress.step)))
+            stack.enter_context(console.json_sink(directory / "log.jsonl"))
+            display = stack.enter_context(StepDisplay(self._curriculum.steps, progress.step))
+            trainer: Trainer[WindowBatch] = Trainer(
+                model,
+                task,
+                optimizer,
+                loop_settings(self._settings, self._curriculum, self._device, progress.micro_tokens),
+                checkpoints=checkpoints,
+                sinks=sinks,
+                device=self._device,
+                autocast=precision,
+            )
+            return trainer.run(progress, stop, display.show)
+
+    def close(self, progress: Progress, markov: Sequence[float]) -> None:
+        """Write how it ended, and the report."""
+        facts = {
+            "steps": progress.step,
+            "tokens": progress.tokens,
+            "seconds": round(progress.seconds, 1),
+            "valid_loss": progress.last,
+            "best_valid_loss": progress.best,
+            "best_step": progress.best_step,
+            "skipped_steps": progress.skipped,
+            "markov_loss": list(markov),
+        }
+        directory = self._settings.output
+        record.add_to_record(directory, plan=self._plan, result=facts)
+        listed = self._plan | {"steps made": f"{progress.step:,} in {progress.seconds:,.0f} s"}
+        write_report(directory, listed, self._curriculum, markov, progress.last)
+        if markov:
+            order = best_order(markov)
+            console.log.info(
+                "held-out loss %.4f nats (%.4f bits) per base; order-0 %.4f, best Markov model (order %d) "
+                "%.4f",
+                progress.last,
+                progress.last / math.log(2),
+                markov[0],
+                order,
+                markov[order],
+            )
+        console.log.info("wrote %s", directory / "report.html")
+
+    def _replicas(self) -> int:
+        """Groups of ranks that each go through windows of their own."""
+        return current_ranks().world_size // self._settings.context_parallel
+
+    def _origin(self) -> dict[str, object]:
+        return {
+            "made_by": f"hyena pretrain {__version__}",
+            "genomes": [path.name for path in self._settings.fasta],
+            "init_from": self._settings.init_from,
+        }
+
+    def _describe(self, model: HyenaDNA, memory: MemoryPlan, progress: Progress) -> dict[str, str]:
+        """What will be done, in a few lines."""
+        settings, config, curriculum = self._settings, model.config, self._curriculum
+        target, replicas = curriculum.target, self._replicas()
+        bases = self._corpus.splits.bases()["train"]
+        per_step = target.windows * target.length
+        seconds = memory.seconds * math.ceil(target.windows / memory.windows / replicas)
+        left = dt.timedelta(seconds=round(seconds * (curriculum.steps - progress.step)))
+        plan = {
+            "model": f"{settings.init_from or settings.preset}: width {config.d_model}, "
+            f"{config.n_layer} layers, {model.n_parameters:,} parameters",
+            "data": self._corpus.describe(),
+            "training": f"{curriculum.steps:,} steps of {per_step:,} tokens ({target.windows} windows x "
+            f"{target.length:,} bases) = {curriculum.tokens:,} tokens, "
+            f"{curriculum.tokens / bases:.2f} times the training bases",
+        }
+        if len(curriculum.stages) > 1:
+            stages = (f"{s.steps:,} x {s.windows} windows of {s.length:,}" for s in curriculum.stages)
+            plan["stages"] = ", ".join(stages)
+        share = f", each window over {settings.context_parallel}" if settings.context_parallel > 1 else ""
+        plan["devices"] = (
+            f"{current_ranks().world_size} x {self._device.type}{share}, {memory.windows} windows at once"
+            f"{', blocks computed again for the gradient' if memory.checkpointing else ''}, about "
+            f"{memory.n_bytes / 2**30:.1f} GiB each"
+        )
+        plan["time"] = f"about {left}, by one pass of {memory.seconds:.2g} s, evaluations not counted"
+        return plan
 
 
-def loop_settings(settings: PretrainConfig) -> LoopSettings:
+def loop_settings(
+    settings: PretrainConfig, curriculum: Curriculum, device: torch.device, micro_tokens: int
+) -> LoopSettings:
     """The loop's numbers with defaults: ten evaluations a run, warm-up over its first hundredth."""
     eval_every = settings.eval_every or max(1, settings.max_steps // 10)
-    warmup = settings.lr_warmup_steps
+    warmup, workers = settings.lr_warmup_steps, settings.workers
     return LoopSettings(
-        max_steps=settings.max_steps,
-        global_batch=settings.global_batch_size,
-        micro_batch=settings.micro_batch_size,
+        curriculum=curriculum,
+        micro_tokens=micro_tokens,
         lr=settings.lr,
         min_lr=settings.lr / 10 if settings.min_lr is None else settings.min_lr,
         warmup=max(10, settings.max_steps // 100) if warmup is None else warmup,
@@ -224,50 +291,6 @@ def loop_settings(settings: PretrainConfig) -> LoopSettings:
         eval_every=eval_every,
         save_every=settings.save_every or eval_every,
         seed=settings.seed,
+        context_parallel=settings.context_parallel,
+        workers=2 * (device.type == "cuda") if workers is None else workers,
     )
-
-
-def _fit_markov(contigs: Sequence[Contig], intervals: Sequence[Interval], *, rc: bool) -> MarkovModels:
-    """Markov models of the training bases, on both strands if the model reads both."""
-
-    def stretches() -> Iterator[Tokens]:
-        pieces = [
-            contigs[i.contig].tokens[start : min(start + _PIECE, i.end)]
-            for i in intervals
-            for start in range(i.start, i.end, _PIECE)
-        ]
-        every = max(1, math.ceil(sum(map(len, pieces)) / MARKOV_BASES))
-        for piece in pieces[::every]:
-            yield piece
-            if rc:
-                yield complement(piece)
-
-    return MarkovModels(stretches())
-
-
-def _close_run(
-    settings: PretrainConfig, plan: dict[str, str], progress: Progress, markov: Sequence[float]
-) -> None:
-    facts = {
-        "steps": progress.step,
-        "tokens": progress.tokens,
-        "seconds": round(progress.seconds, 1),
-        "valid_loss": progress.last,
-        "best_valid_loss": progress.best,
-        "best_step": progress.best_step,
-        "markov_loss": list(markov),
-    }
-    record.add_to_record(settings.output, result=facts)
-    listed = plan | {"steps made": f"{progress.step:,} in {progress.seconds:,.0f} s"}
-    write_report(settings.output, listed, markov, progress.last)
-    if markov:
-        order = best_order(markov)
-        console.log.info(
-            "held-out loss %.4f nats (%.4f bits) per base; order-0 %.4f, best Markov model (order %d) %.4f",
-            progress.last,
-            progress.last / math.log(2),
-            markov[0],
-            order,
-            markov[order],
-        )
-    console.log.info("wrote %s", settings.output / "report.html")

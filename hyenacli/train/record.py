@@ -5,17 +5,22 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from hyenacli import __version__, settings_file
-from hyenacli.data.store import fingerprint
 from hyenacli.errors import UserError
 
-# Settings that may differ between a run and its resumption: they change no number of the training.
-_MAY_CHANGE = {"output", "resume", "force", "threads", "device", "eval_every", "save_every", "keep"}
+# What may differ between a run and its resumption: it changes no number of the training but how dropout is
+# drawn and how sums are rounded.
+_MAY_CHANGE = {
+    *("output", "resume", "force", "threads", "device", "eval_every", "save_every", "keep", "tensorboard"),
+    # a file that has moved is known by its contents
+    *("fasta", "intervals"),
+    *("workers", "nproc_per_node", "context_parallel", "micro_batch_size", "activation_checkpointing"),
+}
 
 
 def write_config(run: Path, settings: Any) -> None:
@@ -28,8 +33,13 @@ def write_config(run: Path, settings: Any) -> None:
     _replace(run / "config.yaml", yaml.safe_dump(values, sort_keys=False))
 
 
-def check_resumable(run: Path, settings: Any) -> None:
+def check_resumable(run: Path, settings: Any, inputs: Sequence[dict[str, str | int]]) -> None:
     """Refuse to resume another run: other settings or other data.
+
+    Args:
+        run: its directory.
+        settings: of the resumption.
+        inputs: fingerprints of the input files as they are now.
 
     Raises:
         UserError: naming what differs.
@@ -41,10 +51,13 @@ def check_resumable(run: Path, settings: Any) -> None:
         for key in sorted((set(earlier) | set(now)) - _MAY_CHANGE)
         if earlier.get(key) != now.get(key)
     ]
+    before = read_record(run)["inputs"]
+    if len(before) != len(inputs):
+        differing.append(f"{len(before)} input files were read, now {len(inputs)}")
     differing += [
-        f"{entry['path']} has other contents"
-        for entry in read_record(run)["inputs"]
-        if fingerprint(Path(entry["path"])) != entry
+        f"{new['path']} has other contents than {old['path']}"
+        for old, new in zip(before, inputs, strict=False)
+        if old["sha256"] != new["sha256"]
     ]
     if differing:
         raise UserError(
@@ -58,7 +71,7 @@ def read_record(run: Path) -> dict[str, Any]:
     return record
 
 
-def write_record(run: Path, *, inputs: Iterable[Path], **facts: Any) -> None:
+def write_record(run: Path, *, inputs: Sequence[dict[str, str | int]], **facts: Any) -> None:
     """Write run.json: command line, versions, inputs and whatever facts the verb adds."""
     record = {
         "command": sys.argv,
@@ -71,7 +84,7 @@ def write_record(run: Path, *, inputs: Iterable[Path], **facts: Any) -> None:
         },
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
-        "inputs": [fingerprint(path) for path in inputs],
+        "inputs": inputs,
         **facts,
     }
     _replace(run / "run.json", json.dumps(record, indent=2, default=str) + "\n")

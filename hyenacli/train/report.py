@@ -1,10 +1,12 @@
 """report.html of a pretraining run: curves, and the loss beside Markov models, in one file."""
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
+from hyenacli.train.curriculum import Curriculum
 from hyenacli.train.metrics import read_metrics
 from hyenacli.train.svg import Series, line_chart, smoothed
 
@@ -14,16 +16,24 @@ h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; }
 table { border-collapse: collapse; } td, th { padding: 2px 14px 2px 0; text-align: left; }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; } tr.model { font-weight: 600; }
 svg { width: 100%; } svg text { font: 11px system-ui, sans-serif; } .grid { stroke: #e4e4e4; }
+.mark { stroke: #aaa; stroke-dasharray: 2 3; }
 """
 BLUE, RED, GREY, GREEN = "#1f6fb4", "#c03d3e", "#888888", "#2e8b57"
 
 
-def write_report(run: Path, facts: Mapping[str, object], markov: Sequence[float], loss: float) -> None:
+def write_report(
+    run: Path,
+    facts: Mapping[str, object],
+    curriculum: Curriculum,
+    markov: Sequence[float],
+    loss: float,
+) -> None:
     """Write report.html from the run's metrics.csv.
 
     Args:
         run: the run directory.
         facts: what to list under the title, in order.
+        curriculum: stages of the run; where there are several, each has a mark in the curves and a row.
         markov: nats a base of Markov models of order 0, 1, ... on the held-out windows; empty without any.
         loss: nats a base of the model on the same windows; NaN if there are none.
     """
@@ -33,6 +43,10 @@ def write_report(run: Path, facts: Mapping[str, object], markov: Sequence[float]
         return [(float(row["tokens"]), float(row[name])) for row in rows if row[name]]
 
     train, valid = column("loss"), column("valid_loss")
+    marks, passed = {}, 0
+    for stage in curriculum.stages[:-1]:
+        passed += stage.steps * stage.windows * stage.length
+        marks[float(passed)] = f"{stage.length:,}"
     end = max((x for x, _ in train), default=0.0)
     yardsticks = [
         Series(f"Markov order {order}", [(0.0, markov[order]), (end, markov[order])], GREY, dashed=True)
@@ -43,24 +57,51 @@ def write_report(run: Path, facts: Mapping[str, object], markov: Sequence[float]
         x_label="training tokens",
         y_label="nats per base",
         y_max=math.log(4) + 0.01,
+        marks=marks,
     )
     rate = line_chart(
         [Series("tokens/s", smoothed(column("tokens_per_second")), GREEN)],
         x_label="training tokens",
         y_label="tokens per second",
+        marks=marks,
+    )
+    waiting = line_chart(
+        [Series("waiting", smoothed(column("wait_fraction")), GREY)],
+        x_label="training tokens",
+        y_label="share of the time",
     )
     lr = line_chart([Series("rate", column("lr"), BLUE)], x_label="training tokens", y_label="learning rate")
     listed = "\n".join(f"<tr><td>{escape(k)}</td><td>{escape(str(v))}</td></tr>" for k, v in facts.items())
     sections = [
         f"<h1>{escape(run.resolve().name)}: pretraining</h1><table>{listed}</table>",
         f"<h2>Loss</h2>{loss_chart}",
+        f"<h2>Stages</h2>{_stage_table(curriculum, rows)}" if marks else "",
         f"<h2>Beside Markov models</h2>{_markov_table(markov, loss)}",
-        f"<h2>Learning rate</h2>{lr}<h2>Throughput</h2>{rate}",
+        f"<h2>Learning rate</h2>{lr}<h2>Throughput</h2>{rate}<h2>Waiting for windows</h2>{waiting}",
     ]
     html = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(run.resolve().name)}</title>'
     (run / "report.html").write_text(
         f"{html}<style>{_STYLE}</style><body>{''.join(sections)}</body></html>\n"
     )
+
+
+def _stage_table(curriculum: Curriculum, rows: Sequence[Mapping[str, str]]) -> str:
+    """A row for each stage that has begun."""
+    made = {int(row["step"]): row for row in rows if row["loss"]}
+    body = ""
+    for stage in curriculum.stages:
+        own = [made[step] for step in range(stage.first_step + 1, stage.end + 1) if step in made]
+        if not own:
+            continue
+        tail = own[-max(1, len(own) // 10) :]
+        loss = sum(float(row["loss"]) for row in tail) / len(tail)
+        speed = statistics.median(float(row["tokens_per_second"]) for row in own)
+        tokens = len(own) * stage.windows * stage.length
+        cells = (f"{stage.length:,}", f"{stage.windows:,}", f"{len(own):,}", f"{tokens:,}", f"{loss:.4f}")
+        body += "<tr>" + "".join(f'<td class="n">{c}</td>' for c in (*cells, f"{speed:,.0f}")) + "</tr>"
+    names = ("length", "windows a step", "steps", "tokens", "loss of its last tenth", "tokens/s (median)")
+    head = "".join(f'<th class="n">{name}</th>' for name in names)
+    return f"<table><tr>{head}</tr>{body}</table>"
 
 
 def best_order(markov: Sequence[float]) -> int:

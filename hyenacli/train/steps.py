@@ -39,7 +39,10 @@ class StepDisplay:
     def show(self, number: int, step: Step) -> None:
         """Show that step `number` (1-based) was made."""
         bits = step.loss / math.log(2)
-        detail = f"loss {step.loss:.4f}  {bits:.3f} bits/base  {step.tokens_per_second:,.0f} tokens/s"
+        detail = (
+            f"loss {step.loss:.4f}  {bits:.3f} bits/base  length {step.length:,}  "
+            f"{step.tokens_per_second:,.0f} tokens/s"
+        )
         self._bar.update(self._task, completed=number, detail=detail)
         if step.judged:
             judged = "  ".join(f"{name} {value:.4f}" for name, value in list(step.judged.items())[:2])

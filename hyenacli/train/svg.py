@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -22,11 +22,19 @@ class Series:
     dots: bool = False
 
 
-def line_chart(series: Sequence[Series], *, x_label: str, y_label: str, y_max: float = math.inf) -> str:
+def line_chart(
+    series: Sequence[Series],
+    *,
+    x_label: str,
+    y_label: str,
+    y_max: float = math.inf,
+    marks: Mapping[float, str] | None = None,
+) -> str:
     """A chart with axes, ticks and a label at the right end of every line.
 
     Points that are not finite are left out, and those above `y_max` unless a line ends there, so that a steep
-    start does not flatten the rest. A chart without points says so.
+    start does not flatten the rest. A chart without points says so. `marks` are labelled upright lines at
+    places of the x axis.
     """
     finite = [_finite(s.points) for s in series]
     top = max([y_max, *(points[-1][1] for points in finite if points)])
@@ -56,6 +64,13 @@ def line_chart(series: Sequence[Series], *, x_label: str, y_label: str, y_max: f
     parts.append(
         f'<g transform="translate(14 {HEIGHT / 2}) rotate(-90)">{_text(0, 0, y_label, "middle")}</g>'
     )
+    for x, label in (marks or {}).items():
+        px, _ = place(x, y_low)
+        if px <= WIDTH - RIGHT:
+            parts.append(
+                f'<line class="mark" x1="{px:.1f}" x2="{px:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
+            )
+            parts.append(_text(px - 3, TOP + 9, label, "end"))
     labels = _spread([place(*points[-1])[1] if points else 0.0 for points in finite])
     for s, points, label_y in zip(series, finite, labels, strict=True):
         parts += _line(s, [place(x, y) for x, y in points], label_y)

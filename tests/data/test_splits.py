@@ -11,7 +11,7 @@ from hyenacli.errors import UserError
 
 
 def contigs(**lengths: int) -> list[Contig]:
-    return [Contig(name, Path("g.fa"), np.full(n, 7, np.uint8)) for name, n in lengths.items()]
+    return [Contig(name, Path("g.fa"), np.full(n, 7, np.uint8), n) for name, n in lengths.items()]
 
 
 def bases(intervals: list[Interval]) -> set[tuple[int, int]]:

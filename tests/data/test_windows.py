@@ -1,12 +1,13 @@
 """The training stream: a pure function of (seed, index), uniform over bases, inside its intervals."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hyenacli.data.splits import Interval
-from hyenacli.data.store import Contig, Tokens
+from hyenacli.data.store import SOFT_MASKED, Codes, Contig, count_bases, plain_tokens
 from hyenacli.data.windows import WindowSampler, complement, fixed_windows
 from hyenadna import Tokenizer
 from hyenadna.tokenizer import PAD, N
@@ -14,12 +15,22 @@ from hyenadna.tokenizer import PAD, N
 BASES = np.random.default_rng(0).integers(7, 11, 5_000).astype(np.uint8)
 
 
-def contig(tokens: Tokens) -> Contig:
-    return Contig("c", Path("g.fa"), tokens)
+def contig(codes: Codes, source: str = "g.fa") -> Contig:
+    return Contig("c", Path(source), codes, count_bases(plain_tokens(codes)))
 
 
-def sampler(intervals: list[Interval], width: int = 50, *, seed: int = 0, rc: bool = False) -> WindowSampler:
-    return WindowSampler([contig(BASES), contig(BASES[::-1])], intervals, width, seed, rc_augment=rc)
+class Stream:
+    """Windows of one width of a small genome."""
+
+    def __init__(self, intervals: list[Interval], width: int = 50, *, seed: int = 0, rc: bool = False):
+        self._sampler = WindowSampler([contig(BASES), contig(BASES[::-1])], intervals, seed, rc_augment=rc)
+        self._width = width
+
+    def rows(self, indices: Sequence[int]) -> Codes:
+        return self._sampler.rows(indices, self._width)
+
+
+sampler = Stream
 
 
 def test_a_window_depends_on_seed_and_index_alone() -> None:
@@ -44,15 +55,15 @@ def test_windows_stay_inside_intervals_and_cover_them_evenly() -> None:
     intervals = [Interval(0, 100, 400), Interval(1, 1_000, 1_100)]
     marked = [contig(np.zeros(5_000, np.uint8)) for _ in range(2)]
     for number, c in enumerate(marked):
-        c.tokens[:] = number
-        c.tokens[
+        c.codes[:] = number
+        c.codes[
             [
                 i
                 for i in range(5_000)
                 if not any(s.contig == number and s.start <= i < s.end for s in intervals)
             ]
         ] = 9
-    rows = WindowSampler(marked, intervals, 20, 0, rc_augment=False).rows(range(4_000))
+    rows = WindowSampler(marked, intervals, 0, rc_augment=False).rows(range(4_000), 20)
     assert not (rows == 9).any()
     share = (rows[:, 0] == 0).mean()
     assert abs(share - 0.75) < 0.03
@@ -79,13 +90,13 @@ def test_short_stretches_are_padded_on_the_right() -> None:
 def test_mostly_unknown_windows_are_drawn_again() -> None:
     gapped = BASES.copy()
     gapped[1_000:4_500] = N
-    rows = WindowSampler([contig(gapped)], [Interval(0, 0, 5_000)], 50, 0, rc_augment=False).rows(range(500))
+    rows = WindowSampler([contig(gapped)], [Interval(0, 0, 5_000)], 0, rc_augment=False).rows(range(500), 50)
     assert ((rows == N).mean(axis=1) <= 0.5).all()
 
 
 def test_a_genome_of_nothing_but_n_still_gives_windows() -> None:
     nothing = [contig(np.full(500, N, np.uint8))]
-    assert (WindowSampler(nothing, [Interval(0, 0, 500)], 50, 0, rc_augment=False).rows([0]) == N).all()
+    assert (WindowSampler(nothing, [Interval(0, 0, 500)], 0, rc_augment=False).rows([0], 50) == N).all()
     assert fixed_windows(nothing, [Interval(0, 0, 500)], 50, 4).shape == (0, 50)
 
 
@@ -95,3 +106,26 @@ def test_a_genome_of_nothing_but_n_still_gives_windows() -> None:
 def test_fixed_windows_tile_the_intervals(count: int, starts: list[int]) -> None:
     rows = fixed_windows([contig(BASES)], [Interval(0, 0, 520)], 50, count)
     assert np.array_equal(rows, np.stack([BASES[s : s + 50] for s in starts]))
+
+
+def test_files_share_the_windows_as_asked() -> None:
+    """Two files of 1,000 and 9,000 bases: by their bases, then one to one, then three to one."""
+    small, large = np.full(1_000, 7, np.uint8), np.full(9_000, 8, np.uint8)
+    contigs = [contig(large, "large.fa"), contig(small, "small.fa")]
+    whole = [Interval(0, 0, 9_000), Interval(1, 0, 1_000)]
+
+    def share(shares: dict[Path, float] | None) -> float:
+        rows = WindowSampler(contigs, whole, 0, rc_augment=False, shares=shares).rows(range(4_000), 10)
+        return float((rows[:, 0] == 7).mean())
+
+    assert abs(share(None) - 0.1) < 0.02
+    assert abs(share({Path("small.fa"): 1, Path("large.fa"): 1}) - 0.5) < 0.03
+    assert abs(share({Path("small.fa"): 3, Path("large.fa"): 1}) - 0.75) < 0.03
+
+
+def test_the_soft_mask_follows_its_base_to_the_other_strand() -> None:
+    codes = Tokenizer().encode_array("AACGTN")
+    codes[1:3] |= SOFT_MASKED
+    mirrored = complement(codes)
+    assert Tokenizer().decode(plain_tokens(mirrored)) == "NACGTT"
+    assert (mirrored >= SOFT_MASKED).tolist() == [False, False, False, True, True, False]

@@ -149,7 +149,7 @@ def test_the_index_is_made_once_and_logged(
         for opened in (path, path, tmp_path / "link.fa"):
             check_against(Genome(opened), CONTIGS, 5)
     (line,) = caplog.messages
-    assert line.startswith(f"indexing {path}, once, in {cache}")
+    assert line.startswith(f"reading {path}, once, into {cache}")
     assert len(list(cache.iterdir())) == 1
 
 
@@ -166,7 +166,7 @@ def test_without_a_usable_cache_the_temporary_folder_serves(
     assert private.stat().st_mode & 0o777 == 0o700
     shutil.rmtree(private)
     private.write_bytes(b"in the way")
-    with pytest.raises(UserError, match="no folder to keep a genome index in; set XDG_CACHE_HOME"):
+    with pytest.raises(UserError, match="no folder to keep what is made of a genome in; set XDG_CACHE_HOME"):
         Genome(path)
 
 

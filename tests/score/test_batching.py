@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from hyenacli.devices import free_memory
 from hyenacli.errors import UsageError, UserError
 from hyenacli.score import batching
 from hyenacli.score.batch_size import parse_batch_size
@@ -113,7 +114,7 @@ def test_the_automatic_budget_follows_memory_and_width(monkeypatch: pytest.Monke
 
 
 def test_free_memory_is_a_number_of_bytes() -> None:
-    assert 1 << 20 < batching.free_memory(CPU) < 1 << 50
+    assert 1 << 20 < free_memory(CPU) < 1 << 50
 
 
 def test_batch_sizes() -> None:

@@ -118,10 +118,10 @@ def test_resuming_is_bit_identical(
 
         original = loop.Trainer._step
 
-        def crash(self: Any, step: int) -> Any:
-            if step == lost_step:
+        def crash(self: Any, progress: Any, stage: Any) -> Any:
+            if progress.step == lost_step:
                 raise RuntimeError("power cut")
-            return original(self, step)
+            return original(self, progress, stage)
 
         patch.setattr(loop.Trainer, "_step", crash)
         with pytest.raises(RuntimeError, match="power cut"):
