@@ -6,11 +6,14 @@ torch is not imported here: a verb's work is imported when the verb runs, so tha
 import errno
 import importlib
 import inspect
+import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -18,6 +21,7 @@ from typer.core import TyperGroup
 
 from hyenacli import __version__, config, console, options, settings_file
 from hyenacli.commands import models
+from hyenacli.ranks import current_ranks
 
 BROKEN_PIPE = 128 + signal.SIGPIPE
 INTERRUPTED = 128 + signal.SIGINT
@@ -43,7 +47,7 @@ class HyenaGroup(TyperGroup):
             if (line := one_line(error)) is None or "--debug" in arguments:
                 raise
             if line:
-                print(f"hyena: error: {line}", file=sys.stderr)  # noqa: T201
+                _tell(line)
             code = getattr(error, "exit_code", 1)
         sys.exit(code if isinstance(code, int) else 0)
 
@@ -57,6 +61,15 @@ def _quiet_when_the_reader_leaves() -> Iterator[None]:
         # The interpreter flushes stdout once more at its end, and must find somewhere to write.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(BROKEN_PIPE) from None
+
+
+def _tell(line: str) -> None:
+    """Print an error; other processes than the first leave it to their launcher, which says one of them."""
+    file = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if file and not current_ranks().first:
+        Path(file).write_text(json.dumps({"message": line, "timestamp": int(time.time())}))
+    else:
+        print(f"hyena: error: {line}", file=sys.stderr)  # noqa: T201
 
 
 def one_line(error: Exception) -> str | None:

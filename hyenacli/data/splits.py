@@ -88,7 +88,8 @@ def split_by_intervals(contigs: Sequence[Contig], bed: Path) -> Splits:
     Overlapping intervals of one split are merged, so that no base counts twice.
 
     Raises:
-        UserError: an unknown split or contig, a contig that several files have, an interval past a contig's end, or two splits that overlap.
+        UserError: an unknown split or contig, a contig that several files have, an interval past a contig's
+            end, or two splits that overlap.
     """
     numbers = {contig.name: number for number, contig in enumerate(contigs)}
     names = Counter(contig.name for contig in contigs)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 import torch.distributed as dist
 
-from hyenacli.errors import UsageError
+from hyenacli.errors import UsageError, UserError
 from hyenacli.ranks import current_ranks
 from hyenadna import HyenaDNA
 
@@ -33,8 +33,23 @@ def sum_over_ranks(*values: float, device: torch.device) -> list[float]:
         return list(values)
     dtype = torch.float32 if device.type == "mps" else torch.float64
     total = torch.tensor(values, dtype=dtype, device=device)
-    dist.all_reduce(total)
+    _reduce(total)
     return [float(value) for value in total.tolist()]
+
+
+def _reduce(tensor: torch.Tensor, how: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) -> None:
+    """Reduce in place over all ranks.
+
+    Raises:
+        UserError: another process is gone.
+    """
+    try:
+        dist.all_reduce(tensor, how)
+    except RuntimeError as error:
+        raise UserError(
+            f"the processes of this job lost each other ({str(error).splitlines()[0][:120]})",
+            remedy="find the one that ended first; --resume goes on from the last checkpoint",
+        ) from error
 
 
 def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
@@ -51,7 +66,7 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
     flat = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
-    dist.all_reduce(flat)
+    _reduce(flat)
     offset = 0
     for parameter in parameters:
         size = parameter.numel()
@@ -60,10 +75,10 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
 
 
 def share_windows(model: HyenaDNA, ranks: int) -> None:
-    """Have every group of `ranks` neighbouring ranks train on the same windows, each on a part of the positions.
+    """Have each group of `ranks` neighbours train on the same windows, each on a part of the positions.
 
     Raises:
-        UsageError: there are not that many ranks, or not a multiple of it; ModelError: the model's width is not.
+        UsageError: the number of ranks is no multiple of it; ModelError: the model's width is not.
     """
     if ranks == 1:
         return
@@ -93,5 +108,5 @@ def min_over_ranks(value: float, *, device: torch.device) -> float:
     if not dist.is_initialized():
         return value
     least = torch.tensor(value, dtype=torch.float32, device=device)
-    dist.all_reduce(least, dist.ReduceOp.MIN)
+    _reduce(least, dist.ReduceOp.MIN)
     return float(least)

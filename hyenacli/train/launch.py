@@ -1,12 +1,16 @@
-"""Several processes on this machine from one command: torch's own elastic launcher, and its end told plainly."""
+"""Several processes on this machine from one command: torch's own elastic launcher, its end told plainly."""
 
+import logging
 import signal
 import sys
 import uuid
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hyenacli.errors import UserError
+
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 # A step may be long: what is asked to stop gets the time to finish it and to save.
 _SECONDS_TO_SAVE = 3600
@@ -21,8 +25,9 @@ def launch(processes: int) -> int:
         The exit code: of the first process to fail, or 128 + signal.
 
     Raises:
-        UserError: a process was killed.
+        UserError: a process was killed, or another than the first had an error that it alone can know.
     """
+    logging.disable(logging.CRITICAL)  # the launcher's account of it; the processes log as ever
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -44,12 +49,19 @@ def launch(processes: int) -> int:
     except SignalException as stopped:
         return 128 + int(stopped.sigval)
     except ChildFailedError as failed:
-        rank, failure = failed.get_first_failure()
-        if failure.exitcode >= 0:
-            return failure.exitcode
-        name = signal.Signals(-failure.exitcode).name
-        raise UserError(
-            f"process {rank} was killed by {name} and the others were stopped",
-            remedy="SIGKILL often means that memory ran out; --resume goes on from the last checkpoint",
-        ) from failed
+        return _exit_code(failed.failures)
     return 0
+
+
+def _exit_code(failures: "dict[int, ProcessFailure]") -> int:
+    """The exit code, where the first process has said what is wrong; else an error that says it."""
+    for rank, failure in failures.items():
+        if failure.exitcode < 0 and -failure.exitcode != signal.SIGTERM:
+            raise UserError(
+                f"process {rank} was killed by {signal.Signals(-failure.exitcode).name}, and so all ended",
+                remedy="SIGKILL often means that memory ran out; --resume goes on from the last checkpoint",
+            )
+    rank = min(failures)
+    if rank > 0 and failures[rank].message:
+        raise UserError(f"process {rank}: {failures[rank].message}")
+    return max(1, failures[rank].exitcode)

@@ -115,7 +115,7 @@ class MemoryPlanner:
             else:
                 raise UserError(
                     f"a single window of {load.length:,} tokens does not fit into {self._device}",
-                    remedy="use --activation-checkpointing block, --context-parallel or a shorter --max-length",
+                    remedy="use --activation-checkpointing block, --context-parallel, a shorter --max-length",
                 )
         if asked is None and self._device.type == "cuda" and load.context_parallel == 1:
             tried = self._grown(tried, load)

@@ -225,8 +225,8 @@ class _Run:
         if markov:
             order = best_order(markov)
             console.log.info(
-                "held-out loss %.4f nats (%.4f bits) per base; order-0 %.4f, best Markov model (order %d) "
-                "%.4f",
+                "held-out loss, last evaluated: %.4f nats (%.4f bits) per base; order-0 %.4f, "
+                "best Markov model (order %d) %.4f",
                 progress.last,
                 progress.last / math.log(2),
                 markov[0],
