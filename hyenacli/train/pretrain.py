@@ -129,7 +129,6 @@ class _Run:
             if settings.resume:
                 record.check_resumable(directory, settings, inputs)
             else:
-                record.write_config(directory, settings)
                 record.write_record(
                     directory,
                     inputs=inputs,
@@ -138,6 +137,7 @@ class _Run:
                     dtype=settings.dtype,
                     world_size=current_ranks().world_size,
                 )
+                record.write_config(directory, settings)  # last: its presence says that there is a run
         barrier()
 
     def train(

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.builders import Compression, write_fasta
 
 from hyenacli.data import store
 from hyenacli.data.store import SOFT_MASKED, count_bases, open_genomes, plain_tokens
 from hyenacli.errors import UserError
 from hyenadna import Tokenizer
+from tests.builders import Compression, write_fasta
 
 
 @pytest.fixture(autouse=True)

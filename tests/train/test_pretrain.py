@@ -1,6 +1,5 @@
 """Pretraining from end to end on genomes small enough for a test."""
 
-import csv
 import dataclasses
 import json
 import os
@@ -22,47 +21,7 @@ from hyenacli.config import PretrainConfig
 from hyenacli.errors import UsageError, UserError
 from hyenacli.train.pretrain import build_model, pretrain
 from hyenadna import ModelError, load_model
-
-TINY: dict[str, Any] = {
-    "d_model": 8,
-    "n_layer": 1,
-    "max_length": 32,
-    "max_steps": 6,
-    "global_batch_size": 4,
-    "micro_batch_size": 2,
-    "eval_every": 3,
-    "save_every": 2,
-    "eval_windows": 8,
-    "lr": 3e-3,
-    "device": "cpu",
-}
-
-
-@pytest.fixture
-def genome(tmp_path: Path) -> Path:
-    rng = np.random.default_rng(5)
-    path = tmp_path / "genome.fa"
-    with path.open("w") as stream:
-        for name in ("one", "two", "three"):
-            stream.write(f">{name}\n{''.join(rng.choice(list('ACGT'), 2_000, p=[0.4, 0.1, 0.1, 0.4]))}\n")
-    return path
-
-
-def settings(genome: Path, run: Path, **changes: Any) -> PretrainConfig:
-    return PretrainConfig(fasta=[genome], output=run, **(TINY | changes))
-
-
-def rows(run: Path) -> list[dict[str, str]]:
-    with (run / "metrics.csv").open() as stream:
-        return list(csv.DictReader(stream))
-
-
-def losses(run: Path) -> list[tuple[str, str, str]]:
-    return [(row["step"], row["loss"], row["valid_loss"]) for row in rows(run)]
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return load_model(run / "checkpoints" / "last").state_dict()
+from tests.train.runs import command, losses, rows, settings, weights
 
 
 def test_a_run_directory_is_complete(genome: Path, tmp_path: Path) -> None:
@@ -239,11 +198,6 @@ def test_a_damaged_checkpoint_is_said(genome: Path, tmp_path: Path, name: str) -
 def test_a_loss_that_explodes_is_explained(genome: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="lower --lr"):
         pretrain(settings(genome, tmp_path / "run", lr=1e30, max_steps=50, eval_every=50))
-
-
-def command(genome: Path, run: Path, *extra: str) -> list[str]:
-    flags = [f"--{key.replace('_', '-')}={value}" for key, value in TINY.items()]
-    return ["pretrain", str(genome), "-o", str(run), *flags, *extra]
 
 
 def test_two_ranks_take_the_same_steps_as_one(genome: Path, tmp_path: Path) -> None:

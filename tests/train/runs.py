@@ -1,0 +1,47 @@
+"""Small pretraining runs, and what they leave."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hyenacli.config import PretrainConfig
+from hyenadna import load_model
+
+TINY: dict[str, Any] = {
+    "d_model": 8,
+    "n_layer": 1,
+    "max_length": 32,
+    "max_steps": 6,
+    "global_batch_size": 4,
+    "micro_batch_size": 2,
+    "eval_every": 3,
+    "save_every": 2,
+    "eval_windows": 8,
+    "lr": 3e-3,
+    "device": "cpu",
+}
+
+
+def settings(genome: Path, run: Path, **changes: Any) -> PretrainConfig:
+    return PretrainConfig(fasta=[genome], output=run, **(TINY | changes))
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def losses(run: Path) -> list[tuple[str, str, str]]:
+    return [(row["step"], row["loss"], row["valid_loss"]) for row in rows(run)]
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_model(run / "checkpoints" / "last").state_dict()
+
+
+def command(genome: Path, run: Path, *extra: str) -> list[str]:
+    """The same as command-line arguments."""
+    flags = [f"--{key.replace('_', '-')}={value}" for key, value in TINY.items()]
+    return ["pretrain", str(genome), "-o", str(run), *flags, *extra]
