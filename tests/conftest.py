@@ -18,3 +18,9 @@ def shared() -> Path:
             "reference data are not here: set HYENA_TEST_DATA to the folder that holds golden/ and data/"
         )
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _private_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Have tests, and the processes they start, leave the user's cache alone."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
