@@ -20,6 +20,7 @@ _PACKAGES = ("numpy", "safetensors", "typer", "rich", "PyYAML", "pysam", "biopyt
 _EXTRAS = {
     "huggingface_hub": "fetches models by name (extra hub)",
     "matplotlib": "draws the demo's pictures (extra plots)",
+    "tensorboard": "shows training as it goes (extra tensorboard)",
 }
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 _CPUINFO = Path("/proc/cpuinfo")

@@ -97,8 +97,7 @@ class NextNucleotide:
 
     def loss(self, model: nn.Module, batch: WindowBatch) -> Tensor:
         """Weighted sum over the batch of -log p(base | bases before it in the window), in nats."""
-        weights = () if batch.weights is None else (batch.weights,)
-        return next_token_loss(cast("HyenaDNA", model), batch.inputs, batch.targets, *weights)
+        return next_token_loss(cast("HyenaDNA", model), batch.inputs, batch.targets, batch.weights)
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Mean nats, bits and perplexity a base over the held-out windows; each rank reads its share."""

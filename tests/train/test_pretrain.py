@@ -19,6 +19,7 @@ import torch
 from hyenacli import settings_file
 from hyenacli.config import PretrainConfig
 from hyenacli.errors import UsageError, UserError
+from hyenacli.train.language import NextNucleotide
 from hyenacli.train.pretrain import build_model, pretrain
 from hyenadna import ModelError, load_model
 from tests.train.runs import command, losses, rows, settings, weights
@@ -243,3 +244,116 @@ def test_a_signal_leaves_a_checkpoint(genome: Path, tmp_path: Path, number: int,
     assert "Traceback" not in stderr
     assert (run / "checkpoints" / "last").exists()
     assert json.loads((run / "run.json").read_text())["result"]["steps"] >= 4
+
+
+def test_tensorboard_gets_every_number(genome: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = tmp_path / "run"
+    pretrain(settings(genome, run, tensorboard=True))
+    written = EventAccumulator(str(run / "tensorboard")).Reload()
+    assert [scalar.step for scalar in written.Scalars("loss")] == list(range(1, 7))
+    expected = [float(row["valid_loss"]) for row in rows(run) if row["valid_loss"]]
+    assert [scalar.value for scalar in written.Scalars("valid_loss")] == pytest.approx(expected)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'hyenacli\[tensorboard\]'"):
+        pretrain(settings(genome, tmp_path / "other", tensorboard=True))
+    assert not (tmp_path / "other").exists()
+
+
+def test_length_warmup_goes_through_its_stages(genome: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    result = pretrain(settings(genome, run, length_warmup="8:2,16:2"))
+    assert [row["length"] for row in rows(run)] == ["", "8", "8", "16", "16", "32", "32"]
+    assert result.progress.tokens == 6 * 4 * 32
+    report = (run / "report.html").read_text()
+    assert "<h2>Stages</h2>" in report
+    assert report.count('class="mark"') == 2 * 2
+    assert "6 x" not in json.loads((run / "run.json").read_text())["plan"]["stages"]
+
+
+def test_waiting_for_windows_is_measured(
+    genome: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = NextNucleotide.read
+
+    def slowly(self: NextNucleotide, windows: range, length: int) -> Any:
+        time.sleep(0.05)
+        return read(self, windows, length)
+
+    monkeypatch.setattr(NextNucleotide, "read", slowly)
+    pretrain(settings(genome, tmp_path / "slow", max_steps=3))
+    assert all(0.5 < float(row["wait_fraction"]) <= 1 for row in rows(tmp_path / "slow")[1:])
+
+
+def test_soft_masked_bases_count_as_asked(tmp_path: Path) -> None:
+    """Lower case is A only, upper case C only: with weight 0 the model never learns of A."""
+    path = tmp_path / "genome.fa"
+    path.write_text(">one\n" + ("a" * 40 + "C" * 40) * 50 + "\n")
+    common = {"valid_fraction": 0.0, "max_steps": 40, "eval_every": 40, "lr": 2e-2, "threads": 1}
+    losses_of = {}
+    for weight in (0.0, 1.0):
+        run = tmp_path / str(weight)
+        pretrain(settings(path, run, soft_mask_weight=weight, **common))
+        model = load_model(run / "checkpoints" / "last").eval()
+        with torch.no_grad():
+            log_p = model(torch.tensor([[7, 8, 7]])).logits[0, :, 7:9].log_softmax(-1)
+        losses_of[weight] = float(log_p[:, 0].mean())
+    assert losses_of[0.0] < -2.5 < losses_of[1.0]
+
+
+def test_bfloat16_trains(genome: Path, tmp_path: Path) -> None:
+    exact = pretrain(settings(genome, tmp_path / "exact"))
+    rounded = pretrain(settings(genome, tmp_path / "rounded", dtype="bfloat16"))
+    assert rounded.progress.last == pytest.approx(exact.progress.last, rel=0.02)
+    assert rounded.progress.last != exact.progress.last
+    assert all(t.dtype != torch.bfloat16 for t in weights(tmp_path / "rounded").values())
+
+
+@pytest.mark.parametrize(
+    ("text", "changes", "error", "message"),
+    [
+        (
+            ">a\nACGTACGT\n",
+            {},
+            UserError,
+            r"longest training stretch has 8 bases, a window 33; use --max",
+        ),
+        (">a\n" + "N" * 99 + "\n", {}, UserError, "no A, C, G or T in any record"),
+        (
+            ">a\n" + "N" * 99 + "\n>b\n" + "ACGT" * 30 + "\n" + "N" * 200 + "\n",
+            {"intervals": "b\t120\t300\ttrain\n"},
+            UserError,
+            "the training stretches are nothing but N",
+        ),
+        (
+            ">b\n" + "ACGT" * 30 + "\n",
+            {"intervals": "b\t0\t130\ttrain\n"},
+            UserError,
+            "end 130 is past the contig's 120 bases",
+        ),
+        (
+            ">b\n" + "ACGT" * 30 + "\n",
+            {"intervals": "b\t0\t100\ttrain\nb\t90\t120\tvalid\n"},
+            UserError,
+            "overlaps the train interval of line 1",
+        ),
+        (">b\n" + "ACGT" * 30 + "\n", {"genome_weights": "1,2"}, UsageError, "2 weights for 1 files"),
+        (">b\n" + "ACGT" * 30 + "\n", {"genome_weights": "x"}, UsageError, "cannot read 'x'"),
+        (">b\n" + "ACGT" * 30 + "\n", {"genome_weights": "0"}, UsageError, "weights must be positive"),
+        (">b\n" + "ACGT" * 30 + "\n", {"micro_batch_size": "0"}, UsageError, "--micro-batch-size"),
+        (">b\n" + "ACGT" * 30 + "\n", {"length_warmup": "64:1"}, UsageError, "lengths must grow"),
+    ],
+)
+def test_genomes_and_splits_that_make_no_sense(
+    tmp_path: Path, text: str, changes: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    path, bed = tmp_path / "genome.fa", tmp_path / "splits.bed"
+    path.write_text(text)
+    if "intervals" in changes:
+        bed.write_text(changes["intervals"])
+        changes = changes | {"intervals": bed}
+    with pytest.raises(error, match=message):
+        pretrain(settings(path, tmp_path / "run", **changes))
+    assert not (tmp_path / "run").exists()

@@ -107,49 +107,59 @@ def _features(layer: "HyenaFilter", length: int) -> Tensor:
     return torch.cat([recomputed(mlp, z_lE, mlp) for z_lE in parts])
 
 
-def next_token_loss(model: "HyenaDNA", inputs_BL: Tensor, targets_BL: Tensor) -> Tensor:
+def next_token_loss(
+    model: "HyenaDNA", inputs_BL: Tensor, targets_BL: Tensor, weights_BL: Tensor | None = None
+) -> Tensor:
     """Sum of -log p(target | tokens up to and including its position), in nats: a float32 scalar.
 
     All vocabulary rows are in the softmax, as the published models were trained; targets of -100 are left
     out. Equals the cross entropy of `model(inputs_BL).logits`, which are never held for all positions.
+
+    Args:
+        model: of this package.
+        inputs_BL: tokens.
+        targets_BL: the token after each.
+        weights_BL: of each summand; None for 1.
     """
     hidden_BLD = model.hidden(inputs_BL)
+    weights_N = torch.ones((), device=hidden_BLD.device) if weights_BL is None else weights_BL.flatten()
     loss: Tensor = _SlicedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        hidden_BLD.flatten(0, 1), model.lm_weight, targets_BL.flatten()
+        hidden_BLD.flatten(0, 1), model.lm_weight, targets_BL.flatten(), weights_N.expand(targets_BL.numel())
     )
     return loss
 
 
 class _SlicedCrossEntropy(torch.autograd.Function):
-    """Cross entropy of hidden states (N, D) through the matrix (V, D), summed; logits are made twice."""
+    """Scaled sum of cross entropies of states (N, D) through the matrix (V, D); logits are made twice."""
 
     @staticmethod
-    def forward(ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:
-        ctx.save_for_backward(hidden_ND, weight_VD, targets_N)
+    def forward(ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, scale_N: Tensor) -> Tensor:
+        ctx.save_for_backward(hidden_ND, weight_VD, targets_N, scale_N)
         total = torch.zeros(
             (), dtype=torch.promote_types(hidden_ND.dtype, torch.float32), device=hidden_ND.device
         )
         for rows in slices(len(hidden_ND), _LOSS_TOKENS):
             logits_nV = _logits(hidden_ND[rows], weight_VD)
-            total += functional.cross_entropy(
-                logits_nV, targets_N[rows], ignore_index=IGNORED, reduction="sum"
+            nats_n = functional.cross_entropy(
+                logits_nV, targets_N[rows], ignore_index=IGNORED, reduction="none"
             )
+            total += (nats_n * scale_N[rows]).sum()
         return total
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, d_loss: Tensor) -> tuple[Tensor, Tensor, None]:
-        hidden_ND, weight_VD, targets_N = ctx.saved_tensors
+    def backward(ctx: Any, d_loss: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        hidden_ND, weight_VD, targets_N, scale_N = ctx.saved_tensors
         d_hidden_ND, d_weight_VD = torch.empty_like(hidden_ND), torch.zeros_like(weight_VD)
         for rows in slices(len(hidden_ND), _LOSS_TOKENS):
             targets_n1 = targets_N[rows, None]
             real_n1 = targets_n1 != IGNORED
             d_logits_nV = _logits(hidden_ND[rows], weight_VD).softmax(-1)
             d_logits_nV.scatter_add_(1, targets_n1.where(real_n1, 0), -real_n1.to(d_logits_nV.dtype))
-            d_logits_nV = (d_logits_nV * real_n1).mul_(d_loss).to(weight_VD.dtype)
+            d_logits_nV = d_logits_nV.mul_(real_n1 * scale_N[rows, None]).mul_(d_loss).to(weight_VD.dtype)
             torch.mm(d_logits_nV, weight_VD, out=d_hidden_ND[rows])
             d_weight_VD.addmm_(d_logits_nV.T, hidden_ND[rows])
-        return d_hidden_ND, d_weight_VD, None
+        return d_hidden_ND, d_weight_VD, None, None
 
 
 def _logits(hidden_nD: Tensor, weight_VD: Tensor) -> Tensor:
