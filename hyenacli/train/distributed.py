@@ -10,6 +10,7 @@ import torch.distributed as dist
 from hyenacli.errors import UsageError, UserError
 from hyenacli.ranks import current_ranks
 from hyenadna import HyenaDNA
+from hyenadna.engine.context import ContextGroup
 
 _TIMEOUT = dt.timedelta(minutes=30)
 
@@ -82,12 +83,10 @@ def share_windows(model: HyenaDNA, ranks: int) -> None:
     """
     if ranks == 1:
         return
-    from hyenadna.engine.context import ContextGroup
-
     world = current_ranks().world_size
     if world % ranks:
         raise UsageError(
-            f"{world} processes cannot form groups of {ranks}",
+            f"{world} process(es) cannot form groups of {ranks}",
             at="--context-parallel",
             remedy=f"start a multiple of {ranks}, for example with --nproc-per-node {ranks}",
         )
@@ -95,6 +94,7 @@ def share_windows(model: HyenaDNA, ranks: int) -> None:
         group = dist.new_group(list(range(first, first + ranks)))
         if first <= current_ranks().rank < first + ranks:
             model.backbone.context = ContextGroup(group)
+            model.backbone.context.own_channels(model.config.d_model)
 
 
 def barrier() -> None:

@@ -244,7 +244,9 @@ class Trainer(Generic[B]):
         loss_sum, failed = torch.zeros((), device=self._device), False
         try:
             for number, batch in batches:
-                torch.manual_seed(dropout_seed(self._settings.seed, step, number))
+                # ranks that share a window draw the dropout of different positions
+                part = current_ranks().rank % self._settings.context_parallel
+                torch.manual_seed(dropout_seed(self._settings.seed, step, number) + part)
                 with self._autocast():
                     loss = self._task.loss(self._model, batch)
                 (loss / max(1.0, count)).backward()  # type: ignore[no-untyped-call]

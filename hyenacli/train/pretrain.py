@@ -70,8 +70,8 @@ def pretrain(settings: PretrainConfig) -> PretrainResult:
     corpus = open_corpus(settings, length)
     run = _Run(settings, corpus, curriculum, device)
     with process_group(device):
-        run.open()
         share_windows(model, settings.context_parallel)
+        run.open()
         progress, stop = run.train(model.to(device), asked, precision)
     markov: list[float] = []
     if current_ranks().first:

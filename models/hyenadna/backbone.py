@@ -4,7 +4,7 @@ B batch, L position, D width, I inner width.
 """
 
 from collections.abc import Callable
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,9 @@ from .engine.filters import SpectrumCache
 from .errors import ModelError
 from .filter import PositionalEmbedding, positional_features
 from .operator import HyenaOperator
+
+if TYPE_CHECKING:
+    from .engine.context import ContextGroup
 
 
 class Mlp(nn.Module):
@@ -77,6 +80,7 @@ class Backbone(nn.Module):
     Attributes:
         spectra: kept filter spectra of inference.
         activation_checkpointing: in training, keep only the input of each block and compute it again.
+        context: the processes that share windows in training, each with a part of their positions, or None.
 
     There is no attention mask: [PAD] is an ordinary token that influences everything to its right. Padding
     on the right therefore changes nothing, and padding on the left is part of the input.
@@ -92,6 +96,7 @@ class Backbone(nn.Module):
         self.ln_f = nn.LayerNorm(config.d_model, eps=config.layer_norm_eps)
         self.spectra = SpectrumCache()
         self.activation_checkpointing = False
+        self.context: ContextGroup | None = None
 
     def embed(self, ids_BL: Tensor) -> Tensor:
         """Token embeddings (B, L, D)."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hyenadna import load_model
+from hyenadna import HyenaConfig, HyenaDNA, load_model, save_model
 from tests.train.runs import command, rows
 
 LONG = ("--max-steps=100000", "--eval-every=100000", "--save-every=20")
@@ -75,3 +75,23 @@ def test_bad_input_is_said_once(genome: Path, tmp_path: Path) -> None:
     assert process.returncode == 1
     said = [line for line in stderr.splitlines() if not line.startswith("reading ")]
     assert said == ["hyena: error: no contig 'chr1' to hold out; known: one, two, three"]
+
+
+def test_processes_that_share_windows_take_the_same_steps(genome: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    # embedding dropout is drawn by each process for its part: only without it are the steps the same
+    frozen = tmp_path / "frozen"
+    save_model(HyenaDNA(HyenaConfig(8, 1, 32, 34, embed_dropout=0.0)), frozen)
+    shape = ("--d-model=8", "--n-layer=1")
+    common = [argument for argument in command(genome, two)[4:] if argument not in shape]
+    start = ["pretrain", str(genome), *common, f"--init-from={frozen}"]
+    with launched(*start, "-o", str(two), "--context-parallel=2") as process:
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0, stderr
+    assert "each window over 2" in stderr
+    line = [sys.executable, "-m", "hyenacli", *start, "-o", str(one)]
+    subprocess.run(line, check=True, capture_output=True, env=ENVIRONMENT)
+    for row, other in zip(rows(one), rows(two), strict=True):
+        for column in ("loss", "grad_norm", "valid_loss"):
+            if row[column]:
+                assert float(other[column]) == pytest.approx(float(row[column]), rel=1e-4)

@@ -147,6 +147,7 @@ def test_init_from_continues_with_another_models_weights(genome: Path, tmp_path:
         ({"fasta": [Path("absent.fa")]}, UserError, "absent"),
         ({"device": "tpu"}, UsageError, "tpu"),
         ({"dtype": "float16"}, UsageError, "float16"),
+        ({"context_parallel": 2}, UsageError, r"1 process\(es\) cannot form groups of 2; start a"),
     ],
 )
 def test_what_cannot_be_run_is_said_before_anything_is_written(

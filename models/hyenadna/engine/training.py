@@ -13,8 +13,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from hyenadna.tokenizer import PAD
+
+from .context import ContextGroup
+from .gated import Fixed, GatedConvolution, three
 from .inference import plain_precision, product_dtype
-from .mixer import Fixed, MixerWithGradients
+from .mixer import MixerWithGradients
 from .mlp import MlpWithGradients
 from .recompute import recomputed
 from .tiling import Tiling, slices, training_tiling
@@ -40,23 +44,26 @@ def run(
     backbone.check_length(x_BLD.shape[1])
     r_BLD = backbone.dropout(x_BLD.to(torch.promote_types(x_BLD.dtype, torch.float32)))
     dtype, sizes = product_dtype(backbone, r_BLD.device), training_tiling(r_BLD.shape[-1], r_BLD.device)
+    run_block = partial(_block, dtype=dtype, sizes=sizes, backbone=backbone)
     residuals = []
     for block in backbone.blocks():
         if backbone.activation_checkpointing:
-            r_BLD = recomputed(partial(_block, block, dtype=dtype, sizes=sizes), r_BLD, block)
+            r_BLD = recomputed(partial(run_block, block), r_BLD, block)
         else:
-            r_BLD = _block(block, r_BLD, dtype, sizes)
+            r_BLD = run_block(block, r_BLD)
         if hidden_states:
             residuals.append(r_BLD)
     hidden_BLD: Tensor = backbone.ln_f(r_BLD.to(backbone.ln_f.weight.dtype))
     return hidden_BLD, tuple(residuals) if hidden_states else None
 
 
-def _block(block: "Block", r_BLD: Tensor, dtype: torch.dtype, sizes: Tiling) -> Tensor:
+def _block(
+    block: "Block", r_BLD: Tensor, *, dtype: torch.dtype, sizes: Tiling, backbone: "Backbone"
+) -> Tensor:
     """`backbone.Block.forward`."""
     with plain_precision(r_BLD.device):
         # neither half needs its own output for its gradient: the sum can take that place
-        mixed_BLD: Tensor = block.dropout(_mix(block, r_BLD, dtype, sizes))
+        mixed_BLD: Tensor = block.dropout(_mix(block, r_BLD, dtype, sizes, backbone))
         r_BLD = _add(mixed_BLD, r_BLD)
         fed_BLD: Tensor = block.dropout(_feed(block, r_BLD, dtype, sizes))
         return _add(fed_BLD, r_BLD)
@@ -66,29 +73,75 @@ def _add(out_BLD: Tensor, r_BLD: Tensor) -> Tensor:
     return out_BLD.add_(r_BLD) if out_BLD.dtype == r_BLD.dtype else r_BLD + out_BLD
 
 
-def _mix(block: "Block", r_BLD: Tensor, dtype: torch.dtype, sizes: Tiling) -> Tensor:
-    b, length, d = r_BLD.shape
-    mixer = block.mixer
-    layer, share = mixer.filter_fn, 1 - mixer.dropout.p
-    dropping = mixer.dropout.p > 0 and mixer.training
-    fixed = Fixed(
+def _mix(block: "Block", r_BLD: Tensor, dtype: torch.dtype, sizes: Tiling, backbone: "Backbone") -> Tensor:
+    if backbone.context is not None:
+        across = partial(_mix_across, block, dtype=dtype, sizes=sizes, context=backbone.context)
+        # where the whole block is computed again, this half need not be a second time
+        return across(r_BLD) if backbone.activation_checkpointing else recomputed(across, r_BLD, block)
+    (batch, length, d), mixer = r_BLD.shape, block.mixer
+    out_BLD: Tensor = MixerWithGradients.apply(  # type: ignore[no-untyped-call]
+        r_BLD,
+        block.norm1.weight,
+        block.norm1.bias,
+        mixer.in_proj.weight.to(dtype),
+        *_convolutions(block, length, dtype),
+        mixer.out_proj.weight.to(dtype),
+        mixer.out_proj.bias.to(dtype),
+        _fixed(block, slice(d), (batch, length), sizes),
+    )
+    return out_BLD
+
+
+def _mix_across(
+    block: "Block", r_BlD: Tensor, *, dtype: torch.dtype, sizes: Tiling, context: ContextGroup
+) -> Tensor:
+    """`_mix` of this process's positions, together with the other processes of its group."""
+    (batch, own, d), norm, mixer = r_BlD.shape, block.norm1, block.mixer
+    channels = context.own_channels(d)
+    # positions that were filled up may lie beyond those the filter has values for
+    filled = own * context.size
+    length = min(filled, mixer.filter_fn.pos_emb.z.shape[1])
+    h_NlD = functional.layer_norm(r_BlD, (d,), norm.weight, norm.bias, norm.eps).to(dtype)
+    u_KBl = (mixer.in_proj.weight.to(dtype) @ h_NlD.flatten(0, 1).T).view(-1, batch, own)
+    in_b, short_w, short_b, features_LH, last_w, skip_D = _convolutions(block, length, dtype)
+    yx_CBL: Tensor = GatedConvolution.apply(  # type: ignore[no-untyped-call]
+        context.to_channels(u_KBl)[..., :length].contiguous(),
+        *(three(t, channels) for t in (in_b, short_w, short_b)),
+        features_LH,
+        last_w[channels],
+        skip_D[channels],
+        _fixed(block, channels, (batch, length), sizes),
+    )
+    yx_DBl = context.to_positions(functional.pad(yx_CBL, (0, filled - length)))
+    return functional.linear(
+        yx_DBl.permute(1, 2, 0), mixer.out_proj.weight.to(dtype), mixer.out_proj.bias.to(dtype)
+    )
+
+
+def _convolutions(block: "Block", length: int, dtype: torch.dtype) -> list[Tensor]:
+    """The tensors of `gated.Convolutions`."""
+    mixer, layer = block.mixer, block.mixer.filter_fn
+    short = mixer.short_filter
+    learned = (mixer.in_proj.bias, short.weight[:, 0], cast("Tensor", short.bias))
+    return [*(t.to(dtype) for t in learned), _features(layer, length), layer.last_weight, layer.bias]
+
+
+def _fixed(block: "Block", channels: slice, shape: tuple[int, int], sizes: Tiling) -> Fixed:
+    """What is not learned, for some channels of inputs of this shape (B, L)."""
+    dropout, layer = block.mixer.dropout, block.mixer.filter_fn
+    rate_D, share = layer.modulation.deltas[0, 0, channels].abs(), 1 - dropout.p
+    kept_DBL = None
+    if dropout.p > 0 and dropout.training:
+        kept_DBL = torch.rand(len(rate_D), *shape, device=rate_D.device) < share
+    return Fixed(
         eps=block.norm1.eps,
-        t_L=layer.pos_emb.t[0, :length, 0],
-        rate_D=layer.modulation.deltas[0, 0].abs(),
+        t_L=layer.pos_emb.t[0, : shape[1], 0],
+        rate_D=rate_D,
         shift=layer.modulation.shift,
-        kept_DBL=torch.rand(d, b, length, device=r_BLD.device) < share if dropping else None,
+        kept_DBL=kept_DBL,
         share=share,
         sizes=sizes,
     )
-    short = mixer.short_filter
-    learned = [mixer.in_proj.weight, mixer.in_proj.bias, short.weight[:, 0], cast("Tensor", short.bias)]
-    filtering = [_features(layer, length), layer.last_weight, layer.bias]
-    back = [mixer.out_proj.weight, mixer.out_proj.bias]
-    tensors = [*(t.to(dtype) for t in learned), *filtering, *(t.to(dtype) for t in back)]
-    out_BLD: Tensor = MixerWithGradients.apply(  # type: ignore[no-untyped-call]
-        r_BLD, block.norm1.weight, block.norm1.bias, *tensors, fixed
-    )
-    return out_BLD
 
 
 def _feed(block: "Block", r_BLD: Tensor, dtype: torch.dtype, sizes: Tiling) -> Tensor:
@@ -115,12 +168,21 @@ def next_token_loss(
     All vocabulary rows are in the softmax, as the published models were trained; targets of -100 are left
     out. Equals the cross entropy of `model(inputs_BL).logits`, which are never held for all positions.
 
+    Where processes share windows (`backbone.context`), each gives the whole windows and gets the sum over its
+    own positions; sums over the processes of losses and of gradients are those of a single one. Dropout is
+    drawn by each for its part: seed them differently.
+
     Args:
         model: of this package.
         inputs_BL: tokens.
         targets_BL: the token after each.
         weights_BL: of each summand; None for 1.
     """
+    context = model.backbone.context if torch.is_grad_enabled() or model.training else None
+    if context is not None:
+        model.backbone.check_length(inputs_BL.shape[1])
+        inputs_BL, targets_BL = context.own(inputs_BL, PAD), context.own(targets_BL, IGNORED)
+        weights_BL = None if weights_BL is None else context.own(weights_BL, 0)
     hidden_BLD = model.hidden(inputs_BL)
     weights_N = torch.ones((), device=hidden_BLD.device) if weights_BL is None else weights_BL.flatten()
     loss: Tensor = _SlicedCrossEntropy.apply(  # type: ignore[no-untyped-call]

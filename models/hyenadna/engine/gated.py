@@ -1,0 +1,258 @@
+"""Gate, long convolution, gate with gradients: a group of channels of a few sequences at a time.
+
+B sequence, L position, D width, C channels of a group, K = 3 C rows of the projection that they need, H
+filter width, F frequency. Everything is channel-major (C, B, L).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from .convolution import Workspace, complex_dtype, fft_length
+from .pointwise import short_conv, short_conv_backward_
+from .tiling import Tiling
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """What a mixer has that is not learned.
+
+    Attributes:
+        eps: of its norm.
+        t_L: positions of the filter's decay window, `rate_D` its rates and `shift` its floor.
+        kept_DBL: true where dropout keeps a gated value, which it divides by `share`; None without dropout.
+        sizes: of the pieces worked on at once.
+    """
+
+    eps: float
+    t_L: Tensor
+    rate_D: Tensor
+    shift: float
+    kept_DBL: Tensor | None
+    share: float
+    sizes: Tiling
+
+
+class GatedConvolution(torch.autograd.Function):
+    """What a mixer does between its projections, (3 D, B, L) to (D, B, L).
+
+    Nothing but the arguments is kept for the backward pass.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, u_KBL: Tensor, *arguments: Any) -> Tensor:
+        """The gated convolution in the precision of u.
+
+        Args:
+            ctx: torch's.
+            u_KBL: the projection in, without its bias.
+            arguments: the tensors of `Convolutions`, then a `Fixed`.
+        """
+        *weights, fixed = arguments
+        ctx.save_for_backward(u_KBL, *weights)
+        ctx.fixed = fixed
+        d, work = len(u_KBL) // 3, Workspace()
+        yx_DBL = u_KBL.new_empty(d, *u_KBL.shape[1:])
+        for part in _parts(u_KBL, fixed):
+            group = Group(_copied(u_KBL, part, work), Convolutions(*weights), fixed, part, work)
+            rows, channels = part
+            yx_DBL[channels, rows] = group.convolved().to(u_KBL.dtype) * group.x0
+        return yx_DBL
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_yx_DBL: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of u and `Convolutions`."""
+        u_KBL, *weights = ctx.saved_tensors
+        fixed, work, w = ctx.fixed, Workspace(), Convolutions(*weights)
+        gradients, d_u_KBL = w.zeros(), torch.empty_like(u_KBL)
+        for part in _parts(u_KBL, fixed):
+            rows, channels = part
+            group = Group(_copied(u_KBL, part, work), w, fixed, part, work)
+            y_CBL, d_yx_CBL = group.convolved_again(), group.room()
+            d_yx_CBL.copy_(d_yx_DBL[channels, rows])
+            own = three_view(d_u_KBL, channels)[:, :, rows]
+            own.copy_(group.backward(y_CBL, d_yx_CBL, gradients).view(own.shape))
+        return d_u_KBL, *gradients.tensors(), None
+
+
+def _parts(u_KBL: Tensor, fixed: "Fixed") -> Iterator[tuple[slice, slice]]:
+    """Sequences and channels to be worked on together."""
+    k, batch, length = u_KBL.shape
+    for rows in fixed.sizes.row_groups(batch, length):
+        n = len(range(*rows.indices(batch))) * length
+        yield from ((rows, channels) for channels in fixed.sizes.channel_groups(k // 3, n))
+
+
+def _copied(u_KBL: Tensor, part: tuple[slice, slice], work: Workspace) -> Tensor:
+    """These sequences and channels of u, to be overwritten."""
+    rows, channels = part
+    own = three_view(u_KBL, channels)[:, :, rows]
+    out_KBL = work.empty("u", (3 * own.shape[1], *own.shape[2:]), u_KBL, u_KBL.dtype)
+    return out_KBL.copy_(own.flatten(0, 1))
+
+
+@dataclass(frozen=True)
+class Convolutions:
+    """The learned tensors of a mixer between its matrix products, or their gradients.
+
+    Attributes:
+        in_b: (3 D), bias of the projection to x0, x1 and v.
+        short_w: (3 D, taps), `short_b` (3 D): short convolution.
+        features_LH: the filter MLP before its last layer, `last_w` (D, H) that layer.
+        skip_D: weight of the unconvolved value.
+    """
+
+    in_b: Tensor
+    short_w: Tensor
+    short_b: Tensor
+    features_LH: Tensor
+    last_w: Tensor
+    skip_D: Tensor
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All of them, in order."""
+        return tuple(vars(self).values())
+
+    def zeros(self) -> "Convolutions":
+        """Zeros of their shapes, to add gradients to."""
+        return Convolutions(*map(torch.zeros_like, self.tensors()))
+
+
+def three_view(tensor: Tensor, channels: slice) -> Tensor:
+    """The rows (3, C, ...) for x0, x1 and v of a tensor with a row for each of the 3 D."""
+    return tensor.view(3, -1, *tensor.shape[1:])[:, channels]
+
+
+def three(tensor: Tensor, channels: slice) -> Tensor:
+    """As `three_view`, (3 C, ...)."""
+    return three_view(tensor, channels).flatten(0, 1)
+
+
+def add_to_three(tensor: Tensor, channels: slice, part: Tensor) -> None:
+    """Add to the rows that `three` takes."""
+    own = three_view(tensor, channels)
+    own += part.view(own.shape)
+
+
+class Group:
+    """A group of channels of a few sequences: everything between the projections.
+
+    Attributes:
+        x0: the outer gate (C, B, L).
+
+    Args:
+        u_KBL: projection without its bias, which is added in place.
+        w: all channels' weights.
+        fixed: what is not learned.
+        part: the sequences and the channels.
+        work: reused memory.
+    """
+
+    def __init__(
+        self, u_KBL: Tensor, w: Convolutions, fixed: Fixed, part: tuple[slice, slice], work: Workspace
+    ) -> None:
+        self._u_KBL, self._w, self._fixed, self._work = u_KBL, w, fixed, work
+        self._rows, self._channels = part
+        self._length = u_KBL.shape[-1]
+        self._n_fft = fft_length(2 * self._length - 1)
+        self._short_w = three(w.short_w, self._channels)
+        s_KBL = self._like_u("s")
+        in_b, short_b = three(w.in_b, self._channels), three(w.short_b, self._channels)
+        short_conv(u_KBL, in_b, self._short_w, short_b, s_KBL)
+        self.x0, self._x1, self._v = s_KBL.chunk(3)
+
+    def convolved(self) -> Tensor:
+        """The long convolution of the gated values, skip term included, (C, B, L), until the next call."""
+        return self._inverse(self._gated_spectrum().mul_(self._filter()[1]), "y")
+
+    def convolved_again(self) -> Tensor:
+        """As `convolved` in the precision of u, keeping the spectra that `backward` needs."""
+        self._window_CL, self._k_C1F = self._filter()
+        self._x_CBF = self._gated_spectrum()
+        product_CBF = torch.mul(self._x_CBF, self._k_C1F, out=self._spectrum("product"))
+        return self._inverse(product_CBF, "y").to(self.x0.dtype)
+
+    def room(self) -> Tensor:
+        """Where to put the gradient of the output, (C, B, L): in the place of what comes of it."""
+        return self._like_u("d_s").chunk(3)[2]
+
+    def backward(self, y_CBL: Tensor, d_yx_CBL: Tensor, gradients: Convolutions) -> Tensor:
+        """The gradient of u (K, B, L), until the next call; those of this group's weights are added.
+
+        Args:
+            y_CBL: `convolved_again`, which must come before.
+            d_yx_CBL: gradient of its product with x0, in `room`.
+            gradients: of all channels.
+        """
+        channels = self._channels
+        d_s_KBL = self._like_u("d_s")
+        d_x0, d_x1, d_v = d_s_KBL.chunk(3)
+        torch.mul(d_yx_CBL, y_CBL, out=d_x0)
+        g_CBF = torch.fft.rfft(self._padded(d_yx_CBL, self.x0), out=self._spectrum("product"))
+        self._filter_gradients(self._x_CBF.conj_physical_().mul_(g_CBF).sum(1), self._window_CL, gradients)
+        d_gated_CBL = self._inverse(g_CBF.mul_(self._k_C1F.conj_physical_()), "y").to(d_s_KBL.dtype)
+        self._dropped(d_gated_CBL)
+        torch.mul(d_gated_CBL, self._v, out=d_x1)
+        torch.mul(d_gated_CBL, self._x1, out=d_v)
+        d_short_w, d_short_b = short_conv_backward_(d_s_KBL, self._u_KBL, self._short_w)
+        add_to_three(gradients.short_w, channels, d_short_w)
+        add_to_three(gradients.short_b, channels, d_short_b)
+        add_to_three(gradients.in_b, channels, d_s_KBL.flatten(1).sum(1))
+        return d_s_KBL
+
+    def _filter(self) -> tuple[Tensor, Tensor]:
+        """The decay window (C, L), and the spectrum (C, 1, F) with the skip term in tap 0."""
+        fixed, w, channels = self._fixed, self._w, self._channels
+        window_CL = torch.exp(-fixed.t_L * fixed.rate_D[channels, None]).add_(fixed.shift)
+        k_CL = torch.mm(w.last_w[channels], w.features_LH.T).mul_(window_CL)
+        k_CL[:, 0] += w.skip_D[channels]
+        return window_CL, torch.fft.rfft(k_CL, n=self._n_fft, norm="forward")[:, None]
+
+    def _filter_gradients(self, product_CF: Tensor, window_CL: Tensor, gradients: Convolutions) -> None:
+        channels = self._channels
+        d_k_CL = torch.fft.irfft(product_CF, n=self._n_fft)[:, : self._length]
+        gradients.skip_D[channels] += d_k_CL[:, 0]
+        d_k_CL = window_CL.mul_(d_k_CL)
+        gradients.last_w[channels] += torch.mm(d_k_CL, self._w.features_LH)
+        gradients.features_LH.addmm_(d_k_CL.T, self._w.last_w[channels])
+
+    def _like_u(self, name: str) -> Tensor:
+        """Room for the three parts of the projection, (K, B, L)."""
+        return self._work.empty(name, tuple(self._u_KBL.shape), self._u_KBL, self._u_KBL.dtype)
+
+    def _spectrum(self, name: str) -> Tensor:
+        """Room for the spectra of all sequences, (C, B, F)."""
+        skip_D, (c, b, _) = self._w.skip_D, self.x0.shape
+        shape = (c, b, self._n_fft // 2 + 1)
+        return self._work.empty(name, shape, skip_D, complex_dtype(skip_D.dtype))
+
+    def _gated_spectrum(self) -> Tensor:
+        gated_CBn = self._padded(self._v, self._x1)
+        self._dropped(gated_CBn[..., : self._length])
+        spectrum_CBF: Tensor = torch.fft.rfft(gated_CBn, out=self._spectrum("gated"))
+        return spectrum_CBF
+
+    def _padded(self, x_CBL: Tensor, y_CBL: Tensor) -> Tensor:
+        """The product x y in the filter's precision, with zeros up to the transform's length."""
+        shape, skip_D = (*x_CBL.shape[:2], self._n_fft), self._w.skip_D
+        out_CBn = self._work.empty("padded", shape, skip_D, skip_D.dtype)
+        torch.mul(x_CBL, y_CBL, out=out_CBn[..., : self._length])
+        out_CBn[..., self._length :] = 0
+        return out_CBn
+
+    def _dropped(self, x_CBL: Tensor) -> Tensor:
+        """Dropout of gated values, or of their gradient; x is overwritten."""
+        if self._fixed.kept_DBL is None:
+            return x_CBL
+        return x_CBL.mul_(self._fixed.kept_DBL[self._channels, self._rows]).div_(self._fixed.share)
+
+    def _inverse(self, x_CBF: Tensor, name: str) -> Tensor:
+        shape = (*x_CBF.shape[:2], self._n_fft)
+        out_CBn = self._work.empty(name, shape, x_CBF, self._w.skip_D.dtype)
+        torch.fft.irfft(x_CBF, n=self._n_fft, norm="forward", out=out_CBn)
+        return out_CBn[..., : self._length]
