@@ -8,15 +8,14 @@ from pathlib import Path
 
 from hyenacli.train.curriculum import Curriculum
 from hyenacli.train.metrics import read_metrics
-from hyenacli.train.svg import Series, line_chart, smoothed
+from hyenacli.train.svg import STYLE, Series, line_chart, smoothed
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 800px; margin: 2em auto; }
 h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; }
 table { border-collapse: collapse; } td, th { padding: 2px 14px 2px 0; text-align: left; }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; } tr.model { font-weight: 600; }
-svg { width: 100%; } svg text { font: 11px system-ui, sans-serif; } .grid { stroke: #e4e4e4; }
-.mark { stroke: #aaa; stroke-dasharray: 2 3; }
+svg { width: 100%; }
 """
 BLUE, RED, GREY, GREEN = "#1f6fb4", "#c03d3e", "#888888", "#2e8b57"
 
@@ -81,7 +80,7 @@ def write_report(
     ]
     html = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(run.resolve().name)}</title>'
     (run / "report.html").write_text(
-        f"{html}<style>{_STYLE}</style><body>{''.join(sections)}</body></html>\n"
+        f"{html}<style>{_STYLE}{STYLE}</style><body>{''.join(sections)}</body></html>\n"
     )
 
 

@@ -8,6 +8,10 @@ from html import escape
 
 Points = Sequence[tuple[float, float]]
 
+STYLE = """
+svg text { font: 11px system-ui, sans-serif; } .grid { stroke: #e4e4e4; }
+.mark { stroke: #aaa; stroke-dasharray: 2 3; }
+"""
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 300, 64, 150, 16, 44
 
 
@@ -29,12 +33,13 @@ def line_chart(
     y_label: str,
     y_max: float = math.inf,
     marks: Mapping[float, str] | None = None,
+    x_labels: Mapping[float, str] | None = None,
 ) -> str:
     """A chart with axes, ticks and a label at the right end of every line.
 
     Points that are not finite are left out, and those above `y_max` unless a line ends there, so that a steep
     start does not flatten the rest. A chart without points says so. `marks` are labelled upright lines at
-    places of the x axis.
+    places of the x axis, `x_labels` what to write below it instead of round numbers.
     """
     finite = [_finite(s.points) for s in series]
     top = max([y_max, *(points[-1][1] for points in finite if points)])
@@ -43,7 +48,8 @@ def line_chart(
     ys = [y for points in finite for _, y in points]
     if not xs:
         return "<p>No data yet.</p>"
-    x_ticks, y_ticks = ticks(min(xs), max(xs)), ticks(min(ys), max(ys))
+    y_ticks = ticks(min(ys), max(ys))
+    labels = x_labels or {x: _short(x) for x in ticks(min(xs), max(xs))}
     x_low, x_high = min(xs), max(*xs, min(xs) + 1e-09)
     y_low, y_high = y_ticks[0], y_ticks[-1]
 
@@ -58,8 +64,11 @@ def line_chart(
         _, py = place(x_low, y)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{py:.1f}" y2="{py:.1f}"/>')
         parts.append(_text(LEFT - 6, py + 4, _short(y), "end"))
-    inside = [x for x in x_ticks if x_low <= x <= x_high]
-    parts += [_text(place(x, y_low)[0], HEIGHT - BOTTOM + 16, _short(x), "middle") for x in inside]
+    parts += [
+        _text(place(x, y_low)[0], HEIGHT - BOTTOM + 16, label, "middle")
+        for x, label in labels.items()
+        if x_low <= x <= x_high
+    ]
     parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, x_label, "middle"))
     parts.append(
         f'<g transform="translate(14 {HEIGHT / 2}) rotate(-90)">{_text(0, 0, y_label, "middle")}</g>'
@@ -71,10 +80,18 @@ def line_chart(
                 f'<line class="mark" x1="{px:.1f}" x2="{px:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
             )
             parts.append(_text(px - 3, TOP + 9, label, "end"))
-    labels = _spread([place(*points[-1])[1] if points else 0.0 for points in finite])
-    for s, points, label_y in zip(series, finite, labels, strict=True):
+    heights = _spread([place(*points[-1])[1] if points else 0.0 for points in finite])
+    for s, points, label_y in zip(series, finite, heights, strict=True):
         parts += _line(s, [place(x, y) for x, y in points], label_y)
     return "\n".join([*parts, "</svg>"])
+
+
+def standalone(chart: str) -> str:
+    """A chart as an SVG file of its own, on white."""
+    head = '<svg xmlns="http://www.w3.org/2000/svg" '
+    return f"{head}{chart.removeprefix('<svg ')}".replace(
+        ">", f'><style>{STYLE}</style><rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>', 1
+    )
 
 
 def _line(series: Series, places: Points, label_y: float) -> list[str]:

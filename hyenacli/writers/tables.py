@@ -31,7 +31,7 @@ class Column:
 
     Attributes:
         name: as it stands in the file.
-        type: str, int, or float for a vector of float32.
+        type: str, int or float: one number, or a vector of float32 where there is a width.
         width: numbers in the vector.
         prefix: TSV has one column per number, named prefix + index.
     """
@@ -48,7 +48,7 @@ class Column:
         >>> Column("embedding", float, 3).titles
         ['e0', 'e1', 'e2']
         """
-        return [f"{self.prefix}{i}" for i in range(self.width)] if self.type is float else [self.name]
+        return [f"{self.prefix}{i}" for i in range(self.width)] or [self.name]
 
 
 class TableWriter(Protocol):
@@ -59,7 +59,7 @@ class TableWriter(Protocol):
 
 
 class _Tsv:
-    """One line per row; floats have the 9 digits that give their float32 back, a missing vector is empty."""
+    """One line per row; floats have the 9 digits that give their float32 back, a missing one is empty."""
 
     def __init__(self, stream: TextIO, columns: Sequence[Column]) -> None:
         self.stream, self.columns = stream, columns
@@ -73,8 +73,9 @@ class _Tsv:
 def _cells(column: Column, values: Any) -> Iterator[str]:
     if column.type is not float:
         return map(str, values)
-    template, missing = "\t".join(["%.9g"] * column.width), "\t" * (column.width - 1)
-    return (missing if np.isnan(row).all() else template % tuple(row.tolist()) for row in values)
+    template, missing = "\t".join(["%.9g"] * len(column.titles)), "\t" * (len(column.titles) - 1)
+    rows = map(np.atleast_1d, values)
+    return (missing if np.isnan(row).all() else template % tuple(row.tolist()) for row in rows)
 
 
 class _Parquet:
@@ -82,8 +83,8 @@ class _Parquet:
 
     def __init__(self, path: Path, columns: Sequence[Column], provenance: Mapping[str, Any]) -> None:
         self.columns = columns
-        types = {str: pa.string(), int: pa.int64()}
-        fields = [(c.name, types.get(c.type) or pa.list_(pa.float32(), c.width)) for c in columns]
+        types = {str: pa.string(), int: pa.int64(), float: pa.float64()}
+        fields = [(c.name, pa.list_(pa.float32(), c.width) if c.width else types[c.type]) for c in columns]
         self.schema = pa.schema(fields, metadata={"hyena": json.dumps(provenance)})
         self.file = pq.ParquetWriter(path, self.schema, compression="zstd")
         self.waiting: list[pa.RecordBatch] = []
@@ -97,7 +98,7 @@ class _Parquet:
             self._flush()
 
     def _array(self, column: Column, values: Any) -> pa.Array:
-        if column.type is not float:
+        if not column.width:
             return pa.array(values, self.schema.field(column.name).type)
         flat = np.ascontiguousarray(values, dtype=np.float32).ravel()
         return pa.FixedSizeListArray.from_arrays(pa.array(flat), column.width)
@@ -120,12 +121,12 @@ class _Npz:
     def __init__(self, columns: Sequence[Column], provenance: Mapping[str, Any]) -> None:
         self.columns, self.provenance = columns, provenance
         self.parts: dict[str, list[np.ndarray]] = {
-            c.name: [np.empty((0, c.width) if c.type is float else 0, self._dtype(c))] for c in columns
+            c.name: [np.empty((0, c.width) if c.width else 0, self._dtype(c))] for c in columns
         }
 
     @staticmethod
     def _dtype(column: Column) -> Any:
-        return {str: np.str_, int: np.int64, float: np.float32}[column.type]
+        return np.float32 if column.width else {str: np.str_, int: np.int64, float: np.float64}[column.type]
 
     def write(self, batch: Batch) -> None:
         for column in self.columns:
