@@ -38,6 +38,7 @@ bench: $(READY) ## Time what is claimed to be fast, on an otherwise idle machine
 	$(BIN)/python -m benchmarks.engine
 	$(BIN)/python -m benchmarks.shares
 	$(BIN)/python -m benchmarks.transformer
+	$(BIN)/python -m benchmarks.ranks
 
 fmt: $(READY) ## Format the code.
 	$(BIN)/ruff check --fix .

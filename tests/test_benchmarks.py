@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import engine, results, transformer
+from benchmarks import engine, ranks, results, transformer
 from benchmarks.processes import Timing
 
 
@@ -51,3 +51,16 @@ def test_every_case_can_be_made() -> None:
     assert set(engine.QUICK) < set(engine.CASES)
     work = transformer.CASES["forward 1024"]["attention"]
     assert callable(work)
+
+
+def test_processes_are_compared_with_one_on_the_same_windows() -> None:
+    found = {
+        "8 x 4: one": [(4.0, 1.0), (2.0, 1.5), (3.0, 1.0)],
+        "8 x 4: two": [(1.5, 1.0)],
+        "2 x 16: one": [(8.0, 2.0)],
+    }
+    assert ranks.lines(found) == [
+        ["8 x 4", "one", "3 (2-4)", "**1.00**", "1.50"],
+        ["8 x 4", "two", "1.5 (1.5-1.5)", "**2.00**", "1.00"],
+        ["2 x 16", "one", "8 (8-8)", "**1.00**", "2.00"],
+    ]

@@ -114,9 +114,13 @@ class Checkpoints:
         shutil.rmtree(draft.parent, ignore_errors=True)
         try:
             self._fill(draft, model, optimizer, progress)
-        except BaseException:
+        except (SafetensorError, OSError) as error:
             shutil.rmtree(draft.parent, ignore_errors=True)  # a full disk needs the room
-            raise
+            raise UserError(
+                f"the checkpoint cannot be written ({error})",
+                at=final,
+                remedy="make room; --resume goes on from the checkpoint before",
+            ) from error
         shutil.rmtree(final, ignore_errors=True)
         draft.rename(final)
         draft.parent.rmdir()

@@ -26,6 +26,7 @@ from hyenadna import (
     verify,
 )
 from hyenadna.layouts.configs import write_config
+from hyenadna.layouts.tensors import read_tensors
 
 FOREIGN = ["hf", "multimolecule", "official"]
 
@@ -527,3 +528,14 @@ def test_verify(model: HyenaDNA) -> None:
     with torch.no_grad():
         model.backbone.ln_f.weight[0] = torch.nan
     assert {c.name for c in verify(model) if not c.passed} >= {"finite", "causality", "prefix"}
+
+
+@pytest.mark.parametrize("low_byte", range(0, 256, 8))
+def test_safetensors_are_known_whatever_the_size_of_their_header(tmp_path: Path, low_byte: int) -> None:
+    """The file begins with that size: 0x80 is also how a pickle begins."""
+    path = tmp_path / "weights"
+    for padding in range(512):
+        save_file({"x": torch.ones(1)}, path, metadata={"padding": "." * padding})
+        if path.read_bytes()[0] == low_byte:
+            break
+    assert torch.equal(read_tensors(path)["x"], torch.ones(1))

@@ -13,6 +13,9 @@ from hyenadna.errors import ModelError
 from .jsons import read_json
 from .unpickle import read_torch
 
+# the format's own bound
+_MOST_HEADER = 100_000_000
+
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The named tensors of one weights file, as they are in it.
@@ -22,12 +25,24 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """
     with path.open("rb") as stream:
         start = stream.read(32)
+    # First of all: it begins with a number, whose bytes may look like the start of anything else.
+    if _begins_as_safetensors(start):
+        return _read_safetensors(path)
     if start.startswith((b"PK\x03\x04", b"\x80")):
         return read_torch(path)
     if start.startswith(b"{"):
         return _read_shards(path)
     if start.startswith(b"version https://git-lfs"):
         raise ModelError("is a git-lfs pointer, not the weights", at=path, remedy="run `git lfs pull`")
+    return _read_safetensors(path)
+
+
+def _begins_as_safetensors(start: bytes) -> bool:
+    """Whether a file begins with the size of a JSON header, and the header."""
+    return start[8:9] == b"{" and int.from_bytes(start[:8], "little") < _MOST_HEADER
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load_file(path)
     except safetensors.SafetensorError as error:
