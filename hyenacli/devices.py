@@ -81,3 +81,10 @@ def free_memory(device: torch.device) -> int:
     except (OSError, ValueError, KeyError):  # no container, or "max": no bound
         return free
     return min(free, max(0, bound - used))
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error of a pass means that memory ran out; allocators other than CUDA's only say so."""
+    words = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
+    said = str(error).lower()
+    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or any(word in said for word in words)

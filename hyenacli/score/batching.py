@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hyenacli.console import log
-from hyenacli.devices import free_memory
+from hyenacli.devices import free_memory, is_out_of_memory
 from hyenacli.errors import UserError
 from hyenadna.tokenizer import PAD
 
@@ -159,7 +159,7 @@ class Engine(Generic[T, Output, Answer]):
         try:
             return self._forward(batch)
         except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
         # Outside the handler, where the error's frames no longer keep the tensors of the failed pass.
         longest = len(batch[0].ids)
@@ -184,9 +184,3 @@ class Engine(Generic[T, Output, Answer]):
             tokens_BL = torch.from_numpy(ids_BL).to(self.device).long()
             mask_BL = torch.arange(ids_BL.shape[1], device=self.device) < lengths_B1
             return self.read(self.forward(tokens_BL, mask_BL), batch)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    words = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
-    said = str(error).lower()
-    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or any(word in said for word in words)

@@ -51,13 +51,18 @@ def window_batch(codes_BW: Codes, device: torch.device, soft_mask_weight: float 
     """
     codes = torch.from_numpy(codes_BW).to(device, non_blocking=True)
     tokens_BW = (codes & int(~SOFT_MASKED)).long()
-    inputs_BL, targets_BL = tokens_BW[:, :-1], tokens_BW[:, 1:]
-    real_BL = (targets_BL >= A) & (targets_BL <= T)
-    targets_BL = targets_BL.masked_fill(~real_BL, IGNORED)
+    inputs_BL, targets_BL = tokens_BW[:, :-1], next_bases(tokens_BW)
+    real_BL = targets_BL != IGNORED
     if soft_mask_weight == 1.0:
         return WindowBatch(inputs_BL, targets_BL, None, float(real_BL.sum()))
     weights_BL = torch.where(codes[:, 1:] >= int(SOFT_MASKED), soft_mask_weight, 1.0)
     return WindowBatch(inputs_BL, targets_BL, weights_BL, float((weights_BL * real_BL).sum()))
+
+
+def next_bases(tokens_BW: Tensor) -> Tensor:
+    """The base after every token but the last (B, L), or `IGNORED` where that is no A, C, G or T."""
+    targets_BL = tokens_BW[:, 1:]
+    return targets_BL.masked_fill((targets_BL < A) | (targets_BL > T), IGNORED)
 
 
 class NextNucleotide:

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from hyenacli import console
+from hyenacli.devices import is_out_of_memory
 from hyenacli.errors import UserError
 from hyenacli.ranks import current_ranks
 from hyenacli.train.checkpoints import Checkpoints, Progress
@@ -251,9 +252,9 @@ class Trainer(Generic[B]):
                     loss = self._task.loss(self._model, batch)
                 (loss / max(1.0, count)).backward()  # type: ignore[no-untyped-call]
                 loss_sum += loss.detach()
-        except torch.OutOfMemoryError:
+        except (RuntimeError, MemoryError) as error:
             # ranks that share a window wait for each other within the pass: they cannot try again alone
-            if self._settings.context_parallel > 1:
+            if self._settings.context_parallel > 1 or not is_out_of_memory(error):
                 raise
             failed = True
         total, failures = sum_over_ranks(float(loss_sum), float(failed), device=self._device)

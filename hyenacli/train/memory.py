@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from hyenacli import console
-from hyenacli.devices import free_memory
+from hyenacli.devices import free_memory, is_out_of_memory
 from hyenacli.errors import UsageError, UserError
 from hyenacli.train.distributed import min_over_ranks
 from hyenacli.train.loop import Task
@@ -169,7 +169,9 @@ class MemoryPlanner:
                 torch.cuda.synchronize(device)
                 # AdamW's moments come with the first step
                 n_bytes = torch.cuda.max_memory_allocated(device) + 8 * model.n_parameters
-        except torch.OutOfMemoryError:
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
             fits = False
         model.zero_grad(set_to_none=True)
         seconds = time.monotonic() - started

@@ -45,10 +45,9 @@ class StepDisplay:
         )
         self._bar.update(self._task, completed=number, detail=detail)
         if step.judged:
-            judged = "  ".join(f"{name} {value:.4f}" for name, value in list(step.judged.items())[:2])
-            console.log.info(
-                "step %d/%d  %s  %s  %s", number, self._total, detail, judged, self._left(number)
-            )
+            judged = [f"{k} {v:.4f}" for k, v in list(step.judged.items())[:2] if math.isfinite(v)]
+            parts = [f"step {number}/{self._total}", detail, *judged, self._left(number)]
+            console.log.info("%s", "  ".join(parts))
 
     def _left(self, number: int) -> str:
         """How long the rest will take at the pace so far."""

@@ -73,13 +73,13 @@ def line_chart(
     parts.append(
         f'<g transform="translate(14 {HEIGHT / 2}) rotate(-90)">{_text(0, 0, y_label, "middle")}</g>'
     )
-    for x, label in (marks or {}).items():
+    for number, (x, label) in enumerate((marks or {}).items()):
         px, _ = place(x, y_low)
         if px <= WIDTH - RIGHT:
             parts.append(
                 f'<line class="mark" x1="{px:.1f}" x2="{px:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
             )
-            parts.append(_text(px - 3, TOP + 9, label, "end"))
+            parts.append(_text(px - 3, TOP + 9 + 11 * (number % 2), label, "end"))
     heights = _spread([place(*points[-1])[1] if points else 0.0 for points in finite])
     for s, points, label_y in zip(series, finite, heights, strict=True):
         parts += _line(s, [place(x, y) for x, y in points], label_y)

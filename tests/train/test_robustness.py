@@ -32,7 +32,7 @@ class Scarce:
         if model.training:
             self.calls += 1
             if self.calls > self.after and len(batch.inputs) > self.windows:
-                raise torch.OutOfMemoryError("no memory")
+                raise RuntimeError("CUDA out of memory.")
             self.sizes.append(len(batch.inputs))
         return self._loss(task, model, batch)
 
@@ -97,7 +97,7 @@ class Fits:
     def loss(self, model: HyenaDNA, batch: int) -> Tensor:
         self.tried.append((batch, model.backbone.activation_checkpointing))
         if not self.bears(*self.tried[-1]):
-            raise torch.OutOfMemoryError("no memory")
+            raise RuntimeError("CUDA out of memory.")
         return next(model.parameters()).sum()
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
@@ -201,7 +201,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints, "save_file", full)
-        with pytest.raises(UserError, match="cannot be written .*No space left.*; make room"):
+        with pytest.raises(UserError, match=r"cannot be written .*No space left.*; make room"):
             pretrain(settings(genome, run))
     names = {path.name for path in (run / "checkpoints").iterdir()}
     assert "step-2" in names
