@@ -12,7 +12,10 @@ from hyenacli import __version__
 from hyenacli.app import app, one_line
 from hyenacli.errors import UserError
 
-VERBS = ("pretrain", "embed", "doctor", "models list", "models info", "models convert", "models verify")
+VERBS = (
+    *("pretrain", "evaluate", "embed", "doctor"),
+    *("models list", "models info", "models convert", "models verify"),
+)
 
 
 def hyena(*arguments: str) -> Result:
