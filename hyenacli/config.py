@@ -50,18 +50,20 @@ class PretrainConfig:
         ),
     ] = None
     valid_fraction: Annotated[
-        float,
+        float | None,
         typer.Option(
-            help="Share of the bases held out, in blocks, where no contigs or intervals are named.",
+            help="Share of the bases held out, in blocks; default 0.05 where no contigs or intervals are "
+            "named.",
             min=0.0,
             max=0.5,
             rich_help_panel=DATA,
         ),
-    ] = 0.05
+    ] = None
     genome_weights: Annotated[
         str | None,
         typer.Option(
-            help="Share of the windows for each FASTA, in their order, as 2,1; default by their bases.",
+            help="How the FASTA files share the windows, in their order: with 2,1 the first gets two thirds. "
+            "Default: by their bases.",
             metavar="W,W,...",
             rich_help_panel=DATA,
         ),

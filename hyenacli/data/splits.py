@@ -11,6 +11,7 @@ import numpy as np
 from hyenacli.data.store import Contig
 from hyenacli.errors import UserError, nearest
 from hyenacli.readers.bed import read_bed
+from hyenacli.readers.contigs import match_contigs
 
 SPLITS = ("train", "valid", "test")
 
@@ -85,7 +86,8 @@ def split_by_fraction(contigs: Sequence[Contig], fraction: float, window: int, s
 def split_by_intervals(contigs: Sequence[Contig], bed: Path) -> Splits:
     """Take the splits from column 4 of a BED (train, valid or test), as the published recipe does.
 
-    Overlapping intervals of one split are merged, so that no base counts twice.
+    Overlapping intervals of one split are merged, so that no base counts twice. chr1 and 1, chrM and MT are
+    taken for each other where the FASTA has only one of them.
 
     Raises:
         UserError: an unknown split or contig, a contig that several files have, an interval past a contig's
@@ -94,6 +96,8 @@ def split_by_intervals(contigs: Sequence[Contig], bed: Path) -> Splits:
     numbers = {contig.name: number for number, contig in enumerate(contigs)}
     names = Counter(contig.name for contig in contigs)
     ambiguous = {name for name, times in names.items() if times > 1}
+    fasta = ", ".join(dict.fromkeys(str(contig.source) for contig in contigs))
+    spellings = match_contigs((), numbers, style="auto", aliases={}, input_name=str(bed), genome_name=fasta)
     found: dict[str, list[tuple[Interval, int]]] = {name: [] for name in SPLITS}
     for record in read_bed(bed):
         region = record.region
@@ -101,18 +105,22 @@ def split_by_intervals(contigs: Sequence[Contig], bed: Path) -> Splits:
             raise UserError(
                 f"column 4 is '{region.name}'", at=bed, line=record.line, remedy="write train, valid or test"
             )
-        if region.contig in ambiguous:
+        name = spellings.resolve(region.contig)
+        if name in ambiguous:
             raise UserError(
-                f"several FASTA files have a contig '{region.contig}'",
+                f"several FASTA files have a contig '{name}'",
                 at=bed,
                 line=record.line,
                 remedy="give contigs names of their own, or use --valid-contigs",
             )
-        if region.contig not in numbers:
+        if name is None:
             raise UserError(
-                f"no contig '{region.contig}'", at=bed, line=record.line, remedy="check the FASTA"
+                f"no contig '{region.contig}' in {fasta}",
+                at=bed,
+                line=record.line,
+                remedy=nearest(region.contig, list(numbers)),
             )
-        number = numbers[region.contig]
+        number = numbers[name]
         if region.end > len(contigs[number]):
             raise UserError(
                 f"end {region.end} is past the contig's {len(contigs[number])} bases",

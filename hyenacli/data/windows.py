@@ -54,6 +54,18 @@ class WindowSampler:
         self._seed = seed
         self._rc_augment = rc_augment
 
+    def shares(self) -> dict[Path, float]:
+        """The share of the windows that each file gets."""
+        found: dict[Path, float] = {}
+        below = 0
+        for group in self._groups:
+            for interval in group.intervals:
+                source = self._contigs[interval.contig].source
+                share = (group.up_to - below) / 2**64 * len(interval) / group.edges[-1]
+                found[source] = found.get(source, 0.0) + share
+            below = group.up_to
+        return found
+
     def rows(self, indices: Sequence[int], width: int) -> Codes:
         """Windows `indices` of the stream, `width` bases each, as codes (N, W)."""
         return np.stack([self._window(index, width) for index in indices])

@@ -16,6 +16,7 @@ from hyenacli.train.markov import MarkovModels
 # The Markov yardsticks are fitted to at most this many training bases, in pieces spread over the genome.
 MARKOV_BASES = 200_000_000
 _PIECE = 1_000_000
+_FRACTION = 0.05
 _LOOKED_AT = 8
 
 
@@ -59,9 +60,13 @@ class Corpus:
                 yield complement(piece)
 
     def describe(self) -> str:
-        """Bases in each split, in a few words."""
+        """Bases in each split, and how several files share the windows, in a few words."""
         counts = self.splits.bases()
-        return ", ".join(f"{name} {count:,} bases" for name, count in counts.items() if count)
+        text = ", ".join(f"{name} {count:,} bases" for name, count in counts.items() if count)
+        shares = self.sampler.shares()
+        if len(shares) > 1:
+            text += "; windows: " + ", ".join(f"{path.name} {share:.1%}" for path, share in shares.items())
+        return text
 
 
 def open_corpus(settings: PretrainConfig, length: int) -> Corpus:
@@ -105,30 +110,44 @@ def split_genomes(contigs: list[Contig], settings: PretrainConfig, width: int) -
         UsageError: more than one way of splitting at once.
     """
     named = bool(settings.valid_contigs or settings.test_contigs)
-    if settings.intervals and named:
-        raise UsageError("--intervals already says what is held out", remedy="leave --valid-contigs out")
+    ways = (settings.intervals is not None, named, settings.valid_fraction is not None)
+    if sum(ways) > 1:
+        raise UsageError(
+            "several ways to hold sequence out",
+            remedy="give one of --intervals, --valid-contigs with --test-contigs, --valid-fraction",
+        )
     if settings.intervals:
         splits = split_by_intervals(contigs, settings.intervals)
     elif named:
         splits = split_by_contigs(contigs, _names(settings.valid_contigs), _names(settings.test_contigs))
     else:
-        splits = split_by_fraction(contigs, settings.valid_fraction, width, settings.seed)
-    longest: dict[Path, int] = {}
+        fraction = _FRACTION if settings.valid_fraction is None else settings.valid_fraction
+        splits = split_by_fraction(contigs, fraction, width, settings.seed)
+    _check_lengths(contigs, splits, width, settings.fasta)
+    return splits
+
+
+def _check_lengths(contigs: list[Contig], splits: Splits, width: int, files: list[Path]) -> None:
+    """Raise UserError where no training stretch fills a window; warn of what is smaller."""
+    longest = dict.fromkeys(files, 0)
     for interval in splits.train:
         source = contigs[interval.contig].source
-        longest[source] = max(longest.get(source, 0), len(interval))
-    if max(longest.values(), default=0) < 2:
+        longest[source] = max(longest[source], len(interval))
+    most = max(longest.values())
+    if most < 2:
         raise UserError("no bases are left to train on", remedy="hold out less, or add sequence")
-    if max(longest.values()) < width:
+    if most < width:
         raise UserError(
-            f"the longest training stretch has {max(longest.values()):,} bases, a window {width:,}",
-            at=", ".join(map(str, settings.fasta)),
-            remedy=f"use --max-length {max(8, max(longest.values()) - 1)} or less, or hold out less",
+            f"the longest training stretch has {most:,} bases, a window {width:,}",
+            at=", ".join(map(str, files)),
+            remedy=f"use --max-length {max(8, most - 1)} or less, or hold out less",
         )
-    for source in settings.fasta:
-        if longest.get(source, 0) < width:
-            console.log.warning("%s: no training stretch fills a window of %d bases", source, width)
-    return splits
+    for source in (path for path, length in longest.items() if length < width):
+        console.log.warning("%s: no training stretch fills a window of %d bases", source, width)
+    if not splits.valid:
+        console.log.warning("nothing is held out: there will be no held-out loss, and no best checkpoint")
+    elif max(map(len, splits.valid)) < width:
+        console.log.warning("held out are only stretches shorter than a window of %d bases", width)
 
 
 def _weights(settings: PretrainConfig) -> dict[Path, float] | None:

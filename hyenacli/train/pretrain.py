@@ -67,6 +67,8 @@ def pretrain(settings: PretrainConfig) -> PretrainResult:
     curriculum = parse_curriculum(
         settings.length_warmup, length=length, windows=settings.global_batch_size, steps=settings.max_steps
     )
+    if settings.length_warmup and len(curriculum.stages) == 1:
+        console.log.warning("no length warm-up: there is no shorter stage, or no step for one")
     corpus = open_corpus(settings, length)
     run = _Run(settings, corpus, curriculum, device)
     with process_group(device):
@@ -235,6 +237,11 @@ class _Run:
             )
         console.log.info("wrote %s", directory / "report.html")
 
+    def _name(self) -> str:
+        settings = self._settings
+        changed = settings.d_model or settings.n_layer or settings.max_length
+        return settings.init_from or f"{settings.preset}{', changed' if changed else ''}"
+
     def _replicas(self) -> int:
         """Groups of ranks that each go through windows of their own."""
         return current_ranks().world_size // self._settings.context_parallel
@@ -251,14 +258,15 @@ class _Run:
         settings, config, curriculum = self._settings, model.config, self._curriculum
         target, replicas = curriculum.target, self._replicas()
         bases = self._corpus.splits.bases()["train"]
-        per_step = target.windows * target.length
+        each = {stage.windows * stage.length for stage in curriculum.stages}
+        per_step = f"{'about ' * (len(each) > 1)}{target.windows * target.length:,}"
         seconds = memory.seconds * math.ceil(target.windows / memory.windows / replicas)
         left = dt.timedelta(seconds=round(seconds * (curriculum.steps - progress.step)))
         plan = {
-            "model": f"{settings.init_from or settings.preset}: width {config.d_model}, "
-            f"{config.n_layer} layers, {model.n_parameters:,} parameters",
+            "model": f"{self._name()}: width {config.d_model}, layers {config.n_layer}, "
+            f"{model.n_parameters:,} parameters",
             "data": self._corpus.describe(),
-            "training": f"{curriculum.steps:,} steps of {per_step:,} tokens ({target.windows} windows x "
+            "training": f"{curriculum.steps:,} steps of {per_step} tokens ({target.windows} windows x "
             f"{target.length:,} bases) = {curriculum.tokens:,} tokens, "
             f"{curriculum.tokens / bases:.2f} times the training bases",
         }

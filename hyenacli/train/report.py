@@ -122,7 +122,7 @@ def _markov_table(markov: Sequence[float], loss: float) -> str:
         f"<tr{style}><td>{name}</td>"
         + "".join(cell.format(value) for value in (nats, nats / math.log(2), math.exp(nats)))
         + "</tr>"
-        for name, nats, style in sorted(rows, key=lambda row: -row[1])
+        for name, nats, style in rows
     )
     return (
         "<p>All fitted to the same training bases and judged on the same held-out windows; order k predicts "

@@ -115,8 +115,11 @@ def test_files_share_the_windows_as_asked() -> None:
     whole = [Interval(0, 0, 9_000), Interval(1, 0, 1_000)]
 
     def share(shares: dict[Path, float] | None) -> float:
-        rows = WindowSampler(contigs, whole, 0, rc_augment=False, shares=shares).rows(range(4_000), 10)
-        return float((rows[:, 0] == 7).mean())
+        sampler = WindowSampler(contigs, whole, 0, rc_augment=False, shares=shares)
+        found = float((sampler.rows(range(4_000), 10)[:, 0] == 7).mean())
+        assert sum(sampler.shares().values()) == pytest.approx(1)
+        assert abs(sampler.shares()[Path("small.fa")] - found) < 0.03
+        return found
 
     assert abs(share(None) - 0.1) < 0.02
     assert abs(share({Path("small.fa"): 1, Path("large.fa"): 1}) - 0.5) < 0.03

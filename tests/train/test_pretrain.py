@@ -143,7 +143,7 @@ def test_init_from_continues_with_another_models_weights(genome: Path, tmp_path:
         ({"valid_contigs": "one,two,three"}, UserError, "no bases are left to train on"),
         ({"preset": "tiny-2k"}, Exception, "tiny-2k"),
         ({"init_from": "m"}, UsageError, "--init-from fixes the architecture"),
-        ({"intervals": Path("x.bed"), "valid_contigs": "one"}, UsageError, "--intervals already says"),
+        ({"intervals": Path("x.bed"), "valid_contigs": "one"}, UsageError, "several ways to hold sequence out"),
         ({"fasta": [Path("absent.fa")]}, UserError, "absent"),
         ({"device": "tpu"}, UsageError, "tpu"),
         ({"dtype": "float16"}, UsageError, "float16"),
