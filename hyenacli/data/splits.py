@@ -11,7 +11,7 @@ import numpy as np
 from hyenacli.data.store import Contig
 from hyenacli.errors import UserError, nearest
 from hyenacli.readers.bed import read_bed
-from hyenacli.readers.contigs import match_contigs
+from hyenacli.readers.contigs import ContigMap, match_contigs
 
 SPLITS = ("train", "valid", "test")
 
@@ -45,20 +45,35 @@ class Splits:
 def split_by_contigs(contigs: Sequence[Contig], valid: Sequence[str], test: Sequence[str]) -> Splits:
     """Hold out whole contigs by name; a name in several files is held out in all of them.
 
+    chr1 and 1, chrM and MT are taken for each other where the FASTA has only one of them.
+
     Raises:
         UserError: a name that no file has, or that is asked for twice.
     """
     known = list(dict.fromkeys(contig.name for contig in contigs))
-    for name in (*valid, *test):
-        if name not in known:
+    spellings = _spellings(contigs, "the names to hold out")
+
+    def resolved(name: str) -> str:
+        found = spellings.resolve(name)
+        if found is None:
             raise UserError(f"no contig '{name}' to hold out", remedy=nearest(name, known))
-    if both := set(valid) & set(test):
+        return found
+
+    held, left = {resolved(name) for name in valid}, {resolved(name) for name in test}
+    if both := held & left:
         raise UserError(f"contigs both for validation and test: {', '.join(sorted(both))}")
     splits = Splits()
     for number, contig in enumerate(contigs):
-        role = splits.valid if contig.name in valid else splits.test if contig.name in test else splits.train
+        role = splits.valid if contig.name in held else splits.test if contig.name in left else splits.train
         role.append(Interval(number, 0, len(contig)))
     return splits
+
+
+def _spellings(contigs: Sequence[Contig], input_name: str) -> ContigMap:
+    """Contig names in another style, as the genomes spell them."""
+    fasta = ", ".join(dict.fromkeys(str(contig.source) for contig in contigs))
+    names = dict.fromkeys(contig.name for contig in contigs)
+    return match_contigs((), names, style="auto", aliases={}, input_name=input_name, genome_name=fasta)
 
 
 def split_by_fraction(contigs: Sequence[Contig], fraction: float, window: int, seed: int) -> Splits:
@@ -96,8 +111,7 @@ def split_by_intervals(contigs: Sequence[Contig], bed: Path) -> Splits:
     numbers = {contig.name: number for number, contig in enumerate(contigs)}
     names = Counter(contig.name for contig in contigs)
     ambiguous = {name for name, times in names.items() if times > 1}
-    fasta = ", ".join(dict.fromkeys(str(contig.source) for contig in contigs))
-    spellings = match_contigs((), numbers, style="auto", aliases={}, input_name=str(bed), genome_name=fasta)
+    spellings = _spellings(contigs, str(bed))
     found: dict[str, list[tuple[Interval, int]]] = {name: [] for name in SPLITS}
     for record in read_bed(bed):
         region = record.region
@@ -115,7 +129,7 @@ def split_by_intervals(contigs: Sequence[Contig], bed: Path) -> Splits:
             )
         if name is None:
             raise UserError(
-                f"no contig '{region.contig}' in {fasta}",
+                f"no contig '{region.contig}' in {spellings.genome_name}",
                 at=bed,
                 line=record.line,
                 remedy=nearest(region.contig, list(numbers)),

@@ -109,7 +109,9 @@ def split_genomes(contigs: list[Contig], settings: PretrainConfig, width: int) -
         UserError: nothing to train on, or no training stretch as long as a window.
         UsageError: more than one way of splitting at once.
     """
-    named = bool(settings.valid_contigs or settings.test_contigs)
+    valid = _names(settings.valid_contigs, "--valid-contigs")
+    test = _names(settings.test_contigs, "--test-contigs")
+    named = bool(valid or test)
     ways = (settings.intervals is not None, named, settings.valid_fraction is not None)
     if sum(ways) > 1:
         raise UsageError(
@@ -119,7 +121,7 @@ def split_genomes(contigs: list[Contig], settings: PretrainConfig, width: int) -
     if settings.intervals:
         splits = split_by_intervals(contigs, settings.intervals)
     elif named:
-        splits = split_by_contigs(contigs, _names(settings.valid_contigs), _names(settings.test_contigs))
+        splits = split_by_contigs(contigs, valid, test)
     else:
         fraction = _FRACTION if settings.valid_fraction is None else settings.valid_fraction
         splits = split_by_fraction(contigs, fraction, width, settings.seed)
@@ -165,5 +167,8 @@ def _weights(settings: PretrainConfig) -> dict[Path, float] | None:
     return dict(zip(settings.fasta, weights, strict=True))
 
 
-def _names(text: str | None) -> list[str]:
-    return [name.strip() for name in (text or "").split(",") if name.strip()]
+def _names(text: str | None, flag: str) -> list[str]:
+    names = [name.strip() for name in (text or "").split(",") if name.strip()]
+    if text is not None and not names:
+        raise UsageError("names no contig", at=flag, remedy="leave it out, or name contigs")
+    return names

@@ -61,7 +61,10 @@ def check_resumable(run: Path, settings: Any, inputs: Sequence[dict[str, str | i
     ]
     if differing:
         raise UserError(
-            f"cannot resume: {'; '.join(differing)}", at=run, remedy=f"use --config {run / 'config.yaml'}"
+            f"cannot resume: {'; '.join(differing)}",
+            at=run,
+            remedy="give everything as it was (config.yaml has it), or start another run with --init-from "
+            f"{run}",
         )
 
 

@@ -50,6 +50,17 @@ def test_fraction_never_holds_out_everything_nor_anything_at_zero() -> None:
     assert split_by_fraction(contigs(a=5_000), 0.0, 100, seed=0).valid == []
 
 
+def test_names_of_another_style_are_understood(tmp_path: Path) -> None:
+    genome = contigs(chrI=10, II=20, chrM=5)
+    assert split_by_contigs(genome, ["I", "chrII"], ["MT"]).bases() == {"train": 0, "valid": 30, "test": 5}
+    bed = tmp_path / "splits.bed"
+    bed.write_text("I\t0\t5\ttrain\nchrII\t0\t9\tvalid\n")
+    splits = split_by_intervals(genome, bed)
+    assert (splits.train, splits.valid) == ([Interval(0, 0, 5)], [Interval(1, 0, 9)])
+    with pytest.raises(UserError, match="both for validation and test: II"):
+        split_by_contigs(genome, ["II"], ["chrII"])
+
+
 def test_intervals_are_read_and_merged(tmp_path: Path) -> None:
     bed = tmp_path / "splits.bed"
     bed.write_text("a\t0\t50\ttrain\na\t40\t60\ttrain\na\t60\t80\tvalid\nb\t0\t10\ttest\n")
