@@ -77,7 +77,8 @@ class PretrainConfig:
     soft_mask_weight: Annotated[
         float,
         typer.Option(
-            help="Weight in the loss of soft-masked (lower-case) bases, mostly repeats.",
+            help="Weight in the training loss of soft-masked (lower-case) bases, mostly repeats; held-out "
+            "loss counts all alike.",
             min=0.0,
             max=1.0,
             rich_help_panel=DATA,
@@ -92,12 +93,12 @@ class PretrainConfig:
         ),
     ] = None
     preset: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Architecture; `hyena models list` shows them.",
+            help="Architecture, by default tiny-1k; `hyena models list` shows them.",
             rich_help_panel=MODEL,
         ),
-    ] = "tiny-1k"
+    ] = None
     d_model: Annotated[
         int | None, typer.Option(help="Width, instead of the preset's.", min=1, rich_help_panel=MODEL)
     ] = None

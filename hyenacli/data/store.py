@@ -25,7 +25,7 @@ Codes = npt.NDArray[np.uint8]
 """Token ids with the soft-mask bit."""
 
 SOFT_MASKED = np.uint8(0x80)
-_FORMAT = 1
+_FORMAT = 2
 _LOWER_CASE = np.uint8(0x20)
 
 
@@ -38,12 +38,14 @@ class Contig:
         source: its file.
         codes: one per base (length,), on disk until they are read.
         n_bases: how many are A, C, G or T.
+        n_soft_masked: how many are in lower case.
     """
 
     name: str
     source: Path
     codes: Codes
     n_bases: int
+    n_soft_masked: int = 0
 
     def __len__(self) -> int:
         """Length in bases, N included."""
@@ -113,11 +115,11 @@ def open_genomes(paths: Sequence[Path]) -> list[Genome]:
 def _open(path: Path) -> Genome:
     folder, _ = cached_folder(path.resolve(), f"tokens-{_FORMAT}", _build)
     facts = json.loads((folder / "genome.json").read_text())
-    size = sum(length for _, length, _ in facts["contigs"])
+    size = sum(length for _, length, *_ in facts["contigs"])
     codes = np.memmap(folder / "codes", np.uint8, "r") if size else np.empty(0, np.uint8)
     contigs, start = [], 0
-    for name, length, n_bases in facts["contigs"]:
-        contigs.append(Contig(name, path, codes[start : start + length], n_bases))
+    for name, length, n_bases, n_soft_masked in facts["contigs"]:
+        contigs.append(Contig(name, path, codes[start : start + length], n_bases, n_soft_masked))
         start += length
     return Genome(path, facts["bytes"], facts["sha256"], tuple(c for c in contigs if len(c)))
 
@@ -125,7 +127,7 @@ def _open(path: Path) -> Genome:
 def _build(path: Path, folder: Path) -> None:
     """Write `codes`, all contigs one after another, and `genome.json`, which says where each ends."""
     tokenizer = Tokenizer()
-    contigs: dict[str, tuple[str, int, int]] = {}
+    contigs: dict[str, tuple[str, int, int, int]] = {}
     with open_binary(path) as stream, (folder / "codes").open("wb") as out:
         for block in read_blocks(stream):
             name, _ = block.title()
@@ -135,7 +137,8 @@ def _build(path: Path, folder: Path) -> None:
             letters = np.frombuffer(block.letters(), np.uint8)
             codes = tokens | np.where(letters & _LOWER_CASE, SOFT_MASKED, np.uint8(0))
             out.write(codes.tobytes())
-            contigs[name] = (name, len(codes), count_bases(tokens))
+            soft_masked = int(np.count_nonzero(codes & SOFT_MASKED))
+            contigs[name] = (name, len(codes), count_bases(tokens), soft_masked)
     entry = fingerprint(path)
     facts = {"bytes": entry["bytes"], "sha256": entry["sha256"], "contigs": list(contigs.values())}
     (folder / "genome.json").write_text(json.dumps(facts))

@@ -64,6 +64,9 @@ class Corpus:
         counts = self.splits.bases()
         text = ", ".join(f"{name} {count:,} bases" for name, count in counts.items() if count)
         shares = self.sampler.shares()
+        soft_masked = sum(contig.n_soft_masked for contig in self.contigs)
+        if soft_masked:
+            text += f"; {soft_masked / sum(map(len, self.contigs)):.1%} soft-masked"
         if len(shares) > 1:
             text += "; windows: " + ", ".join(f"{path.name} {share:.1%}" for path, share in shares.items())
         return text
@@ -86,6 +89,8 @@ def open_corpus(settings: PretrainConfig, length: int) -> Corpus:
     contigs = [contig for contig in every if contig.n_bases]
     if len(contigs) < len(every):
         console.log.info("%d contigs of nothing but N are left out", len(every) - len(contigs))
+    if settings.soft_mask_weight != 1 and not any(contig.n_soft_masked for contig in contigs):
+        console.log.warning("--soft-mask-weight changes nothing: the genome has no lower-case bases")
     splits = split_genomes(contigs, settings, length + 1)
     sampler = WindowSampler(
         contigs, splits.train, settings.seed, rc_augment=settings.rc_augment, shares=shares

@@ -48,8 +48,8 @@ def _reduce(tensor: torch.Tensor, how: dist.ReduceOp.RedOpType = dist.ReduceOp.S
         dist.all_reduce(tensor, how)
     except RuntimeError as error:
         raise UserError(
-            f"the processes of this job lost each other ({str(error).splitlines()[0][:120]})",
-            remedy="find the one that ended first; --resume goes on from the last checkpoint",
+            "the connection to another process of this job was lost",
+            remedy="see which one ended first, and why; --resume goes on from the last checkpoint",
         ) from error
 
 

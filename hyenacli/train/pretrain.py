@@ -32,6 +32,8 @@ from hyenacli.train.tensorboard import TensorBoard, check_tensorboard
 from hyenacli.writers.atomic import check_run_directory, prepare_run_directory
 from hyenadna import HyenaDNA, load_model, preset
 
+_PRESET = "tiny-1k"
+
 
 @dataclass(frozen=True)
 class PretrainResult:
@@ -88,8 +90,9 @@ def build_model(settings: PretrainConfig) -> HyenaDNA:
     A fresh model's l_max is its context + 2, as in every published one; weights depend on --seed alone.
     """
     if settings.init_from is not None:
-        if settings.d_model or settings.n_layer or settings.window_shift is not None:
-            remedy = "leave out --d-model, --n-layer and --window-shift"
+        named = settings.preset or settings.d_model or settings.n_layer
+        if named or settings.window_shift is not None:
+            remedy = "leave out --preset, --d-model, --n-layer and --window-shift"
             raise UsageError("--init-from fixes the architecture", remedy=remedy)
         model: HyenaDNA = load_model(settings.init_from)
         if settings.max_length and settings.max_length > model.config.l_max:
@@ -99,7 +102,7 @@ def build_model(settings: PretrainConfig) -> HyenaDNA:
                 remedy="choose a model with a longer context",
             )
         return model
-    config = preset(settings.preset)
+    config = preset(settings.preset or _PRESET)
     if settings.d_model:
         config = replace(config, d_model=settings.d_model, d_inner=4 * settings.d_model)
     if settings.n_layer:
@@ -240,7 +243,7 @@ class _Run:
     def _name(self) -> str:
         settings = self._settings
         changed = settings.d_model or settings.n_layer or settings.max_length
-        return settings.init_from or f"{settings.preset}{', changed' if changed else ''}"
+        return settings.init_from or f"{settings.preset or _PRESET}{', changed' if changed else ''}"
 
     def _replicas(self) -> int:
         """Groups of ranks that each go through windows of their own."""

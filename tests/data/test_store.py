@@ -25,6 +25,7 @@ def test_codes_are_the_bases_and_their_case(tmp_path: Path, compression: Compres
     path = write_fasta(tmp_path / "g.fa", records, width=5, compression=compression)
     (genome,) = open_genomes([path])
     assert [(c.name, len(c), c.n_bases) for c in genome.contigs] == [("a", 12, 8), ("b", 4, 4), ("gap", 4, 0)]
+    assert [c.n_soft_masked for c in genome.contigs] == [6, 2, 0]
     first = genome.contigs[0]
     assert Tokenizer().decode(first.tokens(0, 99)) == "ACGTACGTNNNN"
     assert (first.codes >= SOFT_MASKED).tolist() == [letter.islower() for letter in "ACGTacgtNnRy"]
