@@ -81,7 +81,10 @@ Threads = Annotated[
     typer.Option("-@", "--threads", help="CPU threads; default all.", min=1, rich_help_panel=GENERAL),
 ]
 Seed = Annotated[
-    int, typer.Option("--seed", help="Seed of every random choice.", min=0, rich_help_panel=GENERAL)
+    int,
+    typer.Option(
+        "--seed", help="Seed of every random choice.", min=0, max=2**63 - 1, rich_help_panel=GENERAL
+    ),
 ]
 
 

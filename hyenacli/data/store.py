@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from hyenacli.errors import UserError
+from hyenacli.errors import UsageError, UserError
 from hyenacli.readers.fasta_blocks import read_blocks
 from hyenacli.readers.genome_cache import cached_folder
 from hyenacli.readers.streams import open_binary
@@ -99,9 +99,12 @@ def open_genomes(paths: Sequence[Path]) -> list[Genome]:
     Raises:
         UserError: a file that is not a FASTA of DNA, a name twice in a file, no A, C, G or T in a file, or
             one file given twice, be it under two names.
+        UsageError: standard input.
     """
     genomes: list[Genome] = []
     for path in paths:
+        if str(path) == "-":
+            raise UsageError("a genome is read at random, not from a pipe", remedy="give a file on disk")
         genome = _open(path)
         for other in genomes:
             if other.sha256 == genome.sha256:

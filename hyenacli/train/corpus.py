@@ -89,8 +89,7 @@ def open_corpus(settings: PretrainConfig, length: int) -> Corpus:
     contigs = [contig for contig in every if contig.n_bases]
     if len(contigs) < len(every):
         console.log.info("%d contigs of nothing but N are left out", len(every) - len(contigs))
-    if settings.soft_mask_weight != 1 and not any(contig.n_soft_masked for contig in contigs):
-        console.log.warning("--soft-mask-weight changes nothing: the genome has no lower-case bases")
+    _check_soft_masking(contigs, settings.soft_mask_weight)
     splits = split_genomes(contigs, settings, length + 1)
     sampler = WindowSampler(
         contigs, splits.train, settings.seed, rc_augment=settings.rc_augment, shares=shares
@@ -105,6 +104,16 @@ def open_corpus(settings: PretrainConfig, length: int) -> Corpus:
         sampler,
         fixed_windows(contigs, splits.valid, length + 1, settings.eval_windows),
     )
+
+
+def _check_soft_masking(contigs: list[Contig], weight: float) -> None:
+    soft_masked = sum(contig.n_soft_masked for contig in contigs)
+    if weight != 1 and not soft_masked:
+        console.log.warning("--soft-mask-weight changes nothing: the genome has no lower-case bases")
+    if weight == 0 and soft_masked == sum(map(len, contigs)):
+        raise UserError(
+            "every base is in lower case and counts nothing", remedy="raise --soft-mask-weight above 0"
+        )
 
 
 def split_genomes(contigs: list[Contig], settings: PretrainConfig, width: int) -> Splits:

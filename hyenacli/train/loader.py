@@ -7,6 +7,7 @@ processes, nor a resumption, changes the stream.
 import multiprocessing
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -73,20 +74,23 @@ class StepLoader:
         workers: int,
     ):
         self.waited = 0.0
-        self._steps = iter(
-            DataLoader(
-                _Reader(read),
-                batch_size=None,
-                sampler=_Orders(curriculum, first_step, micro_tokens, place),
-                num_workers=workers,
-                collate_fn=_as_it_is,
-                prefetch_factor=_AHEAD if workers else None,
-                # a forked process shares the genome's pages; elsewhere it is sent a copy
-                multiprocessing_context=multiprocessing.get_context("fork")
-                if workers and sys.platform == "linux"
-                else None,
+        with warnings.catch_warnings():
+            # more processes than processors: the user has said how many
+            warnings.filterwarnings("ignore", "This DataLoader will create")
+            self._steps = iter(
+                DataLoader(
+                    _Reader(read),
+                    batch_size=None,
+                    sampler=_Orders(curriculum, first_step, micro_tokens, place),
+                    num_workers=workers,
+                    collate_fn=_as_it_is,
+                    prefetch_factor=_AHEAD if workers else None,
+                    # a forked process shares the genome's pages; elsewhere it is sent a copy
+                    multiprocessing_context=multiprocessing.get_context("fork")
+                    if workers and sys.platform == "linux"
+                    else None,
+                )
             )
-        )
 
     def __next__(self) -> list[MicroBatch]:
         """The next step's micro-batches on this rank; there may be none."""

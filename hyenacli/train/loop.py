@@ -173,8 +173,8 @@ class Trainer(Generic[B]):
             show: called after every step with its number (1-based) and what it did.
 
         Raises:
-            UserError: several steps in a row with a loss or gradient that is not finite, or too little memory
-                for a single window.
+            UserError: several steps in a row with a loss or gradient that is not finite, an evaluation that
+                no longer is, or too little memory for a single window.
         """
         settings, last = self._settings, self._settings.curriculum.steps
         progress.micro_tokens = progress.micro_tokens or settings.micro_tokens
@@ -302,6 +302,11 @@ class Trainer(Generic[B]):
         self._model.eval()
         with torch.inference_mode(), self._autocast():
             judged = self._task.evaluate(self._model)
+        if math.isfinite(progress.last) and not math.isfinite(judged[self._task.monitor]):
+            raise UserError(
+                f"{self._task.monitor} is not finite after step {progress.step}",
+                remedy="lower --lr, or use --dtype float32; the last checkpoint is whole",
+            )
         progress.last = judged[self._task.monitor]
         if progress.last < progress.best:
             progress.best, progress.best_step = progress.last, progress.step

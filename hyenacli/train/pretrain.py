@@ -61,6 +61,7 @@ def pretrain(settings: PretrainConfig) -> PretrainResult:
     precision = functools.partial(autocast, device, settings.dtype)
     precision()  # refuses an unknown dtype before anything is read
     asked = parse_batch_size(str(settings.micro_batch_size), "--micro-batch-size")
+    _check_rates(settings)
     if settings.tensorboard:
         check_tensorboard()
     check_run_directory(settings.output, resume=settings.resume, force=settings.force)
@@ -82,6 +83,14 @@ def pretrain(settings: PretrainConfig) -> PretrainResult:
         markov = corpus.markov(rc=settings.rc_augment)
         run.close(progress, markov)
     return PretrainResult(progress, markov, stop.exit_code)
+
+
+def _check_rates(settings: PretrainConfig) -> None:
+    lowest = 0.0 if settings.min_lr is None else settings.min_lr
+    if not 0 <= lowest <= settings.lr < math.inf:
+        raise UsageError(
+            f"--lr {settings.lr:g} and --min-lr {lowest:g}", remedy="give 0 <= --min-lr <= --lr, finite"
+        )
 
 
 def build_model(settings: PretrainConfig) -> HyenaDNA:
