@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from hyenacli.genome.dna import reverse_complement
+
 VariantKind = Literal["snv", "mnv", "insertion", "deletion", "complex", "identical"]
 Fetch = Callable[[str, int, int], bytes]
 
@@ -74,6 +76,37 @@ class Variant:
             core.contig, core.position - shift, allele if core.ref else b"", allele if core.alt else b""
         )
 
+    def right_aligned(self, fetch: Fetch, length: int) -> "Variant":
+        """The trimmed variant at its rightmost position, which is the first base where the haplotypes differ.
+
+        Args:
+            fetch: the bases [start, end) of a contig; asked only for bases right of the variant.
+            length: of the contig, in bases.
+
+        >>> genome = b"GGCACACAT"
+        >>> Variant("chr1", 2, b"CA", b"").right_aligned(lambda contig, start, end: genome[start:end], 9)
+        Variant(contig='chr1', position=6, ref=b'CA', alt=b'')
+        """
+        core = self.trimmed()
+        if bool(core.ref) == bool(core.alt):
+            return core
+        allele = core.ref or core.alt
+        shift = _right_shift(allele, core, fetch, length)
+        turn = shift % len(allele)
+        allele = allele[turn:] + allele[:turn]
+        return Variant(
+            core.contig, core.position + shift, allele if core.ref else b"", allele if core.alt else b""
+        )
+
+    def mirrored(self, length: int) -> "Variant":
+        """The same variant as read from the other strand of a contig of `length` bases.
+
+        >>> Variant("chr1", 2, b"CA", b"T").mirrored(9)
+        Variant(contig='chr1', position=5, ref=b'TG', alt=b'A')
+        """
+        start = length - self.position - len(self.ref)
+        return Variant(self.contig, start, reverse_complement(self.ref), reverse_complement(self.alt))
+
 
 def is_symbolic(alt: bytes) -> bool:
     """Whether a VCF ALT is not a plain sequence: `*`, `.`, `<DEL>`, `<*>`, a breakend, or empty.
@@ -104,6 +137,18 @@ def _left_shift(allele: bytes, contig: str, position: int, fetch: Fetch) -> int:
         block = fetch(contig, max(0, end - _BLOCK), end)
         for base in reversed(block):
             if base != allele[-1 - shift % size]:
+                return shift
+            shift += 1
+    return shift
+
+
+def _right_shift(allele: bytes, core: Variant, fetch: Fetch, length: int) -> int:
+    """How many bases an inserted or deleted `allele` can move right; the mirror of `_left_shift`."""
+    size, start, shift = len(allele), core.position + len(core.ref), 0
+    while start + shift < length:
+        block = fetch(core.contig, start + shift, min(length, start + shift + _BLOCK))
+        for base in block:
+            if base != allele[shift % size]:
                 return shift
             shift += 1
     return shift
