@@ -176,7 +176,7 @@ class PretrainConfig:
         typer.Option(help="Weight decay, except of the filter network.", min=0.0, rich_help_panel=TRAINING),
     ] = 0.1
     grad_clip: Annotated[
-        float, typer.Option(help="Largest gradient norm.", min=0.0, rich_help_panel=TRAINING)
+        float, typer.Option(help="Largest gradient norm; 0 for any.", min=0.0, rich_help_panel=TRAINING)
     ] = 1.0
     eval_every: Annotated[
         int | None,

@@ -123,7 +123,7 @@ def test_batches_and_precision_change_little(run: Run) -> None:
 BAD = [
     ("g.fa -m model --lengths 64,x", 2, "--lengths: 'x' is no length"),
     ("g.fa -m model --lengths 300", 2, "--lengths: 300 is beyond the model's context of 256 bases"),
-    ("g.fa -m model --contigs tow", 1, "--contigs: no contig 'tow'; did you mean 'two'?"),
+    ("g.fa -m model --contigs tow", 1, "no contig 'tow' to evaluate on; did you mean 'two'?"),
     ("g.fa -m model --contigs one --intervals s.bed", 2, "--intervals already says what is read"),
     ("g.fa -m model --split test", 2, "--split chooses rows of a BED"),
     ("g.fa -m model --intervals s.bed --split test", 1, "s.bed: no interval is for test"),

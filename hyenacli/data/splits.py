@@ -50,16 +50,7 @@ def split_by_contigs(contigs: Sequence[Contig], valid: Sequence[str], test: Sequ
     Raises:
         UserError: a name that no file has, or that is asked for twice.
     """
-    known = list(dict.fromkeys(contig.name for contig in contigs))
-    spellings = _spellings(contigs, "the names to hold out")
-
-    def resolved(name: str) -> str:
-        found = spellings.resolve(name)
-        if found is None:
-            raise UserError(f"no contig '{name}' to hold out", remedy=nearest(name, known))
-        return found
-
-    held, left = {resolved(name) for name in valid}, {resolved(name) for name in test}
+    held, left = (named_contigs(contigs, names, "to hold out") for names in (valid, test))
     if both := held & left:
         raise UserError(f"contigs both for validation and test: {', '.join(sorted(both))}")
     splits = Splits()
@@ -67,6 +58,23 @@ def split_by_contigs(contigs: Sequence[Contig], valid: Sequence[str], test: Sequ
         role = splits.valid if contig.name in held else splits.test if contig.name in left else splits.train
         role.append(Interval(number, 0, len(contig)))
     return splits
+
+
+def named_contigs(contigs: Sequence[Contig], names: Sequence[str], purpose: str) -> set[str]:
+    """Contigs by name, as the genomes spell them.
+
+    Raises:
+        UserError: a name that no file has; the message says what it was named for.
+    """
+    spellings = _spellings(contigs, f"the names {purpose}")
+    found = set()
+    for name in names:
+        spelt = spellings.resolve(name)
+        if spelt is None:
+            known = list(dict.fromkeys(contig.name for contig in contigs))
+            raise UserError(f"no contig '{name}' {purpose}", remedy=nearest(name, known))
+        found.add(spelt)
+    return found
 
 
 def _spellings(contigs: Sequence[Contig], input_name: str) -> ContigMap:

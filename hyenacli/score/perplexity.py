@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from hyenacli.console import log
-from hyenacli.data.splits import SPLITS, Interval, split_by_intervals
+from hyenacli.data.splits import SPLITS, Interval, named_contigs, split_by_intervals
 from hyenacli.data.store import Contig, Tokens, count_bases
 from hyenacli.data.windows import fixed_windows
 from hyenacli.errors import UsageError, UserError, nearest
@@ -170,11 +170,9 @@ def choose_intervals(
         return _of_split(contigs, bed, split or "valid")
     if split is not None:
         raise UsageError("--split chooses rows of a BED", remedy="give it with --intervals")
-    known = list(dict.fromkeys(contig.name for contig in contigs))
-    chosen = known if names is None else [name.strip() for name in str(names).split(",")]
-    for name in chosen:
-        if name not in known:
-            raise UserError(f"no contig '{name}'", at="--contigs", remedy=nearest(name, known))
+    every = [contig.name for contig in contigs]
+    wanted = every if names is None else [name.strip() for name in str(names).split(",")]
+    chosen = named_contigs(contigs, wanted, "to evaluate on")
     return [Interval(i, 0, len(contig)) for i, contig in enumerate(contigs) if contig.name in chosen]
 
 

@@ -35,7 +35,7 @@ class Progress:
         step: optimizer steps made.
         tokens: tokens read in them, over all ranks.
         seconds: spent in them.
-        last: the last evaluation's monitored value.
+        last: the last evaluation's monitored value, `last_step` the step it came after.
         best: the lowest so far, `best_step` the step it came after.
         micro_tokens: most tokens in one forward pass; 0 until it is known. It decides how dropout is drawn.
         skipped: steps left out because their numbers were not finite, `skipped_in_a_row` of them the latest.
@@ -45,6 +45,7 @@ class Progress:
     tokens: int = 0
     seconds: float = 0.0
     last: float = math.nan
+    last_step: int = 0
     best: float = math.inf
     best_step: int = -1
     micro_tokens: int = 0
@@ -97,13 +98,15 @@ class Checkpoints:
                 for key in ("exp_avg", "exp_avg_sq", "step"):
                     value = tensors[f"{key}/{name}"]
                     state[key] = value if key == "step" else value.to(parameter.device)
-            return Progress(**json.loads((last / _STATE).read_text()))
+            progress = Progress(**json.loads((last / _STATE).read_text()))
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"the trainer's state is damaged ({error})",
                 at=last,
                 remedy="point `last` at an older step-N, or start anew with --init-from",
             ) from error
+        console.log.info("going on after step %d", progress.step)
+        return progress
 
     def _write(
         self, final: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress

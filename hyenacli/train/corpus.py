@@ -151,7 +151,11 @@ def _check_lengths(contigs: list[Contig], splits: Splits, width: int, files: lis
         longest[source] = max(longest[source], len(interval))
     most = max(longest.values())
     if most < 2:
-        raise UserError("no bases are left to train on", remedy="hold out less, or add sequence")
+        raise UserError(
+            "no bases are left to train on",
+            at=", ".join(map(str, files)),
+            remedy="hold out less, or add sequence",
+        )
     if most < width:
         raise UserError(
             f"the longest training stretch has {most:,} bases, a window {width:,}",

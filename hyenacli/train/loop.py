@@ -282,7 +282,7 @@ class Trainer(Generic[B]):
         if progress.skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW:
             raise UserError(
                 f"{what}, the {MOST_SKIPPED_IN_A_ROW}th step in a row that is not finite",
-                remedy="lower --lr or --grad-clip, or use --dtype float32; the last checkpoint is whole",
+                remedy="lower --lr or --grad-clip, or use --dtype float32; a checkpoint made before is whole",
             )
         console.log.warning("%s: the step is left out", what)
 
@@ -305,9 +305,9 @@ class Trainer(Generic[B]):
         if math.isfinite(progress.last) and not math.isfinite(judged[self._task.monitor]):
             raise UserError(
                 f"{self._task.monitor} is not finite after step {progress.step}",
-                remedy="lower --lr, or use --dtype float32; the last checkpoint is whole",
+                remedy="lower --lr, or use --dtype float32; a checkpoint made before is whole",
             )
-        progress.last = judged[self._task.monitor]
+        progress.last, progress.last_step = judged[self._task.monitor], progress.step
         if progress.last < progress.best:
             progress.best, progress.best_step = progress.last, progress.step
         return judged

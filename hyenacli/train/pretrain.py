@@ -81,7 +81,7 @@ def pretrain(settings: PretrainConfig) -> PretrainResult:
     markov: list[float] = []
     if current_ranks().first:
         markov = corpus.markov(rc=settings.rc_augment)
-        run.close(progress, markov)
+        run.close(progress, markov, stop)
     return PretrainResult(progress, markov, stop.exit_code)
 
 
@@ -220,13 +220,14 @@ class _Run:
             )
             return trainer.run(progress, stop, display.show)
 
-    def close(self, progress: Progress, markov: Sequence[float]) -> None:
+    def close(self, progress: Progress, markov: Sequence[float], stop: Stop) -> None:
         """Write how it ended, and the report."""
         facts = {
             "steps": progress.step,
             "tokens": progress.tokens,
             "seconds": round(progress.seconds, 1),
             "valid_loss": progress.last,
+            "valid_loss_after_step": progress.last_step,
             "best_valid_loss": progress.best,
             "best_step": progress.best_step,
             "skipped_steps": progress.skipped,
@@ -235,12 +236,15 @@ class _Run:
         directory = self._settings.output
         record.add_to_record(directory, plan=self._plan, result=facts)
         listed = self._plan | {"steps made": f"{progress.step:,} in {progress.seconds:,.0f} s"}
+        if progress.last_step < progress.step:
+            listed["held-out loss"] = f"of step {progress.last_step:,}, the last evaluation"
         write_report(directory, listed, self._curriculum, markov, progress.last)
         if markov:
             order = best_order(markov)
             console.log.info(
-                "held-out loss, last evaluated: %.4f nats (%.4f bits) per base; order-0 %.4f, "
+                "held-out loss after step %d: %.4f nats (%.4f bits) per base; order-0 %.4f, "
                 "best Markov model (order %d) %.4f",
+                progress.last_step,
                 progress.last,
                 progress.last / math.log(2),
                 markov[0],
@@ -248,6 +252,12 @@ class _Run:
                 markov[order],
             )
         console.log.info("wrote %s", directory / "report.html")
+        if stop:
+            console.log.warning(
+                "stopped after step %d of %d, and saved; go on with --resume",
+                progress.step,
+                self._curriculum.steps,
+            )
 
     def _name(self) -> str:
         settings = self._settings

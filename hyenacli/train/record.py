@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import math
 import os
 import platform
 import sys
@@ -28,9 +29,19 @@ def write_config(run: Path, settings: Any) -> None:
     values = settings_file.to_dict(settings)
     for key in ("resume", "force"):
         values.pop(key)
+    # it is to work from any folder
+    for key in ("fasta", "intervals", "output"):
+        values[key] = _absolute(values[key])
     import yaml
 
     _replace(run / "config.yaml", yaml.safe_dump(values, sort_keys=False))
+
+
+def _absolute(paths: Any) -> Any:
+    """A path, some paths, or None, in full."""
+    if isinstance(paths, list):
+        return [_absolute(path) for path in paths]
+    return None if paths is None else str(Path(paths).absolute())
 
 
 def check_resumable(run: Path, settings: Any, inputs: Sequence[dict[str, str | int]]) -> None:
@@ -90,12 +101,25 @@ def write_record(run: Path, *, inputs: Sequence[dict[str, str | int]], **facts: 
         "inputs": inputs,
         **facts,
     }
-    _replace(run / "run.json", json.dumps(record, indent=2, default=str) + "\n")
+    _replace(run / "run.json", _json(record))
 
 
 def add_to_record(run: Path, **facts: Any) -> None:
     """Add facts to run.json."""
-    _replace(run / "run.json", json.dumps(read_record(run) | facts, indent=2, default=str) + "\n")
+    _replace(run / "run.json", _json(read_record(run) | facts))
+
+
+def _json(record: dict[str, Any]) -> str:
+    """JSON, in which a number that is not finite is null."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(item) for item in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(plain(record), indent=2, default=str) + "\n"
 
 
 def _replace(path: Path, text: str) -> None:

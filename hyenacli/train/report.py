@@ -27,7 +27,7 @@ def write_report(
     markov: Sequence[float],
     loss: float,
 ) -> None:
-    """Write report.html from the run's metrics.csv.
+    """Write report.html from the run's metrics.csv and config.yaml.
 
     Args:
         run: the run directory.
@@ -70,9 +70,11 @@ def write_report(
         y_label="share of the time",
     )
     lr = line_chart([Series("rate", column("lr"), BLUE)], x_label="training tokens", y_label="learning rate")
+    settings = escape((run / "config.yaml").read_text())
     listed = "\n".join(f"<tr><td>{escape(k)}</td><td>{escape(str(v))}</td></tr>" for k, v in facts.items())
     sections = [
         f"<h1>{escape(run.resolve().name)}: pretraining</h1><table>{listed}</table>",
+        f"<details><summary>All settings</summary><pre>{settings}</pre></details>",
         f"<h2>Loss</h2>{loss_chart}",
         f"<h2>Stages</h2>{_stage_table(curriculum, rows)}" if marks else "",
         f"<h2>Beside Markov models</h2>{_markov_table(markov, loss)}",

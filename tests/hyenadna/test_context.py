@@ -9,13 +9,18 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from torch.nn import functional
 
 from hyenadna import HyenaConfig, HyenaDNA, ModelError
+from hyenadna.engine import training
 from hyenadna.engine.context import ContextGroup
+from hyenadna.engine.convolution import Workspace
+from hyenadna.engine.tiling import Tiling
 from hyenadna.engine.training import IGNORED, next_token_loss
 
 WORLD = 4
 CONFIG = HyenaConfig(8, 2, 16, 66, embed_dropout=0.0)
+PIECES = Tiling(tokens=7, samples=1, block=1 << 62, min_channels=1, row_tokens=1)
 Gradients = dict[str, torch.Tensor]
 
 
@@ -62,42 +67,82 @@ def check(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=WORLD)
     pairs = [dist.new_group([0, 1]), dist.new_group([2, 3])]
-    for group in (pairs[rank // 2], None):
-        context = ContextGroup(group)
+    everybody = ContextGroup()
+    for group, context in ((pairs[rank // 2], ContextGroup(pairs[rank // 2])), (None, everybody)):
         # a multiple of every size, one that is filled up, one shorter than the group, and l_max, which
         # filled up is beyond the filter's values
         for length in (64, 37, 3, 66):
             compare(context, group, torch.float64, length, again=False)
         compare(context, group, torch.float32, 37, again=False)
         compare(context, group, torch.float64, 37, again=True)
-        u_KBl = torch.arange(3 * 8 * 2 * 5.0).view(24, 2, 5) + 1_000 * context.rank
-        u_KBL = context.to_channels(u_KBl)
-        assert u_KBL.shape == (24 // context.size, 2, 5 * context.size)
-        v_CBL = u_KBL.view(3, -1, 2, 5 * context.size)[2]
-        torch.testing.assert_close(context.to_positions(v_CBL.contiguous()), u_KBl[16:])
-    dropout(context)
-    evaluation(context)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(training, "training_tiling", lambda *_: PIECES)
+            compare(context, group, torch.float64, 37, again=False)
+        swap(context)
+    dropout(everybody)
+    half_precision(everybody)
+    evaluation(everybody)
     with pytest.raises(ModelError, match="a width of 6 cannot be shared by 4 processes"):
-        context.own_channels(6)
-    assert copy.deepcopy(context) is None
-    assert pickle.loads(pickle.dumps(context)) is None
+        everybody.own_channels(6)
+    model = model_of(torch.float32)
+    model.backbone.context = everybody
+    assert copy.deepcopy(model).backbone.context is None
+    assert pickle.loads(pickle.dumps(model)).backbone.context is None
     dist.destroy_process_group()
 
 
+def swap(context: ContextGroup) -> None:
+    """Every process gets its channels of everybody's positions, and gives them back."""
+    work, x_DBL = Workspace(), torch.arange(2 * context.size * 3 * 9.0).view(-1, 3, 9)
+    own = -(-9 // context.size)
+    filled_DBL = functional.pad(x_DBL, (0, own * context.size - 9))
+    here_PCBl = filled_DBL[..., context.rank * own :][..., :own].reshape(context.size, 2, 3, own).contiguous()
+    whole_CBL = torch.empty(2, 3, 9)
+    context.to_channels(here_PCBl, whole_CBL, work)
+    torch.testing.assert_close(whole_CBL, x_DBL[context.own_channels(len(x_DBL))])
+    torch.testing.assert_close(context.to_positions(whole_CBL, own, work), here_PCBl)
+
+
 def dropout(context: ContextGroup) -> None:
-    """Masks differ from process to process, and are drawn alike when a block is computed again."""
-    results = []
-    for again in (False, True):
-        model = model_of(torch.float64, embed_dropout=0.3, hyena_dropout=0.3, resid_dropout=0.3)
+    """The masks of the loss are those of its gradient, also where a block is computed again."""
+    rates = {"embed_dropout": 0.3, "hyena_dropout": 0.3, "resid_dropout": 0.3}
+
+    def run(again: bool = False, moved: float = 0) -> tuple[torch.Tensor, Gradients]:
+        model = model_of(torch.float64, **rates)
         model.backbone.context, model.backbone.activation_checkpointing = context, again
+        for p in model.parameters():
+            p.data += moved
         torch.manual_seed(5 + context.rank)
-        results.append(loss_and_gradients(model, windows(1, 64)[:2]))
-    for name, gradient in results[0][1].items():
-        torch.testing.assert_close(gradient, results[1][1][name], rtol=0, atol=1e-10, msg=name)
-    exact, _ = loss_and_gradients(model_of(torch.float64), windows(1, 64)[:2])
-    total = results[0][0].clone()
-    dist.all_reduce(total)
-    assert abs(total / exact - 1) > 1e-7
+        loss, gradients = loss_and_gradients(model, windows(1, 64)[:2])
+        dist.all_reduce(loss)
+        return loss, gradients
+
+    kept, again = run()[1], run(again=True)[1]
+    for name, gradient in kept.items():
+        torch.testing.assert_close(gradient, again[name], rtol=0, atol=1e-10, msg=name)
+    step = 1e-6
+    slope = torch.stack([gradient.sum() for gradient in kept.values()]).sum()
+    dist.all_reduce(slope)
+    difference = (run(moved=step)[0] - run(moved=-step)[0]) / (2 * step)
+    torch.testing.assert_close(difference, slope, rtol=1e-6, atol=0)
+
+
+def half_precision(context: ContextGroup) -> None:
+    """Near the single process's, in autocast and with weights of half precision."""
+    for dtype, autocast in ((torch.float32, True), (torch.bfloat16, False)):
+        results = []
+        for shared in (None, context):
+            model = model_of(dtype)
+            model.backbone.context = shared
+            with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+                loss = next_token_loss(model, *windows(2, 37)[:2])
+            loss.backward()  # type: ignore[no-untyped-call]
+            sums = [p.grad.float().flatten() for p in model.parameters() if p.grad is not None]
+            results.append((loss.detach(), torch.cat(sums)))
+        for total in results[1]:
+            dist.all_reduce(total)
+        torch.testing.assert_close(results[1][0], results[0][0], rtol=1e-3, atol=0)
+        assert (results[1][1] - results[0][1]).norm() < 0.02 * results[0][1].norm()
 
 
 def evaluation(context: ContextGroup) -> None:

@@ -160,7 +160,7 @@ def test_what_is_read(tmp_path: Path) -> None:
 def test_choices_that_cannot_be_met(tmp_path: Path) -> None:
     contigs = [contig(BASES, "chr1")]
     bed = write_bed(tmp_path / "s.bed", [("chr1", 0, 100, "train"), ("chr1", 100, 200, "test")])
-    with pytest.raises(UserError, match="no contig 'chr2'; did you mean 'chr1'"):
+    with pytest.raises(UserError, match="no contig 'chr2' to evaluate on; did you mean 'chr1'"):
         choose_intervals(contigs, names="chr1,chr2")
     with pytest.raises(UserError, match="no interval is for valid; give --split train or test"):
         choose_intervals(contigs, bed=bed)
