@@ -113,7 +113,7 @@ def dropout(context: ContextGroup) -> None:
         for p in model.parameters():
             p.data += moved
         torch.manual_seed(5 + context.rank)
-        loss, gradients = loss_and_gradients(model, windows(1, 64)[:2])
+        loss, gradients = loss_and_gradients(model, windows(1, CONFIG.l_max)[:2])
         dist.all_reduce(loss)
         return loss, gradients
 

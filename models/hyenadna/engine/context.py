@@ -1,20 +1,23 @@
 """Windows longer than one device holds: every process has a part of the positions of each.
 
 All but the long convolutions works position by position. For those, processes swap positions for channels,
-which are independent of each other, and back. Equal to a single process up to rounding.
+which are independent of each other, and back, a group of channels at a time. Equal to a single process up to
+rounding.
 
-N processes of the group, B sequence, L position, l positions of one process, D width, K = 3 D.
+P processes of the group, B sequence, L position, l positions of one process, C channel.
 """
 
 from collections.abc import Callable
-from typing import Any, Self
+from itertools import pairwise
+from typing import Self
 
-import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional
 
 from hyenadna.errors import ModelError
+
+from .convolution import Workspace
 
 
 class ContextGroup:
@@ -34,7 +37,7 @@ class ContextGroup:
         self.size, self.rank = dist.get_world_size(group), dist.get_rank(group)
 
     def own(self, x_BL: Tensor, fill: float) -> Tensor:
-        """This process's positions (B, l) of a whole tensor, filled up on the right to a multiple of N.
+        """This process's positions (B, l) of a whole tensor, filled up on the right to a multiple of P.
 
         The model is causal, so that what stands on the right changes nothing before it.
         """
@@ -47,7 +50,7 @@ class ContextGroup:
         """The channels this process convolves.
 
         Raises:
-            ModelError: the width is no multiple of N.
+            ModelError: the width is no multiple of P.
         """
         if width % self.size:
             raise ModelError(
@@ -57,43 +60,50 @@ class ContextGroup:
         own = width // self.size
         return slice(self.rank * own, (self.rank + 1) * own)
 
-    def to_channels(self, u_KBl: Tensor) -> Tensor:
-        """All positions of this process's channels, (K / N, B, L), of all channels of its positions."""
-        k, batch, own = u_KBl.shape
-        sent = u_KBl.view(3, self.size, -1, batch, own).transpose(0, 1)
-        return self._exchange(sent).permute(1, 2, 3, 0, 4).reshape(k // self.size, batch, -1)
+    def to_channels(self, x_PCBl: Tensor, out_CBL: Tensor, work: Workspace) -> None:
+        """Swap positions for channels.
 
-    def to_positions(self, y_CBL: Tensor) -> Tensor:
-        """All channels of this process's positions, (D, B, l), of all positions of its channels."""
-        c, batch, length = y_CBL.shape
-        sent = y_CBL.view(c, batch, self.size, -1).permute(2, 0, 1, 3)
-        return self._exchange(sent).reshape(c * self.size, batch, length // self.size)
+        Args:
+            x_PCBl: this process's positions of the channels of each process.
+            out_CBL: takes all positions of this process's channels; those beyond L are left out.
+            work: memory to work in.
+        """
+        for places, part_CBl in zip(self._places(x_PCBl, out_CBL), self._exchange(x_PCBl, work), strict=True):
+            here_CBl = out_CBL[..., places]
+            here_CBl.copy_(part_CBl[..., : here_CBl.shape[-1]])
 
-    def _exchange(self, x: Tensor) -> Tensor:
-        """Part i of the first axis goes to process i, and its part comes here."""
-        received: Tensor = _Exchange.apply(x, self._group)  # type: ignore[no-untyped-call]
-        return received
+    def to_positions(self, x_CBL: Tensor, own: int, work: Workspace) -> Tensor:
+        """The way back, (P, C, B, l): this process's positions of the channels of each, until the next swap.
+
+        Args:
+            x_CBL: all positions of this process's channels; those that are missing count as zero.
+            own: positions of a process.
+            work: memory to work in.
+        """
+        sent_PCBl = work.empty("sent", (self.size, *x_CBL.shape[:2], own), x_CBL, x_CBL.dtype)
+        for places, part_CBl in zip(self._places(sent_PCBl, x_CBL), sent_PCBl, strict=True):
+            here_CBl = x_CBL[..., places]
+            part_CBl[..., : here_CBl.shape[-1]] = here_CBl
+            part_CBl[..., here_CBl.shape[-1] :] = 0
+        return self._exchange(sent_PCBl, work)
+
+    def _places(self, x_PCBl: Tensor, x_CBL: Tensor) -> list[slice]:
+        """Where each process's positions are among all L."""
+        own, length = x_PCBl.shape[-1], x_CBL.shape[-1]
+        starts = [min(process * own, length) for process in range(self.size + 1)]
+        return [slice(start, end) for start, end in pairwise(starts)]
+
+    def _exchange(self, x_PCBl: Tensor, work: Workspace) -> Tensor:
+        """Part p goes to process p, and its part comes here."""
+        received_PCBl = work.empty("received", tuple(x_PCBl.shape), x_PCBl, x_PCBl.dtype)
+        dist.all_to_all_single(received_PCBl, x_PCBl, group=self._group)
+        return received_PCBl
 
     def __reduce__(self) -> tuple[Callable[[], None], tuple[()]]:
         return _nothing, ()
 
     def __deepcopy__(self, memo: dict[int, object]) -> Self | None:
         return None
-
-
-class _Exchange(torch.autograd.Function):
-    """An all-to-all, whose gradient is the same all-to-all."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, group: "dist.ProcessGroup | None") -> Tensor:
-        ctx.group = group
-        received = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-        dist.all_to_all_single(received, x.contiguous(), group=group)
-        return received
-
-    @staticmethod
-    def backward(ctx: Any, d_received: Tensor) -> tuple[Tensor, None]:
-        return _Exchange.forward(ctx, d_received, ctx.group), None
 
 
 def _nothing() -> None:

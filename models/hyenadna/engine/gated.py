@@ -1,17 +1,15 @@
-"""Gate, long convolution, gate with gradients: a group of channels of a few sequences at a time.
+"""Gate, long convolution, gate with gradients: one group of channels of a few whole sequences.
 
 B sequence, L position, D width, C channels of a group, K = 3 C rows of the projection that they need, H
 filter width, F frequency. Everything is channel-major (C, B, L).
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from .context import ContextGroup
 from .convolution import Workspace, complex_dtype, fft_length
 from .pointwise import short_conv, short_conv_backward_
 from .tiling import Tiling
@@ -26,6 +24,7 @@ class Fixed:
         t_L: positions of the filter's decay window, `rate_D` its rates and `shift` its floor.
         kept_DBL: true where dropout keeps a gated value, which it divides by `share`; None without dropout.
         sizes: of the pieces worked on at once.
+        context: the processes that share the sequences; the D of all above are then this one's channels.
     """
 
     eps: float
@@ -35,65 +34,7 @@ class Fixed:
     kept_DBL: Tensor | None
     share: float
     sizes: Tiling
-
-
-class GatedConvolution(torch.autograd.Function):
-    """What a mixer does between its projections, (3 D, B, L) to (D, B, L).
-
-    Nothing but the arguments is kept for the backward pass.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, u_KBL: Tensor, *arguments: Any) -> Tensor:
-        """The gated convolution in the precision of u.
-
-        Args:
-            ctx: torch's.
-            u_KBL: the projection in, without its bias.
-            arguments: the tensors of `Convolutions`, then a `Fixed`.
-        """
-        *weights, fixed = arguments
-        ctx.save_for_backward(u_KBL, *weights)
-        ctx.fixed = fixed
-        d, work = len(u_KBL) // 3, Workspace()
-        yx_DBL = u_KBL.new_empty(d, *u_KBL.shape[1:])
-        for part in _parts(u_KBL, fixed):
-            group = Group(_copied(u_KBL, part, work), Convolutions(*weights), fixed, part, work)
-            rows, channels = part
-            yx_DBL[channels, rows] = group.convolved().to(u_KBL.dtype) * group.x0
-        return yx_DBL
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, d_yx_DBL: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of u and `Convolutions`."""
-        u_KBL, *weights = ctx.saved_tensors
-        fixed, work, w = ctx.fixed, Workspace(), Convolutions(*weights)
-        gradients, d_u_KBL = w.zeros(), torch.empty_like(u_KBL)
-        for part in _parts(u_KBL, fixed):
-            rows, channels = part
-            group = Group(_copied(u_KBL, part, work), w, fixed, part, work)
-            y_CBL, d_yx_CBL = group.convolved_again(), group.room()
-            d_yx_CBL.copy_(d_yx_DBL[channels, rows])
-            own = three_view(d_u_KBL, channels)[:, :, rows]
-            own.copy_(group.backward(y_CBL, d_yx_CBL, gradients).view(own.shape))
-        return d_u_KBL, *gradients.tensors(), None
-
-
-def _parts(u_KBL: Tensor, fixed: "Fixed") -> Iterator[tuple[slice, slice]]:
-    """Sequences and channels to be worked on together."""
-    k, batch, length = u_KBL.shape
-    for rows in fixed.sizes.row_groups(batch, length):
-        n = len(range(*rows.indices(batch))) * length
-        yield from ((rows, channels) for channels in fixed.sizes.channel_groups(k // 3, n))
-
-
-def _copied(u_KBL: Tensor, part: tuple[slice, slice], work: Workspace) -> Tensor:
-    """These sequences and channels of u, to be overwritten."""
-    rows, channels = part
-    own = three_view(u_KBL, channels)[:, :, rows]
-    out_KBL = work.empty("u", (3 * own.shape[1], *own.shape[2:]), u_KBL, u_KBL.dtype)
-    return out_KBL.copy_(own.flatten(0, 1))
+    context: ContextGroup | None = None
 
 
 @dataclass(frozen=True)
@@ -123,19 +64,14 @@ class Convolutions:
         return Convolutions(*map(torch.zeros_like, self.tensors()))
 
 
-def three_view(tensor: Tensor, channels: slice) -> Tensor:
-    """The rows (3, C, ...) for x0, x1 and v of a tensor with a row for each of the 3 D."""
-    return tensor.view(3, -1, *tensor.shape[1:])[:, channels]
-
-
 def three(tensor: Tensor, channels: slice) -> Tensor:
-    """As `three_view`, (3 C, ...)."""
-    return three_view(tensor, channels).flatten(0, 1)
+    """The rows (3 C, ...) for x0, x1 and v of a tensor with a row for each of the 3 D."""
+    return tensor.view(3, -1, *tensor.shape[1:])[:, channels].flatten(0, 1)
 
 
 def add_to_three(tensor: Tensor, channels: slice, part: Tensor) -> None:
     """Add to the rows that `three` takes."""
-    own = three_view(tensor, channels)
+    own = tensor.view(3, -1, *tensor.shape[1:])[:, channels]
     own += part.view(own.shape)
 
 

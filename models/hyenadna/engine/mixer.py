@@ -2,8 +2,12 @@
 
 B sequence, L position, N tokens of a few sequences, D width, C channels of a group, K = 3 C rows of the
 projection that they need, H filter width, F frequency. Channel-major (C, B, L) from projection to projection.
+
+Where P processes share the sequences, a process has N tokens of its positions and convolves D / P channels. A
+group has C of each process's channels, in the projections R = P C or 3 P C rows in the order of processes.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -11,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .convolution import Workspace
-from .gated import Convolutions, Fixed, Group, add_to_three, three
+from .gated import Convolutions, Fixed, Group
 from .norms import Norm
 from .tiling import slices
 
@@ -29,7 +33,7 @@ class MixerWithGradients(torch.autograd.Function):
 
         Args:
             ctx: torch's.
-            r_BLD: residual stream.
+            r_BLD: residual stream; this process's positions where others share the sequences.
             arguments: norm weight and bias, the projection in, the tensors of `Convolutions`, the projection
                 out with its bias, then a `Fixed`.
         """
@@ -37,17 +41,16 @@ class MixerWithGradients(torch.autograd.Function):
         ctx.save_for_backward(r_BLD, *tensors)
         ctx.fixed = fixed
         norm_w, norm_b, in_w, *weights, out_w, out_b = tensors
-        w, (_, length, d) = Convolutions(*weights), r_BLD.shape
-        out_BLD, work = torch.empty(r_BLD.shape, dtype=in_w.dtype, device=r_BLD.device), Workspace()
-        for rows in fixed.sizes.row_groups(*r_BLD.shape[:2]):
+        w, d = Convolutions(*weights), r_BLD.shape[-1]
+        out_BLD, swap = torch.empty(r_BLD.shape, dtype=in_w.dtype, device=r_BLD.device), _Swap(r_BLD, fixed)
+        for rows, groups in swap.parts(len(w.skip_D)):
             h_ND = _normalised(r_BLD[rows], norm_w, norm_b, fixed, in_w.dtype)
-            yx_DBL = h_ND.new_empty(d, len(h_ND) // length, length)
-            for channels in fixed.sizes.channel_groups(d, len(h_ND)):
-                group = Group(
-                    _projected(h_ND, in_w, channels, length, work), w, fixed, (rows, channels), work
-                )
-                torch.mul(group.convolved().to(yx_DBL.dtype), group.x0, out=yx_DBL[channels])
-            torch.addmm(out_b, yx_DBL.flatten(1).T, out_w.T, out=out_BLD[rows].view(-1, d))
+            yx_DN = h_ND.new_empty(d, len(h_ND))
+            for channels in groups:
+                u_KBL = swap.whole(swap.three(in_w, channels).flatten(0, 2), h_ND)
+                group = Group(u_KBL, w, fixed, (rows, channels), swap.work)
+                swap.multiply(group.convolved().to(u_KBL.dtype), group.x0, swap.one(yx_DN, channels))
+            torch.addmm(out_b, yx_DN.T, out_w.T, out=out_BLD[rows].view(-1, d))
         return out_BLD
 
     @staticmethod
@@ -55,26 +58,27 @@ class MixerWithGradients(torch.autograd.Function):
     def backward(ctx: Any, d_out_BLD: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of r, the norm, the projections and `Convolutions`."""
         r_BLD, norm_w, norm_b, in_w, *weights, out_w, out_b = ctx.saved_tensors
-        fixed, work, w = ctx.fixed, Workspace(), Convolutions(*weights)
+        fixed, w, swap = ctx.fixed, Convolutions(*weights), _Swap(r_BLD, ctx.fixed)
         gradients = w.zeros()
         d_norm_w, d_norm_b, d_in_w, d_out_w, d_out_b = map(
             torch.zeros_like, (norm_w, norm_b, in_w, out_w, out_b)
         )
-        d_r_BLD, length = torch.empty_like(r_BLD), r_BLD.shape[1]
-        for rows in fixed.sizes.row_groups(*r_BLD.shape[:2]):
+        d_r_BLD = torch.empty_like(r_BLD)
+        for rows, groups in swap.parts(len(w.skip_D)):
             h_ND = _normalised(r_BLD[rows], norm_w, norm_b, fixed, in_w.dtype)
             d_h_ND = torch.zeros_like(h_ND)
             d_out_ND = d_out_BLD[rows].reshape(h_ND.shape)
             d_out_b.add_(d_out_ND.sum(0))
-            for channels in fixed.sizes.channel_groups(*h_ND.shape[::-1]):
-                u_KBL = _projected(h_ND, in_w, channels, length, work)
-                group = Group(u_KBL, w, fixed, (rows, channels), work)
+            for channels in groups:
+                in_w_RD = swap.three(in_w, channels).flatten(0, 2)
+                group = Group(swap.whole(in_w_RD, h_ND), w, fixed, (rows, channels), swap.work)
                 y_CBL, d_yx_CBL = group.convolved_again(), group.room()
-                torch.mm(out_w[:, channels].T, d_out_ND.T, out=d_yx_CBL.flatten(1))
-                d_out_w[:, channels] += torch.mm(d_out_ND.T, (y_CBL * group.x0).flatten(1).T)
-                d_u_KN = group.backward(y_CBL, d_yx_CBL, gradients).flatten(1)
-                add_to_three(d_in_w, channels, torch.mm(d_u_KN, h_ND))
-                d_h_ND.addmm_(d_u_KN.T, three(in_w, channels))
+                swap.whole(swap.one(out_w.T, channels).flatten(0, 1), d_out_ND, d_yx_CBL)
+                d_out_w_DR = torch.mm(d_out_ND.T, swap.own(y_CBL * group.x0).T)
+                _add(swap.one(d_out_w.T, channels), d_out_w_DR.T)
+                d_u_RN = swap.own(group.backward(y_CBL, d_yx_CBL, gradients))
+                _add(swap.three(d_in_w, channels), torch.mm(d_u_RN, h_ND))
+                d_h_ND.addmm_(d_u_RN.T, in_w_RD)
             del h_ND  # a gigabyte for a million positions of width 256
             r_ND, d_r_ND = (t[rows].view(d_h_ND.shape) for t in (r_BLD, d_r_BLD))
             for some in slices(len(d_h_ND), fixed.sizes.tokens):
@@ -85,12 +89,72 @@ class MixerWithGradients(torch.autograd.Function):
         return d_r_BLD, d_norm_w, d_norm_b, d_in_w, *gradients.tensors(), d_out_w, d_out_b, None
 
 
-def _projected(h_ND: Tensor, in_w: Tensor, channels: slice, length: int, work: Workspace) -> Tensor:
-    """The projection in of a group of channels, (K, B, L), without its bias."""
-    in_w = three(in_w, channels)
-    u_KBL = work.empty("u", (len(in_w), len(h_ND) // length, length), h_ND, h_ND.dtype)
-    torch.mm(in_w, h_ND.T, out=u_KBL.flatten(1))
-    return u_KBL
+class _Swap:
+    """Between all channels of a process's positions and whole sequences of its channels.
+
+    Attributes:
+        work: reused memory.
+
+    Args:
+        r_BLD: residual stream.
+        fixed: what is not learned; without its `context`, nothing is to be swapped and nothing is copied.
+    """
+
+    def __init__(self, r_BLD: Tensor, fixed: Fixed) -> None:
+        self.work = Workspace()
+        self._context, self._sizes, self._length = fixed.context, fixed.sizes, len(fixed.t_L)
+        self._processes = 1 if fixed.context is None else fixed.context.size
+        self._batch, self._own = r_BLD.shape[:2]
+
+    def parts(self, channels: int) -> Iterator[tuple[slice, list[slice]]]:
+        """Sequences to be worked on together, and for each the groups of a process's channels."""
+        for rows in self._sizes.row_groups(self._batch, self._length):
+            samples = len(range(self._batch)[rows]) * self._length
+            yield rows, list(self._sizes.channel_groups(channels, samples))
+
+    def one(self, tensor: Tensor, channels: slice) -> Tensor:
+        """The rows (P, C, ...) of a group of channels."""
+        return tensor.view(self._processes, -1, tensor.shape[-1])[:, channels]
+
+    def three(self, tensor: Tensor, channels: slice) -> Tensor:
+        """The rows (P, 3, C, ...) for x0, x1 and v of a group of channels."""
+        return tensor.view(3, self._processes, -1, tensor.shape[-1])[:, :, channels].transpose(0, 1)
+
+    def whole(self, w_RD: Tensor, t_ND: Tensor, out_CBL: Tensor | None = None) -> Tensor:
+        """The products (R, N) of rows with tokens, as whole sequences of this process's channels.
+
+        Args:
+            w_RD: rows.
+            t_ND: tokens.
+            out_CBL: where they go; without it, into memory that the next such call takes again.
+        """
+        shape, batch = (self._processes, len(w_RD) // self._processes), len(t_ND) // self._own
+        if out_CBL is None:
+            out_CBL = self.work.empty("u", (shape[1], batch, self._length), t_ND, t_ND.dtype)
+        if self._context is None:
+            torch.mm(w_RD, t_ND.T, out=out_CBL.flatten(1))
+        else:
+            sent_PCBl = self.work.empty("sent", (*shape, batch, self._own), t_ND, t_ND.dtype)
+            torch.mm(w_RD, t_ND.T, out=sent_PCBl.view(len(w_RD), -1))
+            self._context.to_channels(sent_PCBl, out_CBL, self.work)
+        return out_CBL
+
+    def own(self, x_CBL: Tensor) -> Tensor:
+        """Whole sequences of this process's channels as rows of its tokens, (R, N), until the next swap."""
+        if self._context is None:
+            return x_CBL.flatten(1)
+        return self._context.to_positions(x_CBL, self._own, self.work).flatten(2).flatten(0, 1)
+
+    def multiply(self, y_CBL: Tensor, x0_CBL: Tensor, out_PCN: Tensor) -> None:
+        """`own` of the product."""
+        if self._context is None:
+            torch.mul(y_CBL, x0_CBL, out=out_PCN.view(x0_CBL.shape))
+        else:
+            out_PCN.copy_(self.own(x0_CBL.mul_(y_CBL)).view(out_PCN.shape))
+
+
+def _add(rows: Tensor, part: Tensor) -> None:
+    rows += part.view(rows.shape)
 
 
 def _normalised(r_BLD: Tensor, weight: Tensor, bias: Tensor, fixed: Fixed, dtype: torch.dtype) -> Tensor:

@@ -5,6 +5,7 @@ Each half of a block keeps only its input; the loss never holds the logits of al
 B sequence, L position, N = B L tokens, D width, H filter width, V vocabulary row.
 """
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,7 +17,7 @@ from torch.nn import functional
 from hyenadna.tokenizer import PAD
 
 from .context import ContextGroup
-from .gated import Fixed, GatedConvolution, three
+from .gated import Fixed, three
 from .inference import plain_precision, product_dtype
 from .mixer import MixerWithGradients
 from .mlp import MlpWithGradients
@@ -39,7 +40,8 @@ def run(
     """The states after the final norm, and after each block where asked for, with gradients.
 
     Equals `Backbone.forward`, dropout included; where `backbone.activation_checkpointing` is set, a block
-    keeps nothing but its input and is computed again in the backward pass.
+    keeps nothing but its input and is computed again in the backward pass. Where processes share windows
+    (`backbone.context`), x and the states are this one's positions.
     """
     backbone.check_length(x_BLD.shape[1])
     r_BLD = backbone.dropout(x_BLD.to(torch.promote_types(x_BLD.dtype, torch.float32)))
@@ -74,60 +76,45 @@ def _add(out_BLD: Tensor, r_BLD: Tensor) -> Tensor:
 
 
 def _mix(block: "Block", r_BLD: Tensor, dtype: torch.dtype, sizes: Tiling, backbone: "Backbone") -> Tensor:
-    if backbone.context is not None:
-        across = partial(_mix_across, block, dtype=dtype, sizes=sizes, context=backbone.context)
-        # where the whole block is computed again, this half need not be a second time
-        return across(r_BLD) if backbone.activation_checkpointing else recomputed(across, r_BLD, block)
-    (batch, length, d), mixer = r_BLD.shape, block.mixer
+    (batch, own, d), mixer, context = r_BLD.shape, block.mixer, backbone.context
+    length, channels = own, slice(d)
+    if context is not None:
+        # positions that were filled up may lie beyond those the filter has values for
+        length = min(own * context.size, mixer.filter_fn.pos_emb.z.shape[1])
+        channels = context.own_channels(d)
+        # of its channels a process has whole sequences: fewer at once, or a share would need as much memory
+        fewer = max(1, sizes.min_channels // context.size)
+        sizes = replace(sizes, samples=sizes.samples // context.size, min_channels=fewer)
     out_BLD: Tensor = MixerWithGradients.apply(  # type: ignore[no-untyped-call]
         r_BLD,
         block.norm1.weight,
         block.norm1.bias,
         mixer.in_proj.weight.to(dtype),
-        *_convolutions(block, length, dtype),
+        *_convolutions(block, channels, length, dtype),
         mixer.out_proj.weight.to(dtype),
         mixer.out_proj.bias.to(dtype),
-        _fixed(block, slice(d), (batch, length), sizes),
+        _fixed(block, channels, (batch, length), sizes, context),
     )
     return out_BLD
 
 
-def _mix_across(
-    block: "Block", r_BlD: Tensor, *, dtype: torch.dtype, sizes: Tiling, context: ContextGroup
-) -> Tensor:
-    """`_mix` of this process's positions, together with the other processes of its group."""
-    (batch, own, d), norm, mixer = r_BlD.shape, block.norm1, block.mixer
-    channels = context.own_channels(d)
-    # positions that were filled up may lie beyond those the filter has values for
-    filled = own * context.size
-    length = min(filled, mixer.filter_fn.pos_emb.z.shape[1])
-    h_NlD = functional.layer_norm(r_BlD, (d,), norm.weight, norm.bias, norm.eps).to(dtype)
-    u_KBl = (mixer.in_proj.weight.to(dtype) @ h_NlD.flatten(0, 1).T).view(-1, batch, own)
-    in_b, short_w, short_b, features_LH, last_w, skip_D = _convolutions(block, length, dtype)
-    yx_CBL: Tensor = GatedConvolution.apply(  # type: ignore[no-untyped-call]
-        context.to_channels(u_KBl)[..., :length].contiguous(),
-        *(three(t, channels) for t in (in_b, short_w, short_b)),
-        features_LH,
-        last_w[channels],
-        skip_D[channels],
-        _fixed(block, channels, (batch, length), sizes),
-    )
-    yx_DBl = context.to_positions(functional.pad(yx_CBL, (0, filled - length)))
-    return functional.linear(
-        yx_DBl.permute(1, 2, 0), mixer.out_proj.weight.to(dtype), mixer.out_proj.bias.to(dtype)
-    )
-
-
-def _convolutions(block: "Block", length: int, dtype: torch.dtype) -> list[Tensor]:
-    """The tensors of `gated.Convolutions`."""
+def _convolutions(block: "Block", channels: slice, length: int, dtype: torch.dtype) -> list[Tensor]:
+    """The tensors of `gated.Convolutions`, for these channels."""
     mixer, layer = block.mixer, block.mixer.filter_fn
     short = mixer.short_filter
     learned = (mixer.in_proj.bias, short.weight[:, 0], cast("Tensor", short.bias))
-    return [*(t.to(dtype) for t in learned), _features(layer, length), layer.last_weight, layer.bias]
+    return [
+        *(three(t, channels).to(dtype) for t in learned),
+        _features(layer, length),
+        layer.last_weight[channels],
+        layer.bias[channels],
+    ]
 
 
-def _fixed(block: "Block", channels: slice, shape: tuple[int, int], sizes: Tiling) -> Fixed:
-    """What is not learned, for some channels of inputs of this shape (B, L)."""
+def _fixed(
+    block: "Block", channels: slice, shape: tuple[int, int], sizes: Tiling, context: ContextGroup | None
+) -> Fixed:
+    """What is not learned, for these channels of inputs of this shape (B, L)."""
     dropout, layer = block.mixer.dropout, block.mixer.filter_fn
     rate_D, share = layer.modulation.deltas[0, 0, channels].abs(), 1 - dropout.p
     kept_DBL = None
@@ -141,6 +128,7 @@ def _fixed(block: "Block", channels: slice, shape: tuple[int, int], sizes: Tilin
         kept_DBL=kept_DBL,
         share=share,
         sizes=sizes,
+        context=context,
     )
 
 
