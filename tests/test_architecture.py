@@ -23,7 +23,7 @@ LEVELS = (
     ("ranks", "errors", "__init__"),
 )
 OWNERS = {
-    "pysam": ("readers",),
+    "pysam": ("readers", "writers"),
     "pyfaidx": ("readers",),
     "Bio": ("readers",),
     "pyarrow": ("writers",),
