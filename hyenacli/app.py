@@ -158,6 +158,7 @@ def _take_signature(run: Callable[..., None], settings: type) -> None:
 add_verb(app, "pretrain", config.PretrainConfig, "hyenacli.commands.pretrain:run")
 add_verb(app, "evaluate", config.EvaluateConfig, "hyenacli.commands.evaluate:run")
 add_verb(app, "embed", config.EmbedConfig, "hyenacli.commands.embed:run")
+add_verb(app, "merge", config.MergeConfig, "hyenacli.commands.merge:run")
 add_verb(app, "doctor", config.DoctorConfig, "hyenacli.commands.doctor:run")
 
 models_app = typer.Typer(help="List, inspect, convert and verify models.", no_args_is_help=True)

@@ -289,6 +289,9 @@ class EmbedConfig:
     INPUT is a BED (with -f), a FASTA or - for stdin; instead of it, -r names regions of -f. By default the
     vector is the mean over the region's bases of the last layer after the final norm.
 
+    OUT is .parquet, .tsv, .tsv.gz, .npz or .h5ad, or, with --pool none, .h5 in half precision. Under torchrun
+    each process writes its own shard beside OUT, and the one that ends last joins them.
+
     Example: hyena embed peaks.bed -f genome.fa.gz -m run -o peaks.parquet
     """
 
@@ -348,10 +351,25 @@ class EmbedConfig:
     ] = None
     contig_style: options.ContigStyle = "auto"
     contig_aliases: options.ContigAliases = None
+    shard: options.Shard = None
     batch_size: options.BatchSize = "auto"
     device: options.Device = "auto"
     dtype: options.Dtype = "float32"
     threads: options.Threads = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeConfig:
+    """Join what --shard 1/n to n/n have written into the file that one process would have written.
+
+    The shards say themselves which parts they are, so their order and names do not matter. Missing, doubled
+    and differing ones (another model, input or setting) are refused.
+
+    Example: hyena merge peaks.*.parquet -o peaks.parquet
+    """
+
+    shards: Annotated[list[Path], typer.Argument(help="All shards of one run.", metavar="SHARD")]
+    output: options.TableOutput
 
 
 @dataclass(frozen=True, kw_only=True)

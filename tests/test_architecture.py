@@ -28,6 +28,7 @@ OWNERS = {
     "Bio": ("readers",),
     "pyarrow": ("writers",),
     "anndata": ("writers",),
+    "h5py": ("writers",),
     "typer": ("app", "commands", "config", "options"),
 }
 SOURCES = sorted((ROOT / "hyenacli").rglob("*.py"))

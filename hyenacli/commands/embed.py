@@ -3,8 +3,8 @@
 import time
 from collections import Counter
 from contextlib import ExitStack
-from dataclasses import dataclass
-from itertools import chain
+from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +15,18 @@ from hyenacli.errors import UsageError
 from hyenacli.settings_file import to_dict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from io import BufferedReader
 
     from hyenacli.readers.contigs import ContigStyle
     from hyenacli.score.embed import Embedded
+    from hyenacli.score.shards import Shard, Share
     from hyenacli.score.stretches import Stretch
+    from hyenacli.writers.tables import Column
+
+
+# A file of vectors per base that is larger is announced.
+_LARGE = 1 << 30
 
 
 def run(config: EmbedConfig) -> None:
@@ -31,8 +37,10 @@ def run(config: EmbedConfig) -> None:
     """
     from hyenacli.score.batch_size import parse_batch_size
     from hyenacli.score.recipe import make_recipe
+    from hyenacli.score.shards import choose_share, join_by_the_last
     from hyenacli.writers.atomic import ensure_writable
-    from hyenacli.writers.tables import open_table, table_type
+    from hyenacli.writers.merge import merge_shards
+    from hyenacli.writers.tables import open_table
 
     recipe = make_recipe(
         pool=config.pool,
@@ -43,15 +51,16 @@ def run(config: EmbedConfig) -> None:
         stride=config.stride,
     )
     batch_size = parse_batch_size(config.batch_size)
-    table_type(config.output, config.output_type)
+    kind = _output_type(config, per_base=recipe.pooling.per_base)
     _contig_style(config)
+    share = choose_share(config.shard, config.output)
     with ExitStack() as stack:
-        records = _open_input(config, stack)
-        ensure_writable(config.output)
+        records = _open_input(config, share, stack)
+        ensure_writable(share.target)
 
         from hyenacli.devices import autocast, resolve_device, set_threads
         from hyenacli.score.embed import embed
-        from hyenacli.score.embed_table import embedding_columns, embedding_rows
+        from hyenacli.score.embed_table import embedding_columns, embedding_record, embedding_rows
         from hyenadna import load_model, model_sha256
 
         device = resolve_device(config.device)
@@ -61,23 +70,60 @@ def run(config: EmbedConfig) -> None:
         answers = embed(model, records.stretches, recipe, batch_size=batch_size, precision=precision)
         layers = recipe.layers(model.config)
         columns = embedding_columns(layers, recipe.width(model.config))
-        provenance = _provenance(config, model_sha256(model), layers)
+        if recipe.pooling.per_base:
+            _warn_of_size(share.target, records.bases, columns, kind)
+        provenance = _provenance(config, model_sha256(model), layers) | records.shard
+        rows = embedding_record if kind == "h5" else embedding_rows
         tally = _Tally()
-        with open_table(config.output, config.output_type, columns, provenance) as table:
+        with open_table(share.target, kind, columns, provenance) as table:
             for answer in tally.watch(answers, records.total):
-                table.write(embedding_rows(answer, columns))
-        tally.report(config.output)
+                table.write(rows(answer, columns))
+    tally.report(share)
+    if join_by_the_last(share, merge_shards):
+        log.info("joined all shards, to %s", config.output)
+
+
+def _output_type(config: EmbedConfig, *, per_base: bool) -> str:
+    from hyenacli.writers.tables import table_type
+
+    kind = table_type(config.output, config.output_type)
+    if kind == "h5" and not per_base:
+        raise UsageError(
+            ".h5 holds a vector per base",
+            at=config.output,
+            remedy="add --pool none, or write .parquet or .h5ad",
+        )
+    return kind
+
+
+def _warn_of_size(target: Path, bases: int | None, columns: "Sequence[Column]", kind: str) -> None:
+    from hyenacli.score.embed_table import per_base_bytes
+
+    size = per_base_bytes(bases or 0, columns, kind)
+    if size > _LARGE:
+        log.warning(
+            "%s will take about %.1f GiB: a vector for each of %s bases", target, size / 2**30, f"{bases:,}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class _Input:
-    """What is to be embedded, and how many records that is where it is known."""
+    """What is to be embedded.
+
+    Attributes:
+        stretches: the records.
+        total: how many, where it is known.
+        bases: of all regions together, where it is known.
+        shard: what the output says where this is a part of an input, under "shard".
+    """
 
     stretches: "Iterable[Stretch]"
-    total: int | None
+    total: int | None = None
+    bases: int | None = None
+    shard: dict[str, Any] = field(default_factory=dict)
 
 
-def _open_input(config: EmbedConfig, stack: ExitStack) -> _Input:
+def _open_input(config: EmbedConfig, share: "Share", stack: ExitStack) -> _Input:
     """The records of the input, checked as far as they can be without a model."""
     from hyenacli.readers.streams import open_binary, sniff_format
 
@@ -86,22 +132,25 @@ def _open_input(config: EmbedConfig, stack: ExitStack) -> _Input:
             raise UsageError("nothing to embed", remedy="name an INPUT, or regions with -r")
         if config.fasta is None:
             raise UsageError("-r names regions of a genome", remedy="give the genome with -f/--fasta")
-        return _regions(config, config.fasta, None, stack)
+        return _regions(config, config.fasta, None, share.shard, stack)
     if config.region is not None:
         raise UsageError("-r stands instead of an INPUT", remedy="give one of them")
+    if share.whole is not None and str(config.input) == "-":
+        raise UsageError("several processes cannot share standard input", remedy="write it to a file")
     stream = stack.enter_context(open_binary(config.input))
     kind = sniff_format(stream, otherwise="bed" if config.fasta else None)
     if kind == "fasta":
-        return _sequences(config, stream)
+        return _sequences(config, stream, share.shard)
     if kind == "vcf":
         raise UsageError("is a VCF", at=stream.name, remedy="embed takes BED or FASTA")
     if config.fasta is None:
         raise UsageError("is a BED", at=stream.name, remedy="give its genome with -f/--fasta")
-    return _regions(config, config.fasta, stream, stack)
+    return _regions(config, config.fasta, stream, share.shard, stack)
 
 
-def _sequences(config: EmbedConfig, stream: "BufferedReader") -> _Input:
+def _sequences(config: EmbedConfig, stream: "BufferedReader", shard: "Shard | None") -> _Input:
     from hyenacli.readers.fasta import read_fasta
+    from hyenacli.score.shards import survey_fasta
     from hyenacli.score.stretches import stretches_of_records
 
     if config.fasta is not None or config.flank:
@@ -111,15 +160,23 @@ def _sequences(config: EmbedConfig, stream: "BufferedReader") -> _Input:
             remedy="leave out -f and --flank, or give regions as BED",
         )
     records = read_fasta(stream)
+    if shard is not None and config.input is not None:
+        count, sha256 = survey_fasta(config.input)
+        part = shard.part(count)
+        own = islice(records, part.start, part.stop)
+        return _Input(stretches_of_records(own), len(part), shard=shard.describe(count, sha256))
     # The first record shows whether this is FASTA at all, before a model is loaded.
-    return _Input(stretches_of_records(chain([next(records)], records)), None)
+    return _Input(stretches_of_records(chain([next(records)], records)))
 
 
-def _regions(config: EmbedConfig, fasta: Path, bed: "BufferedReader | None", stack: ExitStack) -> _Input:
+def _regions(
+    config: EmbedConfig, fasta: Path, bed: "BufferedReader | None", shard: "Shard | None", stack: ExitStack
+) -> _Input:
     from hyenacli.genome.region import Region
     from hyenacli.readers.contigs import read_aliases
     from hyenacli.readers.genome_file import Genome
     from hyenacli.readers.regions import load_regions
+    from hyenacli.score.shards import fingerprint
     from hyenacli.score.stretches import OK, stretches_of_regions
 
     aliases = read_aliases(config.contig_aliases) if config.contig_aliases else {}
@@ -131,7 +188,13 @@ def _regions(config: EmbedConfig, fasta: Path, bed: "BufferedReader | None", sta
     else:
         loaded = load_regions(bed, genome, _contig_style(config), aliases)
         regions = [(one.record.region, one.region, one.status) for one in loaded]
-    return _Input(stretches_of_regions(regions, genome, config.flank), len(regions))
+    about = {}
+    if shard is not None:
+        sha256 = fingerprint((repr(named) for named, _, _ in regions), genome.lengths)
+        about, part = shard.describe(len(regions), sha256), shard.part(len(regions))
+        regions = regions[part.start : part.stop]
+    bases = sum(len(region) for _, region, _ in regions if region is not None)
+    return _Input(stretches_of_regions(regions, genome, config.flank), len(regions), bases, about)
 
 
 def _contig_style(config: EmbedConfig) -> "ContigStyle":
@@ -171,12 +234,14 @@ class _Tally:
                 self.bases += len(answer.stretch) if answer.vectors is not None else 0
                 bar.update(task, advance=1, speed=f"{self.bases / (time.monotonic() - self.start):,.0f}")
 
-    def report(self, output: Path) -> None:
+    def report(self, share: "Share") -> None:
         """Say what was done and what could not be."""
         seconds = time.monotonic() - self.start
         done = self.statuses.pop("OK", 0)
         failed = "".join(f", {count:,} {status}" for status, count in self.statuses.most_common())
-        where = "stdout" if str(output) == "-" else output
+        where = "stdout" if str(share.target) == "-" else str(share.target)
+        if share.whole is not None:
+            where += f"; the process that ends last joins all shards into {share.whole}"
         counts = f"{done:,} records{failed}: {self.bases:,} bases"
         log.info("embedded %s in %.1f s, to %s", counts, seconds, where)
         console.event(

@@ -7,7 +7,7 @@ E numbers per vector (D, or 2 D with rc concat).
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -26,7 +26,14 @@ from hyenadna import HyenaDNA, Tokenizer
 from hyenadna.engine.inference import StateSlice
 
 Span = tuple[int, int]
-_WindowEngine = Engine[Span, Iterator[StateSlice], Floats]
+# What is taken of one window: a span for every region that reads it.
+_Spans = list[Span]
+# The number of a piece, and which of its spans.
+_Place = tuple[int, int]
+_WindowEngine = Engine[_Spans, Iterator[StateSlice], list[Floats]]
+# Bounds what waits for its answer where a whole input reads one and the same window.
+_MOST_SHARERS = 16
+_TOKENIZER = Tokenizer()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +64,8 @@ def embed(
 
     A stretch longer than the window is read in windows (see `windows.cut`); every base counts once, with
     its state from the window in which it has the most bases to its left. Flanks are read but not pooled; the
-    model is causal, so of the two only the one before the region, in reading direction, can matter.
+    model is causal, so of the two only the one before the region, in reading direction, can matter. Windows
+    of the same bases that come near each other, in whatever records, are read once.
 
     Args:
         model: in eval mode, on the device to use.
@@ -74,37 +82,84 @@ def embed(
     layers = recipe.layers(model.config)
     device = next(model.parameters()).device
     n_kept = len(layers) if recipe.pooling.per_base else 0
+    shared = _SharedWindows(1 if recipe.pooling.per_base else _MOST_SHARERS)
+
+    def read(slices: Iterable[StateSlice], batch: Sequence[Piece[_Spans]]) -> list[list[Floats]]:
+        shared.close()
+        return _reduce(recipe, layers, slices, batch, precision or nullcontext())
+
     engine: _WindowEngine = Engine(
         lambda ids_BL, _mask_BL: model.stream_states(ids_BL, layers),
-        lambda slices, batch: _reduce(recipe, layers, slices, batch, precision or nullcontext()),
+        read,
         budget=make_budget(batch_size, model.config.d_model, n_kept, device),
         device=device,
         # Unpooled answers are as large as the states themselves.
         lookahead=1 if recipe.pooling.per_base else 8,
     )
-    return _regroup(engine, stretches, recipe, width, stride)
+    return _regroup(engine, shared, (_cut(stretch, recipe, width, stride) for stretch in stretches), recipe)
+
+
+class _SharedWindows:
+    """The windows on their way to the engine, by their bases: whoever reads the same takes part in one pass.
+
+    Args:
+        most: regions that may share one pass.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._open: dict[bytes, tuple[int, _Spans]] = {}
+        self._opened = 0
+
+    def add(self, bases: bytes, span: Span) -> tuple[_Place, Piece[_Spans] | None]:
+        """Ask for `span` of a window.
+
+        Returns:
+            Where its answer will be, and the piece where the window is a new one.
+        """
+        number, spans = self._open.get(bases, (0, []))
+        if 0 < len(spans) < self._most:
+            spans.append(span)
+            return (number, len(spans) - 1), None
+        number, spans = self._opened, [span]
+        self._opened += 1
+        self._open[bases] = number, spans
+        return (number, 0), Piece(_TOKENIZER.encode_array(bases), spans)
+
+    def close(self) -> None:
+        """Let nobody take part any more in the pieces handed out so far: they are being read."""
+        self._open.clear()
 
 
 def _reduce(
     recipe: Recipe,
     layers: Sequence[int],
     slices: Iterable[StateSlice],
-    batch: Sequence[Piece[Span]],
+    batch: Sequence[Piece[_Spans]],
     precision: AbstractContextManager[Any],
-) -> list[Floats]:
-    """What each window of a batch gives: (1, K, D), or (n, K, D) unpooled; one transfer for all."""
+) -> list[list[Floats]]:
+    """What each window of a batch gives to each of its spans: (1, K, D), or (n, K, D) unpooled."""
     reduce = recipe.pooling.reduce
-    parts: list[dict[int, list[Tensor]]] = [{layer: [] for layer in layers} for _ in batch]
+    parts: list[list[dict[int, list[Tensor]]]] = [
+        [{layer: [] for layer in layers} for _ in piece.note] for piece in batch
+    ]
     with precision:
         for piece in slices:
             tile = piece.tile
             for row, states_tD in enumerate(piece.states, start=tile.first_row):
-                first, last = (max(0, place - tile.start) for place in batch[row].note)
-                if first < last and first < len(states_tD):
-                    taken_n1D = states_tD[first:last, None].float()
-                    parts[row][piece.layer].append(reduce(taken_n1D).clone())
-    rows = [torch.cat([reduce(torch.cat(of_layer[layer])) for layer in layers], dim=1) for of_layer in parts]
-    return np.split(torch.cat(rows).cpu().numpy(), np.cumsum([len(row) for row in rows])[:-1])
+                for span, part in zip(batch[row].note, parts[row], strict=True):
+                    first, last = (max(0, place - tile.start) for place in span)
+                    if first < last and first < len(states_tD):
+                        taken_n1D = states_tD[first:last, None].float()
+                        part[piece.layer].append(reduce(taken_n1D).clone())
+    rows = [
+        torch.cat([reduce(torch.cat(part[layer])) for layer in layers], dim=1)
+        for of_piece in parts
+        for part in of_piece
+    ]
+    joined = torch.cat(rows).cpu().numpy()
+    pooled = iter(np.split(joined, np.cumsum([len(row) for row in rows])[:-1]))
+    return [list(islice(pooled, len(piece.note))) for piece in batch]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,46 +171,69 @@ class _Reading:
     windows: list[Window]
 
 
-def _readings(stretch: Stretch, recipe: Recipe, width: int, stride: int) -> list[_Reading]:
+@dataclass(slots=True)
+class _UnderWay:
+    """A stretch, and where the answers of its windows will be, as far as they have been asked for."""
+
+    stretch: Stretch
+    readings: list[_Reading]
+    places: list[_Place] = field(default_factory=list)
+    last_piece: int = -1
+
+    def expect(self, place: _Place) -> None:
+        """Add the place of the next window's answer."""
+        self.places.append(place)
+        self.last_piece = max(self.last_piece, place[0])
+
+    def complete(self, answered: int) -> bool:
+        """Whether all windows have been asked for, and are among the first `answered` pieces."""
+        windows = sum(len(reading.windows) for reading in self.readings)
+        return len(self.places) == windows and self.last_piece < answered
+
+
+def _cut(stretch: Stretch, recipe: Recipe, width: int, stride: int) -> _UnderWay:
     readings = []
     for reverse in recipe.readings(stretch.strand) if stretch.status == OK else ():
         bases, offset = stretch.reading(reverse=reverse)
         start, end = recipe.pooling.span(len(stretch), reverse=reverse)
         windows = list(cut(offset + start, offset + end, width, stride))
         readings.append(_Reading(reverse, bases, windows))
-    return readings
+    return _UnderWay(stretch, readings)
 
 
 def _regroup(
-    engine: _WindowEngine,
-    stretches: Iterable[Stretch],
-    recipe: Recipe,
-    width: int,
-    stride: int,
+    engine: _WindowEngine, shared: _SharedWindows, stretches: Iterable[_UnderWay], recipe: Recipe
 ) -> Iterator[Embedded]:
-    """Cut every stretch into pieces, and join the answers by counting them."""
-    tokenizer = Tokenizer()
-    under_way: deque[tuple[Stretch, list[_Reading]]] = deque()
+    """Ask for the windows of every stretch, and join the answers in the order of the stretches."""
+    under_way: deque[_UnderWay] = deque()
+    answers: dict[_Place, Floats] = {}
 
-    def pieces() -> Iterator[Piece[Span]]:
-        for stretch in stretches:
-            readings = _readings(stretch, recipe, width, stride)
-            under_way.append((stretch, readings))
-            for reading in readings:
+    def pieces() -> Iterator[Piece[_Spans]]:
+        for one in stretches:
+            under_way.append(one)
+            for reading in one.readings:
                 for start, end, first, last in reading.windows:
-                    ids = tokenizer.encode_array(reading.bases[start:end])
-                    yield Piece(ids, (first - start, last - start))
+                    place, piece = shared.add(reading.bases[start:end], (first - start, last - start))
+                    one.expect(place)
+                    if piece is not None:
+                        yield piece
 
-    answers = engine.run(pieces())
-    for answer in answers:
-        while not under_way[0][1]:
-            yield Embedded(under_way.popleft()[0], 0, None)
-        stretch, readings = under_way[0]
-        missing = sum(len(reading.windows) for reading in readings) - 1
-        yield _join(stretch, readings, iter([answer, *islice(answers, missing)]), recipe)
-        under_way.popleft()
-    for stretch, _ in under_way:
-        yield Embedded(stretch, 0, None)
+    def finished(answered: int) -> Iterator[Embedded]:
+        while under_way and under_way[0].complete(answered):
+            one = under_way.popleft()
+            parts = [answers.pop(place) for place in one.places]
+            yield (
+                _join(one.stretch, one.readings, iter(parts), recipe)
+                if parts
+                else Embedded(one.stretch, 0, None)
+            )
+
+    answered = 0
+    for number, answer in enumerate(engine.run(pieces())):
+        answers.update(((number, place), part) for place, part in enumerate(answer))
+        answered = number + 1
+        yield from finished(answered)
+    yield from finished(answered)
 
 
 def _join(

@@ -14,6 +14,9 @@ _RECORD = [
     *(Column("strand", str), Column("n_bases", int), Column("status", str)),
 ]
 
+# Of a table that holds float32: 4.
+_BYTES_PER_NUMBER = {"h5": 2, "tsv": 12, "tsv.gz": 6}
+
 
 def embedding_columns(layers: Sequence[int], width: int) -> list[Column]:
     """The columns: the record's, then one vector per layer.
@@ -54,3 +57,31 @@ def embedding_rows(embedded: Embedded, columns: Sequence[Column]) -> Batch:
         "status": [record.status] * n_rows,
     }
     return rows | {column.name: vectors_NKE[:, k] for k, column in enumerate(vectors)}
+
+
+def embedding_record(embedded: Embedded, columns: Sequence[Column]) -> Batch:
+    """One record with the vectors of all its bases, in the order of the + strand; none where it has none."""
+    record, vectors = embedded.stretch, columns[len(_RECORD) :]
+    vectors_NKE = embedded.vectors
+    if vectors_NKE is None:
+        vectors_NKE = np.empty((0, len(vectors), vectors[0].width), dtype=np.float32)
+    about = (
+        record.id,
+        record.chrom,
+        record.start,
+        record.end,
+        record.strand,
+        len(vectors_NKE),
+        record.status,
+    )
+    values = {column.name: [value] for column, value in zip(_RECORD, about, strict=True)}
+    return values | {column.name: vectors_NKE[:, k] for k, column in enumerate(vectors)}
+
+
+def per_base_bytes(bases: int, columns: Sequence[Column], kind: str) -> int:
+    """About how large the file of the vectors of so many bases is, before compression.
+
+    >>> per_base_bytes(1_000_000, embedding_columns((-1,), 256), "h5")
+    512000000
+    """
+    return bases * sum(column.width for column in columns) * _BYTES_PER_NUMBER.get(kind, 4)

@@ -1,16 +1,19 @@
-"""Tables with a vector per row, written as they come: Parquet, TSV (plain or gzip) and NumPy archives.
+"""Tables with a vector per row, written as they come: Parquet, TSV, NumPy archives, AnnData and HDF5.
 
 A batch of rows is a mapping of column name to values, all of one length N: sequences of str or int, and
-float32 arrays (N, width) for vectors. Missing vectors are NaN rows.
+float32 arrays (N, width) for vectors. Missing vectors are NaN rows. (HDF5 keeps more than one vector per
+record: see `hdf5`.)
 """
 
 import gzip
 import io
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
@@ -18,11 +21,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hyenacli.errors import UsageError, nearest
+from hyenacli.errors import UsageError, UserError, nearest
 from hyenacli.writers.atomic import atomic_path
 
 ROW_GROUP_BYTES = 16 << 20
+SHARD_MARK = "# hyena shard "
 Batch = Mapping[str, Any]
+_Opener = Callable[[Path, Sequence["Column"], Mapping[str, Any]], AbstractContextManager["TableWriter"]]
 
 
 @dataclass(frozen=True)
@@ -59,10 +64,15 @@ class TableWriter(Protocol):
 
 
 class _Tsv:
-    """One line per row; floats have the 9 digits that give their float32 back, a missing one is empty."""
+    """One line per row; floats have the 9 digits that give their float32 back, a missing one is empty.
 
-    def __init__(self, stream: TextIO, columns: Sequence[Column]) -> None:
+    Only a shard says what it is, in a line before the header that joining takes out.
+    """
+
+    def __init__(self, stream: TextIO, columns: Sequence[Column], provenance: Mapping[str, Any]) -> None:
         self.stream, self.columns = stream, columns
+        if "shard" in provenance:
+            self.stream.write(f"{SHARD_MARK}{json.dumps(provenance)}\n")
         self.stream.write("\t".join(title for column in columns for title in column.titles) + "\n")
 
     def write(self, batch: Batch) -> None:
@@ -144,6 +154,7 @@ def table_type(target: Path, output_type: str | None) -> str:
 
     Raises:
         UsageError: neither is a known type, or the type cannot be streamed to stdout.
+        UserError: the package that writes it is not installed.
 
     >>> table_type(Path("a/peaks.tsv.gz"), None), table_type(Path("-"), None), table_type(Path("a"), "npz")
     ('tsv.gz', 'tsv', 'npz')
@@ -159,7 +170,7 @@ def table_type(target: Path, output_type: str | None) -> str:
             raise UsageError(
                 f"{kind} does not go to stdout", at="-O", remedy="name a file with -o, or use tsv"
             )
-        return kind
+        return _installed(kind)
     kinds = [kind for kind in TYPES if target.name.endswith(f".{kind}")]
     if not kinds and not stdout:
         known = ", ".join(f".{kind}" for kind in TYPES)
@@ -168,7 +179,14 @@ def table_type(target: Path, output_type: str | None) -> str:
             at=target,
             remedy=f"use one of {known}, or give -O/--output-type",
         )
-    return kinds[0] if kinds else "tsv"
+    return _installed(kinds[0]) if kinds else "tsv"
+
+
+def _installed(kind: str) -> str:
+    package, extra = _EXTRAS.get(kind, ("json", ""))
+    if find_spec(package) is None:
+        raise UserError(f".{kind} needs {package}", remedy=f"pip install 'hyenacli[{extra}]'")
+    return kind
 
 
 @contextmanager
@@ -179,18 +197,18 @@ def open_table(
 
     Args:
         target: output file, or `-` for stdout (TSV).
-        output_type: parquet, tsv, tsv.gz or npz; None takes the suffix.
+        output_type: a key of `TYPES`; None takes the suffix.
         columns: the columns, in order.
-        provenance: JSON values kept under the key "hyena": Parquet schema metadata, or an array of an npz.
-            A TSV has no place for them.
+        provenance: JSON values kept under the key "hyena": Parquet schema metadata, an array of an npz, uns
+            of an AnnData, an attribute of an HDF5. A TSV has no place for them, unless it is a shard.
 
     Raises:
         UsageError: as `table_type`.
-        UserError: as `atomic_path`.
+        UserError: as `table_type` and `atomic_path`.
     """
     kind = table_type(target, output_type)
     if str(target) == "-":
-        yield _Tsv(sys.stdout, columns)
+        yield _Tsv(sys.stdout, columns, provenance)
         sys.stdout.flush()
         return
     with atomic_path(target) as path, TYPES[kind](path, columns, provenance) as writer:
@@ -210,22 +228,27 @@ def _open_parquet(
 
 
 @contextmanager
-def _open_tsv(path: Path, columns: Sequence[Column], _provenance: Mapping[str, Any]) -> Iterator[TableWriter]:
-    with path.open("w", encoding="utf-8", newline="\n") as stream:
-        yield _Tsv(stream, columns)
-
-
-@contextmanager
-def _open_tsv_gz(
-    path: Path, columns: Sequence[Column], _provenance: Mapping[str, Any]
-) -> Iterator[TableWriter]:
+def open_text(path: Path, kind: str) -> Iterator[TextIO]:
+    """A text file to write, of lines that end in a newline; kinds that end in gz are compressed."""
+    if not kind.endswith("gz"):
+        with path.open("w", encoding="utf-8", newline="\n") as stream:
+            yield stream
+        return
     # No name and no time in the gzip header: equal tables are equal files.
     with (
         path.open("wb") as raw,
         gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=6, mtime=0) as packed,
         io.TextIOWrapper(packed, encoding="utf-8", newline="\n") as stream,
     ):
-        yield _Tsv(stream, columns)
+        yield stream
+
+
+@contextmanager
+def _open_tsv(
+    kind: str, path: Path, columns: Sequence[Column], provenance: Mapping[str, Any]
+) -> Iterator[TableWriter]:
+    with open_text(path, kind) as stream:
+        yield _Tsv(stream, columns, provenance)
 
 
 @contextmanager
@@ -235,4 +258,30 @@ def _open_npz(path: Path, columns: Sequence[Column], provenance: Mapping[str, An
     writer.save(path)
 
 
-TYPES = {"parquet": _open_parquet, "tsv": _open_tsv, "tsv.gz": _open_tsv_gz, "npz": _open_npz}
+@contextmanager
+def _open_h5ad(path: Path, columns: Sequence[Column], provenance: Mapping[str, Any]) -> Iterator[TableWriter]:
+    from hyenacli.writers.h5ad import H5ad
+
+    writer = H5ad(columns, provenance)
+    yield writer
+    writer.save(path)
+
+
+@contextmanager
+def _open_hdf5(path: Path, columns: Sequence[Column], provenance: Mapping[str, Any]) -> Iterator[TableWriter]:
+    from hyenacli.writers.hdf5 import Hdf5
+
+    with Hdf5(path, columns, provenance) as writer:
+        yield writer
+
+
+TYPES: dict[str, _Opener] = {
+    "parquet": _open_parquet,
+    "tsv": partial(_open_tsv, "tsv"),
+    "tsv.gz": partial(_open_tsv, "tsv.gz"),
+    "npz": _open_npz,
+    "h5ad": _open_h5ad,
+    "h5": _open_hdf5,
+}
+# Types that need a package which not everybody has, and the extra that brings it.
+_EXTRAS = {"h5ad": ("anndata", "h5ad"), "h5": ("h5py", "hdf5")}

@@ -139,6 +139,36 @@ def test_only_the_windows_that_are_needed_are_run() -> None:
     assert model.batches == [(1, 8)]
 
 
+def tokens_read(model: ToyModel) -> int:
+    return sum(rows * length for rows, length in model.batches)
+
+
+def test_regions_that_read_the_same_windows_share_their_passes() -> None:
+    one = stretch(b"GATTACA", left=b"C", strand="+")
+    other = stretch(b"TACA", left=b"CGAT", strand="-", name="inside")
+    reverse = stretch(b"TGTAATC", right=b"G", name="other strand")
+    records = [one, other, one, stretch(b"GAT"), reverse]
+    model = ToyModel()
+    recipe = Recipe(rc="concat", layer=None)
+    together = [answer.vectors for answer in embed(model, records, recipe, batch_size=1)]
+    # Both strands of the first record, what the second reads on its other strand, both strands of the fourth;
+    # the last is the first on the other strand.
+    assert tokens_read(model) == 8 + 7 + 4 + 3 + 3
+    for record, answer in zip(records, together, strict=True):
+        np.testing.assert_array_equal(answer, vectors(ToyModel(), record, recipe))
+
+
+def test_an_input_of_equal_records_is_read_once_in_sixteen() -> None:
+    model = ToyModel()
+    answers = list(embed(model, [stretch(b"ACGTA", name=str(n)) for n in range(1000)], Recipe()))
+    assert tokens_read(model) == 5 * 63
+    assert [answer.stretch.id for answer in answers] == [str(n) for n in range(1000)]
+    assert len({answer.vectors.tobytes() for answer in answers}) == 1
+    unpooled = ToyModel()
+    list(embed(unpooled, [stretch(b"ACGTA")] * 20, Recipe(pooling=parse_pool("none"))))
+    assert tokens_read(unpooled) == 5 * 20
+
+
 @pytest.mark.parametrize(
     ("recipe", "said"),
     [

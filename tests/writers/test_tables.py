@@ -98,6 +98,17 @@ def test_an_error_leaves_nothing(tmp_path: Path, kind: str) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("kind", ["tsv", "tsv.gz"])
+def test_a_shard_says_what_it_is_before_the_header(tmp_path: Path, kind: str) -> None:
+    path, about = tmp_path / f"x.{kind}", {"shard": {"number": 1}}
+    with open_table(path, None, COLUMNS, about):
+        pass
+    raw = path.read_bytes()
+    first, header = (gzip.decompress(raw) if kind == "tsv.gz" else raw).decode().splitlines()
+    assert json.loads(first.removeprefix("# hyena shard ")) == about
+    assert header.startswith("id\tstart\t")
+
+
 def test_stdout_is_tsv(capsys: pytest.CaptureFixture[str]) -> None:
     write(Path("-"))
     assert read_tsv(capsys.readouterr().out)[0] == ["id", "start", "e0", "e1", "e2"]
@@ -106,7 +117,7 @@ def test_stdout_is_tsv(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("name", "kind", "said"),
     [
-        ("x.csv", None, r"no table type; use one of \.parquet, \.tsv, \.tsv\.gz, \.npz"),
+        ("x.csv", None, r"no table type; use one of \.parquet, \.tsv, \.tsv\.gz, \.npz, \.h5ad, \.h5"),
         ("parquet", None, "no table type"),
         ("x.tsv", "parqet", "unknown output type 'parqet'; did you mean 'parquet'"),
         ("x", "csv", "unknown output type 'csv'"),
