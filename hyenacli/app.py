@@ -152,12 +152,15 @@ def _take_signature(run: Callable[..., None], settings: type) -> None:
     parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in fields]
     run.__signature__ = inspect.Signature([*parameters, *general])  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in (*parameters, *general)}
-    run.__doc__ = settings.__doc__
+    # A paragraph is a line to Typer, which breaks lines itself.
+    paragraphs = inspect.cleandoc(settings.__doc__ or "").split("\n\n")
+    run.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
 add_verb(app, "pretrain", config.PretrainConfig, "hyenacli.commands.pretrain:run")
 add_verb(app, "evaluate", config.EvaluateConfig, "hyenacli.commands.evaluate:run")
 add_verb(app, "embed", config.EmbedConfig, "hyenacli.commands.embed:run")
+add_verb(app, "score-variants", config.ScoreVariantsConfig, "hyenacli.commands.score_variants:run")
 add_verb(app, "merge", config.MergeConfig, "hyenacli.commands.merge:run")
 add_verb(app, "doctor", config.DoctorConfig, "hyenacli.commands.doctor:run")
 

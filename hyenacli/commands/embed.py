@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from io import BufferedReader
 
-    from hyenacli.readers.contigs import ContigStyle
     from hyenacli.score.embed import Embedded
     from hyenacli.score.shards import Shard, Share
     from hyenacli.score.stretches import Stretch
@@ -35,6 +34,7 @@ def run(config: EmbedConfig) -> None:
     Raises:
         UserError: bad input, an output that cannot be written, or a model that cannot do what is asked.
     """
+    from hyenacli.readers.contigs import parse_style
     from hyenacli.score.batch_size import parse_batch_size
     from hyenacli.score.recipe import make_recipe
     from hyenacli.score.shards import choose_share, join_by_the_last
@@ -52,7 +52,7 @@ def run(config: EmbedConfig) -> None:
     )
     batch_size = parse_batch_size(config.batch_size)
     kind = _output_type(config, per_base=recipe.pooling.per_base)
-    _contig_style(config)
+    parse_style(config.contig_style)
     share = choose_share(config.shard, config.output)
     with ExitStack() as stack:
         records = _open_input(config, share, stack)
@@ -173,7 +173,7 @@ def _regions(
     config: EmbedConfig, fasta: Path, bed: "BufferedReader | None", shard: "Shard | None", stack: ExitStack
 ) -> _Input:
     from hyenacli.genome.region import Region
-    from hyenacli.readers.contigs import read_aliases
+    from hyenacli.readers.contigs import parse_style, read_aliases
     from hyenacli.readers.genome_file import Genome
     from hyenacli.readers.regions import load_regions
     from hyenacli.score.shards import fingerprint
@@ -186,7 +186,7 @@ def _regions(
         parsed = [Region.parse(text, genome.lengths) for text in config.region or ()]
         regions = [(region, region, OK) for region in parsed]
     else:
-        loaded = load_regions(bed, genome, _contig_style(config), aliases)
+        loaded = load_regions(bed, genome, parse_style(config.contig_style), aliases)
         regions = [(one.record.region, one.region, one.status) for one in loaded]
     about = {}
     if shard is not None:
@@ -195,14 +195,6 @@ def _regions(
         regions = regions[part.start : part.stop]
     bases = sum(len(region) for _, region, _ in regions if region is not None)
     return _Input(stretches_of_regions(regions, genome, config.flank), len(regions), bases, about)
-
-
-def _contig_style(config: EmbedConfig) -> "ContigStyle":
-    if config.contig_style not in ("auto", "exact"):
-        raise UsageError(
-            f"unknown style '{config.contig_style}'", at="--contig-style", remedy="use auto or exact"
-        )
-    return "auto" if config.contig_style == "auto" else "exact"
 
 
 def _provenance(config: EmbedConfig, sha256: str, layers: tuple[int, ...]) -> dict[str, Any]:
@@ -239,11 +231,8 @@ class _Tally:
         seconds = time.monotonic() - self.start
         done = self.statuses.pop("OK", 0)
         failed = "".join(f", {count:,} {status}" for status, count in self.statuses.most_common())
-        where = "stdout" if str(share.target) == "-" else str(share.target)
-        if share.whole is not None:
-            where += f"; the process that ends last joins all shards into {share.whole}"
         counts = f"{done:,} records{failed}: {self.bases:,} bases"
-        log.info("embedded %s in %.1f s, to %s", counts, seconds, where)
+        log.info("embedded %s in %.1f s, %s", counts, seconds, share.describe())
         console.event(
             "embed", records=done, failed=dict(self.statuses), bases=self.bases, seconds=round(seconds, 3)
         )

@@ -5,13 +5,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from hyenacli.errors import UserError
+from hyenacli.errors import UsageError, UserError
 from hyenacli.genome.names import abbreviate
 from hyenacli.readers.streams import open_binary
 
 ContigStyle = Literal["auto", "exact"]
 
 _MITOCHONDRION = frozenset({"m", "mt", "mito", "mitochondrion"})
+
+
+def parse_style(text: str, flag: str = "--contig-style") -> ContigStyle:
+    """A style by its name.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    if text not in ("auto", "exact"):
+        raise UsageError(f"unknown style '{text}'", at=flag, remedy="use auto or exact")
+    return "auto" if text == "auto" else "exact"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +144,20 @@ def read_aliases(path: Path) -> dict[str, str]:
             if aliases.setdefault(name, target) != target:
                 raise UserError(f"'{name}' is both '{aliases[name]}' and '{target}'", at=path, line=number)
     return aliases
+
+
+def spellings(contig: str, style: ContigStyle, aliases: Mapping[str, str]) -> list[str]:
+    """The names that an input may have for a contig of the genome, its own first.
+
+    >>> spellings("chr2", "auto", {"NC_2": "chr2"}), spellings("MT", "auto", {})[:3]
+    (['chr2', 'NC_2', '2'], ['MT', 'M', 'chrM'])
+    """
+    names = [contig, *(name for name, target in aliases.items() if target == contig)]
+    if style == "auto":
+        key = _key(contig)
+        bare = ["M", "MT", "Mito", "mitochondrion"] if key == "MT" else [key]
+        names += [name for one in bare for name in (one, f"chr{one}")]
+    return list(dict.fromkeys(names))
 
 
 def _key(name: str) -> str:

@@ -17,6 +17,7 @@ from hyenadna import Tokenizer
 OK, EDGE = "OK", "EDGE"
 REF_MISMATCH, NO_CONTIG, SYMBOLIC = "REF_MISMATCH", "NO_CONTIG", "SYMBOLIC"
 TOO_LONG, N_WINDOW, N_ALLELE = "TOO_LONG", "N_WINDOW", "N_ALLELE"
+STATUSES = (OK, EDGE, REF_MISMATCH, NO_CONTIG, SYMBOLIC, TOO_LONG, N_WINDOW, N_ALLELE)
 # A window of which more than this share is N says nothing about the allele.
 MOST_N = 0.5
 _TOKENIZER = Tokenizer()

@@ -26,13 +26,21 @@ class Shard:
     number: int
     of: int
 
-    def part(self, total: int) -> range:
-        """Its records of `total`, 0-based: contiguous, and as many as in any other part, or one more or less.
+    def part(self, total: int, block: int = 1) -> range:
+        """Its records of `total`, 0-based: contiguous, and as many as in any other part, or a block more.
+
+        Args:
+            total: records of the whole input.
+            block: records, from the first on, that must stay together.
 
         >>> [Shard(i, 3).part(7) for i in (1, 2, 3)]
         [range(0, 2), range(2, 4), range(4, 7)]
+        >>> [Shard(i, 2).part(7, block=2) for i in (1, 2)]
+        [range(0, 4), range(4, 7)]
         """
-        return range(total * (self.number - 1) // self.of, total * self.number // self.of)
+        blocks = -(-total // block)
+        first, end = (blocks * number // self.of for number in (self.number - 1, self.number))
+        return range(first * block, min(total, end * block))
 
     def describe(self, records: int, sha256: str) -> dict[str, dict[str, int | str]]:
         """What joining needs to know: this part, the records of the whole input, and their sha256."""
@@ -74,6 +82,12 @@ class Share:
     shard: Shard | None
     target: Path
     whole: Path | None = None
+
+    def describe(self) -> str:
+        """Where what this process does will be, for a message."""
+        if self.whole is not None:
+            return f"to {self.target}; the process that ends last joins all shards into {self.whole}"
+        return "to stdout" if str(self.target) == "-" else f"to {self.target}"
 
 
 def choose_share(shard: str | None, target: Path) -> Share:

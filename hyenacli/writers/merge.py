@@ -106,7 +106,7 @@ def _identity(part: _Part) -> dict[str, object]:
 
 def _short(value: object) -> str:
     text = str(value)
-    return text if len(text) <= 24 else f"{text[:8]}..."
+    return text if len(text) <= 24 or " " in text else f"{text[:8]}..."
 
 
 def _in_order(parts: Sequence[_Part]) -> list[_Part]:

@@ -100,6 +100,26 @@ class _Text:
             yield stream
 
 
+@dataclass(frozen=True)
+class _Variants:
+    """A VCF or BCF: lines, or records, are copied."""
+
+    kind: str
+
+    def head(self, path: Path) -> Head:
+        from hyenacli.writers.vcf_shards import read_bcf_head, read_vcf_head
+
+        return Head(*(read_bcf_head(path) if self.kind == "bcf" else read_vcf_head(path)))
+
+    def join(self, paths: Sequence[Path], target: Path, _provenance: Mapping[str, Any]) -> None:
+        from hyenacli.writers.vcf_shards import join_bcf, join_vcf
+
+        if self.kind == "bcf":
+            join_bcf(paths, target)
+        else:
+            join_vcf(paths, target, self.kind)
+
+
 @contextmanager
 def _open_lines(path: Path) -> Iterator[TextIOWrapper]:
     with open_binary(path) as raw, TextIOWrapper(raw, encoding="utf-8", newline="\n") as lines:
@@ -165,6 +185,9 @@ FORMATS: dict[str, Format] = {
     "h5": _Table("h5", _read_hdf5),
     "tsv": _Text("tsv"),
     "tsv.gz": _Text("tsv.gz"),
+    "vcf": _Variants("vcf"),
+    "vcf.gz": _Variants("vcf.gz"),
+    "bcf": _Variants("bcf"),
 }
 _MAGIC = {b"PAR1": "parquet", b"PK\x03\x04": "npz", b"\x89HDF": "h5"}
 
@@ -175,11 +198,13 @@ def sniff(path: Path) -> str:
     Raises:
         UserError: it cannot be read, or the package that reads it is missing.
     """
-    if compression(path) != "plain":
-        return "tsv.gz"
+    packed = ".gz" if compression(path) != "plain" else ""
     with path.open("rb") as file:
-        start = file.read(4)
-    kind = _MAGIC.get(start, "tsv")
+        kind = _MAGIC.get(file.read(4), "")
+    if not kind:
+        with open_binary(path) as stream:
+            start = stream.peek(4)[:4]
+        return "bcf" if start == b"BCF\x02" else f"vcf{packed}" if start == b"##fi" else f"tsv{packed}"
     if kind == "h5":
         table_type(path, kind)  # is there a package to look into it?
         from hyenacli.writers.hdf5 import is_anndata

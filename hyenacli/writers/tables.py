@@ -71,13 +71,17 @@ class _Tsv:
 
     def __init__(self, stream: TextIO, columns: Sequence[Column], provenance: Mapping[str, Any]) -> None:
         self.stream, self.columns = stream, columns
-        if "shard" in provenance:
-            self.stream.write(f"{SHARD_MARK}{json.dumps(provenance)}\n")
+        self.stream.writelines(line.decode() for line in shard_mark(provenance))
         self.stream.write("\t".join(title for column in columns for title in column.titles) + "\n")
 
     def write(self, batch: Batch) -> None:
         cells = [_cells(column, batch[column.name]) for column in self.columns]
         self.stream.writelines("\t".join(row) + "\n" for row in zip(*cells, strict=True))
+
+
+def shard_mark(provenance: Mapping[str, Any]) -> list[bytes]:
+    """The line with which a TSV begins that is a shard; no line for another."""
+    return [f"{SHARD_MARK}{json.dumps(provenance)}\n".encode()] if "shard" in provenance else []
 
 
 def _cells(column: Column, values: Any) -> Iterator[str]:

@@ -11,9 +11,10 @@ from hyenacli.readers.variant_record import VariantHeader, VariantRecord, Varian
 from hyenacli.writers.atomic import atomic_path
 from hyenacli.writers.bcf import open_bcf
 from hyenacli.writers.bgzip import open_bgzip, remove_indexes, write_index
-from hyenacli.writers.tables import open_table
+from hyenacli.writers.tables import open_table, shard_mark
 from hyenacli.writers.variant_table import ParquetWriter, TsvWriter, parquet_columns
 from hyenacli.writers.vcf_lines import InfoField, Values, VcfWriter, annotated_header
+from hyenacli.writers.vcf_shards import provenance_of
 
 TYPES = ("vcf", "vcf.gz", "bcf", "tsv", "parquet")
 _BUFFER = 1 << 18
@@ -84,7 +85,7 @@ def open_annotated(
         header: of the input, as `open_variants` gives it.
         fields: in the order in which to add them.
         provenance: header lines such as `##hyena_version=1`, without line ends. Parquet keeps them as
-            metadata of its schema; a TSV has no place for them.
+            metadata of its schema; a TSV has no place for them, unless it is a shard.
 
     Raises:
         UsageError: as `annotated_type`.
@@ -92,12 +93,14 @@ def open_annotated(
     """
     kind = annotated_type(target, output_type, header.kind)
     if kind == "parquet":
-        with open_table(target, kind, parquet_columns(fields), _pairs(provenance)) as table:
+        with open_table(target, kind, parquet_columns(fields), provenance_of(provenance)) as table:
             rows = ParquetWriter(table, header, fields)
             yield rows
             rows.flush()
         return
     lines = annotated_header(header, fields, provenance)
+    if kind == "tsv":
+        lines = shard_mark(provenance_of(provenance))
     with _opened(target, kind, lines) as sink:
         if kind == "tsv":
             yield TsvWriter(sink, header, fields)
@@ -109,9 +112,8 @@ def open_annotated(
 
 
 @contextmanager
-def _opened(target: Path, kind: str, header: Sequence[bytes]) -> Iterator[Callable[[bytes], object]]:
-    """Where lines go; a VCF has its header already."""
-    above = [] if kind == "tsv" else header
+def _opened(target: Path, kind: str, above: Sequence[bytes]) -> Iterator[Callable[[bytes], object]]:
+    """Where lines go; what stands above them is there already."""
     if str(target) == "-":
         sys.stdout.buffer.writelines(above)
         yield sys.stdout.buffer.write
@@ -119,7 +121,7 @@ def _opened(target: Path, kind: str, header: Sequence[bytes]) -> Iterator[Callab
         return
     with atomic_path(target) as path:
         if kind == "bcf":
-            with open_bcf(path, target, header) as text:
+            with open_bcf(path, target, above) as text:
                 yield text.write
         elif kind == "vcf.gz":
             with open_bgzip(path, target) as packed:
@@ -131,13 +133,3 @@ def _opened(target: Path, kind: str, header: Sequence[bytes]) -> Iterator[Callab
                 yield file.write
         if kind in ("bcf", "vcf.gz") and (target.is_file() or not target.exists()):
             remove_indexes(target)
-
-
-def _pairs(provenance: Sequence[str]) -> dict[str, str]:
-    """Header lines by their keys.
-
-    >>> _pairs(["##hyena_version=1", "##hyena_command=a=b"])
-    {'hyena_version': '1', 'hyena_command': 'a=b'}
-    """
-    cut = (line.lstrip("#").partition("=") for line in provenance)
-    return {key: value for key, _, value in cut}

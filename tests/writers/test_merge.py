@@ -18,8 +18,8 @@ from hyenacli.errors import UsageError, UserError
 from hyenacli.score.shards import Shard
 from hyenacli.writers import tables
 from hyenacli.writers.merge import Joined, merge_shards
-from hyenacli.writers.shard_files import FORMATS, sniff
-from hyenacli.writers.tables import Column, open_table
+from hyenacli.writers.shard_files import sniff
+from hyenacli.writers.tables import TYPES, Column, open_table
 
 COLUMNS = [
     *(Column("id", str), Column("start", int), Column("gc", float)),
@@ -42,7 +42,7 @@ def installed(kind: str) -> Any:
     return pytest.param(kind, marks=missing)
 
 
-KINDS = [installed(kind) for kind in FORMATS]
+KINDS = [installed(kind) for kind in TYPES]
 
 
 def write(target: Path, rows: Rows, part: dict[str, Any] | None = None, **about: Any) -> Path:
