@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from benchmarks.results import table, write_section
@@ -21,6 +22,10 @@ from hyenacli.writers.vcf_lines import InfoField
 RECORDS = 1_000_000
 ROUNDS = 3
 FIELDS = (InfoField("HYENA_LLR", "A", "Float", "x"), InfoField("HYENA_STATUS", "A", "String", "y"))
+EXPLANATION = """\
+Medians of wall time, of a VCF of one contig, 45 bytes per line, one line in ten with two ALT alleles. *ours*
+parses, adds a number and a status per ALT allele (drawn beforehand), and writes, .vcf.gz with its index;
+`bcftools view` parses and writes, without index. Both use one thread."""
 TYPES = {"vcf": "v", "vcf.gz": "z", "bcf": "b"}
 
 
@@ -38,17 +43,22 @@ def write_input(path: Path) -> None:
             out.write(f"chr1\t{position}\trs{number}\tA\t{alt}\t50\tPASS\tAF={frequency}\n")
 
 
-def annotate(source: Path, target: Path) -> None:
-    """Read, annotate with numbers of many digits, write."""
-    numbers = [random.Random(1).gauss(0, 2) for _ in range(997)]
+def draw_scores() -> list[list[list[float]]]:
+    """Numbers of many digits, in lists of 0, 1 and 2."""
+    rng = random.Random(1)
+    return [[[rng.gauss(0, 2) for _ in range(count)] for _ in range(9973)] for count in range(3)]
+
+
+def annotate(scores: list[list[list[float]]], source: Path, target: Path) -> None:
+    """Read, annotate with numbers that are there already, write."""
     with (
         open_variants(source) as variants,
         open_annotated(target, None, variants.header, FIELDS, ["##hyena_version=1"]) as out,
     ):
         for record in variants:
             count = len(record.alts)
-            scores = [numbers[(record.line + i) % len(numbers)] for i in range(count)]
-            out.write(record, {"HYENA_LLR": scores, "HYENA_STATUS": ["OK"] * count})
+            own = scores[count][record.line % 9973]
+            out.write(record, {"HYENA_LLR": own, "HYENA_STATUS": ["OK"] * count})
 
 
 def view(source: Path, target: Path) -> None:
@@ -79,14 +89,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "in.vcf")
         write_input(source)
+        ours_on = partial(annotate, draw_scores())
         for _ in range(ROUNDS):
             for kind in TYPES:
-                ours[kind].append(seconds(annotate, source, Path(folder, f"ours.{kind}")))
+                ours[kind].append(seconds(ours_on, source, Path(folder, f"ours.{kind}")))
                 theirs[kind].append(seconds(view, source, Path(folder, f"theirs.{kind}")))
     header = ("VCF to", "ours, s", "records per s", "`bcftools view`, s", "ratio")
     rows = [row(kind, ours[kind], theirs[kind]) for kind in TYPES]
-    title = f"## Variants without a model: {RECORDS:,} records annotated, {ROUNDS} interleaved rounds"
-    write_section("plumbing", f"{title}\n\n{table(header, rows)}")
+    title = f"## Variants without a model (`make bench`): {RECORDS:,} records, {ROUNDS} interleaved rounds"
+    write_section("plumbing", f"{title}\n\n{EXPLANATION}\n\n{table(header, rows)}")
 
 
 if __name__ == "__main__":

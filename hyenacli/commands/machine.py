@@ -16,7 +16,7 @@ from hyenacli.devices import free_memory
 
 Row = dict[str, object]
 
-_PACKAGES = ("numpy", "safetensors", "typer", "rich", "PyYAML", "pysam", "biopython", "pyarrow")
+_PACKAGES = ("numpy", "safetensors", "typer", "rich", "PyYAML", "pysam", "pyarrow")
 _EXTRAS = {
     "huggingface_hub": "fetches models by name (extra hub)",
     "matplotlib": "draws the demo's pictures (extra plots)",

@@ -1,1 +1,1 @@
-"""Readers of files, as iterators of small records; the only importers of pysam and Bio."""
+"""Readers of files, as iterators of small records; which with the writers alone import pysam."""

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
-from threading import Thread
+from threading import Event, Thread
 
 import pysam
 
@@ -24,17 +24,23 @@ def bcf_as_text(stream: BufferedReader) -> Iterator[Iterator[bytes]]:
         UserError: the data are damaged or cut short, here or while reading.
     """
     failures: list[Exception] = []
+    left = Event()
     outlet, inlet = os.pipe()
-    feeder = Thread(target=_feed, args=(stream, inlet, failures))
+    feeder = Thread(target=_feed, args=(stream, inlet, failures, left))
     feeder.start()
-    try:
-        with quiet_htslib(), os.fdopen(outlet, "rb", 0) as pipe:
-            with _damage_named(stream.name, failures):
-                file = pysam.VariantFile(pipe)
-            with file:
-                yield _lines(file, stream.name, failures)
-    finally:
-        feeder.join()
+    with os.fdopen(outlet, "rb", 0) as pipe:
+        try:
+            with quiet_htslib():
+                with _damage_named(stream.name, failures):
+                    file = pysam.VariantFile(pipe)
+                with file:
+                    yield _lines(file, stream.name, failures)
+        finally:
+            left.set()
+            # A file that pysam cannot open it does not close either: the thread would wait for ever to write.
+            while pipe.read(_CHUNK):
+                pass
+            feeder.join()
 
 
 @contextmanager
@@ -56,15 +62,13 @@ def _lines(file: pysam.VariantFile, name: str, failures: list[Exception]) -> Ite
         raise failures[0]
 
 
-def _feed(stream: BufferedReader, inlet: int, failures: list[Exception]) -> None:
+def _feed(stream: BufferedReader, inlet: int, failures: list[Exception], left: Event) -> None:
     with os.fdopen(inlet, "wb", 0) as pipe:
         try:
-            while chunk := stream.read(_CHUNK):
-                left = memoryview(chunk)
-                while left:
-                    left = left[pipe.write(left) :]
-        except BrokenPipeError:  # nobody reads any more
-            pass
+            while not left.is_set() and (chunk := stream.read(_CHUNK)):
+                rest = memoryview(chunk)
+                while rest:
+                    rest = rest[pipe.write(rest) :]
         except Exception as error:  # raised again by the thread that reads, which sees the pipe end after it
             failures.append(error)
 

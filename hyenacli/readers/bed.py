@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from hyenacli.errors import UserError
 from hyenacli.genome.region import Region, Strand
-from hyenacli.readers.streams import Source, open_binary
+from hyenacli.readers.streams import BOM, Source, open_binary
 
 _STRANDS: dict[str, Strand] = {"+": "+", "-": "-"}
+_HEADERS = (b"track", b"browser")
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +17,7 @@ class BedRecord:
 
     Attributes:
         region: 0-based half-open, with the file's contig name; name from column 4, strand from column 6.
-        fields: every column as it stands in the file.
+        fields: every column as it stands in the file; what is not UTF-8 is replaced.
         line: 1-based line number.
     """
 
@@ -29,19 +30,27 @@ def read_bed(source: Source) -> Iterator[BedRecord]:
     """The records of a BED file (plain, gzip, bgzip, or '-' for standard input) in file order.
 
     BED3 to BED12 and any further columns, separated by tabs, or by runs of blanks on a line without a tab.
-    Blank
-    lines, `#` comments, `track` and `browser` lines are skipped. A region of no bases, which BED permits,
-    is refused: nothing can be computed over it.
+    Blank lines, `#` comments, `track` and `browser` lines are skipped. A region of no bases, which BED
+    permits, is refused: nothing can be computed over it. So are the line ends of old Macs, which would hide
+    every line but the first.
 
     Raises:
         UserError: `open_binary` refuses the input, or a line is not BED; the message names file and line.
     """
     with open_binary(source) as stream:
         for number, raw in enumerate(stream, 1):
-            line = raw.rstrip(b"\r\n").decode(errors="replace")
-            fields = tuple(line.split("\t") if "\t" in line else line.split())
-            if not line.strip() or line.startswith("#") or fields[0].split(" ")[0] in ("track", "browser"):
+            line = (raw if number > 1 else raw.removeprefix(BOM)).rstrip(b"\r\n")
+            if b"\r" in line:
+                remedy = "convert the line ends to those of Unix"
+                raise UserError(
+                    "a carriage return inside the line", at=stream.name, line=number, remedy=remedy
+                )
+            columns = line.split(b"\t") if b"\t" in line else line.split()
+            if not line.strip() or line.startswith(b"#") or columns[0].split(b" ")[0] in _HEADERS:
                 continue
+            fields = tuple(column.decode(errors="replace") for column in columns)
+            if fields[0].encode() != columns[0]:
+                raise UserError("the contig (column 1) is not UTF-8", at=stream.name, line=number)
             yield BedRecord(_region(fields, stream.name, number), fields, number)
 
 

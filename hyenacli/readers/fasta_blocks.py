@@ -1,7 +1,6 @@
 """FASTA cut into records as they stand in the file, before anything is read into them."""
 
 import io
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -9,9 +8,9 @@ from itertools import chain
 
 from hyenacli.errors import UserError
 from hyenacli.genome.dna import first_invalid, normalise
+from hyenacli.readers.streams import BOM
 
 _CHUNK = 1 << 20
-_TRAILING_BLANKS = re.compile(rb"[ \t\r]+$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,7 @@ class FastaBlock:
         """The sequence in the case it is written in, without line ends and the blanks before them."""
         body = self.body
         if b"\r" in body or b" " in body or b"\t" in body:
-            body = _TRAILING_BLANKS.sub(b"", body)
+            return b"".join(line.rstrip(b" \t\r") for line in body.split(b"\n"))
         return body.translate(None, b"\n")
 
     def sequence(self) -> bytes:
@@ -91,7 +90,8 @@ def read_blocks(stream: io.BufferedReader) -> Iterator[FastaBlock]:
     Raises:
         UserError: there is text before the first '>', or no record at all.
     """
-    offset, line = 0, 1
+    offset = len(stream.read(len(BOM))) if stream.peek(1).startswith(BOM) else 0
+    line = 1
     line_start = True
     first = stream.readline(_CHUNK)
     while first and not first.strip():

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Self
 
 import pysam
-from Bio import bgzf
 
 from hyenacli.errors import UserError
 from hyenacli.readers.fasta_blocks import FastaBlock, read_blocks
-from hyenacli.readers.streams import compression, open_binary
+from hyenacli.readers.streams import BGZIP_HEAD, compression, is_bgzip, open_binary
 
 _COPY, _FAI, _GZI = "genome.fa.gz", "genome.fai", "genome.gzi"
 
@@ -45,21 +44,20 @@ class GenomeFiles:
 def build_index(source: Path, folder: Path) -> None:
     """Read a FASTA file once from start to end, check every letter of it, and write what random access needs.
 
-    A plain gzip file has no blocks to begin reading at, and in records with ragged lines no arithmetic
-    finds a base: for these the folder gets a bgzip copy with one line per record, letters and case as
-    written.
+    A gzip file, or a bgzip file with a part that is plain gzip, has no blocks to begin reading at, and in
+    records with ragged lines no arithmetic finds a base: for these the folder gets a bgzip copy with one line
+    per record, letters and case as written.
 
     Raises:
         UserError: the file is not FASTA of DNA, or two contigs have one name.
     """
-    kind = compression(source)
-    rows = None if kind == "gzip" else _index_in_place(source)
-    fasta = source
+    blocks = _bgzip_blocks(source)
+    rows = _index_in_place(source) if blocks or compression(source) == "plain" else None
     if rows is None:
-        fasta, kind = folder / _COPY, "bgzip"
-        rows = _write_copy(source, fasta)
-    if kind == "bgzip":
-        _write_block_index(fasta, folder / _GZI)
+        rows = _write_copy(source, folder / _COPY)
+        blocks = _bgzip_blocks(folder / _COPY)
+    if blocks:
+        _write_block_index(blocks, folder / _GZI)
     (folder / _FAI).write_text("".join(rows), encoding="utf-8")
 
 
@@ -134,11 +132,25 @@ def _row(name: str, length: int, offset: int, line_bases: int, line_width: int) 
     return f"{name}\t{length}\t{offset}\t{line_bases}\t{line_width}\n"
 
 
-def _write_block_index(fasta: Path, target: Path) -> None:
-    """The .gzi of htslib: the number of blocks after the first, and where each begins in both coordinates."""
+def _bgzip_blocks(fasta: Path) -> list[tuple[int, int]]:
+    """Where each block begins, in the file and in the data; [] unless all of the file is blocks of bgzip."""
+    blocks = []
+    start = data_start = 0
     with fasta.open("rb") as file:
-        blocks = bgzf.BgzfBlocks(file)  # type: ignore[no-untyped-call]
-        starts = [(start, data_start) for start, _, data_start, size in blocks if size]
+        while head := file.read(BGZIP_HEAD):
+            size = int.from_bytes(head[16:18], "little") + 1
+            if not is_bgzip(head) or size <= BGZIP_HEAD + 8:
+                return []
+            file.seek(start + size - 4)
+            data_size = int.from_bytes(file.read(4), "little")
+            if data_size:
+                blocks.append((start, data_start))
+            start, data_start = start + size, data_start + data_size
+    return blocks
+
+
+def _write_block_index(blocks: list[tuple[int, int]], target: Path) -> None:
+    """The .gzi of htslib: the number of blocks after the first, and where each begins in both coordinates."""
     with target.open("wb") as out:
-        for pair in [(len(starts) - 1,), *starts[1:]]:
-            out.write(b"".join(number.to_bytes(8, "little") for number in pair))
+        for numbers in [(len(blocks) - 1,), *blocks[1:]]:
+            out.write(b"".join(number.to_bytes(8, "little") for number in numbers))

@@ -18,8 +18,12 @@ Source = Path | str | io.BufferedReader
 InputFormat = Literal["fasta", "bed", "vcf"]
 Compression = Literal["plain", "gzip", "bgzip"]
 
+BOM = b"\xef\xbb\xbf"
+"""Some editors begin a text file with it; to us it is no part of the text."""
+BGZIP_HEAD = 18
+"""Bytes of the header of a bgzip block."""
+
 _BUFFER = 1 << 18
-_HEAD = 18  # the gzip header of a bgzip block
 _GZIP = b"\x1f\x8b"
 _BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 _FOREIGN = {b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip"}
@@ -108,10 +112,15 @@ def compression(path: Path) -> Compression:
         UserError: the file cannot be read.
     """
     with _open_file(path) as file:
-        head = file.peek(_HEAD)
-    if _is_bgzip(head):
+        head = file.peek(BGZIP_HEAD)
+    if is_bgzip(head):
         return "bgzip"
     return "gzip" if head.startswith(_GZIP) else "plain"
+
+
+def is_bgzip(head: bytes) -> bool:
+    """Whether a block of bgzip begins like this, in all that htslib asks of it."""
+    return head[:4] == b"\x1f\x8b\x08\x04" and head[10:16] == b"\x06\x00BC\x02\x00"
 
 
 def sniff_format(stream: io.BufferedReader, otherwise: InputFormat | None = None) -> InputFormat:
@@ -124,7 +133,7 @@ def sniff_format(stream: io.BufferedReader, otherwise: InputFormat | None = None
     Raises:
         UserError: it is none of them, as far as the first 256 KiB tell, and nothing else is given.
     """
-    lines = stream.peek(1).splitlines()
+    lines = stream.peek(1).removeprefix(BOM).splitlines()
     for line in filter(None, map(bytes.strip, lines)):
         if line.startswith(b">"):
             return "fasta"
@@ -157,7 +166,7 @@ def _open_file(path: Path) -> io.BufferedReader:
 
 
 def _decompressed(file: io.BufferedReader, name: str) -> io.BufferedReader:
-    head = file.peek(_HEAD)
+    head = file.peek(BGZIP_HEAD)
     for magic, kind in _FOREIGN.items():
         if head.startswith(magic):
             raise UserError(f"compressed with {kind}, which is not read", at=name, remedy="use gzip or bgzip")
@@ -170,13 +179,9 @@ def _buffered(stream: BinaryIO | gzip.GzipFile, name: str, below: io.IOBase | No
     return io.BufferedReader(_Bytes(stream, name, below), _BUFFER)
 
 
-def _is_bgzip(head: bytes) -> bool:
-    return head[:4] == b"\x1f\x8b\x08\x04" and head[12:14] == b"BC"
-
-
 def _check_end(file: io.BufferedReader, name: str) -> None:
     """A bgzip file cut between two blocks is valid gzip; only the missing last, empty block tells."""
-    if not file.seekable() or not _is_bgzip(file.peek(_HEAD)):
+    if not file.seekable() or not is_bgzip(file.peek(BGZIP_HEAD)):
         return
     size = file.seek(0, io.SEEK_END)
     file.seek(max(0, size - len(_BGZF_END)))

@@ -4,6 +4,8 @@ import csv
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from io import BufferedReader, BytesIO
+from itertools import chain, count, repeat
 from typing import Literal, NamedTuple
 
 VariantsKind = Literal["vcf", "bcf", "table"]
@@ -11,6 +13,7 @@ VariantsKind = Literal["vcf", "bcf", "table"]
 _ANY_BYTES = ("utf-8", "surrogateescape")
 # The ID of a header line such as ##contig, after any other keys; quoted text may hold commas.
 _DECLARATION = re.compile(rb'##(\w+)=<(?:(?:[^",>]|"[^"]*")*,)*?ID=([^,>]+)')
+_BLOCK = 1 << 16
 
 
 class VariantRecord(NamedTuple):
@@ -111,10 +114,17 @@ def split_cells(text: bytes, delimiter: bytes | None) -> list[bytes]:
     return [cell.encode(*_ANY_BYTES) for cell in next(csv.reader([text.decode(*_ANY_BYTES)]), [])]
 
 
-def numbered_lines(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes, bytes]]:
-    """The 1-based number, text and line end of every line."""
-    newline = b"\n"
-    for number, raw in enumerate(lines, 1):
+def numbered_lines(
+    lines: Iterable[bytes], before: int = 0, newline: bytes = b"\n"
+) -> Iterator[tuple[int, bytes, bytes]]:
+    """The 1-based number, text and line end of every line.
+
+    Args:
+        lines: with their line ends.
+        before: how many lines stand above.
+        newline: line end of the line above, which a last line without one has as well.
+    """
+    for number, raw in enumerate(lines, before + 1):
         if raw.endswith(b"\r\n"):
             newline = b"\r\n"
             yield number, raw[:-2], newline
@@ -123,3 +133,24 @@ def numbered_lines(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes, bytes]]
             yield number, raw[:-1], newline
         else:
             yield number, raw, newline
+
+
+def numbered_lines_of_blocks(
+    stream: BufferedReader, before: int, newline: bytes
+) -> Iterator[tuple[int, bytes, bytes]]:
+    """As `numbered_lines`, with less work per line; memory holds 64 KiB or a line, whichever is more."""
+    return chain.from_iterable(_blocks(stream, before, newline))
+
+
+def _blocks(
+    stream: BufferedReader, number: int, newline: bytes
+) -> Iterator[Iterable[tuple[int, bytes, bytes]]]:
+    while block := stream.read1(_BLOCK):
+        block += stream.readline()
+        if b"\r" in block or not block.endswith(b"\n"):
+            yield numbered_lines(BytesIO(block), number, newline)
+            newline = b"\r\n" if block.endswith(b"\r\n") else b"\n"
+        else:
+            newline = b"\n"
+            yield zip(count(number + 1), block[:-1].split(b"\n"), repeat(newline), strict=False)
+        number += block.count(b"\n")

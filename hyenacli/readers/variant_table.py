@@ -47,6 +47,9 @@ def read_table(lines: Lines, name: str) -> tuple[TableLayout, Iterator[VariantRe
     """
     rest = iter(lines)
     for number, text, newline in rest:
+        if b"\r" in text:  # the line ends of old Macs, which hide every line but the first
+            remedy = "convert the line ends to those of Unix"
+            raise UserError("a carriage return inside the line", at=name, line=number, remedy=remedy)
         if not text.strip() or text.startswith(b"##"):
             continue
         layout = named_columns(text)

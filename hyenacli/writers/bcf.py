@@ -4,7 +4,7 @@ import itertools
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pysam
@@ -24,7 +24,7 @@ def open_bcf(path: Path, target: Path, header: Sequence[bytes]) -> Iterator[Bgzi
 
     BCF refers to contigs, filters and fields by their number in the header, so what the records use but the
     header does not declare is declared: contigs without length, fields as strings. The text waits in a
-    compressed file beside the target, as no header is complete before the last record.
+    compressed file beside the target, as no header is known to be complete before the last record.
 
     Args:
         path: the file.
@@ -35,12 +35,18 @@ def open_bcf(path: Path, target: Path, header: Sequence[bytes]) -> Iterator[Bgzi
         UserError: BCF cannot hold a record: a position is beyond 2^31, or columns are malformed.
     """
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name[:100]}.") as folder:
-        text, whole = Path(folder, "text.vcf.gz"), Path(folder, "whole.vcf.gz")
+        text = Path(folder, "text.vcf.gz")
         with open_bgzip(text, target, level=1) as writer:
             for line in header:
                 writer.write(line)
             records_at = writer.end_block()
             yield writer
+        # Most headers are complete; htslib refuses BCF of records that use what is not declared.
+        with suppress(UnicodeDecodeError, pysam.utils.SamtoolsError):
+            b"".join(header).decode()
+            _convert(text, path)
+            return
+        whole = Path(folder, "whole.vcf.gz")
         with open_bgzip(whole, target, level=1) as writer:
             writer.write(_complete_header(text, target))
         with text.open("rb") as old, whole.open("ab") as new:
@@ -48,11 +54,20 @@ def open_bcf(path: Path, target: Path, header: Sequence[bytes]) -> Iterator[Bgzi
             shutil.copyfileobj(old, new)
         text.unlink()
         try:
-            with quiet_htslib():
-                pysam.bcftools.view("--no-version", "-Ob", "-o", str(path), str(whole), catch_stdout=False)
+            _convert(whole, path)
         except pysam.utils.SamtoolsError as error:
             reason = error.value.rpartition("stderr=")[2].strip()
             raise UserError(f"cannot be written: {reason}", at=target, remedy="is the disk full?") from error
+
+
+def _convert(text: Path, path: Path) -> None:
+    """Turn VCF into BCF.
+
+    Raises:
+        pysam.utils.SamtoolsError: bcftools cannot.
+    """
+    with quiet_htslib():
+        pysam.bcftools.view("--no-version", "-Ob", "-o", str(path), str(text), catch_stdout=False)
 
 
 def _complete_header(text: Path, target: Path) -> bytes:

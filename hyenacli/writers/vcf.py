@@ -106,7 +106,9 @@ def open_annotated(
             yield TsvWriter(sink, header, fields)
         else:
             last = _LAST_IN_BCF if kind == "bcf" else _LAST_IN_TEXT
-            yield VcfWriter(sink, header, fields, last, target)
+            writer = VcfWriter(sink, header, fields, last, target)
+            yield writer
+            writer.flush()
     if kind == "vcf.gz" and target.is_file():
         write_index(target)
 

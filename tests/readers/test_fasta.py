@@ -27,6 +27,7 @@ from tests.builders import Compression, fasta_bytes, random_dna, write_bytes, wr
         (b">a\tx  y \nAC \t\nGT  ", [("a", "x  y", b"ACGT")]),
         (b">a >b\nAC\n", [("a", ">b", b"AC")]),
         (b">a\nAC\n>a\nGT\n", [("a", "", b"AC"), ("a", "", b"GT")]),
+        (b"\xef\xbb\xbf>a\nAC\n", [("a", "", b"AC")]),
         (">séq Größe\nAC\n".encode(), [("séq", "Größe", b"AC")]),
         (b">a Gr\xf6\xdfe\nAC\n", [("a", "Gr��e", b"AC")]),
     ],
@@ -68,6 +69,13 @@ def test_errors_name_file_and_line(tmp_path: Path, text: bytes, message: str) ->
     with pytest.raises(UserError) as error:
         list(read_fasta(path))
     assert str(error.value).startswith(f"{path}{message}")
+
+
+def test_blanks_without_end_are_refused_at_once(tmp_path: Path) -> None:
+    begin = time.monotonic()
+    with pytest.raises(UserError, match="line 2: ' ' in record 'a'"):
+        list(read_fasta(write_bytes(tmp_path / "a.fa", b">a\n" + b" " * 200_000 + b"A\n")))
+    assert time.monotonic() < begin + 5
 
 
 def test_records_before_an_error_are_given(tmp_path: Path) -> None:

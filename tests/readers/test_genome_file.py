@@ -1,3 +1,4 @@
+import gzip
 import logging
 import multiprocessing
 import os
@@ -67,12 +68,33 @@ def test_every_slice_is_right(tmp_path: Path, compression: Compression, newline:
         b">a\nACGT\r\nACGTA\nCGT \r\nAC\n>b\nTTTTT\n",
         b">a\nACGTACG \nTACGTAC \n>b\nTTTTT\t",
         b"\n\n>a\nACGTACG\nTACGTAC\n\n\n>b x\nTTTTT",
+        b"\xef\xbb\xbf>a\nACGTACG\nTACGTAC\n>b x\nTTTTT",
     ],
 )
 @pytest.mark.parametrize("compression", ["plain", "bgzip"])
 def test_ragged_lines_and_blanks(tmp_path: Path, text: bytes, compression: Compression) -> None:
     with Genome(write_bytes(tmp_path / "g.fa", text, compression)) as genome:
         check_against(genome, {"a": "ACGTACGTACGTAC", "b": "TTTTT"}, 60)
+
+
+def test_gzip_that_is_not_bgzip_throughout_is_copied(tmp_path: Path) -> None:
+    packed = write_bytes(tmp_path / "a", b">a\nACGT\nACGT\n", "bgzip").read_bytes()
+    blocks, end = packed[:-28], packed[-28:]
+    size_changed = blocks[:16] + bytes([blocks[16] ^ 5]) + blocks[17:]
+    second = gzip.compress(b">b\nTTTTT\n")
+    for number, data in enumerate(
+        [blocks + second + end, size_changed + second + end, end + packed + second + end]
+    ):
+        with Genome(write_bytes(tmp_path / f"{number}.fa.gz", data)) as genome:
+            check_against(genome, {"a": "ACGTACGT", "b": "TTTTT"}, 20)
+
+
+@pytest.mark.parametrize("size", [16, 17, 18, 40])
+def test_the_beginning_of_a_bgzip_file_is_cut_short(tmp_path: Path, size: int) -> None:
+    path = write_fasta(tmp_path / "g.fa.gz", [("a", "ACGT")], compression="bgzip")
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(UserError, match="the gzip data are damaged or cut short"):
+        Genome(path)
 
 
 @pytest.mark.parametrize(

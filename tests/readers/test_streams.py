@@ -128,6 +128,8 @@ def test_refused_paths(tmp_path: Path) -> None:
         (b"#chrom\tstart\tend\nchr1\t10\t20\n", "bed"),
         (b"##fileformat=VCFv4.2\n", "vcf"),
         (b"#CHROM\tPOS\tID\tREF\tALT\n", "vcf"),
+        (b"\xef\xbb\xbf>a\nACGT\n", "fasta"),
+        (b"\xef\xbb\xbf#chrom\tstart\tend\nchr1\t10\t20\n", "bed"),
         (b"sequence,label\nACGT,1\n", None),
         (b"@read\nACGT\n+\nIIII\n", None),
         (b"ACGT\n", None),

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from hyenacli.errors import UserError
 from hyenacli.genome.region import Region
+from hyenacli.readers import variant_record
 from hyenacli.readers.bcf import bcf_as_text, quiet_htslib
-from hyenacli.readers.variant_record import VariantRecord
+from hyenacli.readers.variant_record import VariantRecord, numbered_lines
 from hyenacli.readers.vcf import open_variants
 from tests.builders import Compression, write_bytes
 
@@ -72,6 +73,20 @@ def test_line_ends_and_blank_lines_at_the_end(tmp_path: Path) -> None:
     assert read(write_bytes(tmp_path / "b.vcf", text[:-2])) == records
 
 
+@given(
+    st.lists(st.sampled_from([b"\n", b"\r\n", b"\r\r\n", BODY, BODY.replace(b"\n", b"\r\n")])), st.booleans()
+)
+@settings(deadline=None, max_examples=50)
+def test_blocks_do_not_show(tmp_path_factory: pytest.TempPathFactory, parts: list[bytes], ends: bool) -> None:
+    text = HEADER + b"".join(parts)
+    path = write_bytes(tmp_path_factory.getbasetemp() / "blocks.vcf", text if ends else text.rstrip(b"\n"))
+    with path.open("rb") as lines:
+        expected = [line for line in numbered_lines(lines) if line[0] > 4 and line[1].strip()]
+    for size in (1, 50, 1 << 16):
+        with mock.patch.object(variant_record, "_BLOCK", size):
+            assert [(r.line, r.text, r.newline) for r in read(path)] == expected
+
+
 def test_samples_stay_in_the_text(tmp_path: Path) -> None:
     samples = b"\tGT" + b"\t0/1" * 5000
     line = b"1\t1\t.\tA\tC\t.\t.\t." + samples
@@ -117,6 +132,10 @@ def test_errors_name_file_and_line(tmp_path: Path, line: bytes, message: str) ->
         (b"chr1\t5\t6\nchr1\t7\t8\n", "holds BED, no variants"),
         (META, "the header has no #CHROM line; the file may be cut short"),
         (META + BODY, "line 4: the header ends without a #CHROM line"),
+        (
+            COLUMNS + b"\tFORMAT\ts\rchr1\t5\t.\tA\tC\t.\t.\t.\tGT\t0/1\r",
+            "line 1: the #CHROM line is not that of",
+        ),
         (META + b"#CHROM\tPOS\tID\n", "line 4: the #CHROM line is not that of a VCF; it begins with #CHROM"),
         (b"hello\n", "line 1: neither VCF nor BCF nor a table of variants; name the columns chrom"),
         (b"BCF\x02\x02garbage", "the BCF data are damaged or cut short"),
@@ -175,6 +194,12 @@ def test_bcf_is_left_early_and_cut_short(tmp_path: Path) -> None:
         read(write_bytes(tmp_path / "b.bcf", raw[: len(raw) // 2 + 1]))
     with pytest.raises(UserError, match=r"c\.bcf: the gzip data are damaged or cut short"):
         read(write_bytes(tmp_path / "c.bcf", gzip.compress(raw)[:-9]))
+
+
+def test_a_bcf_that_htslib_will_not_open_is_left(tmp_path: Path) -> None:
+    path = write_bytes(tmp_path / "a.bcf", b"BCF\x09\x09" + bytes(1 << 20))
+    with pytest.raises(UserError, match="the BCF data are damaged"):
+        read(path)
 
 
 def test_damage_between_two_bcf_records_is_not_lost(tmp_path: Path) -> None:

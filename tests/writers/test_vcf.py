@@ -2,22 +2,25 @@ import io
 import itertools
 import logging
 import math
+import random
 import struct
 import sys
+import tracemalloc
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pysam
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hyenacli.errors import UsageError, UserError
 from hyenacli.genome.region import Region
 from hyenacli.readers.vcf import open_variants
+from hyenacli.writers import vcf_lines
 from hyenacli.writers.vcf import annotated_type, open_annotated
-from hyenacli.writers.vcf_lines import InfoField, Values, value_text
+from hyenacli.writers.vcf_lines import InfoField, Values, value_text, value_texts
 from tests.builders import write_bytes
 
 FIELDS = (
@@ -89,6 +92,36 @@ def test_annotating_again_changes_nothing(tmp_path: Path, source: Path) -> None:
     assert (tmp_path / "twice.vcf").read_bytes() == (tmp_path / "once.vcf").read_bytes()
 
 
+@pytest.mark.parametrize(
+    "infos", [[b"DP=3"], [b"DP=3", b".", b"", b"F;", b"DP=3\tGT\t0/1"], [b"HYENA_LLR=1;F"]]
+)
+def test_lines_that_wait_come_out_as_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, infos: list[bytes]
+) -> None:
+    rng = random.Random(0)
+    lines = [
+        b"1\t%d\t.\tA\t%b\t.\t.\t%b" % (pos, rng.choice([b"C", b"C,G", b".", b"C,G,T"]), rng.choice(infos))
+        for pos in range(5000)
+    ]
+    path = write_bytes(tmp_path / "in.vcf", HEADER + b"\n".join(lines))
+    annotate(path, tmp_path / "many.vcf")
+    monkeypatch.setattr(vcf_lines, "_ROOM", 0)
+    annotate(path, tmp_path / "single.vcf")
+    written = (tmp_path / "single.vcf").read_bytes()
+    assert (tmp_path / "many.vcf").read_bytes() == written
+    assert len(written.splitlines()) == len((HEADER + ADDED).splitlines()) + 5000
+
+
+def test_memory_of_a_writer_does_not_grow(tmp_path: Path) -> None:
+    line = b"1\t5\t.\tA\tC\t.\t.\tX=" + b"x" * 5000 + b"\n"
+    path = write_bytes(tmp_path / "in.vcf", HEADER + line * 3000)
+    tracemalloc.start()
+    annotate(path, tmp_path / "out.vcf")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < path.stat().st_size / 4
+
+
 def test_earlier_declarations_are_replaced(tmp_path: Path) -> None:
     old = b'##INFO=<Number=1,ID=HYENA_LLR,Type=String,Description="old">\n'
     path = write_bytes(tmp_path / "in.vcf", old + HEADER)
@@ -151,6 +184,23 @@ def test_bcf_declares_what_the_header_does_not(tmp_path: Path, capfd: pytest.Cap
         assert set(text.header.lines) < set(binary.header.lines)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.vcf", "out.bcf", "out.vcf"]
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("old", [b"\t9\t", b"q20", b"NEW", b"XX"])
+def test_bcf_with_one_thing_undeclared(tmp_path: Path, old: bytes) -> None:
+    lines = [
+        b"##contig=<ID=9>\n",
+        b'##FILTER=<ID=q20,Description="x">\n',
+        b'##INFO=<ID=NEW,Number=1,Type=String,Description="x">\n',
+        b'##FORMAT=<ID=XX,Number=1,Type=String,Description="x">\n',
+    ]
+    declarations = b"".join(line for line in lines if old.strip() not in line)
+    record = b"9\t3\t.\tA\tC\t.\tq20\tNEW=a\tXX\t7\n"
+    path = write_bytes(tmp_path / "in.vcf", declarations + COLUMNS + b"\tFORMAT\ts1\n" + record)
+    annotate(path, tmp_path / "out.bcf")
+    with open_variants(tmp_path / "out.bcf") as variants:
+        texts = [record.text for record in variants]
+    assert texts == [record.replace(b"NEW=a", b"NEW=a;HYENA_LLR=-0.1;HYENA_STATUS=OK").strip()]
 
 
 @pytest.mark.parametrize(
@@ -305,6 +355,19 @@ def test_floats_round_trip_in_the_fewest_digits(value: float) -> None:
         shorter = (f"{value:.{digits}g}" for digits in itertools.count(1))
         fewest = next(t for t in shorter if struct.pack("f", float(t)) == struct.pack("f", value))
         assert len(significant(text)) <= len(significant(fewest))
+
+
+@given(st.lists(st.floats(width=32) | st.floats(-1e4, 1e4, width=32) | st.none(), max_size=50))
+@example([1e-4, 1.0001e-4, 999999.94, 1e6, 2.0**-13, -0.0, 0.1, 8.5899346e9])
+@example([value + scale for scale in (1e-3, 1.0, 8.0, 2.0**19) for value in (-0.5, 0.0, 0.25)])
+def test_texts_of_many_floats_are_those_of_each(values: list[float | None]) -> None:
+    assert value_texts(values) == [value_text(value).encode() for value in values]
+
+
+def test_texts_of_random_floats_are_those_of_each() -> None:
+    rng = random.Random(0)
+    values = [rng.gauss(0, 1) * 10 ** rng.uniform(-5, 7) for _ in range(20_000)]
+    assert value_texts(values) == [value_text(value).encode() for value in values]
 
 
 def significant(text: str) -> str:
