@@ -1,4 +1,4 @@
-"""A whole run on made-up data: write a genome, pretrain on it, embed its regions, see whether they separate.
+"""A whole run on made-up data: write a genome, pretrain on it, embed its regions, score its variants.
 
 The genome is random, with four kinds of region of equal base composition, so that only the order of the bases
 can tell them apart:
@@ -7,6 +7,8 @@ can tell them apart:
 - motifs: one of three 12-base words planted every 25 bases;
 - repeat: a copy of one 400-base element, one base in ten changed;
 - background: independent bases.
+
+Regions of a kind should lie together, and a substitution should be unexpected where the bases follow a rule.
 
 Usage: python examples/demo.py OUTPUT_FOLDER
 """
@@ -32,6 +34,7 @@ COLORS = ("#999999", "#1f6fb4", "#c03d3e", "#2e8b57")
 LENGTH, GAP = 400, 200
 CONTIGS = {"train1": 600, "train2": 600, "heldout": 400}
 HELD_OUT = "heldout"
+VARIANTS = 240
 # Share of A, C, G and T at each codon position; over the three, every base has a quarter.
 CODON_SHARES = ((0.70, 0.10, 0.10, 0.10), (0.02, 0.48, 0.48, 0.02), (0.03, 0.17, 0.17, 0.63))
 
@@ -54,6 +57,22 @@ def write_genome(folder: Path, seed: int = 7) -> None:
                 bed.write(f"{contig}\t{end - LENGTH}\t{end}\t{kind}-{number}\n")
             text = np.concatenate(parts).tobytes().decode()
             fasta.write(f">{contig}\n" + "".join(f"{text[i : i + 80]}\n" for i in range(0, len(text), 80)))
+
+
+def write_variants(folder: Path, seed: int = 8) -> None:
+    """Write variants.vcf: substitutions in regions of the held-out contig, each with the name of its own."""
+    rng = np.random.default_rng(seed)
+    rows = [line.split("\t") for line in (folder / "regions.bed").read_text().splitlines()]
+    held = [row for row in rows if row[0] == HELD_OUT]
+    with Genome(folder / "genome.fa") as genome, (folder / "variants.vcf").open("w") as vcf:
+        vcf.write(f"##fileformat=VCFv4.2\n##contig=<ID={HELD_OUT},length={genome.lengths[HELD_OUT]}>\n")
+        vcf.write("#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n")
+        for i in sorted(rng.choice(len(held), min(VARIANTS, len(held)), replace=False)):
+            contig, start, _, name = held[i]
+            position = int(start) + int(rng.integers(LENGTH // 2, LENGTH))
+            ref = genome.fetch(contig, position, position + 1).decode()
+            alt = rng.choice([base for base in "ACGT" if base != ref])
+            vcf.write(f"{contig}\t{position + 1}\t{name}\t{ref}\t{alt}\t.\t.\t.\n")
 
 
 def region(
@@ -94,6 +113,19 @@ def probe(features: Features, kinds: Labels, held: NDArray[np.bool_]) -> float:
     return float((np.array(KINDS)[distances.argmin(axis=1)] == kinds[held]).mean())
 
 
+def effects(path: Path) -> Table:
+    """What a table of scored variants says of each kind of region."""
+    header, *lines = (line.split("\t") for line in path.read_text().splitlines())
+    place = header.index("HYENA_LLR")
+    table = Table(title="Substitutions on the held-out contig: log p(ALT) - log p(REF), nats")
+    for name in ("in", "median", "ALT less likely"):
+        table.add_column(name, justify="left" if name == "in" else "right")
+    for kind in KINDS:
+        found = np.array([float(line[place]) for line in lines if line[2].startswith(kind)])
+        table.add_row(kind, f"{np.median(found):+.2f}", f"{(found < 0).mean():.0%} of {len(found)}")
+    return table
+
+
 def draw(path: Path, before: Features, after: Features, kinds: Labels) -> None:
     """The first two principal components of the regions, before and after pretraining."""
     mpl.use("Agg")
@@ -118,6 +150,7 @@ def main(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     print(f"Writing a made-up genome of {sum(CONTIGS.values()) * (LENGTH + GAP):,} bases to {out}")
     write_genome(out)
+    write_variants(out)
     genome, regions, run = out / "genome.fa", out / "regions.bed", out / "run"
     sizes = ("--preset", "tiny-1k", "--d-model", 64, "--max-length", 256)
     steps = ("--max-steps", 700, "--global-batch-size", 16, "--micro-batch-size", 16, "--lr", 3e-3)
@@ -128,6 +161,7 @@ def main(out: Path) -> None:
     for model in ("run", "untrained"):
         hyena("embed", regions, "-f", genome, "-m", out / model, "-o", out / f"{model}.npz")
         tables[model] = np.load(out / f"{model}.npz")
+    hyena("score-variants", out / "variants.vcf", "-f", genome, "-m", run, "-o", out / "variants.tsv")
     rows = tables["run"]
     kinds = np.array([name.split("-")[0] for name in rows["id"]])
     held = rows["chrom"] == HELD_OUT
@@ -144,7 +178,7 @@ def main(out: Path) -> None:
         table.add_row(name, f"{share:.1%}", "█" * round(30 * share))
     picture = out / "regions_pca.png"
     draw(picture, tables["untrained"]["embedding"][held], rows["embedding"][held], kinds[held])
-    Console().print("", table)
+    Console().print("", table, "", effects(out / "variants.tsv"))
     print(f"\nPicture: {picture}\nReport:  {run / 'report.html'}")
 
 

@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from hyenacli.commands import models
 from hyenacli.ranks import current_ranks
 
 BROKEN_PIPE = 128 + signal.SIGPIPE
-INTERRUPTED = 128 + signal.SIGINT
+INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 
 
 class HyenaGroup(TyperGroup):
@@ -61,6 +62,23 @@ def _quiet_when_the_reader_leaves() -> Iterator[None]:
         # The interpreter flushes stdout once more at its end, and must find somewhere to write.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(BROKEN_PIPE) from None
+
+
+@contextmanager
+def _tidy_when_terminated() -> Iterator[None]:
+    """Turn SIGTERM into an exit that removes temporary files; training saves a checkpoint first instead."""
+
+    def end(*_: object) -> None:
+        raise SystemExit(TERMINATED)
+
+    if threading.current_thread() is not threading.main_thread():  # the only one that hears signals
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _tell(line: str) -> None:
@@ -132,6 +150,7 @@ def add_verb(parent: typer.Typer, name: str, settings: type, target: str) -> Non
             return
         module, function = target.split(":")
         with (
+            _tidy_when_terminated(),
             _quiet_when_the_reader_leaves(),
             console.session(quiet=how["quiet"], verbose=how["verbose"], log_json=how["log_json"]),
         ):

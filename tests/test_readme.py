@@ -23,7 +23,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("readme")
     out = folder / "demo-output"
     out.mkdir()
-    runpy.run_path(str(ROOT / "examples" / "demo.py"))["write_genome"](out)
+    example = runpy.run_path(str(ROOT / "examples" / "demo.py"))
+    example["write_genome"](out)
+    example["write_variants"](out)
     flags = "--d-model 64 --max-length 256 --max-steps 2 --eval-windows 4 --global-batch-size 2 -q"
     train = f"pretrain {out / 'genome.fa'} -o {out / 'run'} {flags}"
     subprocess.run([sys.executable, "-m", "hyenacli", *train.split()], check=True)

@@ -233,6 +233,19 @@ def test_regions_pick_records_under_any_name(hyena: Run) -> None:
     assert max(int(position) for contig, position in found if contig == "chr1") <= 100
 
 
+def test_pictures_of_regions(hyena: Run) -> None:
+    Path("r.bed").write_text("chr1\t100\t130\tpeak\ngap\t195\t205\n")
+    line = "score-variants r.bed --all-snvs -m model -f g.fa -q -o out.tsv --heatmap out-pictures"
+    line += " --score site"
+    assert hyena(line).exit_code == 0
+    assert {path.name for path in Path("out-pictures").iterdir()} == {"chr1_101-130.svg", "gap_196-205.svg"}
+    picture = Path("out-pictures/chr1_101-130.svg").read_text()
+    assert "peak" in picture
+    assert "first differing base" in picture
+    assert BASES[100:130] in picture.replace("</text>", "")
+    shutil.rmtree("out-pictures")
+
+
 def test_no_version_leaves_the_header_bare(hyena: Run) -> None:
     assert hyena("score-variants v.vcf -m model -f g.fa -q -o out.vcf --no-version").exit_code == 0
     assert "##hyena" not in Path("out.vcf").read_text()
@@ -315,12 +328,15 @@ def test_a_killed_run_goes_on_where_it_was(folder: Path, tmp_path: Path) -> None
         return journal.read_bytes().count(b"\n") if journal.exists() else 0
 
     kept = 0
-    for _ in range(2):
+    for how in (signal.SIGTERM, signal.SIGKILL):
         process = start()
         while process.poll() is None and lines() < kept + 3:
             time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
+        process.send_signal(how)
         process.communicate()
+        if how == signal.SIGTERM:
+            assert process.returncode == 143
+            assert [path.name for path in tmp_path.iterdir()] == [journal.name]
         assert not (tmp_path / "out.vcf").exists()
         assert lines() >= kept + 3
         kept = lines()

@@ -128,6 +128,7 @@ def _score(
     from hyenacli.score.annotate import AlleleReader, score_records
     from hyenacli.score.batching import make_budget
     from hyenacli.score.journal import open_journal
+    from hyenacli.score.saturation import draw_regions
     from hyenacli.score.shards import fingerprint
     from hyenacli.score.variant_plan import longest_allele
     from hyenacli.score.variants import VariantScorer
@@ -160,7 +161,14 @@ def _score(
     )
     tally = _Tally(config.check_ref, source)
     scored = score_records(source.records, reader.alleles, scorer, journal)
-    for record, scores in tally.watch(scored, journal):
+    shown = tally.watch(scored, journal)
+    if config.heatmap is not None:
+        config.heatmap.mkdir(parents=True, exist_ok=True)
+        description = f"{infos[0].description}. Model {config.model}"
+        shown = draw_regions(
+            shown, source.regions, source.genome, config.heatmap, recipe.scores[0], description
+        )
+    for record, scores in shown:
         out.write(record, _values(infos, scores))
     return tally
 

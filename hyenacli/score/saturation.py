@@ -1,13 +1,30 @@
-"""Every substitution of some regions, as if a VCF had listed them."""
+"""Every substitution of some regions, as if a VCF had listed them, and the pictures of their effects.
 
+L position, V one of A, C, G and T.
+"""
+
+import logging
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
 
 from hyenacli.genome.region import Region
 from hyenacli.readers.variant_record import VariantHeader, VariantRecord
 from hyenacli.score.haplotypes import Sequences
+from hyenacli.score.heatmap import BASES, draw_heatmap
+from hyenacli.score.variants import AlleleScore
+from hyenacli.writers.atomic import atomic_path
+
+_logger = logging.getLogger("hyena")
+Scored = tuple[VariantRecord, Sequence[AlleleScore]]
 
 _FETCHED = 1 << 16
+# Bases of a region that a picture can show.
+_MOST_DRAWN = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +67,40 @@ def substitutions(regions: Sequence[NamedRegion], genome: Sequences) -> Iterator
                 alts = tuple(base for base in (b"A", b"C", b"G", b"T") if base != ref)
                 columns = (encoded, b"%d" % (position + 1), b".", ref, b",".join(alts), b".", b".", b".")
                 yield VariantRecord(line, b"\t".join(columns), b"\n", name, position, ref, alts)
+
+
+def draw_regions(
+    scored: Iterator[Scored],
+    regions: Sequence[NamedRegion],
+    genome: Sequences,
+    folder: Path,
+    score: str,
+    about: str,
+) -> Iterator[Scored]:
+    """Pass the scored substitutions of regions on, and draw each region when it is complete.
+
+    Args:
+        scored: all of `substitutions`, in order.
+        regions: whose they are.
+        genome: the reference.
+        folder: for CONTIG_START-END.svg, 1-based.
+        score: which one.
+        about: how it was made.
+    """
+    for one in regions:
+        reference = genome.fetch(one.region.contig, one.region.start, one.region.end)
+        effects_LV = np.full((len(reference), len(BASES)), np.nan)
+        for record, scores in islice(scored, len(reference) - reference.count(b"N")):
+            for alt, found in zip(record.alts, scores, strict=True):
+                column = BASES.index(alt.decode())
+                effects_LV[record.position - one.region.start, column] = found.values.get(score, np.nan)
+            yield record, scores
+        if len(reference) > _MOST_DRAWN:
+            _logger.warning(
+                "%s is too long for a picture, which shows %s bases", one.named, f"{_MOST_DRAWN:,}"
+            )
+            continue
+        name = re.sub(r"[^\w.-]+", "_", str(one.named))
+        with atomic_path(folder / f"{name}.svg") as path:
+            picture = draw_heatmap(one.named, effects_LV, reference, score=score, about=about)
+            path.write_text(picture, encoding="utf-8")
