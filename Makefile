@@ -33,12 +33,14 @@ test: check ## Lint, types and tests.
 test-slow: $(READY) ## Long runs on real data.
 	$(BIN)/python -m pytest -q -m slow --timeout 1800
 
-bench: $(READY) ## Time what is claimed to be fast, on an otherwise idle machine: half an hour.
+bench: $(READY) ## Time what is claimed to be fast, on an otherwise idle machine: three quarters of an hour.
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.engine
 	$(BIN)/python -m benchmarks.shares
 	$(BIN)/python -m benchmarks.transformer
 	$(BIN)/python -m benchmarks.ranks
+	$(BIN)/python -m benchmarks.variants
+	$(BIN)/python -m benchmarks.plumbing
 
 fmt: $(READY) ## Format the code.
 	$(BIN)/ruff check --fix .

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import engine, ranks, results, transformer
+from benchmarks import engine, ranks, results, transformer, variants
 from benchmarks.processes import Timing
+from hyenacli.genome.variant import Variant
 
 
 def test_a_row_has_ratio_memory_and_floor() -> None:
@@ -64,3 +65,24 @@ def test_processes_are_compared_with_one_on_the_same_windows() -> None:
         ["8 x 4", "two", "1.5 (1.5-1.5)", "**2.00**", "1.00"],
         ["2 x 16", "one", "8 (8-8)", "**1.00**", "2.00"],
     ]
+
+
+def test_alleles_are_compared_one_by_one() -> None:
+    case = variants.Case(variants.SMALL, variants.rule_of(1024, 64), 100, sample=2, goal=4)
+    timings = {"brute force": Timing([3.0, 1.0, 2.0]), "shared": Timing([2.0])}
+    seconds = variants.per_allele(timings, 10, case.sample)
+    assert seconds == {"brute force": 1.0, "shared": 0.2}
+    assert variants.row("x", case, seconds, 10) == ["x", "10 (2)", "1,000", "200", "**5**", "4"]
+
+
+def test_a_sample_of_alleles_is_spread_evenly() -> None:
+    alleles = [Variant("c", at, b"A", b"C") for at in range(10)]
+    assert [allele.position for allele in variants.spread(alleles, 2)] == [2, 7]
+    assert variants.spread(alleles[:1], 3) == alleles[:1]
+
+
+def test_the_cost_is_drawn_against_the_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(variants, "PICTURE", tmp_path / "cost.svg")
+    variants.draw({1024: 0.020, 2048: 0.030})
+    text = (tmp_path / "cost.svg").read_text()
+    assert all(label in text for label in (">1k<", ">2k<", "ms per allele"))

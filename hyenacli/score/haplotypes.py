@@ -20,6 +20,8 @@ TOO_LONG, N_WINDOW, N_ALLELE = "TOO_LONG", "N_WINDOW", "N_ALLELE"
 STATUSES = (OK, EDGE, REF_MISMATCH, NO_CONTIG, SYMBOLIC, TOO_LONG, N_WINDOW, N_ALLELE)
 # A window of which more than this share is N says nothing about the allele.
 MOST_N = 0.5
+# Bases read at once on both sides of those asked for.
+_AROUND = 1 << 15
 _TOKENIZER = Tokenizer()
 
 
@@ -71,6 +73,7 @@ class Strand:
     def __init__(self, genome: Sequences, contig: str, *, reverse: bool):
         self._genome, self.contig, self.reverse = genome, contig, reverse
         self.length = genome.lengths[contig]
+        self._held, self._held_from = b"", 0
 
     def bases(self, start: int, end: int) -> bytes:
         """The bases [start, end) of this strand; beyond the contig N."""
@@ -81,8 +84,16 @@ class Strand:
     def fetch(self, contig: str, start: int, end: int) -> bytes:
         """The bases [start, end), inside the contig, of this strand."""
         if not self.reverse:
-            return self._genome.fetch(contig, start, end)
-        return reverse_complement(self._genome.fetch(contig, self.length - end, self.length - start))
+            return self._forward(contig, start, end)
+        return reverse_complement(self._forward(contig, self.length - end, self.length - start))
+
+    def _forward(self, contig: str, start: int, end: int) -> bytes:
+        """From what was read last, which reaches further than asked: alleles mostly come in order."""
+        first = self._held_from
+        if start < first or end > first + len(self._held):
+            first = self._held_from = max(0, start - _AROUND)
+            self._held = self._genome.fetch(contig, first, min(self.length, end + _AROUND))
+        return self._held[start - first : end - first]
 
     def variant(self, variant: Variant) -> Variant:
         """A forward variant as it reads on this strand, where its haplotypes first differ."""
@@ -113,7 +124,11 @@ def haplotypes(strand: Strand, variant: Variant, rule: WindowRule) -> Haplotypes
     Both fill the window exactly: what an insertion pushes out of it is lost, what a deletion pulls in is read
     from the genome.
     """
-    own = strand.variant(variant)
+    return placed_haplotypes(strand, strand.variant(variant), rule)
+
+
+def placed_haplotypes(strand: Strand, own: Variant, rule: WindowRule) -> Haplotypes:
+    """As `haplotypes`, of what `Strand.variant` made of a variant."""
     start = rule.start(own.position)
     offset = own.position - start
     n = rule.scored(offset)

@@ -3,28 +3,30 @@
 Alleles of one window and strand share a reference pass; each then costs its own suffix only, whatever the
 size of the window. Windows are those of `haplotypes`; nothing depends on which alleles come together.
 
-B window, L position, D width, n position of a suffix, V one of A, C, G and T.
+B window, L position, K position from the first that any score needs, D width, n scored position of an allele,
+M scored positions of several alleles one after another, N allele, V one of A, C, G and T.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from hyenacli.data.store import Tokens
 from hyenacli.genome.variant import Variant
 from hyenacli.score.haplotypes import (
     N_WINDOW,
     OK,
-    Haplotypes,
     Sequences,
     Strand,
     WindowRule,
-    haplotypes,
+    placed_haplotypes,
     tokens,
     window_status,
 )
@@ -35,7 +37,9 @@ from hyenadna.tokenizer import A, T
 
 SCORES = ("llr", "site", "cosine", "l2")
 _KEPT_BYTES = 1 << 30
-_LOOKAHEAD = 2048
+_LOOKAHEAD = 1 << 14
+_Place = tuple[str, int]
+"""Contig and start of a window."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +72,33 @@ class AlleleScore:
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """One allele on one strand: `number` is its place among the alleles looked at together."""
+    """One allele as it reads on one strand: `number` is its place among the alleles looked at together."""
 
     number: int
-    found: Haplotypes
+    own: Variant
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A task whose window is row `row` of those read together, its haplotypes as tokens from `offset` on."""
+
+    number: int
+    row: int
+    offset: int
+    ref: Tokens
+    alt: Tokens
+
+
+class _Strands(dict[str, Strand]):
+    """One strand of every contig, by name."""
+
+    def __init__(self, genome: Sequences, *, reverse: bool):
+        super().__init__()
+        self._genome, self._reverse = genome, reverse
+
+    def __missing__(self, contig: str) -> Strand:
+        strand = self[contig] = Strand(self._genome, contig, reverse=self._reverse)
+        return strand
 
 
 class VariantScorer:
@@ -102,9 +129,13 @@ class VariantScorer:
         self._model, self._genome, self._recipe = model, genome, recipe
         self._batch_tokens, self._precision = batch_tokens, precision
         self._device = next(model.parameters()).device
+        # the site's own bases are predicted from what precedes them: nothing else is read for them
+        site_alone = recipe.scores == ("site",)
+        self._rule = rule = replace(recipe.rule, downstream=1) if site_alone else recipe.rule
+        self._first = rule.size // 2 - 1  # the position before the earliest site
         config = model.config
-        per_window = 4 * config.d_model * recipe.rule.read * (3 * config.n_layer + 1)
-        self._windows = max(1, min(_KEPT_BYTES // per_window, batch_tokens // recipe.rule.read))
+        per_window = 4 * config.d_model * (rule.read - self._first) * (3 * config.n_layer + 1)
+        self._windows = max(1, min(_KEPT_BYTES // per_window, batch_tokens // rule.read))
         self._states = bool({"cosine", "l2"} & set(recipe.scores))
 
     def score(self, alleles: Iterable[Variant | str]) -> Iterator[AlleleScore]:
@@ -121,11 +152,12 @@ class VariantScorer:
         statuses = [allele if isinstance(allele, str) else OK for allele in alleles]
         sums: list[list[dict[str, float]]] = [[] for _ in alleles]
         for reverse in (False, True)[: 1 + self._recipe.both_strands]:
-            windows = self._tasks(alleles, statuses, reverse=reverse)
+            strands = _Strands(self._genome, reverse=reverse)
+            windows = self._tasks(alleles, statuses, strands)
             places = sorted(windows)
             for first in range(0, len(places), self._windows):
                 some = places[first : first + self._windows]
-                for number, values in self._read(some, [windows[place] for place in some], reverse=reverse):
+                for number, values in self._read(some, [windows[place] for place in some], strands):
                     sums[number].append(values)
         return [
             AlleleScore(status, _mean(found) if found and status in (OK, "EDGE") else {})
@@ -133,91 +165,123 @@ class VariantScorer:
         ]
 
     def _tasks(
-        self, alleles: Sequence[Variant | str], statuses: list[str], *, reverse: bool
-    ) -> dict[tuple[str, int], list[_Task]]:
-        """The alleles by contig and window start; statuses are changed by what the windows are like."""
-        windows: dict[tuple[str, int], list[_Task]] = defaultdict(list)
-        strands: dict[str, Strand] = {}
-        seen: dict[tuple[str, int], str] = {}
+        self, alleles: Sequence[Variant | str], statuses: list[str], strands: _Strands
+    ) -> dict[_Place, list[_Task]]:
+        """The alleles by window; statuses are changed by what the windows are like."""
+        windows: dict[_Place, list[_Task]] = defaultdict(list)
+        seen: dict[_Place, str] = {}
         for number, allele in enumerate(alleles):
             if isinstance(allele, str):
                 continue
-            name = allele.contig
-            strand = strands.setdefault(name, Strand(self._genome, name, reverse=reverse))
-            found = haplotypes(strand, allele, self._recipe.rule)
-            place = name, found.start
+            strand = strands[allele.contig]
+            own = strand.variant(allele)
+            place = allele.contig, self._rule.start(own.position)
             if place not in seen:
-                seen[place] = window_status(strand, self._recipe.rule, found.start)
+                seen[place] = window_status(strand, self._rule, place[1])
             if seen[place] != OK and statuses[number] != N_WINDOW:
                 statuses[number] = seen[place]
             if seen[place] != N_WINDOW:
-                windows[place].append(_Task(number, found))
+                windows[place].append(_Task(number, own))
         return windows
 
     def _read(
-        self, places: Sequence[tuple[str, int]], tasks: Sequence[Sequence[_Task]], *, reverse: bool
+        self, places: Sequence[_Place], tasks: Sequence[Sequence[_Task]], strands: _Strands
     ) -> Iterator[tuple[int, dict[str, float]]]:
         """One reference pass over windows, and the suffixes of their alleles."""
-        length = self._recipe.rule.read
-        rows = [
-            tokens(Strand(self._genome, contig, reverse=reverse).bases(start, start + length))
-            for contig, start in places
-        ]
+        length = self._rule.read
+        rows = [tokens(strands[contig].bases(start, start + length)) for contig, start in places]
         ids_BL = torch.from_numpy(np.stack(rows)).to(self._device).long()
         with torch.inference_mode(), self._precision:
-            reference = ReferencePass(self._model, ids_BL)
-            log_p_BLV = self._log_p(reference.hidden_BLD)
-            jobs = [(row, task) for row, here in enumerate(tasks) for task in here]
-            jobs.sort(key=lambda job: len(job[1].found.ref))
+            reference = ReferencePass(self._model, ids_BL, self._first)
+            log_p_BKV = self._log_p(reference.hidden_BLD)
+            jobs = [
+                self._job(row, strands[contig], task)
+                for row, ((contig, _), here) in enumerate(zip(places, tasks, strict=True))
+                for task in here
+            ]
+            jobs.sort(key=lambda job: len(job.ref))
             for batch in self._batches(jobs):
-                states = self._suffix_states(reference, batch)
-                for (row, task), states_nD in zip(batch, states, strict=True):
-                    hidden_LD = reference.hidden_BLD[row]
-                    yield task.number, self._values(task.found, log_p_BLV[row], hidden_LD, states_nD)
+                values = self._values(reference, log_p_BKV, batch)
+                yield from zip((job.number for job in batch), values, strict=True)
 
-    def _batches(self, jobs: Sequence[tuple[int, _Task]]) -> Iterator[Sequence[tuple[int, _Task]]]:
+    def _job(self, row: int, strand: Strand, task: _Task) -> _Job:
+        found = placed_haplotypes(strand, task.own, self._rule)
+        return _Job(task.number, row, found.offset, tokens(found.ref), tokens(found.alt))
+
+    def _batches(self, jobs: Sequence[_Job]) -> Iterator[Sequence[_Job]]:
         """Jobs in rising order of length, as many as fit into a forward pass."""
         start = 0
         for end in range(1, len(jobs) + 1):
-            following = len(jobs[min(end, len(jobs) - 1)][1].found.ref) + 4
+            following = len(jobs[min(end, len(jobs) - 1)].ref) + 4
             if end == len(jobs) or (end + 1 - start) * following > self._batch_tokens:
                 yield jobs[start:end]
                 start = end
 
-    def _suffix_states(self, reference: ReferencePass, batch: Sequence[tuple[int, _Task]]) -> list[Tensor]:
-        """States (n, D) at the ALT's positions that later ones are predicted from, or are pooled."""
-        if self._recipe.scores == ("site",):
-            return [reference.hidden_BLD[0, :0]] * len(batch)
-        last = None if self._states else -1  # the last position predicts nothing that is scored
-        suffixes = [
-            Suffix(row, task.found.offset, torch.from_numpy(tokens(task.found.alt[:last])).long())
-            for row, task in batch
-        ]
-        wanted = [suffix for suffix in suffixes if len(suffix.ids)]
-        states = iter(reference.suffixes(wanted) if wanted else [])
-        return [next(states) if len(s.ids) else reference.hidden_BLD[0, :0] for s in suffixes]
-
     def _values(
-        self, found: Haplotypes, log_p_LV: Tensor, hidden_LD: Tensor, states_nD: Tensor
-    ) -> dict[str, float]:
-        offset, n = found.offset, len(found.ref)
-        ref, alt = (torch.from_numpy(tokens(bases)).long() for bases in (found.ref, found.alt))
-        before_1V = log_p_LV[offset - 1 : offset]
-        values = {}
-        if "site" in self._recipe.scores:
-            both_real = bool(_real(ref[0]) & _real(alt[0]))
-            site = _chosen(before_1V, alt[:1]) - _chosen(before_1V, ref[:1])
-            values["site"] = float(site) if both_real else float("nan")
-        if "llr" in self._recipe.scores:
-            alt_nV = torch.cat([before_1V, self._log_p(states_nD[: n - 1])])
-            ref_nV = log_p_LV[offset - 1 : offset - 1 + n]
-            values["llr"] = float((_chosen(alt_nV, alt) - _chosen(ref_nV, ref)).sum(dtype=torch.float64))
+        self, reference: ReferencePass, log_p_BKV: Tensor, batch: Sequence[_Job]
+    ) -> list[dict[str, float]]:
+        """The scores of some alleles of the windows that were read."""
+        states = self._suffix_states(reference, batch)
+        columns: dict[str, Iterable[float]] = {}
+        if {"llr", "site"} & set(self._recipe.scores):
+            starts_N, nats_M, real_M = self._differences(log_p_BKV, batch, states)
+            columns["llr"] = np.add.reduceat(nats_M, starts_N).tolist()
+            columns["site"] = np.where(real_M[starts_N], nats_M[starts_N], np.nan).tolist()
         if self._states:
-            ref_D = _pooled(hidden_LD[offset : offset + n], ref)
-            alt_D = _pooled(states_nD, alt)
-            values["cosine"] = float(1 - torch.cosine_similarity(ref_D, alt_D, dim=0))
-            values["l2"] = float((alt_D - ref_D).norm())
-        return {name: values[name] for name in self._recipe.scores}
+            pairs = [
+                self._pooled(reference.hidden_BLD[job.row], job, states_nD)
+                for job, states_nD in zip(batch, states, strict=True)
+            ]
+            columns["cosine"] = [float(1 - torch.cosine_similarity(*pair, dim=0)) for pair in pairs]
+            columns["l2"] = [float((alt_D - ref_D).norm()) for ref_D, alt_D in pairs]
+        chosen = [columns[name] for name in self._recipe.scores]
+        values = [dict(zip(self._recipe.scores, row, strict=True)) for row in zip(*chosen, strict=True)]
+        # Equal haplotypes differ by nothing, not by how the two ways of reading them are rounded.
+        equal = [np.array_equal(job.ref, job.alt) for job in batch]
+        nothing = dict.fromkeys(self._recipe.scores, 0.0)
+        return [nothing if same else found for same, found in zip(equal, values, strict=True)]
+
+    def _suffix_states(self, reference: ReferencePass, batch: Sequence[_Job]) -> list[Tensor]:
+        """States (n, D) at the ALT's positions that later ones are predicted from, or are pooled."""
+        last = None if self._states else -1  # the last position predicts nothing that is scored
+        suffixes = [Suffix(job.row, job.offset, torch.from_numpy(job.alt[:last]).long()) for job in batch]
+        states = iter(reference.suffixes([suffix for suffix in suffixes if len(suffix.ids)]))
+        none_0D = reference.hidden_BLD[0, :0]
+        return [next(states) if len(suffix.ids) else none_0D for suffix in suffixes]
+
+    def _differences(
+        self, log_p_BKV: Tensor, batch: Sequence[_Job], states: Sequence[Tensor]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]:
+        """What each position adds to the llr, all alleles one after another.
+
+        Returns:
+            starts_N: the first position of every allele.
+            nats_M: log p(base of ALT) - log p(base of REF); N count as 0.
+            real_M: whether neither is N.
+        """
+        lengths = np.array([len(job.ref) for job in batch])
+        starts_N = np.cumsum(lengths) - lengths
+        # the positions that the reference's bases are predicted from, all windows in a row
+        before = [job.row * log_p_BKV.shape[1] + job.offset - 1 - self._first for job in batch]
+        at_M = np.repeat(before - starts_N, lengths) + np.arange(lengths.sum())
+        ref_MV = log_p_BKV.flatten(0, 1)[torch.from_numpy(at_M).to(self._device)]
+        alt_MV = ref_MV.clone()
+        later_M = np.ones(len(at_M), dtype=bool)
+        later_M[starts_N] = False
+        if later_M.any():
+            before_mD = torch.cat([s[: len(job.ref) - 1] for s, job in zip(states, batch, strict=True)])
+            alt_MV[torch.from_numpy(later_M).to(self._device)] = self._log_p(before_mD)
+        ref_M, alt_M = (
+            torch.from_numpy(np.concatenate(parts)).to(self._device).long()
+            for parts in ([job.ref for job in batch], [job.alt for job in batch])
+        )
+        nats_M = _chosen(alt_MV, alt_M) - _chosen(ref_MV, ref_M)
+        return starts_N, nats_M.double().cpu().numpy(), (_real(ref_M) & _real(alt_M)).cpu().numpy()
+
+    def _pooled(self, hidden_KD: Tensor, job: _Job, states_nD: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean states of REF and ALT."""
+        start = job.offset - self._first
+        return _mean_state(hidden_KD[start : start + len(job.ref)], job.ref), _mean_state(states_nD, job.alt)
 
     def _log_p(self, hidden: Tensor) -> Tensor:
         """Log-probabilities of A, C, G and T after these states, float32 at least."""
@@ -231,15 +295,15 @@ def _real(ids: Tensor) -> Tensor:
 
 def _chosen(log_p_nV: Tensor, ids_n: Tensor) -> Tensor:
     """The log-probability of each token, 0 for N."""
-    ids_n = ids_n.to(log_p_nV.device)
     real_n = _real(ids_n)
     picked_n1 = log_p_nV.gather(-1, (ids_n - A).where(real_n, 0)[:, None])
     return picked_n1[:, 0].where(real_n, 0)
 
 
-def _pooled(states_nD: Tensor, ids_n: Tensor) -> Tensor:
+def _mean_state(states_nD: Tensor, ids_n: Tokens) -> Tensor:
     """The mean state of the positions that are no N, float64."""
-    return states_nD[_real(ids_n).to(states_nD.device)].mean(0, dtype=torch.float64)
+    real_n = torch.from_numpy((ids_n >= A) & (ids_n <= T)).to(states_nD.device)
+    return states_nD[real_n].mean(0, dtype=torch.float64)
 
 
 def _mean(found: Sequence[Mapping[str, float]]) -> dict[str, float]:

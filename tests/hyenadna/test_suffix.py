@@ -21,10 +21,13 @@ def whole(window: torch.Tensor, suffix: Suffix) -> torch.Tensor:
     return torch.cat([window[: suffix.start], suffix.ids])[None]
 
 
-def check(model: HyenaDNA, windows: torch.Tensor, batch: list[Suffix], atol: float) -> None:
-    reference = ReferencePass(model, windows)
+def check(
+    model: HyenaDNA, windows: torch.Tensor, batch: list[Suffix], atol: float, *, first: int = 0
+) -> None:
+    reference = ReferencePass(model, windows, first)
     with torch.no_grad():
-        torch.testing.assert_close(reference.hidden_BLD, model.plain(windows).hidden, rtol=0, atol=atol)
+        expected = model.plain(windows).hidden[:, first:]
+        torch.testing.assert_close(reference.hidden_BLD, expected, rtol=0, atol=atol)
         for _ in range(2):  # a pass leaves the reference as it was
             answers = reference.suffixes(batch)
             assert [tuple(a.shape) for a in answers] == [(len(s.ids), model.config.d_model) for s in batch]
@@ -45,12 +48,13 @@ def cases(draw: st.DrawFn) -> tuple[torch.Tensor, list[Suffix]]:
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(case=cases())
+@given(case=cases(), sooner=st.sampled_from([0, 1, 40]))
 def test_any_suffix_equals_a_whole_pass(
-    model: HyenaDNA, monkeypatch: pytest.MonkeyPatch, case: tuple[torch.Tensor, list[Suffix]]
+    model: HyenaDNA, monkeypatch: pytest.MonkeyPatch, case: tuple[torch.Tensor, list[Suffix]], sooner: int
 ) -> None:
     monkeypatch.setattr(engine, "tiling", lambda *_: Tiling(tokens=9, samples=40, block=7, min_channels=3))
-    check(model.double(), *case, atol=1e-10)
+    first = max(0, min(suffix.start for suffix in case[1]) - sooner)
+    check(model.double(), *case, atol=1e-10, first=first)
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +97,8 @@ def test_the_cost_is_that_of_the_suffix(wide: HyenaDNA) -> None:
 def test_what_is_kept_is_what_is_promised(wide: HyenaDNA) -> None:
     reference = ReferencePass(wide, ids(2, 50))
     assert reference.n_bytes == 4 * 2 * 50 * 64 * (3 * 3 + 1)
+    later = ReferencePass(wide, ids(2, 50), first=30)
+    assert later.n_bytes == 4 * 2 * 64 * (3 * 3 * (20 + 8) + 20)  # eight more to project the first with
 
 
 def test_nothing_to_do(wide: HyenaDNA) -> None:
@@ -112,6 +118,14 @@ def test_nothing_to_do(wide: HyenaDNA) -> None:
 def test_suffixes_outside_their_window(wide: HyenaDNA, suffix: Suffix, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         ReferencePass(wide, ids(1, 10)).suffixes([suffix])
+
+
+def test_suffixes_before_what_is_kept(wide: HyenaDNA) -> None:
+    with pytest.raises(ModelError, match="position 4 begins before those kept, from 5"):
+        ReferencePass(wide, ids(1, 10), first=5).suffixes([Suffix(0, 4, ids(1))])
+    for first in (-1, 10):
+        with pytest.raises(ModelError, match=f"position {first} does not lie in windows of 10"):
+            ReferencePass(wide, ids(1, 10), first=first)
 
 
 def test_half_precision(wide: HyenaDNA) -> None:

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from hyenacli.genome.dna import reverse_complement
 from hyenacli.genome.variant import Variant
+from hyenacli.score import haplotypes as haplotypes_module
+from hyenacli.score import variants
 from hyenacli.score.haplotypes import (
     Strand,
     WindowRule,
@@ -22,6 +24,7 @@ from hyenacli.score.haplotypes import (
 )
 from hyenacli.score.variants import SCORES, AlleleScore, VariantRecipe, VariantScorer
 from hyenadna import HyenaConfig, HyenaDNA
+from hyenadna.engine.suffix import ReferencePass, Suffix
 from hyenadna.tokenizer import A, T
 
 
@@ -159,6 +162,36 @@ def test_scores_asked_for_alone_are_the_same(model: HyenaDNA, scores: tuple[str,
         check(found, {name: whole.values[name] for name in scores}, 1e-9)
 
 
+def test_the_site_alone_is_read_no_further(model: HyenaDNA, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+
+    class Watched(ReferencePass):
+        def __init__(self, model: HyenaDNA, ids_BL: torch.Tensor, first: int):
+            read.append(ids_BL.shape[1])
+            super().__init__(model, ids_BL, first)
+
+        def suffixes(self, batch: Sequence[Suffix]) -> list[torch.Tensor]:
+            assert not batch
+            return []
+
+    monkeypatch.setattr(variants, "ReferencePass", Watched)
+    alleles = alleles_of("one", 20, 5)
+    rule = WindowRule(64, 8)
+    for allele, found in zip(alleles, scored(model, recipe(rule, ("site",)), alleles), strict=True):
+        check(found, brute_force(model, recipe(rule, ("site",)), allele, GENOME), 1e-9)
+    assert set(read) == {32 + 8}
+
+
+def test_the_same_list_gives_the_same_bits(model: HyenaDNA) -> None:
+    alleles = alleles_of("one", 30, 9)
+    scorer = VariantScorer(
+        model, GENOME, recipe(WindowRule(64, 8)), batch_tokens=300, precision=nullcontext()
+    )
+    first = [repr(score) for score in scorer.score(alleles)]
+    list(scorer.score(alleles[::3]))
+    assert [repr(score) for score in scorer.score(alleles)] == first
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.integers(40, 4_000), st.permutations(range(24)))
 def test_nothing_depends_on_company(model: HyenaDNA, batch_tokens: int, order: list[int]) -> None:
@@ -221,6 +254,21 @@ def test_windows_of_n_are_not_scored_and_those_at_the_end_are(model: HyenaDNA) -
     assert [f.status for f in found] == ["N_WINDOW", "EDGE"]
     assert not found[0].values
     assert np.isfinite(list(found[1].values.values())).all()
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_strand_is_read_ahead(monkeypatch: pytest.MonkeyPatch, *, reverse: bool) -> None:
+    monkeypatch.setattr(haplotypes_module, "_AROUND", 20)
+    genome, reads = InMemory(c=dna(200, 1)), []
+    fetch = genome.fetch
+    monkeypatch.setattr(genome, "fetch", lambda *where: reads.append(where) or fetch(*where))
+    whole = reverse_complement(genome.contigs["c"]) if reverse else genome.contigs["c"]
+    strand = Strand(genome, "c", reverse=reverse)
+    for start in range(0, 190, 2):
+        assert strand.bases(start, start + 10) == whole[start : start + 10]
+    assert len(reads) <= 11
+    for start, end in [(150, 200), (0, 200), (30, 31), (199, 200), (0, 1), (7, 7)]:
+        assert strand.bases(start, end) == whole[start:end]
 
 
 def test_window_status_counts_only_what_the_contig_has() -> None:

@@ -4,7 +4,8 @@ The model is causal, so that outputs before the first changed token stay; after 
 linear: conv(z_alt) = conv(z_ref) + conv(z_alt - z_ref), and the difference is zero before the change. What a
 variant costs depends on how many positions are asked for, not on the window.
 
-B window, L position of a window, N suffix, m position of a suffix and the few before it, D width.
+B window, L position of a window, K position that is kept, N suffix, m position of a suffix and the few before
+it, D width.
 """
 
 from collections.abc import Sequence
@@ -45,52 +46,69 @@ class Suffix:
 
 @dataclass(frozen=True)
 class _Layer:
-    """What a block did with the windows.
+    """What a block did with the windows at the positions kept.
 
     Attributes:
-        r_BLD: residual stream before it.
-        z_DBL: inputs of its long convolution.
-        y_DBL: the convolution, before its gate.
+        r_BKD: residual stream before it.
+        z_DBK: inputs of its long convolution.
+        y_DBK: the convolution, before its gate.
     """
 
-    r_BLD: Tensor
-    z_DBL: Tensor
-    y_DBL: Tensor
+    r_BKD: Tensor
+    z_DBK: Tensor
+    y_DBK: Tensor
 
 
 class ReferencePass:
     """One pass over windows, after which any number of variants of them is read at little cost.
 
-    Keeps 3 D numbers for each block, window and position: 100 MB for 8,192 positions, 4 blocks, width 256.
+    Keeps 3 D numbers for each block, window and position from `first` on: 100 MB for 8,192 positions, 4
+    blocks, width 256. The last block leaves out what only earlier states need.
 
     Args:
         model: the model; dropout does not act. Its weights must not change while this is in use.
         ids_BL: token ids of windows of equal length.
+        first: no suffix begins before this position.
 
     Attributes:
-        hidden_BLD: the windows' states after the final norm.
+        first: as given.
+        hidden_BLD: the windows' states after the final norm, from position `first` on.
 
     Raises:
-        ModelError: the ids are not (B, L), are empty, or too long.
+        ModelError: the ids are not (B, L), are empty, or too long, or `first` is not inside.
     """
 
     @torch.no_grad()
-    def __init__(self, model: "HyenaDNA", ids_BL: Tensor):
+    def __init__(self, model: "HyenaDNA", ids_BL: Tensor, first: int = 0):
         if ids_BL.ndim != 2:
             raise ModelError(f"token ids must be (batch, length), not {tuple(ids_BL.shape)}")
-        self._backbone, self._ids_BL = model.backbone, ids_BL
-        r_BLD = residual_stream(self._backbone, ids_BL)
+        r_BLD = residual_stream(model.backbone, ids_BL)
+        if not 0 <= first < ids_BL.shape[1]:
+            raise ModelError(f"position {first:,} does not lie in windows of {ids_BL.shape[1]:,}")
+        self._backbone, self._ids_BL, self.first = model.backbone, ids_BL, first
         self._dtype, self._sizes = product_dtype(self._backbone, r_BLD.device), tiling(*_width(r_BLD))
-        self._work, self._layers = Workspace(), list[_Layer]()
+        self._work, self._layers, self._steps = Workspace(), list[_Layer](), self._blocks()
+        self._history = self._steps[0].history
+        self._kept = max(0, first - self._history)
+        hidden_BKD = self._read(r_BLD)
+        self.hidden_BLD = hidden_BKD[:, first - self._kept :]
+
+    def _read(self, r_BLD: Tensor) -> Tensor:
+        """The states (B, K, D); the first of them are right only where they are the window's first."""
+        z_DBL = self._room(r_BLD)
         with plain_precision(r_BLD.device):
-            for index, step in enumerate(self._steps()):
-                before_BLD, z_DBL = r_BLD.clone(), self._room(r_BLD)
+            for index, step in enumerate(self._steps):
+                before_BKD = r_BLD[:, self._kept :].clone()
                 step.gate_(r_BLD, z_DBL)
-                y_DBL = z_DBL.clone()
-                self._convolve_(step, index, y_DBL)
-                step.finish_(r_BLD, y_DBL)
-                self._layers.append(_Layer(before_BLD, z_DBL, y_DBL))
-        self.hidden_BLD = final_norm(self._backbone, r_BLD)
+                z_DBK = z_DBL[..., self._kept :].clone()
+                self._convolve_(step, index, z_DBL)
+                y_DBK = z_DBL[..., self._kept :].clone()
+                self._layers.append(_Layer(before_BKD, z_DBK, y_DBK))
+                if index + 1 < len(self._steps):
+                    step.finish_(r_BLD, z_DBL)
+            r_BKD = self._layers[-1].r_BKD.clone()
+            self._steps[-1].finish_(r_BKD, self._layers[-1].y_DBK)
+            return final_norm(self._backbone, r_BKD)
 
     @property
     def n_bytes(self) -> int:
@@ -110,7 +128,7 @@ class ReferencePass:
         """
         for suffix in batch:
             self._check(suffix)
-        history = BlockPass(self._backbone.blocks()[0], self._dtype, self._sizes).history
+        history = self._history
         early = [i for i, suffix in enumerate(batch) if suffix.start < history]
         late = [i for i, suffix in enumerate(batch) if suffix.start >= history]
         states = dict(zip(late, self._run([batch[i] for i in late], history), strict=True))
@@ -127,26 +145,27 @@ class ReferencePass:
         ids_Nm = self._ids_BL.new_full((len(batch), history + longest), PAD)
         for row, suffix in enumerate(batch):
             ids_Nm[row, history : history + len(suffix.ids)] = suffix.ids
-        # where the suffixes lie in their windows, history included
-        places = [slice(s.start - history, s.start + len(s.ids)) for s in batch]
+        # where the suffixes lie in what is kept, history included
+        before = history + self._kept
+        places = [slice(s.start - before, s.start + len(s.ids) - self._kept) for s in batch]
         r_NmD = residual_stream(self._backbone, ids_Nm)
         z_DNm = self._room(r_NmD)
         with plain_precision(r_NmD.device):
-            for index, (step, layer) in enumerate(zip(self._steps(), self._layers, strict=True)):
+            for index, (step, layer) in enumerate(zip(self._steps, self._layers, strict=True)):
                 for row, (suffix, place) in enumerate(zip(batch, places, strict=True)):
-                    r_NmD[row, :history] = layer.r_BLD[suffix.row, place][:history]
+                    r_NmD[row, :history] = layer.r_BKD[suffix.row, place][:history]
                 step.gate_(r_NmD, z_DNm)
                 for row, (suffix, place) in enumerate(zip(batch, places, strict=True)):
-                    z_DNm[:, row, : place.stop - place.start] -= layer.z_DBL[:, suffix.row, place]
+                    z_DNm[:, row, : place.stop - place.start] -= layer.z_DBK[:, suffix.row, place]
                 z_DNm[..., :history] = 0
                 self._convolve_(step, index, z_DNm)
                 for row, (suffix, place) in enumerate(zip(batch, places, strict=True)):
-                    z_DNm[:, row, : place.stop - place.start] += layer.y_DBL[:, suffix.row, place]
+                    z_DNm[:, row, : place.stop - place.start] += layer.y_DBK[:, suffix.row, place]
                 step.finish_(r_NmD, z_DNm)
         hidden_NmD = final_norm(self._backbone, r_NmD[:, history:])
         return [hidden_nD[: len(s.ids)] for s, hidden_nD in zip(batch, hidden_NmD, strict=True)]
 
-    def _steps(self) -> list[BlockPass]:
+    def _blocks(self) -> list[BlockPass]:
         return [BlockPass(block, self._dtype, self._sizes) for block in self._backbone.blocks()]
 
     def _room(self, r_BLD: Tensor) -> Tensor:
@@ -170,6 +189,10 @@ class ReferencePass:
             raise ModelError(
                 f"a suffix of {len(suffix.ids):,} tokens from position {suffix.start:,} does not lie in a "
                 f"window of {length:,}"
+            )
+        if suffix.start < self.first:
+            raise ModelError(
+                f"a suffix from position {suffix.start:,} begins before those kept, from {self.first:,}"
             )
 
 
