@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hyenacli.data.store import Tokens
+from hyenacli.devices import is_out_of_memory
+from hyenacli.errors import UserError
 from hyenacli.genome.variant import Variant
 from hyenacli.score.haplotypes import (
     N_WINDOW,
@@ -143,6 +145,9 @@ class VariantScorer:
 
         Args:
             alleles: variants whose REF is the genome's, or a status that says why there is none.
+
+        Raises:
+            UserError: a single window does not fit into memory.
         """
         rest = iter(alleles)
         while chunk := list(islice(rest, _LOOKAHEAD)):
@@ -157,7 +162,7 @@ class VariantScorer:
             places = sorted(windows)
             for first in range(0, len(places), self._windows):
                 some = places[first : first + self._windows]
-                for number, values in self._read(some, [windows[place] for place in some], strands):
+                for number, values in self._bearable(some, [windows[place] for place in some], strands):
                     sums[number].append(values)
         return [
             AlleleScore(status, _mean(found) if found and status in (OK, "EDGE") else {})
@@ -183,6 +188,31 @@ class VariantScorer:
             if seen[place] != N_WINDOW:
                 windows[place].append(_Task(number, own))
         return windows
+
+    def _bearable(
+        self, places: Sequence[_Place], tasks: Sequence[Sequence[_Task]], strands: _Strands
+    ) -> list[tuple[int, dict[str, float]]]:
+        """What `_read` gives, of half as much at a time from now on where memory runs out."""
+        try:
+            return list(self._read(places, tasks, strands))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # Outside the handler, where the error's frames no longer keep the tensors of the failed pass.
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        half = len(places) // 2
+        if half:
+            self._windows = half
+            first = self._bearable(places[:half], tasks[:half], strands)
+            return [*first, *self._bearable(places[half:], tasks[half:], strands)]
+        if self._batch_tokens > self._rule.read:
+            self._batch_tokens //= 2
+            return self._bearable(places, tasks, strands)
+        raise UserError(
+            f"out of memory on {self._device} with one window of {self._rule.size:,} bases",
+            remedy="choose a smaller --window or --downstream, or a device with more memory",
+        )
 
     def _read(
         self, places: Sequence[_Place], tasks: Sequence[Sequence[_Task]], strands: _Strands

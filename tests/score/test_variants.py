@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hyenacli.errors import UserError
 from hyenacli.genome.dna import reverse_complement
 from hyenacli.genome.variant import Variant
 from hyenacli.score import haplotypes as haplotypes_module
@@ -201,6 +202,28 @@ def test_nothing_depends_on_company(model: HyenaDNA, batch_tokens: int, order: l
     for i, answer in zip(order, found, strict=True):
         assert answer.status == expected[i].status
         check(answer, dict(expected[i].values), 1e-9)
+
+
+@pytest.mark.parametrize(("bearable", "fits"), [(300, True), (64, True), (20, False)])
+def test_where_memory_runs_out_less_is_read_at_a_time(
+    model: HyenaDNA, monkeypatch: pytest.MonkeyPatch, bearable: int, fits: bool
+) -> None:
+    how, alleles = recipe(WindowRule(64, 8)), alleles_of("one", 24, 7)
+    expected = scored(model, how, alleles)
+
+    class Small(ReferencePass):
+        def __init__(self, model: HyenaDNA, ids_BL: torch.Tensor, first: int):
+            if ids_BL.numel() > bearable:
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+            super().__init__(model, ids_BL, first)
+
+    monkeypatch.setattr("hyenacli.score.variants.ReferencePass", Small)
+    if not fits:
+        with pytest.raises(UserError, match="out of memory on cpu with one window of 64 bases; choose"):
+            scored(model, how, alleles)
+        return
+    for one, other in zip(expected, scored(model, how, alleles), strict=True):
+        check(other, dict(one.values), 1e-9)
 
 
 def test_spellings_of_one_indel_get_one_score(model: HyenaDNA) -> None:
