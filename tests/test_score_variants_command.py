@@ -224,6 +224,23 @@ def test_other_types_hold_the_same(hyena: Run, kind: str) -> None:
     assert found == pytest.approx([float(text) for text in expected], rel=1e-5)
 
 
+def test_neither_batches_nor_threads_nor_neighbours_matter(hyena: Run) -> None:
+    found = []
+    lines = Path("v.vcf").read_text().removeprefix(HEADER).splitlines(keepends=True)
+    Path("in.vcf").write_text(HEADER + "".join(lines[:80:7]))
+    for flags in ("-b 1 -@ 1", "-b 64 -@ 2", "-b auto"):
+        for name in ("v.vcf", "in.vcf"):
+            line = f"score-variants {name} -m model -f g.fa -q -o out.tsv --score llr,l2 {flags}"
+            assert hyena(line).exit_code == 0
+            rows = [row.split("\t") for row in Path("out.tsv").read_text().splitlines()[1:]]
+            kept = {tuple(row[:5]): [float(text) for text in row[5:7]] for row in rows}
+            found.append({key: kept[key] for key in found[0]} if name == "v.vcf" and found else kept)
+    few = found[1]
+    for other in found:
+        for key, values in few.items():
+            assert other[key] == pytest.approx(values, abs=1e-4)
+
+
 def test_regions_pick_records_under_any_name(hyena: Run) -> None:
     Path("r.bed").write_text("MT\t2\t4\n")
     assert hyena("score-variants v.vcf -m model -f g.fa -q -o out.tsv -r 1:1-100 -R r.bed").exit_code == 0
