@@ -25,7 +25,7 @@ LEVELS = (
 OWNERS = {
     "pysam": ("readers", "writers"),
     "pyfaidx": ("readers",),
-    "pyarrow": ("writers",),
+    "pyarrow": ("readers", "writers"),
     "anndata": ("writers",),
     "h5py": ("writers",),
     "typer": ("app", "commands", "config", "options"),

@@ -1,0 +1,263 @@
+"""Sequences with labels from whatever has them: tables, FASTA, regions of a genome, folders of classes."""
+
+import io
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+from hyenacli.errors import UsageError, UserError
+from hyenacli.genome.names import abbreviate
+from hyenacli.readers.fasta_blocks import read_blocks
+from hyenacli.readers.labelled_record import (
+    Columns,
+    LabelledRecord,
+    natural_key,
+    read_bases,
+    split_name,
+)
+from hyenacli.readers.labelled_regions import Reference, Signal, read_regions
+from hyenacli.readers.labelled_table import is_sequence, read_table
+from hyenacli.readers.streams import BOM, Source, compression, open_binary, sniff_format, source_name
+
+Kind = Literal["table", "parquet", "fasta", "bed", "folder"]
+_Opened = tuple[Kind, tuple[str, ...], Iterator[LabelledRecord]]
+_PARQUET = b"PAR1"
+_logger = logging.getLogger("hyena")
+
+
+class LabelledRows:
+    """The records of inputs of labelled sequences, one input after the other; made by `open_labelled`.
+
+    Iterate once over the records in their order, or `load` those that can be learnt from. Use in a `with`
+    statement.
+
+    Attributes:
+        names: what messages call the inputs.
+        kinds: what each of them is.
+        label_names: names of the label columns; empty where there are no labels.
+    """
+
+    def __init__(self, names: Sequence[str], inputs: Sequence[_Opened], files: ExitStack) -> None:
+        self.names = tuple(names)
+        self.kinds: tuple[Kind, ...] = tuple(kind for kind, _, _ in inputs)
+        self.label_names = inputs[0][1]
+        self._records = [records for _, _, records in inputs]
+        self._files = files
+        for name, (_, label_names, _) in zip(names, inputs, strict=True):
+            if label_names != self.label_names:
+                what = (
+                    f"the label columns are {abbreviate(label_names)}, but {abbreviate(self.label_names)} in "
+                )
+                raise UserError(what + self.names[0], at=name, remedy="give inputs of the same columns")
+
+    def __iter__(self) -> Iterator[LabelledRecord]:
+        for records in self._records:
+            yield from records
+
+    def load(self) -> list[LabelledRecord]:
+        """Every record; those that lie on no contig of the genome are left out, which is logged.
+
+        Raises:
+            UserError: there is no record, or one has no bases; and as the readers.
+        """
+        found: list[LabelledRecord] = []
+        left_out = 0
+        for record in self:
+            if record.status == "EMPTY":
+                raise record.error("the sequence is empty", "remove the record")
+            if record.status == "OK":
+                found.append(record)
+            else:
+                left_out += 1
+        if left_out:
+            _logger.warning("%s: %d regions are not on the genome: left out", ", ".join(self.names), left_out)
+        if not found:
+            raise UserError("no records", at=", ".join(self.names))
+        return found
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._files.close()
+
+
+def open_labelled(
+    sources: Sequence[Source],
+    columns: Columns | None = None,
+    *,
+    reference: Reference | None = None,
+    signal: Source | None = None,
+    split: str = "",
+    labelled: bool = True,
+) -> LabelledRows:
+    """Open inputs of labelled sequences; what they are is told by content, and gzip is read everywhere.
+
+    * Tables (csv, tsv, Parquet), with a line of column names or without.
+    * FASTA with the label after the last `|` of the header: `>name|label`.
+    * BED, on a genome, with the label in a column or in a bedGraph.
+    * Folders of one file per sequence, `train/<class>/*.txt` and `test/<class>/*.txt` as GenomicBenchmarks
+      unpacks them, or only `<class>/*.txt`.
+    * `label=FILE`: any of these files with one label for all its records. A file of that name goes first.
+
+    Args:
+        sources: paths, '-', streams or `label=FILE`; at least one.
+        columns: which columns of tables and BED hold what.
+        reference: the genome of a BED.
+        signal: a bedGraph with the labels of the bases of a BED.
+        split: the split of all records that name none.
+        labelled: whether labels are needed; otherwise tables and BED give those they have, and the header of
+            a FASTA is the name of its sequence.
+
+    Raises:
+        UsageError: a BED comes without a genome.
+        UserError: an input cannot be read or lacks a column, or inputs disagree about the label columns.
+    """
+    columns = columns or Columns()
+    with ExitStack() as files:
+        numbers = Signal(signal, reference) if signal is not None and reference is not None else None
+        names, inputs = [], []
+        for text in sources:
+            label, source = _parted(text)
+            opened = _open(source, files, columns, reference, numbers, labelled=labelled and label is None)
+            if signal is not None and opened[0] != "bed":
+                remedy = "give a BED and its genome"
+                raise UserError(
+                    "a bedGraph has labels for regions only", at=source_name(source), remedy=remedy
+                )
+            names.append(source_name(source))
+            inputs.append(_marked(opened, label, split))
+        return LabelledRows(names, inputs, files.pop_all())
+
+
+def _parted(source: Source) -> tuple[str | None, Source]:
+    """The label of `label=FILE`, and the file."""
+    if not isinstance(source, str | Path) or Path(source).exists():
+        return None, source
+    label, equals, path = str(source).partition("=")
+    if not equals or "/" in label:
+        return None, source
+    if not label or not path:
+        raise UsageError(f"'{source}' is not label=FILE", remedy="write a label and a file, as enhancer=a.fa")
+    return label, path
+
+
+def _marked(opened: _Opened, label: str | None, split: str) -> _Opened:
+    """The same records with a label of their file's, and the split of those without."""
+    kind, names, records = opened
+    if label is not None:
+        names, records = ("label",), (replace(record, label=label) for record in records)
+    if split:
+        records = (record if record.split else replace(record, split=split) for record in records)
+    return kind, names, records
+
+
+def _open(
+    source: Source,
+    files: ExitStack,
+    columns: Columns,
+    reference: Reference | None,
+    signal: Signal | None,
+    *,
+    labelled: bool,
+) -> _Opened:
+    if isinstance(source, str | Path) and Path(source).is_dir():
+        return "folder", ("label",), _read_folder(Path(source))
+    stream = files.enter_context(open_binary(source))
+    kind = _kind(stream)
+    if kind == "parquet":
+        from hyenacli.readers.labelled_parquet import read_parquet
+
+        # Parquet is read from its end: what is no plain file must be in memory.
+        plain = isinstance(source, str | Path) and str(source) != "-" and compression(Path(source)) == "plain"
+        data = Path(str(source)) if plain else stream.read()
+        return kind, *read_parquet(data, str(stream.name), columns, labelled=labelled)
+    if kind == "fasta":
+        return kind, ("label",) * labelled, _read_fasta(stream, labelled=labelled)
+    if kind == "table":
+        return kind, *read_table(stream, columns, labelled=labelled)
+    if reference is None:
+        raise UsageError("is a BED", at=stream.name, remedy="give its genome with -f/--fasta")
+    return kind, *read_regions(stream, reference, columns, signal, labelled=labelled)
+
+
+def _kind(stream: io.BufferedReader) -> Kind:
+    """What an input is, by its first lines; a table is what is nothing else."""
+    if stream.peek(1).startswith(_PARQUET):
+        return "parquet"
+    try:
+        found = sniff_format(stream)
+    except UserError:
+        return "table"
+    if found == "vcf":
+        remedy = "give a table, FASTA, BED or a folder of classes"
+        raise UserError("is a VCF, which has no labelled sequences", at=stream.name, remedy=remedy)
+    # A sequence and two whole numbers look like a region.
+    return "table" if found == "bed" and is_sequence(_first_word(stream)) else found
+
+
+def _first_word(stream: io.BufferedReader) -> str:
+    lines = stream.peek(1).removeprefix(BOM).splitlines()
+    words = (line.split()[0].decode(errors="replace") for line in lines if line.strip())
+    return next((word for word in words if word not in ("track", "browser") and word[0] != "#"), "")
+
+
+def _read_fasta(stream: io.BufferedReader, *, labelled: bool) -> Iterator[LabelledRecord]:
+    """The records of a FASTA; the label is what follows the last `|` of the header."""
+    for block in read_blocks(stream):
+        name, description = block.title()
+        label = None
+        if labelled:
+            head, bar, label = f"{name} {description}".rpartition("|")
+            if not bar:
+                remedy = "write >name|label, or give one FASTA per class as label=FILE"
+                raise UserError(f"no label in '{name}'", at=block.source, line=block.line, remedy=remedy)
+            name, label = (head.split() or [""])[0], label.strip()
+        bases = block.sequence()
+        status = "OK" if bases else "EMPTY"
+        yield LabelledRecord(name, bases, label, file=block.source, line=block.line, status=status)
+
+
+def _read_folder(folder: Path) -> Iterator[LabelledRecord]:
+    """The sequences of a folder of classes, or of a folder of splits with such folders."""
+    inside = _folders(folder)
+    names = [path.name for path in inside]
+    splits = [path for path in inside if path.name in ("train", "valid", "validation", "val", "dev", "test")]
+    if splits and len(splits) < len(inside):
+        others = abbreviate([name for name in names if name not in [path.name for path in splits]])
+        raise UserError(f"has splits and also {others}", at=folder, remedy="keep other folders elsewhere")
+    found = False
+    for split in splits or [folder]:
+        for kind in _folders(split):
+            for path in sorted(_texts(kind), key=lambda path: natural_key(path.name)):
+                found = True
+                yield _one_sequence(path, kind.name, split_name(split.name) if splits else "")
+    if not found:
+        remedy = "a folder of labelled sequences has train/<class>/*.txt and test/<class>/*.txt"
+        raise UserError("no sequences", at=folder, remedy=remedy)
+
+
+def _folders(folder: Path) -> list[Path]:
+    inside = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    return sorted(inside, key=lambda path: natural_key(path.name))
+
+
+def _texts(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.iterdir() if path.name.endswith((".txt", ".txt.gz")))
+
+
+def _one_sequence(path: Path, label: str, split: str) -> LabelledRecord:
+    with open_binary(path) as stream:
+        text = b"".join(stream.read().split())
+    try:
+        bases, status = read_bases(text)
+    except ValueError as error:
+        raise UserError(str(error), at=path) from None
+    name = path.name.removesuffix(".gz").removesuffix(".txt")
+    return LabelledRecord(f"{label}/{name}", bases, label, split=split, file=str(path), line=1, status=status)
