@@ -1,5 +1,10 @@
 """HyenaDNA models: exact architecture, tokenizer and every published checkpoint layout."""
 
+from .adapters.files import save_adapter
+from .adapters.kinds import Adapter, LoraConfig, SoftPromptConfig
+from .adapters.lora import add_lora, merge
+from .adapters.methods import freeze, trainable_parameters
+from .adapters.soft_prompt import add_soft_prompt
 from .checks import Check, verify
 from .config import PRESETS, PUBLISHED_NAMES, HeadConfig, HyenaConfig, preset
 from .engine.decoding import Decoder, generate
@@ -11,21 +16,30 @@ from .tokenizer import Tokenizer
 __all__ = [
     "PRESETS",
     "PUBLISHED_NAMES",
+    "Adapter",
     "Check",
     "Decoder",
     "HeadConfig",
     "HyenaConfig",
     "HyenaDNA",
     "HyenaOutput",
+    "LoraConfig",
     "ModelError",
     "ModelInfo",
+    "SoftPromptConfig",
     "Tokenizer",
+    "add_lora",
+    "add_soft_prompt",
     "convert",
     "describe",
+    "freeze",
     "generate",
     "load_model",
+    "merge",
     "model_sha256",
     "preset",
+    "save_adapter",
     "save_model",
+    "trainable_parameters",
     "verify",
 ]

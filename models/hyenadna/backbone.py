@@ -17,6 +17,7 @@ from .filter import PositionalEmbedding, positional_features
 from .operator import HyenaOperator
 
 if TYPE_CHECKING:
+    from .adapters.soft_prompt import SoftPrompt
     from .engine.context import ContextGroup
 
 
@@ -81,6 +82,7 @@ class Backbone(nn.Module):
         spectra: kept filter spectra of inference.
         activation_checkpointing: in training, keep only the input of each block and compute it again.
         context: the processes that share windows in training, each with a part of their positions, or None.
+        prompt: a soft prompt, whose positions come before the tokens' and are in no output, or None.
 
     There is no attention mask: [PAD] is an ordinary token that influences everything to its right. Padding
     on the right therefore changes nothing, and padding on the left is part of the input.
@@ -97,6 +99,7 @@ class Backbone(nn.Module):
         self.spectra = SpectrumCache()
         self.activation_checkpointing = False
         self.context: ContextGroup | None = None
+        self.prompt: SoftPrompt | None = None
 
     def embed(self, ids_BL: Tensor) -> Tensor:
         """Token embeddings (B, L, D)."""
@@ -120,23 +123,41 @@ class Backbone(nn.Module):
             ModelError: the input is longer than `l_max`, for which the filters have no values.
         """
         self.check_length(x_BLD.shape[1])
+        x_BLD = self.prompted(x_BLD)
         r_BLD: Tensor = self.dropout(x_BLD.to(torch.promote_types(x_BLD.dtype, torch.float32)))
         residuals = []
         for layer in self.layers:
             r_BLD = layer(r_BLD)
             if hidden_states:
-                residuals.append(r_BLD)
-        return normalise(self.ln_f, r_BLD), tuple(residuals) if hidden_states else None
+                residuals.append(r_BLD[:, self.n_soft :])
+        return normalise(self.ln_f, r_BLD[:, self.n_soft :]), tuple(residuals) if hidden_states else None
+
+    @property
+    def n_soft(self) -> int:
+        """Positions of the soft prompt."""
+        return 0 if self.prompt is None else len(self.prompt.vectors)
+
+    def prompted(self, x_BLD: Tensor) -> Tensor:
+        """Embedded tokens after the soft prompt, (B, n_soft + L, D), with its dropout in training."""
+        if self.prompt is None:
+            return x_BLD
+        out_BLD: Tensor = self.prompt(x_BLD)
+        return out_BLD
 
     def check_length(self, length: int) -> None:
-        """Raise ModelError unless 1 <= length <= l_max."""
+        """Raise ModelError unless there is a token, and room for all of them after the soft prompt."""
         if length < 1:
             raise ModelError("the input is empty", remedy="give at least one token")
-        if length > self.l_max:
+        if length > self.l_max - self.n_soft:
             raise ModelError(
-                f"the input has {length:,} tokens, but this model takes at most {self.l_max:,}",
+                f"the input has {length:,} tokens, but this model takes at most {self.room_in_words()}",
                 remedy="cut it into windows or use a model with a longer context",
             )
+
+    def room_in_words(self) -> str:
+        """How many tokens there is room for, and why not more."""
+        beside = f" after a soft prompt of {self.n_soft:,} in {self.l_max:,}" if self.n_soft else ""
+        return f"{self.l_max - self.n_soft:,}{beside}"
 
     def blocks(self) -> list[Block]:
         """The layers in order, as what they are."""

@@ -56,7 +56,7 @@ def _positions(model: HyenaDNA) -> Check:
 
 
 def _ids(model: HyenaDNA) -> torch.Tensor:
-    length = min(_LENGTH, model.config.l_max)
+    length = min(_LENGTH, model.longest_input)
     return torch.randint(7, 11, (1, length), generator=torch.Generator().manual_seed(0))
 
 

@@ -4,19 +4,22 @@ B batch, L position, D width, V vocabulary rows, C head outputs.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from .backbone import Backbone
-from .config import HyenaConfig
+from .config import HeadConfig, HyenaConfig
 from .engine import inference, training
 from .errors import ModelError
 from .heads import build_head
 from .init import initialise
+
+if TYPE_CHECKING:
+    from .adapters.kinds import Adapter
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,9 @@ class HyenaDNA(nn.Module):
         config: the architecture.
         generator: source of the fresh weights; torch's default generator without it.
 
+    Attributes:
+        adapter: what has been added to a frozen model, or None.
+
     >>> from hyenadna import HyenaDNA, preset
     >>> model = HyenaDNA(preset("tiny-1k"))
     >>> out = model(torch.randint(7, 11, (2, 50)))
@@ -61,6 +67,7 @@ class HyenaDNA(nn.Module):
         self.lm_head = None if config.tied_head else nn.Linear(config.d_model, config.n_vocab, bias=False)
         self.head = None if config.head is None else build_head(config.d_model, config.head)
         initialise(self, config, generator)
+        self.adapter: Adapter | None = None
 
     def forward(
         self, ids_BL: Tensor, *, hidden_states: bool = False, mask_BL: Tensor | None = None
@@ -68,7 +75,7 @@ class HyenaDNA(nn.Module):
         """Score every next token, as `plain` does, by the fast path for the occasion.
 
         Args:
-            ids_BL: (B, L) int64 token ids, L at most `config.l_max`; pad on the right.
+            ids_BL: (B, L) int64 token ids, L at most `longest_input`; pad on the right.
             hidden_states: keep the residual stream after each block.
             mask_BL: (B, L), true at real positions: for the head's pool only, since right padding cannot
                 change a real position.
@@ -134,6 +141,18 @@ class HyenaDNA(nn.Module):
         return (self.backbone.embeddings.word_embeddings if self.lm_head is None else self.lm_head).weight
 
     @property
+    def longest_input(self) -> int:
+        """The most tokens of an input: `config.l_max` less the soft prompt."""
+        return self.config.l_max - self.backbone.n_soft
+
+    def set_head(self, config: HeadConfig, *, generator: torch.Generator | None = None) -> None:
+        """Give the model a fresh head, in place of any that it has, with weights drawn from `generator`."""
+        head = build_head(self.config.d_model, config)
+        self.config = replace(self.config, head=config)
+        initialise(head, self.config, generator)
+        self.head = head.to(self.lm_weight).train(self.training)
+
+    @property
     def n_parameters(self) -> int:
         """Numbers in all parameters, a shared one counted once; z, t and deltas are buffers."""
         return sum(parameter.numel() for parameter in self.parameters())
@@ -141,14 +160,15 @@ class HyenaDNA(nn.Module):
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """Groups for an optimizer, as the published models were trained.
 
-        The filter MLP and its frequencies have no weight decay; everything else has it, LayerNorms, biases
-        and the filter's skip included. Frozen parameters are left out.
+        The filter MLP and its frequencies have no weight decay, nor has a soft prompt; everything else has
+        it, LayerNorms, biases and the filter's skip included. Frozen parameters are left out.
         """
         free: list[nn.Parameter] = []
         decayed: list[nn.Parameter] = []
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
-                (free if ".implicit_filter." in name else decayed).append(parameter)
+                kept = ".implicit_filter." in name or name.startswith("backbone.prompt.")
+                (free if kept else decayed).append(parameter)
         groups = [
             {"params": decayed, "lr": lr, "weight_decay": weight_decay},
             {"params": free, "lr": lr, "weight_decay": 0.0},

@@ -22,7 +22,7 @@ from hyenadna.errors import ModelError
 from .block import BlockPass
 from .convolution import Workspace, partition
 from .filters import filter_features, filter_taps
-from .inference import BASES, final_norm, plain_precision, product_dtype, residual_stream
+from .inference import BASES, final_norm, plain_precision, product_dtype, prompted_stream, token_stream
 from .norms import layer_norm
 from .tiling import tiling
 
@@ -54,14 +54,14 @@ class Decoder:
         logits_BV: scores of the next token, equal to `model.plain` of all tokens so far at the last of them.
 
     Raises:
-        ModelError: the prompt is not (B, L) or is empty, or prompt and new tokens exceed `config.l_max`.
+        ModelError: the prompt is not (B, L) or is empty, or prompt and new tokens exceed `longest_input`.
     """
 
     logits_BV: Tensor
 
     @torch.no_grad()
     def __init__(self, model: "HyenaDNA", prompt_BL: Tensor, max_new_tokens: int):
-        _check_room(prompt_BL, max_new_tokens, model.config.l_max)
+        _check_room(prompt_BL, max_new_tokens, model)
         self._model, self._capacity, self._n = model, max_new_tokens, 0
         with plain_precision(prompt_BL.device):
             self._read(prompt_BL, product_dtype(model.backbone, prompt_BL.device))
@@ -80,7 +80,7 @@ class Decoder:
                 f"this decoder has room for {self._capacity:,} new tokens", remedy="make it with more"
             )
         with plain_precision(ids_B.device):
-            r_BD = residual_stream(self._model.backbone, ids_B[:, None])[:, 0]
+            r_BD = token_stream(self._model.backbone, ids_B[:, None])[:, 0]
             for step, slot_BD in zip(self._steps, self._long.at(self._n), strict=True):
                 step.run_(r_BD, slot_BD)
             self._n += 1
@@ -89,7 +89,7 @@ class Decoder:
     def _read(self, prompt_BL: Tensor, dtype: torch.dtype) -> None:
         """Run the prompt, with products in `dtype`, and set up the steps."""
         backbone = self._model.backbone
-        r_BPD = residual_stream(backbone, prompt_BL)
+        r_BPD = prompted_stream(backbone, prompt_BL)
         b, prompt, d = r_BPD.shape
         length, sizes = prompt + self._capacity, tiling(d, r_BPD.device)
         part, blocks = partition(length, sizes), backbone.blocks()
@@ -231,7 +231,7 @@ def generate(
     Args:
         model: the model.
         prompt_BL: (B, L) int64 token ids.
-        n: tokens to make, at least 1. The last of them may be one past `config.l_max`, since it is not read.
+        n: tokens to make, at least 1. The last of them may be one past `longest_input`, since it is not read.
         temperature: divides the scores before sampling; 0 takes the highest score.
         generator: source of the samples, on the CPU; torch's default without it.
         among: the vocabulary rows that may be chosen, half-open: A, C, G and T.
@@ -265,7 +265,7 @@ def _choose(
     return (chosen_B + first).to(logits_BV.device)
 
 
-def _check_room(prompt_BL: Tensor, new: int, l_max: int) -> None:
+def _check_room(prompt_BL: Tensor, new: int, model: "HyenaDNA") -> None:
     if prompt_BL.ndim != 2 or prompt_BL.shape[1] < 1:
         raise ModelError(
             f"a prompt must be (batch, length) with a token at least, not {tuple(prompt_BL.shape)}"
@@ -273,9 +273,10 @@ def _check_room(prompt_BL: Tensor, new: int, l_max: int) -> None:
     if new < 0:
         raise ModelError(f"the number of new tokens must not be negative, but is {new}")
     prompt = prompt_BL.shape[1]
-    if prompt + new > l_max:
+    if prompt + new > model.longest_input:
         raise ModelError(
-            f"a prompt of {prompt:,} tokens and {new:,} new ones exceed the model's {l_max:,}",
+            f"a prompt of {prompt:,} tokens and {new:,} new ones exceed the model's "
+            f"{model.backbone.room_in_words()}",
             remedy="shorten the prompt, ask for fewer tokens or use a model with a longer context",
         )
 

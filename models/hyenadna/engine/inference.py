@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from hyenadna.errors import ModelError
 from hyenadna.tokenizer import A, T
 
 from .block import BlockPass
@@ -63,13 +64,14 @@ def stream_states(
     Raises:
         ModelError: ids are empty or too long.
     """
-    r_BLD = residual_stream(model.backbone, ids_BL)
+    r_BLD = prompted_stream(model.backbone, ids_BL)
+    tokens_BLD = r_BLD[:, model.backbone.n_soft :]
     tiles = list(_tiling(r_BLD).tiles(*ids_BL.shape))
     for number in run_blocks_(model.backbone, r_BLD):
         for tile in tiles if number in layers else ():
-            yield StateSlice(number, tile, r_BLD[tile.rows, tile.places])
+            yield StateSlice(number, tile, tokens_BLD[tile.rows, tile.places])
     for tile in tiles if FINAL in layers else ():
-        yield StateSlice(FINAL, tile, final_norm(model.backbone, r_BLD[tile.rows, tile.places]))
+        yield StateSlice(FINAL, tile, final_norm(model.backbone, tokens_BLD[tile.rows, tile.places]))
 
 
 @torch.no_grad()
@@ -80,10 +82,11 @@ def read(
 
     Equals `Backbone.forward` of the embedded ids.
     """
-    r_BLD = residual_stream(backbone, ids_BL)
+    r_BLD = prompted_stream(backbone, ids_BL)
+    tokens_BLD = r_BLD[:, backbone.n_soft :]
     blocks = run_blocks_(backbone, r_BLD)
-    residuals = [r_BLD.clone() if hidden_states else r_BLD for _ in blocks]
-    return final_norm_(backbone, r_BLD), tuple(residuals) if hidden_states else None
+    residuals = [tokens_BLD.clone() if hidden_states else tokens_BLD for _ in blocks]
+    return final_norm_(backbone, tokens_BLD), tuple(residuals) if hidden_states else None
 
 
 @torch.no_grad()
@@ -113,9 +116,33 @@ def token_log_probs(
     return answers_BL
 
 
-def residual_stream(backbone: "Backbone", ids_BL: Tensor) -> Tensor:
-    """The embedded tokens (B, L, D) in the precision of the residual stream, for `run_blocks_` to change."""
+def prompted_stream(backbone: "Backbone", ids_BL: Tensor) -> Tensor:
+    """What `run_blocks_` changes: the embedded tokens after the soft prompt, (B, n_soft + L, D).
+
+    Raises:
+        ModelError: there are no tokens, or too many.
+    """
     backbone.check_length(ids_BL.shape[1])
+    r_BLD = token_stream(backbone, ids_BL)
+    return r_BLD if backbone.prompt is None else backbone.prompt.read(r_BLD)
+
+
+def residual_stream(backbone: "Backbone", ids_BL: Tensor) -> Tensor:
+    """`prompted_stream` for what cannot have a soft prompt before the tokens.
+
+    Raises:
+        ModelError: there are no tokens, too many, or there is a soft prompt.
+    """
+    if backbone.prompt is not None:
+        raise ModelError(
+            "a model with a soft prompt cannot read variants of a window from their first change on",
+            remedy="read each whole, or use the model without its prompt",
+        )
+    return prompted_stream(backbone, ids_BL)
+
+
+def token_stream(backbone: "Backbone", ids_BL: Tensor) -> Tensor:
+    """The embedded tokens alone (B, L, D), in the precision of the residual stream."""
     x_BLD = backbone.embed(ids_BL)
     return x_BLD.to(torch.promote_types(x_BLD.dtype, torch.float32))
 
@@ -158,7 +185,7 @@ def product_dtype(backbone: "Backbone", device: torch.device) -> torch.dtype:
     """The precision of matrix products: an autocast's where one is on, else the weights' own."""
     if torch.is_autocast_enabled(device.type):
         return torch.get_autocast_dtype(device.type)
-    return backbone.blocks()[0].mixer.in_proj.weight.dtype
+    return backbone.blocks()[0].mixer.in_proj.bias.dtype
 
 
 def plain_precision(device: torch.device) -> AbstractContextManager[Any]:

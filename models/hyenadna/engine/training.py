@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from hyenadna.adapters.lora import trained_weight
+from hyenadna.errors import ModelError
 from hyenadna.tokenizer import PAD
 
 from .context import ContextGroup
@@ -42,8 +44,16 @@ def run(
     Equals `Backbone.forward`, dropout included; where `backbone.activation_checkpointing` is set, a block
     keeps nothing but its input and is computed again in the backward pass. Where processes share windows
     (`backbone.context`), x and the states are this one's positions.
+
+    Raises:
+        ModelError: as `Backbone.forward`, or processes share windows that follow a soft prompt.
     """
     backbone.check_length(x_BLD.shape[1])
+    if backbone.n_soft and backbone.context is not None:
+        raise ModelError(
+            "windows with a soft prompt cannot be shared by processes", remedy="give each its own windows"
+        )
+    x_BLD = backbone.prompted(x_BLD)
     r_BLD = backbone.dropout(x_BLD.to(torch.promote_types(x_BLD.dtype, torch.float32)))
     dtype, sizes = product_dtype(backbone, r_BLD.device), training_tiling(r_BLD.shape[-1], r_BLD.device)
     run_block = partial(_block, dtype=dtype, sizes=sizes, backbone=backbone)
@@ -54,8 +64,8 @@ def run(
         else:
             r_BLD = run_block(block, r_BLD)
         if hidden_states:
-            residuals.append(r_BLD)
-    hidden_BLD: Tensor = backbone.ln_f(r_BLD.to(backbone.ln_f.weight.dtype))
+            residuals.append(r_BLD[:, backbone.n_soft :])
+    hidden_BLD: Tensor = backbone.ln_f(r_BLD[:, backbone.n_soft :].to(backbone.ln_f.weight.dtype))
     return hidden_BLD, tuple(residuals) if hidden_states else None
 
 
@@ -89,9 +99,9 @@ def _mix(block: "Block", r_BLD: Tensor, dtype: torch.dtype, sizes: Tiling, backb
         r_BLD,
         block.norm1.weight,
         block.norm1.bias,
-        mixer.in_proj.weight.to(dtype),
+        trained_weight(mixer.in_proj).to(dtype),
         *_convolutions(block, channels, length, dtype),
-        mixer.out_proj.weight.to(dtype),
+        trained_weight(mixer.out_proj).to(dtype),
         mixer.out_proj.bias.to(dtype),
         _fixed(block, channels, (batch, length), sizes, context),
     )
@@ -134,7 +144,8 @@ def _fixed(
 
 def _feed(block: "Block", r_BLD: Tensor, dtype: torch.dtype, sizes: Tiling) -> Tensor:
     norm, fc1, fc2 = block.norm2, block.mlp.fc1, block.mlp.fc2
-    matrices = [t.to(dtype) for t in (fc1.weight, fc1.bias, fc2.weight, fc2.bias)]
+    weights = (trained_weight(fc1), fc1.bias, trained_weight(fc2), fc2.bias)
+    matrices = [t.to(dtype) for t in weights]
     out_ND: Tensor = MlpWithGradients.apply(  # type: ignore[no-untyped-call]
         r_BLD.flatten(0, 1), norm.weight, norm.bias, *matrices, norm.eps, sizes.tokens
     )

@@ -4,17 +4,19 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from hyenadna.adapters.kinds import LoraConfig, SoftPromptConfig, is_adapter_parameter
 from hyenadna.config import HyenaConfig
 from hyenadna.filter import decay_rates, positional_features
 from hyenadna.model import HyenaDNA
 
 _ROUNDING = 2e-6
 """How far the closed form of z may lie from a stored one only because another machine computed it."""
-_TRAINING_ONLY = ("embed_dropout", "resid_dropout", "hyena_dropout", "activation_freq")
+_TRAINING_ONLY = ("embed_dropout", "resid_dropout", "hyena_dropout", "activation_freq", "dropout")
 
 
 def closed_form(config: HyenaConfig) -> dict[str, Tensor]:
@@ -45,12 +47,34 @@ def model_sha256(model: HyenaDNA) -> str:
 
     SHA-256 over the configuration that the output depends on (sorted JSON, without dropouts) and, by name,
     every parameter as little-endian float32; z, t and deltas only where more than 2e-6 off their closed form.
-    The device, the dtype it is stored in (if it holds the same numbers) and provenance do not enter.
+    The device, the dtype it is stored in (if it holds the same numbers) and provenance do not enter. An
+    adapter does, with its tensors beside those of the base.
     """
+    facts = _facts(model.config)
+    if model.adapter is not None:
+        facts["adapter"] = _facts(model.adapter.config)
+    return _digest(facts, model.config, _state(model))
+
+
+def base_sha256(model: HyenaDNA) -> str:
+    """`model_sha256` of what an adapted model was made from: without adapter, and without prediction head."""
+    state = _state(model)
+    base = {n: t for n, t in state.items() if not is_adapter_parameter(n) and not n.startswith("head.")}
+    return _digest(_facts(model.config) | {"head": None}, model.config, base)
+
+
+def _facts(config: HyenaConfig | LoraConfig | SoftPromptConfig) -> dict[str, Any]:
+    return {name: value for name, value in asdict(config).items() if name not in _TRAINING_ONLY}
+
+
+def _state(model: HyenaDNA) -> dict[str, Tensor]:
     state = {name: parameter.detach() for name, parameter in model.named_parameters()}
     state |= dict(model.named_buffers(remove_duplicate=False))
-    tensors = canonical_tensors({name: tensor.cpu() for name, tensor in state.items()}, model.config)
-    facts = {name: value for name, value in asdict(model.config).items() if name not in _TRAINING_ONLY}
+    return {name: tensor.cpu() for name, tensor in state.items()}
+
+
+def _digest(facts: Mapping[str, Any], config: HyenaConfig, state: Mapping[str, Tensor]) -> str:
+    tensors = canonical_tensors(state, config)
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name in sorted(tensors):
         digest.update(f"\n{name} {tuple(tensors[name].shape)}\n".encode())

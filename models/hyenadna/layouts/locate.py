@@ -13,12 +13,13 @@ _WEIGHTS = (
     "pytorch_model.bin.index.json",
     "weights.ckpt",
 )
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _SUFFIXES = {".safetensors", ".bin", ".ckpt", ".pt", ".pth"}
 
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """One model on disk."""
+    """One model on disk, or one adapter."""
 
     weights: Path
     config: Path
@@ -54,7 +55,11 @@ def _best_of_run(folder: Path) -> Path:
 
 
 def _in_directory(folder: Path) -> ModelFiles:
-    config = folder / "config.json"
+    config, adapter = folder / "config.json", folder / ADAPTER_CONFIG
+    if not config.is_file() and adapter.is_file():
+        if not (folder / ADAPTER_WEIGHTS).is_file():
+            raise ModelError(f"has an {ADAPTER_CONFIG}, but no {ADAPTER_WEIGHTS}", at=folder)
+        return ModelFiles(folder / ADAPTER_WEIGHTS, adapter)
     if not config.is_file():
         raise ModelError(
             "has no config.json",

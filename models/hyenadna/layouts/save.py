@@ -1,7 +1,6 @@
 """From a model to files."""
 
 import json
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,14 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from hyenadna.adapters.lora import merge
 from hyenadna.errors import ModelError
 from hyenadna.model import HyenaDNA
 
 from .canonical import canonical_tensors, closed_form
 from .card import model_card
 from .configs import Layout, write_config
+from .directories import whole_directory
 from .load import all_buffers, interpret, load_files
 from .locate import ModelFiles, locate
 from .names import from_ours
@@ -37,7 +38,8 @@ def save_model(model: HyenaDNA, path: str | Path, *, provenance: Mapping[str, An
     """Write the native model directory: config.json, model.safetensors, README.md.
 
     The directory appears whole or not at all; a model directory that is there already is replaced. Tensors
-    keep their dtypes; z, t and deltas are written only where they differ from their closed form.
+    keep their dtypes; z, t and deltas are written only where they differ from their closed form. Of a model
+    with an adapter, the adapter's directory is written: see `save_adapter`.
 
     Args:
         model: any model of this package.
@@ -47,11 +49,16 @@ def save_model(model: HyenaDNA, path: str | Path, *, provenance: Mapping[str, An
     Raises:
         ModelError: `path` is something other than a model directory.
     """
+    if model.adapter is not None:
+        from hyenadna.adapters.files import save_adapter  # which needs other parts of this package
+
+        save_adapter(model, path, provenance=provenance)
+        return
     _write(model, Path(path), "native", _native_tensors(model), provenance or {})
 
 
 def convert(spec: str | Path, out: str | Path, layout: Layout) -> None:
-    """Rewrite a model in another layout, exactly.
+    """Rewrite a model in another layout, exactly; LoRA becomes part of the weights.
 
     Args:
         spec: as for `load_model`.
@@ -62,6 +69,8 @@ def convert(spec: str | Path, out: str | Path, layout: Layout) -> None:
         ModelError: the model cannot be loaded, or the layout cannot hold all of it.
     """
     source, model = load_files(locate(spec))
+    if model.adapter is not None:
+        merge(model)
     if layout == "native":
         save_model(model, out, provenance={"converted_from": source, "source": Path(spec).name})
         return
@@ -119,11 +128,7 @@ def _write(
     tensors: Mapping[str, Tensor],
     provenance: Mapping[str, Any],
 ) -> None:
-    _check_target(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
-        new = Path(scratch, "new")
-        new.mkdir()
+    with whole_directory(target, _WRITTEN) as new:
         if layout == "official":
             torch.save({"state_dict": dict(tensors)}, new / "weights.ckpt")
         else:
@@ -133,31 +138,3 @@ def _write(
         (new / "config.json").write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
         if layout == "native":
             (new / "README.md").write_text(model_card(model, target.name, provenance), encoding="utf-8")
-        _put(new, target, Path(scratch, "old"))
-
-
-def _check_target(target: Path) -> None:
-    if not target.exists():
-        return
-    if not target.is_dir():
-        raise ModelError("is a file, not a directory", at=target, remedy="choose another name")
-    foreign = sorted(path.name for path in target.iterdir() if path.name not in _WRITTEN)
-    if foreign:
-        raise ModelError(
-            f"holds {foreign[0]!r}, so it is no model directory and is not replaced",
-            at=target,
-            remedy="choose another directory",
-        )
-
-
-def _put(new: Path, target: Path, old: Path) -> None:
-    """Rename `new` to `target`; what was there goes to `old` and comes back if that fails."""
-    if not target.exists():
-        new.rename(target)
-        return
-    target.rename(old)
-    try:
-        new.rename(target)
-    except OSError:
-        old.rename(target)
-        raise

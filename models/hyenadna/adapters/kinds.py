@@ -1,0 +1,83 @@
+"""What adapters there are, as plain values."""
+
+from dataclasses import dataclass
+
+from hyenadna.errors import ModelError
+
+TARGETS = ("in_proj", "out_proj", "fc1", "fc2")
+"""The linear layers of a block that LoRA may change: the Hyena operator's, then the MLP's."""
+MOST_SOFT_TOKENS = 32_768
+
+
+def _require(holds: bool, what: str) -> None:
+    if not holds:
+        raise ModelError(what)
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank changes of linear layers (arXiv 2106.09685).
+
+    Attributes:
+        rank: of each change.
+        alpha: a change is scaled by alpha / rank.
+        dropout: on the input features of the changes, in training; drawn once per pass and layer, and so the
+            same for all tokens, which leaves the layer a matrix.
+        targets: names out of TARGETS, kept in the order there; these layers of every block.
+    """
+
+    rank: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.0
+    targets: tuple[str, ...] = TARGETS
+
+    def __post_init__(self) -> None:
+        _require(self.rank >= 1, f"a LoRA rank must be at least 1, not {self.rank}")
+        _require(self.alpha > 0, f"LoRA's alpha must be positive, not {self.alpha}")
+        _require(0 <= self.dropout < 1, f"LoRA's dropout must lie in [0, 1), not {self.dropout}")
+        unknown = sorted(set(self.targets) - set(TARGETS))
+        _require(
+            bool(self.targets) and not unknown,
+            f"LoRA can change {', '.join(TARGETS)}, not {', '.join(unknown) or 'nothing'}",
+        )
+        # one spelling of what is the same: it enters the hash of a model
+        object.__setattr__(self, "alpha", float(self.alpha))
+        object.__setattr__(self, "targets", tuple(name for name in TARGETS if name in self.targets))
+
+
+@dataclass(frozen=True)
+class SoftPromptConfig:
+    """Vectors before the embedded tokens (HyenaDNA, arXiv 2306.15794).
+
+    Attributes:
+        tokens: how many.
+        dropout: on the vectors, in training.
+    """
+
+    tokens: int
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        _require(
+            1 <= self.tokens <= MOST_SOFT_TOKENS,
+            f"a soft prompt has 1 to {MOST_SOFT_TOKENS:,} tokens, not {self.tokens:,}",
+        )
+        _require(0 <= self.dropout < 1, f"a soft prompt's dropout must lie in [0, 1), not {self.dropout}")
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """The adapter of a model.
+
+    Attributes:
+        config: which, and its sizes.
+        base: the model it was made for, as `load_model` takes it.
+    """
+
+    config: LoraConfig | SoftPromptConfig
+    base: str
+
+
+def is_adapter_parameter(name: str) -> bool:
+    """Whether a parameter of this name belongs to an adapter."""
+    return ".lora_" in name or name.startswith("backbone.prompt.")
