@@ -76,8 +76,9 @@ class LabelScheme:
             return self._checked(as_numbers(tracks_of(record, self.names), record), record)
         [track] = tracks_of(record, ("label",))
         kinds, which_L, _ = kinds_of(track)
-        codes = [self._class(kind, record) if kind else IGNORED for kind in kinds]
-        return np.array(codes, dtype=np.int64)[which_L]
+        codes = np.array([self._class(kind, record) if kind else IGNORED for kind in kinds], dtype=np.int64)
+        codes_L: Targets = codes[which_L]
+        return codes_L
 
     def targets(self, records: Sequence[LabelledRecord]) -> Targets:
         """The targets of records with one label each: (N,) int64 or (N, C) float32.
@@ -86,7 +87,8 @@ class LabelScheme:
             UserError: as `encode`.
             ValueError: the labels are those of bases, and lengths differ.
         """
-        return np.stack([self.encode(record) for record in records])
+        encoded: Targets = np.stack([self.encode(record) for record in records])  # type: ignore[assignment]
+        return encoded
 
     def _nothing(self, record: LabelledRecord) -> Targets:
         shape = (len(record.sequence),) if self.level == "nucleotide" else ()
@@ -125,7 +127,8 @@ def class_weights(scheme: LabelScheme, targets: Targets) -> NDArray[np.float32]:
     """
     if scheme.has_classes:
         counts_K = np.bincount(targets[targets >= 0].astype(np.int64), minlength=scheme.n_outputs)
-        return (counts_K.sum() / (scheme.n_outputs * np.maximum(counts_K, 1))).astype(np.float32)
+        weights_K = counts_K.sum() / (scheme.n_outputs * np.maximum(counts_K, 1))
+        return np.asarray(weights_K, np.float32)
     if scheme.task == "regression":
         raise UsageError("a regression has no classes to weigh", remedy="leave class weights out")
     rows_NC = targets.reshape(-1, scheme.n_outputs)

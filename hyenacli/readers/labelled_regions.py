@@ -16,8 +16,10 @@ from hyenacli.readers.labelled_record import Columns, Label, LabelledRecord, Pla
 from hyenacli.readers.regions import ResolvedRegion, load_regions
 from hyenacli.readers.streams import Source, open_binary, source_name
 
-_NAMES = ("chrom", "start", "end", "name", "score", "strand", "thickStart", "thickEnd", "itemRgb")
-_NAMES += ("blockCount", "blockSizes", "blockStarts")
+_NAMES = (
+    *("chrom", "start", "end", "name", "score", "strand", "thickStart", "thickEnd", "itemRgb"),
+    *("blockCount", "blockSizes", "blockStarts"),
+)
 
 
 @dataclass(frozen=True)
