@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from hyenacli.errors import UsageError, UserError, nearest
+from hyenacli.errors import UsageError, UserError
 from hyenacli.ranks import current_ranks
 
 _CGROUP = Path("/sys/fs/cgroup")
@@ -62,7 +62,7 @@ def autocast(device: torch.device, dtype: str) -> AbstractContextManager[Any]:
         UsageError: another dtype.
     """
     if dtype not in _DTYPES:
-        raise UsageError(f"unknown dtype '{dtype}'", at="--dtype", remedy=nearest(dtype, list(_DTYPES)))
+        raise UsageError(f"unknown dtype '{dtype}'", at="--dtype", remedy=f"use {' or '.join(_DTYPES)}")
     if dtype == "float32":
         return nullcontext()
     return torch.autocast(device.type, _DTYPES[dtype])

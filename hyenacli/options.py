@@ -31,11 +31,17 @@ TableOutput = Annotated[
 ]
 OutputType = Annotated[
     str | None,
-    typer.Option("-O", "--output-type", help="Output type, whatever the suffix.", metavar="TYPE"),
+    typer.Option(
+        "-O", "--output-type", help="Output type, whatever the suffix; stdout takes text.", metavar="TYPE"
+    ),
 ]
 Regions = Annotated[
     list[str] | None,
-    typer.Option("-r", "--region", help="Only this region, 1-based (chr1:101-200); repeatable."),
+    typer.Option(
+        "-r",
+        "--region",
+        help="Only this region, 1-based (chr1:101-200; chr1:101 runs to the contig's end); repeatable.",
+    ),
 ]
 RegionsFile = Annotated[
     Path | None,

@@ -54,17 +54,21 @@ def run(config: EmbedConfig) -> None:
     kind = _output_type(config, per_base=recipe.pooling.per_base)
     parse_style(config.contig_style)
     share = choose_share(config.shard, config.output)
+    ensure_writable(share.target, config.input, config.fasta, config.contig_aliases)
+
+    from hyenacli.devices import autocast, resolve_device, set_threads
+    from hyenadna.layouts.locate import locate
+
+    device = resolve_device(config.device)
+    precision = autocast(device, config.dtype)
+    locate(config.model)
     with ExitStack() as stack:
         records = _open_input(config, share, stack)
-        ensure_writable(share.target)
 
-        from hyenacli.devices import autocast, resolve_device, set_threads
         from hyenacli.score.embed import embed
         from hyenacli.score.embed_table import embedding_columns, embedding_record, embedding_rows
         from hyenadna import load_model, model_sha256
 
-        device = resolve_device(config.device)
-        precision = autocast(device, config.dtype)
         set_threads(config.threads)
         model = load_model(config.model).to(device)
         answers = embed(model, records.stretches, recipe, batch_size=batch_size, precision=precision)

@@ -1,5 +1,6 @@
 """`hyena score-variants`: what a model makes of alleles, or of every substitution of a region."""
 
+import math
 import shlex
 import time
 from collections import Counter
@@ -37,7 +38,7 @@ _NOT_OF_THE_SCORES = {
 
 
 def run(config: ScoreVariantsConfig) -> None:
-    """Check the arguments, then the input, then the output; load the model, score, and write.
+    """Check the arguments, then output and machine, then the input; load the model, score, and write.
 
     Raises:
         UserError: bad input, an output that cannot be written, or a model that cannot do what is asked.
@@ -57,6 +58,7 @@ def run(config: ScoreVariantsConfig) -> None:
     batch_size = parse_batch_size(config.batch_size)
     share = choose_share(config.shard, config.output)
     _check_words(config, share)
+    _check_surroundings(config, share)
     with ExitStack() as stack:
         source = _open_input(config, share, stack)
         tally = _score(config, plan, batch_size, share, source, stack)
@@ -80,7 +82,8 @@ def _check_words(config: ScoreVariantsConfig, share: "Share") -> None:
     if config.all_snvs and config.regions_file is not None:
         raise UsageError("-R picks records of a VCF", remedy="with --all-snvs give the BED as INPUT")
     if config.all_snvs and (config.input is None) == (not config.region):
-        raise UsageError("--all-snvs needs regions", remedy="give a BED as INPUT, or -r")
+        remedy = "give a BED as INPUT, or -r, not both" if config.region else "give a BED as INPUT, or -r"
+        raise UsageError("--all-snvs needs regions", remedy=remedy)
     if config.heatmap is not None and (not config.all_snvs or share.shard is not None):
         raise UsageError(
             "a picture needs every substitution", at="--heatmap", remedy="use it with --all-snvs, unsharded"
@@ -89,6 +92,19 @@ def _check_words(config: ScoreVariantsConfig, share: "Share") -> None:
         raise UsageError("several processes cannot share standard input", remedy="write it to a file")
     if config.resume and str(config.output) == "-":
         raise UsageError("stdout keeps no scores", at="--resume", remedy="name a file with -o")
+
+
+def _check_surroundings(config: ScoreVariantsConfig, share: "Share") -> None:
+    """Look at output, machine and model before the input is read, which may take minutes."""
+    from hyenacli.devices import autocast, resolve_device
+    from hyenacli.writers.atomic import ensure_writable
+    from hyenacli.writers.vcf import annotated_type
+    from hyenadna.layouts.locate import locate
+
+    ensure_writable(share.target, config.input, config.fasta, config.regions_file, config.contig_aliases)
+    annotated_type(share.target, config.output_type, "vcf")
+    autocast(resolve_device(config.device), config.dtype)
+    locate(config.model)
 
 
 def _open_input(config: ScoreVariantsConfig, share: "Share", stack: ExitStack) -> "VariantInput":
@@ -132,13 +148,10 @@ def _score(
     from hyenacli.score.shards import fingerprint
     from hyenacli.score.variant_plan import longest_allele
     from hyenacli.score.variants import VariantScorer
-    from hyenacli.writers.atomic import ensure_writable
-    from hyenacli.writers.vcf import annotated_type, open_annotated
+    from hyenacli.writers.vcf import open_annotated
     from hyenacli.writers.vcf_shards import shard_line
     from hyenadna import load_model, model_sha256
 
-    annotated_type(share.target, config.output_type, source.header.kind)
-    ensure_writable(share.target)
     device = resolve_device(config.device)
     precision = autocast(device, config.dtype)
     set_threads(config.threads)
@@ -165,9 +178,8 @@ def _score(
     if config.heatmap is not None:
         config.heatmap.mkdir(parents=True, exist_ok=True)
         description = f"{infos[0].description}. Model {config.model}"
-        shown = draw_regions(
-            shown, source.regions, source.genome, config.heatmap, recipe.scores[0], description
-        )
+        score = recipe.scores[0]
+        shown = draw_regions(shown, source.regions, source.genome, config.heatmap, score, description)
     for record, scores in shown:
         out.write(record, _values(infos, scores))
     return tally
@@ -187,7 +199,7 @@ def _values(infos: "Sequence[InfoField]", scores: "Sequence[AlleleScore]") -> di
     """The values of a record, by the ID of the field."""
     values: dict[str, list[Any]] = {info.id: [] for info in infos}
     for score in scores:
-        by_id = {_info_id(name): value for name, value in score.values.items()}
+        by_id = {_info_id(name): value for name, value in score.values.items() if not math.isnan(value)}
         for info in infos[:-1]:
             values[info.id].append(by_id.get(info.id))
         values[infos[-1].id].append(score.status)
@@ -219,7 +231,7 @@ class _Tally:
 
         self._choice, self._source, self._refs = choice, source, RefCheck()
         self._statuses: Counter[str] = Counter()
-        self._records = self._alleles = self._alleles_before = 0
+        self._records = self._alleles = self._alleles_before = self._bare = 0
         self._warned = False
         self._start = time.monotonic()
 
@@ -241,10 +253,11 @@ class _Tally:
                     yield record, scores
                 self._records += 1
                 self._alleles += len(scores)
+                self._bare += not scores
                 self._statuses.update(score.status for score in scores)
                 if self._records % _EVERY == 0:
                     bar.update(task, completed=self._records, speed=f"{self._speed():,.0f}")
-                    self._ask_for_the_build(at_least=_ENOUGH)
+                    self._ask_for_the_build(at_least=_ENOUGH, so_far=" so far")
             bar.update(task, completed=self._records, speed=f"{self._speed():,.0f}")
         self._ask_for_the_build(at_least=1)
 
@@ -253,6 +266,7 @@ class _Tally:
         statuses = dict(self._statuses)
         done = sum(statuses.pop(status, 0) for status in ("OK", "EDGE"))
         failed = "".join(f", {count:,} {status}" for status, count in sorted(statuses.items()))
+        failed += f", {self._bare:,} without ALT" if self._bare else ""
         left_out = (
             f" ({self._refs.differing:,} left out)" if self._choice == "x" and self._refs.differing else ""
         )
@@ -280,16 +294,20 @@ class _Tally:
             remedy="use the genome that the variants were called on, or --check-ref w or x",
         )
 
-    def _ask_for_the_build(self, *, at_least: int) -> None:
+    def _ask_for_the_build(self, *, at_least: int, so_far: str = "") -> None:
         refs = self._refs
         if self._warned or refs.checked < at_least or refs.differing <= _WRONG_BUILD * refs.checked:
             return
         self._warned = True
+        question = f"is this the genome build of {self._source.name}?"
         log.warning(
-            "REF is not what %s has in %s of %s records (%.1f %%): IS THIS THE GENOME BUILD OF %s?",
+            "REF is not what %s has in %s of %s records%s (%.1f %%): %s",
             self._source.genome.path,
             f"{refs.differing:,}",
             f"{refs.checked:,}",
+            so_far,
             100 * refs.differing / refs.checked,
-            self._source.name,
+            question.upper().replace(self._source.name.upper(), self._source.name)
+            if refs.checked >= _ENOUGH
+            else question,
         )

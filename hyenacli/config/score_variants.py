@@ -16,8 +16,9 @@ class ScoreVariantsConfig:
     """Score variants: how much less, or more, the model expects the ALT haplotype than the REF haplotype.
 
     Each line passes through with HYENA_LLR (the sum of log p(ALT) - log p(REF), in nats, from the first base
-    that differs on, mean of both strands) and HYENA_STATUS in INFO, one value per ALT. Negative: ALT is the
-    less likely. This is no pathogenicity score: zero-shot, HyenaDNA is near chance on disease variants.
+    that differs on, p over A C G T, mean of both strands) and HYENA_STATUS in INFO, one value per ALT.
+    Negative: ALT is the less likely. This is no pathogenicity score: zero-shot, HyenaDNA is near chance on
+    disease variants.
 
     INPUT is VCF, BCF, or a table with the columns chrom, pos, ref and alt; plain, gzip or bgzip; - is stdin.
     OUT is .vcf, .vcf.gz, .bcf, .tsv or .parquet. Under torchrun each process writes its own shard beside OUT,
@@ -125,7 +126,8 @@ class ScoreVariantsConfig:
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume", help="Go on with an interrupted run, whose scores so far lie beside OUT; else begin."
+            "--resume",
+            help="Go on with an interrupted run, whose scores so far lie beside OUT, if there is one.",
         ),
     ] = False
     batch_size: Annotated[

@@ -113,6 +113,12 @@ def match_contigs(
     contigs = ContigMap(queries, frozenset(known), by_key, style, aliases, input_name, genome_name)
     _check_one_to_one(contigs)
     if queries and len(contigs.missing) == len(queries):
+        if aliases and not set(aliases) & set(queries):
+            raise UserError(
+                f"the aliases begin with no contig of this input, which has {abbreviate(queries)}",
+                at=input_name,
+                remedy="put the input's names into the first column, the genome's into the second",
+            )
         raise UserError(
             f"no contig of this input is in {genome_name}: the input has {abbreviate(queries)}, "
             f"the genome {abbreviate(known)}",

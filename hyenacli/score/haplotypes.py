@@ -159,9 +159,11 @@ def status_of(
     if is_symbolic(alt):
         return SYMBOLIC
     end = position + len(ref)
-    if position < 0 or end > genome.lengths[contig] or not _matches(ref, genome.fetch(contig, position, end)):
+    inside = position >= 0 and end <= genome.lengths[contig]
+    bases = genome.fetch(contig, position, end) if inside else b""
+    if not inside or not _matches(ref, bases):
         return REF_MISMATCH
-    if set(alt.upper()) - set(b"ACGTU"):
+    if b"N" in ref or b"N" in bases or set(alt.upper()) - set(b"ACGTU"):
         return N_ALLELE
     core = Variant(contig, position, ref, alt).trimmed()
     if max(len(core.ref), len(core.alt)) > max_allele:

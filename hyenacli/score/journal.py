@@ -103,7 +103,7 @@ def open_journal(
         except BaseException:
             stream.flush()
             if path.stat().st_size > len(head):
-                _logger.warning("%s keeps what was scored: add --resume to go on", path)
+                _logger.info("%s keeps what was scored, for the same command with --resume", path)
             else:
                 path.unlink()
             raise
@@ -126,9 +126,11 @@ def _check(path: Path, head: bytes, *, resume: bool) -> None:
 
 
 def _difference(first: bytes, head: bytes) -> str:
+    """In which setting an interrupted run was another one."""
+    new = json.loads(head)
     try:
-        old, new = json.loads(first), json.loads(head)
-        names = [name for name in new if old.get(name) != new[name]]
-    except (ValueError, AttributeError):
-        names = []
-    return f"with another {names[0]}" if names else "of another kind"
+        old = json.loads(first)
+        name = next(name for name in new if old.get(name) != new[name])
+    except (ValueError, AttributeError, StopIteration):
+        return "of another kind"
+    return f"with another {name} ({old.get(name)}, not {new[name]})"

@@ -87,6 +87,7 @@ def draw_regions(
         score: which one.
         about: how it was made.
     """
+    drawn = 0
     for one in regions:
         reference = genome.fetch(one.region.contig, one.region.start, one.region.end)
         effects_LV = np.full((len(reference), len(BASES)), np.nan)
@@ -104,4 +105,6 @@ def draw_regions(
         with atomic_path(folder / f"{name}.svg") as path:
             picture = draw_heatmap(one.named, effects_LV, reference, score=score, about=about)
             path.write_text(picture, encoding="utf-8")
+        drawn += 1
+    _logger.info("drew %d region%s into %s", drawn, "s" * (drawn != 1), folder)
     yield from scored  # nothing is left, but whoever counts must see the end

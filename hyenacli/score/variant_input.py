@@ -13,6 +13,7 @@ from hyenacli.genome.region import Region
 from hyenacli.readers.contigs import ContigMap, ContigStyle, match_contigs, spellings
 from hyenacli.readers.genome_file import Genome
 from hyenacli.readers.regions import load_regions
+from hyenacli.readers.streams import open_binary, sniff_format
 from hyenacli.readers.variant_record import VariantHeader, VariantRecord
 from hyenacli.readers.vcf import Variants, open_variants
 from hyenacli.score.annotate import BLOCK, survey
@@ -173,14 +174,19 @@ def open_substitutions(
     if bed is None:
         regions = [parse_region(text, genome, naming) for text in texts]
     else:
-        loaded = load_regions(bed, genome, naming.style, naming.aliases)
+        with open_binary(bed) as stream:
+            if sniff_format(stream, otherwise="bed") != "bed":
+                raise UsageError(
+                    "is no BED", at=bed, remedy="--all-snvs takes regions; leave it out for a VCF"
+                )
+            loaded = load_regions(stream, genome, naming.style, naming.aliases)
         regions = [NamedRegion(one.record.region, one.region) for one in loaded if one.region is not None]
         if len(regions) < len(loaded):
             _logger.warning("%s: %d regions lie on no contig of the genome", bed, len(loaded) - len(regions))
     bases = (genome.fetch(one.region.contig, one.region.start, one.region.end) for one in regions)
     total = sum(len(sequence) - sequence.count(b"N") for sequence in bases)
     if skipped := sum(len(one.region) for one in regions) - total:
-        _logger.info("%s bases are N and have no substitutions", f"{skipped:,}")
+        _logger.info("N has no substitutions: %s base%s left out", f"{skipped:,}", "s" * (skipped != 1))
     contigs = ContigMap(
         tuple(dict.fromkeys(one.named.contig for one in regions)),
         *(frozenset(genome.lengths), {}, "exact"),
@@ -219,5 +225,7 @@ def parse_region(text: str, genome: Genome, naming: Naming) -> NamedRegion:
         if name not in genome.lengths
     }
     meant |= {contig: contig for contig in genome.lengths}
+    if text.rpartition(":")[0] not in meant and text not in meant and not text.startswith("{"):
+        Region.parse(text, genome.lengths)  # whose message lists the genome's own names
     named = Region.parse(text, {name: genome.lengths[contig] for name, contig in meant.items()})
     return NamedRegion(named, replace(named, contig=meant[named.contig]))

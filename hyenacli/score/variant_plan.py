@@ -10,9 +10,10 @@ if TYPE_CHECKING:
     from hyenadna import HyenaConfig
 
 SCORES = {
-    "llr": "{sum} of log p(ALT) - log p(REF) in nats, {strands}, window {window}, grid {grid}; negative: ALT "
-    "is less likely",
-    "site": "log p(ALT) - log p(REF) in nats of the first differing base, given those before it, {strands}",
+    "llr": "{sum} of log p(ALT) - log p(REF) in nats, p over A C G T, {strands}, window {window}, grid "
+    "{grid}; negative: ALT is less likely",
+    "site": "log p(ALT) - log p(REF) in nats of the first differing base, given those before "
+    "it, p over A C G T, {strands}; negative: ALT is less likely",
     "cosine": "Cosine distance of the mean embeddings of ALT and REF over {span}, {strands}",
     "l2": "Euclidean distance of the mean embeddings of ALT and REF over {span}, {strands}",
 }

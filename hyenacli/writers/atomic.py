@@ -14,7 +14,7 @@ RUN_MARKS = ("run.json", "config.yaml")
 _REMEDIES = {
     errno.EACCES: "choose a place you may write to",
     errno.EPERM: "choose a place you may write to",
-    errno.EROFS: "the file system is read-only: choose another place",
+    errno.EROFS: "choose another place",
     errno.ENOENT: "create the directory first",
     errno.ENOTDIR: "a part of the path is a file: choose another place",
     errno.EISDIR: "name a file inside it",
@@ -55,15 +55,20 @@ def atomic_path(target: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def ensure_writable(target: Path) -> None:
+def ensure_writable(target: Path, *inputs: Path | None) -> None:
     """Fail before the work is done rather than after it.
 
     Args:
         target: output file; `-` is stdout and always writable.
+        inputs: files that are read, which the output must not replace.
 
     Raises:
+        UsageError: the output is one of the inputs.
         UserError: as `atomic_path`.
     """
+    for path in inputs:
+        if path is not None and path.is_file() and target.is_file() and path.samefile(target):
+            raise UsageError("is an input of this very command", at=target, remedy="write to another file")
     final = Path(os.path.realpath(target))
     if str(target) != "-" and not _is_device(final, target):
         _create_beside(final, target).unlink()

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import anndata
 import numpy as np
 
 from hyenacli.writers.tables import Batch, Column
@@ -33,6 +32,8 @@ class H5ad:
         values = {column.name: self._joined(column) for column in self._columns}
         vectors = [column for column in self._columns if column.width]
         index = unique(map(str, values[self._columns[0].name]))
+        import anndata  # heavy, and an extra
+
         data = anndata.AnnData(
             X=values[vectors[-1].name] if vectors else None,
             obs={column.name: values[column.name] for column in self._columns if not column.width},
@@ -75,6 +76,8 @@ def unique(names: Iterable[str]) -> list[str]:
 
 def read_h5ad(path: Path) -> tuple[list[Column], dict[str, Any], Iterator[Batch]]:
     """Columns, provenance and rows of a file that `H5ad` has written."""
+    import anndata
+
     data = anndata.read_h5ad(path)
     if "hyena" not in data.uns:
         return [], {}, iter(())

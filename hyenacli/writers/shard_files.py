@@ -149,7 +149,7 @@ def _parquet_values(column: Column, values: pa.ChunkedArray) -> Any:
     if column.width:
         flat = np.concatenate([part.flatten().to_numpy() for part in values.chunks])
         return flat.reshape(-1, column.width)
-    return values.to_pylist() if column.type is str else values.to_numpy()
+    return values.to_numpy() if column.type is int else values.to_pylist()  # keeps missing ones missing
 
 
 def _read_npz(path: Path) -> Content:

@@ -311,7 +311,7 @@ def test_window_status_counts_only_what_the_contig_has() -> None:
         ("c", 1, b"G", b"A", "REF_MISMATCH"),
         ("c", 7, b"TA", b"A", "REF_MISMATCH"),
         ("c", -1, b"N", b"A", "REF_MISMATCH"),
-        ("c", 1, b"N", b"A", "OK"),
+        ("c", 1, b"N", b"A", "N_ALLELE"),
         ("c", 1, b"C", b"R", "N_ALLELE"),
         ("c", 1, b"C", b"CAAAA", "TOO_LONG"),
         ("c", 1, b"CGTA", b"CGTT", "OK"),
