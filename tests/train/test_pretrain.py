@@ -288,7 +288,7 @@ def test_waiting_for_windows_is_measured(
     read = NextNucleotide.read
 
     def slowly(self: NextNucleotide, windows: range, length: int) -> Any:
-        time.sleep(0.05)
+        time.sleep(0.3)
         return read(self, windows, length)
 
     monkeypatch.setattr(NextNucleotide, "read", slowly)
