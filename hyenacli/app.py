@@ -103,7 +103,8 @@ def one_line(error: Exception) -> str | None:
         message, context = str(error.format_message()), getattr(error, "ctx", None)
         return message and message + (f" (see `{context.command_path} --help`)" if context else "")
     if isinstance(error, OSError) and (error.filename is not None or error.errno == errno.ENOSPC):
-        return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+        full = "the output cannot be written: no space left on device; free some space or choose another disk"
+        return f"{error.filename}: {error.strerror}" if error.filename else full
     return None
 
 

@@ -102,7 +102,10 @@ def test_debug_shows_the_traceback_of_a_user_error() -> None:
     [
         (UserError("bad", at="a.bed", line=3, remedy="mend it"), "a.bed, line 3: bad; mend it"),
         (PermissionError(13, "Permission denied", "/x"), "/x: Permission denied"),
-        (OSError(28, "No space left on device"), "No space left on device"),
+        (
+            OSError(28, "No space left on device"),
+            "the output cannot be written: no space left on device; free some space or choose another disk",
+        ),
         (ValueError("a bug"), None),
         (OSError("a bug"), None),
     ],

@@ -58,7 +58,8 @@ class BgzipWriter:
     def _trouble_named(self) -> Iterator[None]:
         """The reason is not known here: htslib keeps it to itself, and there is one common one."""
         try:
-            yield
+            with quiet_htslib():
+                yield
         except OSError as error:
             remedy = "is the disk full?"
             raise UserError("cannot be written", at=self._target, remedy=remedy) from error
