@@ -1,10 +1,11 @@
 """`hyena score-variants`: what a model makes of alleles, or of every substitution of a region."""
 
+import functools
 import math
 import shlex
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
@@ -159,7 +160,10 @@ def _score(
     recipe = plan.recipe(model.config)
     budget = make_budget(batch_size, model.config.d_model, 0, device)
     tokens = budget.tokens if batch_size is None else batch_size * recipe.rule.read
-    scorer = VariantScorer(model, source.genome, recipe, batch_tokens=tokens, precision=precision)
+    tally = _Tally(config.check_ref, source)
+    scorer = VariantScorer(
+        model, source.genome, recipe, batch_tokens=tokens, precision=precision, tell=tally.tell
+    )
     reader = AlleleReader(source.genome, source.contigs, longest_allele(plan, recipe))
     about = {"hyena_version": __version__, "hyena_command": _command_line(config)}
     about["hyena_model"] = model_sha256(model)
@@ -172,7 +176,6 @@ def _score(
     out = stack.enter_context(
         open_annotated(share.target, config.output_type, source.header, infos, provenance)
     )
-    tally = _Tally(config.check_ref, source)
     scored = score_records(source.records, reader.alleles, scorer, journal)
     shown = tally.watch(scored, journal)
     if config.heatmap is not None:
@@ -232,7 +235,8 @@ class _Tally:
         self._choice, self._source, self._refs = choice, source, RefCheck()
         self._statuses: Counter[str] = Counter()
         self._records = self._alleles = self._alleles_before = self._bare = 0
-        self._warned = False
+        self._warned, self._reading = False, 0.0
+        self._show: Callable[..., None] = lambda **_: None
         self._start = time.monotonic()
 
     def watch(self, scored: Iterable[_Scored], journal: "Journal") -> Iterator[_Scored]:
@@ -241,8 +245,9 @@ class _Tally:
         Raises:
             UserError: a REF is not the genome's, and --check-ref is e.
         """
-        with console.progress("{task.completed} records", "{task.fields[speed]} variants/s") as bar:
+        with console.progress("{task.completed:.0f} records", "{task.fields[speed]} variants/s") as bar:
             task = bar.add_task("scoring", total=self._source.total, speed="")
+            self._show = functools.partial(bar.update, task)
             for record, scores in scored:
                 if journal.replaying:  # the speed is that of scoring
                     self._start, self._alleles_before = time.monotonic(), self._alleles
@@ -254,12 +259,21 @@ class _Tally:
                 self._records += 1
                 self._alleles += len(scores)
                 self._bare += not scores
+                self._reading = max(0.0, self._reading - len(scores))
                 self._statuses.update(score.status for score in scores)
                 if self._records % _EVERY == 0:
-                    bar.update(task, completed=self._records, speed=f"{self._speed():,.0f}")
+                    self._update()
                     self._ask_for_the_build(at_least=_ENOUGH, so_far=" so far")
-            bar.update(task, completed=self._records, speed=f"{self._speed():,.0f}")
+            self._update()
         self._ask_for_the_build(at_least=1)
+
+    def tell(self, alleles: float) -> None:
+        """So many more are being scored of the block under way, of which no record has come out yet."""
+        self._reading += alleles
+        self._update()
+
+    def _update(self) -> None:
+        self._show(completed=self._records + self._reading, speed=f"{self._speed():,.0f}")
 
     def report(self, share: "Share") -> None:
         """Say what was done and what could not be."""
@@ -284,7 +298,9 @@ class _Tally:
         )
 
     def _speed(self) -> float:
-        return (self._alleles - self._alleles_before) / max(1e-9, time.monotonic() - self._start)
+        return (self._alleles + self._reading - self._alleles_before) / max(
+            1e-9, time.monotonic() - self._start
+        )
 
     def _differing(self, record: "VariantRecord") -> UserError:
         return UserError(

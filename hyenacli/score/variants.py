@@ -8,7 +8,7 @@ M scored positions of several alleles one after another, N allele, V one of A, C
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -117,6 +117,7 @@ class VariantScorer:
         recipe: what to compute.
         batch_tokens: most tokens in one forward pass.
         precision: context of every pass.
+        tell: called while alleles are read, with how many more have been; one strand of two is half of one.
     """
 
     def __init__(
@@ -127,7 +128,9 @@ class VariantScorer:
         *,
         batch_tokens: int,
         precision: AbstractContextManager[object],
+        tell: Callable[[float], None] = lambda _alleles: None,
     ):
+        self._tell = tell
         self._model, self._genome, self._recipe = model, genome, recipe
         self._batch_tokens, self._precision = batch_tokens, precision
         self._device = next(model.parameters()).device
@@ -162,11 +165,13 @@ class VariantScorer:
             places = sorted(windows)
             for first in range(0, len(places), self._windows):
                 some = places[first : first + self._windows]
-                for number, values in self._bearable(some, [windows[place] for place in some], strands):
+                found = self._bearable(some, [windows[place] for place in some], strands)
+                for number, values in found:
                     sums[number].append(values)
+                self._tell(len(found) / (1 + self._recipe.both_strands))
         return [
-            AlleleScore(status, _mean(found) if found and status in (OK, "EDGE") else {})
-            for status, found in zip(statuses, sums, strict=True)
+            AlleleScore(status, _mean(values) if values and status in (OK, "EDGE") else {})
+            for status, values in zip(statuses, sums, strict=True)
         ]
 
     def _tasks(

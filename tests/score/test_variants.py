@@ -261,6 +261,22 @@ def test_swapping_ref_and_alt_turns_the_sign(model: HyenaDNA) -> None:
         assert back.values[name] == pytest.approx(-there.values[name], abs=1e-9)
 
 
+def test_it_tells_how_far_it_is(model: HyenaDNA) -> None:
+    alleles: list[Variant | str] = ["SYMBOLIC", *alleles_of("one", 20, 1)]
+    told: list[float] = []
+    scorer = VariantScorer(
+        model,
+        GENOME,
+        recipe(WindowRule(64, 8)),
+        batch_tokens=200,
+        precision=nullcontext(),
+        tell=told.append,
+    )
+    list(scorer.score(alleles))
+    assert len(told) > 4
+    assert sum(told) == 20
+
+
 def test_statuses_pass_through_in_place(model: HyenaDNA) -> None:
     alleles: list[Variant | str] = ["SYMBOLIC", *alleles_of("one", 2, 1), "NO_CONTIG"]
     found = scored(model, recipe(WindowRule(64, 8)), alleles)
