@@ -83,6 +83,6 @@ def test_a_sample_of_alleles_is_spread_evenly() -> None:
 
 def test_the_cost_is_drawn_against_the_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(variants, "PICTURE", tmp_path / "cost.svg")
-    variants.draw({1024: 0.020, 2048: 0.030})
+    variants.draw({1024: {"brute force": 0.1, "shared": 0.020}, 2048: {"brute force": 0.2, "shared": 0.030}})
     text = (tmp_path / "cost.svg").read_text()
     assert all(label in text for label in (">1k<", ">2k<", "ms per allele"))
