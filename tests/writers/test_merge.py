@@ -223,3 +223,13 @@ def test_the_target_is_none_of_the_shards(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_types_are_told_apart_by_content(tmp_path: Path, kind: str) -> None:
     assert sniff(write_shard(tmp_path / "x", ROWS, 1, 1, output_type=kind)) == kind
+
+
+def test_a_missing_number_stays_missing(tmp_path: Path) -> None:
+    columns = [Column("id", str), Column("score", float)]
+    for number, score in ((1, 0.5), (2, None)):
+        about = {"shard": {"number": number, "of": 2, "records": 2, "input_sha256": "x"}}
+        with open_table(tmp_path / f"{number}.parquet", None, columns, about) as table:
+            table.write({"id": [str(number)], "score": [score]})
+    merge_shards([tmp_path / "2.parquet", tmp_path / "1.parquet"], tmp_path / "o.parquet")
+    assert pq.read_table(tmp_path / "o.parquet")["score"].to_pylist() == [0.5, None]
