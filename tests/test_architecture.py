@@ -80,7 +80,14 @@ def test_models_is_a_source_root_and_no_package() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--version"], ["pretrain", "--help"], ["embed", "--help"], ["doctor", "--help"]],
+    [
+        ["--help"],
+        ["--version"],
+        ["pretrain", "--help"],
+        ["embed", "--help"],
+        ["score-variants", "--help"],
+        ["doctor", "--help"],
+    ],
 )
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     heavy = ("torch", "numpy", "pysam", "pyarrow", "safetensors", "Bio", "hyenadna", "yaml")

@@ -73,7 +73,7 @@ def open_file(
         source: VCF, BCF or table, `-` for stdin.
         genome: the reference.
         naming: how contigs are matched.
-        texts: regions (1-based) to which to keep; with `bed` those of both; all records where there is none.
+        texts: regions (1-based) whose records are read, beside those of `bed`; without any, all records.
         bed: a BED of such regions.
         shard: the part to read.
         count: read the file twice, to know its number of records.
@@ -132,7 +132,7 @@ def _match(
     *,
     whole: bool,
 ) -> ContigMap:
-    """The contigs of the header and of the first records; of all records where none of those matches."""
+    """The contigs of the first records, or of the header where there are none; of all, if none matches."""
 
     def match(names: Iterable[str]) -> ContigMap:
         return match_contigs(

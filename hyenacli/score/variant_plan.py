@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from hyenacli.score.variants import VariantRecipe
     from hyenadna import HyenaConfig
 
+# What there is, and how a file's header says it.
 SCORES = {
     "llr": "{sum} of log p(ALT) - log p(REF) in nats, p over A C G T, {strands}, window {window}, grid "
     "{grid}; negative: ALT is less likely",

@@ -37,7 +37,6 @@ from hyenadna.engine.inference import BASES
 from hyenadna.engine.suffix import ReferencePass, Suffix
 from hyenadna.tokenizer import A, T
 
-SCORES = ("llr", "site", "cosine", "l2")
 _KEPT_BYTES = 1 << 30
 _LOOKAHEAD = 1 << 14
 _Place = tuple[str, int]
@@ -50,7 +49,7 @@ class VariantRecipe:
 
     Attributes:
         rule: which windows are read, and how many positions are scored.
-        scores: some of `SCORES`.
+        scores: some of `variant_plan.SCORES`.
         both_strands: take the mean of both strands; else the forward strand alone.
     """
 

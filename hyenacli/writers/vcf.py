@@ -1,23 +1,19 @@
 """Variants with what was computed of them: the lines of the input with INFO fields added, or a table."""
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
 from hyenacli.errors import UsageError, nearest
 from hyenacli.readers.variant_record import VariantHeader, VariantRecord, VariantsKind
-from hyenacli.writers.atomic import atomic_path
-from hyenacli.writers.bcf import open_bcf
-from hyenacli.writers.bgzip import open_bgzip, remove_indexes, write_index
 from hyenacli.writers.tables import open_table, shard_mark
+from hyenacli.writers.variant_sink import open_sink
 from hyenacli.writers.variant_table import ParquetWriter, TsvWriter, parquet_columns
 from hyenacli.writers.vcf_lines import InfoField, Values, VcfWriter, annotated_header
 from hyenacli.writers.vcf_shards import provenance_of
 
 TYPES = ("vcf", "vcf.gz", "bcf", "tsv", "parquet")
-_BUFFER = 1 << 18
 # Largest positions, 0-based: they have 32 bits in BCF, 64 in text.
 _LAST_IN_BCF, _LAST_IN_TEXT = (1 << 31) - 2, (1 << 63) - 2
 
@@ -98,40 +94,12 @@ def open_annotated(
             yield rows
             rows.flush()
         return
-    lines = annotated_header(header, fields, provenance)
     if kind == "tsv":
-        lines = shard_mark(provenance_of(provenance))
-    with _opened(target, kind, lines) as sink:
-        if kind == "tsv":
+        with open_sink(target, kind, shard_mark(provenance_of(provenance))) as sink:
             yield TsvWriter(sink, header, fields)
-        else:
-            last = _LAST_IN_BCF if kind == "bcf" else _LAST_IN_TEXT
-            writer = VcfWriter(sink, header, fields, last, target)
-            yield writer
-            writer.flush()
-    if kind == "vcf.gz" and target.is_file():
-        write_index(target)
-
-
-@contextmanager
-def _opened(target: Path, kind: str, above: Sequence[bytes]) -> Iterator[Callable[[bytes], object]]:
-    """Where lines go; what stands above them is there already."""
-    if str(target) == "-":
-        sys.stdout.buffer.writelines(above)
-        yield sys.stdout.buffer.write
-        sys.stdout.buffer.flush()
         return
-    with atomic_path(target) as path:
-        if kind == "bcf":
-            with open_bcf(path, target, above) as text:
-                yield text.write
-        elif kind == "vcf.gz":
-            with open_bgzip(path, target) as packed:
-                packed.write(b"".join(above))
-                yield packed.write
-        else:
-            with path.open("wb", buffering=_BUFFER) as file:
-                file.writelines(above)
-                yield file.write
-        if kind in ("bcf", "vcf.gz") and (target.is_file() or not target.exists()):
-            remove_indexes(target)
+    with open_sink(target, kind, annotated_header(header, fields, provenance)) as sink:
+        last = _LAST_IN_BCF if kind == "bcf" else _LAST_IN_TEXT
+        writer = VcfWriter(sink, header, fields, last, target)
+        yield writer
+        writer.flush()

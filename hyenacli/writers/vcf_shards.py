@@ -1,8 +1,8 @@
 """Shards of VCF and BCF files: what one says of itself, and how several become one."""
 
 import json
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -11,7 +11,8 @@ import pysam
 from hyenacli.readers.bcf import quiet_htslib
 from hyenacli.readers.streams import open_binary
 from hyenacli.writers.atomic import atomic_path
-from hyenacli.writers.bgzip import open_bgzip, remove_indexes, write_index
+from hyenacli.writers.bgzip import remove_indexes
+from hyenacli.writers.variant_sink import open_sink
 
 _OURS, _MARK = "##hyena_", "##hyena_shard="
 _COPIED = 1 << 20
@@ -62,33 +63,14 @@ def _header(stream: BinaryIO) -> Iterator[bytes]:
 
 def join_vcf(paths: Sequence[Path], target: Path, kind: str) -> None:
     """Write the lines of VCF shards as one file; a vcf.gz gets an index."""
-    with _opened(target, kind) as write:
-        for number, path in enumerate(paths):
+    with open_binary(paths[0]) as stream:
+        above = [line for line in _header(stream) if not line.startswith(_MARK.encode())]
+    with open_sink(target, kind, above) as write:
+        for path in paths:
             with open_binary(path) as stream:
-                for line in _header(stream):
-                    if number == 0 and not line.startswith(_MARK.encode()):
-                        write(line)
+                deque(_header(stream), maxlen=0)
                 while data := stream.read(_COPIED):
                     write(data)
-    if kind == "vcf.gz":
-        write_index(target)
-
-
-@contextmanager
-def _opened(target: Path, kind: str) -> Iterator[Any]:
-    if str(target) == "-":
-        import sys
-
-        yield sys.stdout.buffer.write
-        return
-    with atomic_path(target) as path:
-        if kind == "vcf.gz":
-            with open_bgzip(path, target) as packed:
-                yield packed.write
-            remove_indexes(target)
-        else:
-            with path.open("wb") as file:
-                yield file.write
 
 
 def join_bcf(paths: Sequence[Path], target: Path) -> None:

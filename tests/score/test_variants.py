@@ -23,7 +23,8 @@ from hyenacli.score.haplotypes import (
     tokens,
     window_status,
 )
-from hyenacli.score.variants import SCORES, AlleleScore, VariantRecipe, VariantScorer
+from hyenacli.score.variant_plan import SCORES
+from hyenacli.score.variants import AlleleScore, VariantRecipe, VariantScorer
 from hyenadna import HyenaConfig, HyenaDNA
 from hyenadna.engine.suffix import ReferencePass, Suffix
 from hyenadna.tokenizer import A, T
@@ -66,7 +67,7 @@ def model() -> HyenaDNA:
     return model
 
 
-def recipe(rule: WindowRule, scores: tuple[str, ...] = SCORES, *, both: bool = True) -> VariantRecipe:
+def recipe(rule: WindowRule, scores: tuple[str, ...] = tuple(SCORES), *, both: bool = True) -> VariantRecipe:
     return VariantRecipe(rule, scores, both)
 
 
