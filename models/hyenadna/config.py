@@ -26,6 +26,10 @@ class HeadConfig:
         pool: how positions become one vector; unused at level "nucleotide".
         level: one prediction per sequence or per position.
         bias: whether the linear layer has one (official decoders do, Hugging Face's `score` does not).
+        rc: whether a prediction is the mean over a sequence and its reverse complement. Who predicts does
+            that; the module reads what it is given.
+        center: of each output of a regression, in the labels' unit; empty for 0.
+        scale: what each output of a regression is multiplied by; empty for 1.
     """
 
     task: Task
@@ -34,6 +38,9 @@ class HeadConfig:
     pool: Pool = "mean"
     level: Level = "sequence"
     bias: bool = True
+    rc: bool = False
+    center: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         for field, kind in (("task", Task), ("pool", Pool), ("level", Level)):
@@ -45,6 +52,11 @@ class HeadConfig:
         _require(
             len(self.labels) in (0, self.n_outputs),
             f"a head with {self.n_outputs} outputs cannot have {len(self.labels)} labels",
+        )
+        sizes = {len(self.center), len(self.scale)}
+        _require(
+            sizes == {0} or (sizes == {self.n_outputs} and self.task == "regression"),
+            "only a regression has a center and a scale, one for each output",
         )
 
 

@@ -33,31 +33,46 @@ def pool(hidden_BLD: Tensor, how: Pool, mask_BL: Tensor | None = None) -> Tensor
     return hidden_BLD[torch.arange(len(last_B), device=last_B.device), last_B]
 
 
-class SequenceHead(nn.Module):
-    """Pool, then one linear layer: official `SequenceDecoder` with `l_output` 0."""
+class Head(nn.Module):
+    """One linear layer on vectors, and of a regression the units of its numbers.
+
+    Args:
+        d_model: D.
+        config: of the head.
+    """
 
     def __init__(self, d_model: int, config: HeadConfig):
         super().__init__()
-        self.how: Pool = config.pool
         self.output_transform = nn.Linear(d_model, config.n_outputs, bias=config.bias)
+        # of the configuration, not of the weights
+        self._center, self._scale = config.center, config.scale
+
+    def project(self, states: Tensor) -> Tensor:
+        """(..., D) to (..., C)."""
+        out: Tensor = self.output_transform(states)
+        if not self._scale:
+            return out
+        return out.new_tensor(self._center) + out.new_tensor(self._scale) * out
+
+
+class SequenceHead(Head):
+    """Pool, then project: official `SequenceDecoder` with `l_output` 0."""
+
+    def __init__(self, d_model: int, config: HeadConfig):
+        super().__init__(d_model, config)
+        self.how: Pool = config.pool
 
     def forward(self, hidden_BLD: Tensor, mask_BL: Tensor | None = None) -> Tensor:
         """(B, L, D) to (B, C)."""
-        out_BC: Tensor = self.output_transform(pool(hidden_BLD, self.how, mask_BL))
-        return out_BC
+        return self.project(pool(hidden_BLD, self.how, mask_BL))
 
 
-class NucleotideHead(nn.Module):
-    """One linear layer at every position."""
-
-    def __init__(self, d_model: int, config: HeadConfig):
-        super().__init__()
-        self.output_transform = nn.Linear(d_model, config.n_outputs, bias=config.bias)
+class NucleotideHead(Head):
+    """Project every position."""
 
     def forward(self, hidden_BLD: Tensor, mask_BL: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """(B, L, D) to (B, L, C); padding is the loss's business, so the mask is not used."""
-        out_BLC: Tensor = self.output_transform(hidden_BLD)
-        return out_BLC
+        return self.project(hidden_BLD)
 
 
 def build_head(d_model: int, config: HeadConfig) -> SequenceHead | NucleotideHead:

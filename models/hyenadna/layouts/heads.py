@@ -19,7 +19,8 @@ def head_from_json(raw: Any, at: object) -> HeadConfig:
         ModelError: keys are missing, unknown, or have impossible values.
     """
     try:
-        return HeadConfig(**{**raw, "labels": tuple(raw.get("labels", ()))})
+        lists = {key: tuple(raw.get(key, ())) for key in ("labels", "center", "scale")}
+        return HeadConfig(**{**raw, **lists})
     except (TypeError, AttributeError) as error:
         raise ModelError(f"head: {error}", at=at) from error
     except ModelError as error:
