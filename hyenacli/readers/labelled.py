@@ -124,7 +124,7 @@ def open_labelled(
         numbers = Signal(signal, reference) if signal is not None and reference is not None else None
         names, inputs = [], []
         for text in sources:
-            label, source = _parted(text)
+            label, source = parted(text)
             opened = _open(source, files, columns, reference, numbers, labelled=labelled and label is None)
             if signal is not None and opened[0] != "bed":
                 remedy = "give a BED and its genome"
@@ -136,8 +136,12 @@ def open_labelled(
         return LabelledRows(names, inputs, files.pop_all())
 
 
-def _parted(source: Source) -> tuple[str | None, Source]:
-    """The label of `label=FILE`, and the file."""
+def parted(source: Source) -> tuple[str | None, Source]:
+    """The label of `label=FILE`, if it is that, and the file.
+
+    Raises:
+        UsageError: one of them is missing.
+    """
     if not isinstance(source, str | Path) or Path(source).exists():
         return None, source
     label, equals, path = str(source).partition("=")

@@ -36,7 +36,7 @@ class Progress:
         tokens: tokens read in them, over all ranks.
         seconds: spent in them.
         last: the last evaluation's monitored value, `last_step` the step it came after.
-        best: the lowest so far, `best_step` the step it came after.
+        best: the best so far, `best_step` the step it came after, -1 where there is none.
         micro_tokens: most tokens in one forward pass; 0 until it is known. It decides how dropout is drawn.
         skipped: steps left out because their numbers were not finite, `skipped_in_a_row` of them the latest.
     """

@@ -5,6 +5,7 @@ Paper, section 3.3: lengths double from stage to stage, and so the number of win
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from hyenacli.errors import UsageError
 
@@ -42,6 +43,17 @@ class Stage:
         size = max(1, micro_tokens // self.length)
         for start in range(first, first + self.windows, size):
             yield range(start, min(start + size, first + self.windows))
+
+
+class Steps(Protocol):
+    """The steps of a run."""
+
+    @property
+    def steps(self) -> int:
+        """How many."""
+
+    def at(self, step: int) -> Stage:
+        """The stage of a 0-based step."""
 
 
 class Curriculum:

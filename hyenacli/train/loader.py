@@ -14,7 +14,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 
-from hyenacli.train.curriculum import Curriculum
+from hyenacli.train.curriculum import Steps
 
 _AHEAD = 4
 
@@ -66,7 +66,7 @@ class StepLoader:
     def __init__(
         self,
         read: Callable[[range, int], Any],
-        curriculum: Curriculum,
+        curriculum: Steps,
         first_step: int,
         *,
         micro_tokens: int,
@@ -102,7 +102,7 @@ class StepLoader:
 
 @dataclass(frozen=True)
 class _Orders:
-    curriculum: Curriculum
+    curriculum: Steps
     first_step: int
     micro_tokens: int
     place: tuple[int, int]

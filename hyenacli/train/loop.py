@@ -22,7 +22,7 @@ from hyenacli.devices import is_out_of_memory
 from hyenacli.errors import UserError
 from hyenacli.ranks import current_ranks
 from hyenacli.train.checkpoints import Checkpoints, Progress
-from hyenacli.train.curriculum import Curriculum, Stage
+from hyenacli.train.curriculum import Stage, Steps
 from hyenacli.train.distributed import sum_gradients, sum_over_ranks
 from hyenacli.train.loader import StepLoader
 from hyenacli.train.schedule import cosine
@@ -53,6 +53,9 @@ class Batch(Protocol):
 
 
 B = TypeVar("B", bound=Batch)
+NO_ROOM = (
+    "use --activation-checkpointing block, a shorter --max-length or, in pretraining, --context-parallel"
+)
 
 
 class Task(Protocol[B]):
@@ -60,11 +63,13 @@ class Task(Protocol[B]):
 
     Attributes:
         evaluation_columns: the names `evaluate` returns.
-        monitor: the one by which the best checkpoint is chosen; lower is better.
+        monitor: the one by which the best checkpoint is chosen.
+        higher_is_better: of that.
     """
 
     evaluation_columns: tuple[str, ...]
     monitor: str
+    higher_is_better: bool
 
     def read(self, windows: range, length: int) -> Any:
         """Windows of the training stream by their numbers; called in the loader's processes."""
@@ -95,9 +100,10 @@ class LoopSettings:
         micro_tokens: most tokens in one forward pass at the start; fewer where memory runs out.
         context_parallel: ranks that share a window, each holding a part of its positions.
         workers: processes that read windows ahead.
+        patience: evaluations without a new best after which the run ends; None for any number.
     """
 
-    curriculum: Curriculum
+    curriculum: Steps
     micro_tokens: int
     lr: float
     min_lr: float
@@ -108,6 +114,7 @@ class LoopSettings:
     seed: int
     context_parallel: int = 1
     workers: int = 0
+    patience: int | None = None
 
 
 @dataclass(frozen=True)
@@ -165,7 +172,9 @@ class Trainer(Generic[B]):
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
 
     def run(self, progress: Progress, stop: Stop, show: Callable[[int, Step], None]) -> Progress:
-        """Train from `progress` to the last step, or until a signal; a checkpoint is left in either case.
+        """Train from `progress` to the last step, until patience ends, or until a signal.
+
+        A checkpoint is left in every case.
 
         Args:
             progress: fresh, or as restored from a checkpoint.
@@ -182,7 +191,7 @@ class Trainer(Generic[B]):
             self._record({"step": 0, "tokens": 0, "skipped": 0}, self._evaluate(progress))
         if progress.step < last:
             self._loader = self._read_ahead(progress)
-        while progress.step < last and not self._asked_to_stop(stop):
+        while progress.step < last and not self._out_of_patience(progress) and not self._asked_to_stop(stop):
             step = self._timed_step(progress)
             if progress.step % settings.eval_every == 0 or progress.step == last:
                 step = replace(step, judged=self._evaluate(progress))
@@ -208,6 +217,10 @@ class Trainer(Generic[B]):
         return replace(
             step, tokens_per_second=tokens / seconds, wait_fraction=min(1.0, self._loader.waited / seconds)
         )
+
+    def _out_of_patience(self, progress: Progress) -> bool:
+        patience, every = self._settings.patience, self._settings.eval_every
+        return patience is not None and progress.last_step - max(0, progress.best_step) >= patience * every
 
     def _asked_to_stop(self, stop: Stop) -> bool:
         # All ranks leave after the same step: one that left alone would leave the others waiting for it.
@@ -269,7 +282,7 @@ class Trainer(Generic[B]):
         if windows <= 1:
             raise UserError(
                 f"memory ran out with a single window of {stage.length:,} tokens",
-                remedy="use --activation-checkpointing block, --context-parallel, or a shorter --max-length",
+                remedy=NO_ROOM,
             )
         progress.micro_tokens = windows // 2 * stage.length
         console.log.warning("memory ran out: %d windows at once instead of %d", windows // 2, windows)
@@ -308,7 +321,10 @@ class Trainer(Generic[B]):
                 remedy="lower --lr, or use --dtype float32; a checkpoint made before is whole",
             )
         progress.last, progress.last_step = judged[self._task.monitor], progress.step
-        if progress.last < progress.best:
+        sign = -1 if self._task.higher_is_better else 1
+        if math.isfinite(progress.last) and (
+            progress.best_step < 0 or sign * progress.last < sign * progress.best
+        ):
             progress.best, progress.best_step = progress.last, progress.step
         return judged
 

@@ -11,7 +11,7 @@ from hyenacli import console
 from hyenacli.devices import free_memory, is_out_of_memory
 from hyenacli.errors import UsageError, UserError
 from hyenacli.train.distributed import min_over_ranks
-from hyenacli.train.loop import Task
+from hyenacli.train.loop import NO_ROOM, Task
 from hyenadna import HyenaConfig, HyenaDNA
 
 CHECKPOINTING = ("none", "block", "auto")
@@ -115,7 +115,7 @@ class MemoryPlanner:
             else:
                 raise UserError(
                     f"a single window of {load.length:,} tokens does not fit into {self._device}",
-                    remedy="use --activation-checkpointing block, --context-parallel, a shorter --max-length",
+                    remedy=NO_ROOM,
                 )
         if asked is None and self._device.type == "cuda" and load.context_parallel == 1:
             tried = self._grown(tried, load)

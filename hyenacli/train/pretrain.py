@@ -3,8 +3,7 @@
 import datetime as dt
 import functools
 import math
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -20,16 +19,16 @@ from hyenacli.train import record
 from hyenacli.train.checkpoints import Checkpoints, Progress
 from hyenacli.train.corpus import Corpus, open_corpus
 from hyenacli.train.curriculum import Curriculum, parse_curriculum
-from hyenacli.train.distributed import barrier, process_group, share_windows
-from hyenacli.train.language import NextNucleotide, WindowBatch
-from hyenacli.train.loop import TRAINING_COLUMNS, LoopSettings, Trainer
+from hyenacli.train.distributed import process_group, share_windows
+from hyenacli.train.language import NextNucleotide
+from hyenacli.train.loop import LoopSettings, Trainer
 from hyenacli.train.memory import Load, MemoryPlan, MemoryPlanner
-from hyenacli.train.metrics import MetricsFile
 from hyenacli.train.report import best_order, write_report
+from hyenacli.train.session import Precision, numbers_of_run, open_run
 from hyenacli.train.signals import Stop, stop_on_signals
 from hyenacli.train.steps import StepDisplay
-from hyenacli.train.tensorboard import TensorBoard, check_tensorboard
-from hyenacli.writers.atomic import check_run_directory, prepare_run_directory
+from hyenacli.train.tensorboard import check_tensorboard
+from hyenacli.writers.atomic import check_run_directory
 from hyenadna import HyenaDNA, load_model, preset
 
 _PRESET = "tiny-1k"
@@ -135,30 +134,15 @@ class _Run:
 
     def open(self) -> None:
         """Make the directory and say in it what is run; for a resumption, check that it is the same run."""
-        settings, directory = self._settings, self._settings.output
-        if current_ranks().first:
-            prepare_run_directory(directory, resume=settings.resume, force=settings.force)
-            inputs = [genome.fingerprint() for genome in self._corpus.genomes]
-            inputs += [fingerprint(settings.intervals)] if settings.intervals else []
-            if settings.resume:
-                record.check_resumable(directory, settings, inputs)
-            else:
-                record.write_record(
-                    directory,
-                    inputs=inputs,
-                    seed=settings.seed,
-                    device=str(self._device),
-                    dtype=settings.dtype,
-                    world_size=current_ranks().world_size,
-                )
-                record.write_config(directory, settings)  # last: its presence says that there is a run
-        barrier()
+        inputs = [genome.fingerprint() for genome in self._corpus.genomes]
+        inputs += [fingerprint(self._settings.intervals)] if self._settings.intervals else []
+        open_run(self._settings, inputs, self._device)
 
     def train(
         self,
         model: HyenaDNA,
         asked: int | None,
-        precision: Callable[[], AbstractContextManager[object]],
+        precision: Precision,
     ) -> tuple[Progress, Stop]:
         """Train to the end or to a signal."""
         settings, directory = self._settings, self._settings.output
@@ -178,7 +162,22 @@ class _Run:
             task = self._task(batch_size=memory.windows)
             self._plan = self._describe(model, memory, progress)
             console.log.info("%s", "\n".join(f"{name}: {text}" for name, text in self._plan.items()))
-            return self._loop(model, task, optimizer, checkpoints, precision, progress, stop), stop
+            with (
+                numbers_of_run(settings, task, progress) as sinks,
+                StepDisplay(self._curriculum.steps, progress.step, bits=True) as display,
+            ):
+                trainer = Trainer(
+                    model,
+                    task,
+                    optimizer,
+                    loop_settings(settings, self._curriculum, self._device, progress.micro_tokens),
+                    checkpoints=checkpoints,
+                    sinks=sinks,
+                    device=self._device,
+                    autocast=precision,
+                )
+                progress = trainer.run(progress, stop, display.show)
+        return progress, stop
 
     def _task(self, batch_size: int) -> NextNucleotide:
         return NextNucleotide(
@@ -188,37 +187,6 @@ class _Run:
             device=self._device,
             soft_mask_weight=self._settings.soft_mask_weight,
         )
-
-    def _loop(
-        self,
-        model: HyenaDNA,
-        task: NextNucleotide,
-        optimizer: torch.optim.Optimizer,
-        checkpoints: Checkpoints,
-        precision: Callable[[], AbstractContextManager[object]],
-        progress: Progress,
-        stop: Stop,
-    ) -> Progress:
-        directory, first = self._settings.output, current_ranks().first
-        columns = (*TRAINING_COLUMNS, *task.evaluation_columns)
-        with ExitStack() as stack:
-            metrics = MetricsFile(directory / "metrics.csv", columns, progress.step or None, write=first)
-            sinks: list[MetricsFile | TensorBoard] = [stack.enter_context(metrics)]
-            if self._settings.tensorboard and first:
-                sinks.append(stack.enter_context(TensorBoard(directory, progress.step)))
-            stack.enter_context(console.json_sink(directory / "log.jsonl"))
-            display = stack.enter_context(StepDisplay(self._curriculum.steps, progress.step))
-            trainer: Trainer[WindowBatch] = Trainer(
-                model,
-                task,
-                optimizer,
-                loop_settings(self._settings, self._curriculum, self._device, progress.micro_tokens),
-                checkpoints=checkpoints,
-                sinks=sinks,
-                device=self._device,
-                autocast=precision,
-            )
-            return trainer.run(progress, stop, display.show)
 
     def close(self, progress: Progress, markov: Sequence[float], stop: Stop) -> None:
         """Write how it ended, and the report."""

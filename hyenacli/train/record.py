@@ -13,35 +13,58 @@ from typing import Any
 
 from hyenacli import __version__, settings_file
 from hyenacli.errors import UserError
+from hyenacli.readers.labelled import parted
 
 # What may differ between a run and its resumption: it changes no number of the training but how dropout is
 # drawn and how sums are rounded.
 _MAY_CHANGE = {
     *("output", "resume", "force", "threads", "device", "eval_every", "save_every", "keep", "tensorboard"),
     # a file that has moved is known by its contents
-    *("fasta", "intervals"),
+    *("fasta", "intervals", "data", "valid", "test", "bedgraph"),
     *("workers", "nproc_per_node", "context_parallel", "micro_batch_size", "activation_checkpointing"),
 }
+# Paths, and those of them that may be names of something else.
+_PATHS = {
+    "output",
+    "fasta",
+    "intervals",
+    "data",
+    "valid",
+    "test",
+    "bedgraph",
+    "contig_aliases",
+    "model",
+    "init_from",
+}
+_NAMES = {"model", "init_from"}
 
 
 def write_config(run: Path, settings: Any) -> None:
     """Write config.yaml, which `--config` reads back; --resume and --force are not of the run."""
+    import yaml
+
+    _replace(run / "config.yaml", yaml.safe_dump(_portable(settings), sort_keys=False))
+
+
+def _portable(settings: Any) -> dict[str, Any]:
+    """Settings as they mean the same in any folder, without those that are not of the run."""
     values = settings_file.to_dict(settings)
     for key in ("resume", "force"):
         values.pop(key)
-    # it is to work from any folder
-    for key in ("fasta", "intervals", "output"):
-        values[key] = _absolute(values[key])
-    import yaml
-
-    _replace(run / "config.yaml", yaml.safe_dump(values, sort_keys=False))
+    return {key: _absolute(key, value) for key, value in values.items()}
 
 
-def _absolute(paths: Any) -> Any:
-    """A path, some paths, or None, in full."""
-    if isinstance(paths, list):
-        return [_absolute(path) for path in paths]
-    return None if paths is None else str(Path(paths).absolute())
+def _absolute(key: str, value: Any) -> Any:
+    """A path, or a `label=path`, in full where `key` has such."""
+    if isinstance(value, list):
+        return [_absolute(key, item) for item in value]
+    if value is None or key not in _PATHS:
+        return value
+    label, source = parted(value)
+    path = str(source)
+    there = path != "-" and (key not in _NAMES or Path(path).exists())
+    whole = str(Path(path).absolute()) if there else path
+    return whole if label is None else f"{label}={whole}"
 
 
 def check_resumable(run: Path, settings: Any, inputs: Sequence[dict[str, str | int]]) -> None:
@@ -55,7 +78,7 @@ def check_resumable(run: Path, settings: Any, inputs: Sequence[dict[str, str | i
     Raises:
         UserError: naming what differs.
     """
-    now = {key: value for key, value in settings_file.to_dict(settings).items() if value is not None}
+    now = {key: value for key, value in _portable(settings).items() if value is not None}
     earlier = settings_file.read_yaml(run / "config.yaml", list(settings_file.to_dict(settings)))
     differing = [
         f"{key} was {earlier.get(key)}, is {now.get(key)}"
@@ -74,8 +97,8 @@ def check_resumable(run: Path, settings: Any, inputs: Sequence[dict[str, str | i
         raise UserError(
             f"cannot resume: {'; '.join(differing)}",
             at=run,
-            remedy="give everything as it was (config.yaml has it), or start another run with --init-from "
-            f"{run}",
+            remedy="give everything as it was (config.yaml has it), or start another run from this one's "
+            "model",
         )
 
 

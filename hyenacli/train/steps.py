@@ -16,10 +16,11 @@ class StepDisplay:
     Args:
         total: steps of the whole run.
         done: steps made before.
+        bits: whether the loss is nats of a base, and so shown in bits too.
     """
 
-    def __init__(self, total: int, done: int):
-        self._total, self._done = total, done
+    def __init__(self, total: int, done: int, *, bits: bool):
+        self._total, self._done, self._bits = total, done, bits
         self._started = time.monotonic()
         self._stack = ExitStack()
 
@@ -38,11 +39,8 @@ class StepDisplay:
 
     def show(self, number: int, step: Step) -> None:
         """Show that step `number` (1-based) was made."""
-        bits = step.loss / math.log(2)
-        detail = (
-            f"loss {step.loss:.4f}  {bits:.3f} bits/base  length {step.length:,}  "
-            f"{step.tokens_per_second:,.0f} tokens/s"
-        )
+        bits = f"  {step.loss / math.log(2):.3f} bits/base" if self._bits else ""
+        detail = f"loss {step.loss:.4f}{bits}  length {step.length:,}  {step.tokens_per_second:,.0f} tokens/s"
         self._bar.update(self._task, completed=number, detail=detail)
         if step.judged:
             judged = [f"{k} {v:.4f}" for k, v in list(step.judged.items())[:2] if math.isfinite(v)]

@@ -82,6 +82,7 @@ class Fits:
 
     evaluation_columns = ()
     monitor = ""
+    higher_is_better = False
 
     def __init__(self, bears: Any):
         self.bears = bears
