@@ -157,9 +157,10 @@ def _score(
     precision = autocast(device, config.dtype)
     set_threads(config.threads)
     model = load_model(config.model).to(device)
-    recipe = plan.recipe(model.config)
+    recipe = plan.recipe(model)
     budget = make_budget(batch_size, model.config.d_model, 0, device)
-    tokens = budget.tokens if batch_size is None else batch_size * recipe.rule.read
+    pass_tokens = model.backbone.n_soft + recipe.rule.read
+    tokens = budget.tokens if batch_size is None else batch_size * pass_tokens
     tally = _Tally(config.check_ref, source)
     scorer = VariantScorer(
         model, source.genome, recipe, batch_tokens=tokens, precision=precision, tell=tally.tell

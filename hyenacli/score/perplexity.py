@@ -84,20 +84,21 @@ def evaluate(
         model: in eval mode, on the device to use.
         contigs: the genomes.
         intervals: which stretches of them are read.
-        lengths: in bases; None for `default_lengths`.
+        lengths: in bases; None for `default_lengths` of what the model takes.
         max_windows: most tiles.
         batch_size: windows per forward pass; None derives it from the free memory.
         precision: entered around every forward pass, such as an autocast.
         tell: called as windows are done with the tokens read so far, and those there are in all.
 
     Raises:
-        UsageError: a length is below 1 or beyond the model's context.
+        UsageError: a length is below 1 or beyond the model's context, or what a soft prompt leaves of it.
         UserError: the model has no LM head, nothing is long enough for the shortest length, values are not
             finite, or one window does not fit into memory.
     """
     _check_head(model.config)
-    wanted = sorted(set(default_lengths(model.config.context) if lengths is None else lengths))
-    _check_lengths(wanted, model.config.context)
+    longest = min(model.config.context, model.longest_input)
+    wanted = sorted(set(default_lengths(longest) if lengths is None else lengths))
+    _check_lengths(wanted, longest, model)
     kept, tiles_NW = _tiles(contigs, intervals, wanted, max_windows)
     if left_out := wanted[len(kept) :]:
         log.warning("no stretch fills a window of %s bases: left out", ", ".join(f"{c:,}" for c in left_out))
@@ -197,13 +198,15 @@ def _check_head(config: HyenaConfig) -> None:
         )
 
 
-def _check_lengths(lengths: Sequence[int], context: int) -> None:
+def _check_lengths(lengths: Sequence[int], longest: int, model: HyenaDNA) -> None:
+    context = model.config.context
+    room = model.backbone.room_in_words() if longest < context else f"context of {context:,} bases"
     for length in lengths:
         if length < 1:
             raise UsageError(f"a length of {length} predicts nothing", remedy="give lengths from 1 on")
-        if length > context:
+        if length > longest:
             raise UsageError(
-                f"{length:,} is beyond the model's context of {context:,} bases",
+                f"{length:,} is beyond the model's {room}",
                 at="--lengths",
                 remedy="choose shorter lengths, or a model with a longer context",
             )

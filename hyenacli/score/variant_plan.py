@@ -7,7 +7,7 @@ from hyenacli.errors import UsageError, nearest
 
 if TYPE_CHECKING:
     from hyenacli.score.variants import VariantRecipe
-    from hyenadna import HyenaConfig
+    from hyenadna import HyenaDNA
 
 # What there is, and how a file's header says it.
 SCORES = {
@@ -28,7 +28,7 @@ class VariantPlan:
     Attributes:
         scores: some of `SCORES`.
         both_strands: take the mean of both strands; else the forward strand alone.
-        window: bases read; None for the model's context, at most 8,192.
+        window: bases read; None for the model's context, or what a soft prompt leaves of it, at most 8,192.
         grid: windows start at multiples of it; None for window / 8.
         downstream: positions scored from the site on; None for all to the window's end.
         max_allele: most bases of an allele that is scored; None for window / 4.
@@ -41,7 +41,7 @@ class VariantPlan:
     downstream: int | None = None
     max_allele: int | None = None
 
-    def recipe(self, config: "HyenaConfig") -> "VariantRecipe":
+    def recipe(self, model: "HyenaDNA") -> "VariantRecipe":
         """The same for a model.
 
         Raises:
@@ -50,10 +50,12 @@ class VariantPlan:
         from hyenacli.score.haplotypes import WindowRule
         from hyenacli.score.variants import VariantRecipe
 
-        window = self.window or min(config.context, _LONGEST_WINDOW)
-        if window > config.l_max:
+        context, longest = model.config.context, model.longest_input
+        window = self.window or min(context, longest, _LONGEST_WINDOW)
+        if window > longest:
+            room = model.backbone.room_in_words() if model.backbone.n_soft else f"{context:,} bases"
             raise UsageError(
-                f"the model takes at most {config.context:,} bases, not {window:,}",
+                f"the model takes at most {room}, not {window:,}",
                 at="--window",
                 remedy="choose a smaller window",
             )

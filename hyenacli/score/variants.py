@@ -114,7 +114,7 @@ class VariantScorer:
         model: in eval mode, on the device to use.
         genome: the reference.
         recipe: what to compute.
-        batch_tokens: most tokens in one forward pass.
+        batch_tokens: most tokens in one forward pass, those of a soft prompt included.
         precision: context of every pass.
         tell: called while alleles are read, with how many more have been; one strand of two is half of one.
     """
@@ -137,9 +137,9 @@ class VariantScorer:
         site_alone = recipe.scores == ("site",)
         self._rule = rule = replace(recipe.rule, downstream=1) if site_alone else recipe.rule
         self._first = rule.size // 2 - 1  # the position before the earliest site
-        config = model.config
+        config, pass_tokens = model.config, model.backbone.n_soft + rule.read
         per_window = 4 * config.d_model * (rule.read - self._first) * (3 * config.n_layer + 1)
-        self._windows = max(1, min(_KEPT_BYTES // per_window, batch_tokens // rule.read))
+        self._windows = max(1, min(_KEPT_BYTES // per_window, batch_tokens // pass_tokens))
         self._states = bool({"cosine", "l2"} & set(recipe.scores))
 
     def score(self, alleles: Iterable[Variant | str]) -> Iterator[AlleleScore]:

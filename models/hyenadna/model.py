@@ -152,6 +152,16 @@ class HyenaDNA(nn.Module):
         initialise(head, self.config, generator)
         self.head = head.to(self.lm_weight).train(self.training)
 
+    def set_dropout(self, *, embed: float | None = None, resid: float | None = None) -> None:
+        """Change the dropout of the embedding, or of what the halves of every block add; None leaves it."""
+        config = self.config
+        embed = config.embed_dropout if embed is None else embed
+        resid = config.resid_dropout if resid is None else resid
+        self.config = replace(config, embed_dropout=embed, resid_dropout=resid)
+        self.backbone.dropout.p = embed
+        for block in self.backbone.blocks():
+            block.dropout.p = resid
+
     @property
     def n_parameters(self) -> int:
         """Numbers in all parameters, a shared one counted once; z, t and deltas are buffers."""

@@ -132,12 +132,8 @@ def test_decoding_equals_reading_the_whole(adapted: HyenaDNA) -> None:
     assert torch.equal(best, by_hand(adapted, ids[:, :6])[:, -1, 7:11].argmax(-1) + 7)
 
 
-def test_suffixes_are_exact_with_lora_and_refused_with_a_soft_prompt(adapted: HyenaDNA) -> None:
+def test_suffixes_are_exact(adapted: HyenaDNA) -> None:
     ids, suffix = tokens(1, 30), Suffix(0, 12, tokens(1, 10, seed=4)[0])
-    if adapted.backbone.prompt is not None:
-        with pytest.raises(ModelError, match="a model with a soft prompt cannot read variants"):
-            ReferencePass(adapted, ids)
-        return
     states = ReferencePass(adapted, ids).suffixes([suffix])[0]
     whole = torch.cat([ids[0, :12], suffix.ids])[None]
     with torch.no_grad():

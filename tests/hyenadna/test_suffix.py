@@ -1,12 +1,14 @@
 """Variants read from a reference pass against whole passes of the plain model."""
 
+import copy
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from hyenadna import HyenaConfig, HyenaDNA, ModelError
+from hyenadna import HyenaConfig, HyenaDNA, ModelError, SoftPromptConfig, add_soft_prompt
 from hyenadna.engine import suffix as engine
 from hyenadna.engine.suffix import ReferencePass, Suffix
 from hyenadna.engine.tiling import Tiling
@@ -36,9 +38,19 @@ def check(
                 torch.testing.assert_close(answer, expected, rtol=0, atol=atol)
 
 
+def prompted(model: HyenaDNA, n_soft: int) -> HyenaDNA:
+    """A copy with a soft prompt that changes its answers, or the model itself."""
+    if not n_soft:
+        return model
+    model = copy.deepcopy(model)
+    add_soft_prompt(model, SoftPromptConfig(n_soft), base="base")
+    torch.nn.init.normal_(model.backbone.prompt.vectors, generator=torch.Generator().manual_seed(n_soft))
+    return model
+
+
 @st.composite
-def cases(draw: st.DrawFn) -> tuple[torch.Tensor, list[Suffix]]:
-    b, length, seed = draw(st.integers(1, 3)), draw(st.integers(3, 40)), draw(st.integers(0, 99))
+def cases(draw: st.DrawFn, n_soft: int) -> tuple[torch.Tensor, list[Suffix]]:
+    b, length, seed = draw(st.integers(1, 3)), draw(st.integers(3, 40 - n_soft)), draw(st.integers(0, 99))
     batch = []
     for i in range(draw(st.integers(1, 6))):
         start = draw(st.integers(0, length - 1))
@@ -47,14 +59,16 @@ def cases(draw: st.DrawFn) -> tuple[torch.Tensor, list[Suffix]]:
     return ids(b, length, seed=seed), batch
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(case=cases(), sooner=st.sampled_from([0, 1, 40]))
+@pytest.mark.parametrize("n_soft", [0, 3, 8, 21])  # none, less than the history, as much, more
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), sooner=st.sampled_from([0, 1, 40]))
 def test_any_suffix_equals_a_whole_pass(
-    model: HyenaDNA, monkeypatch: pytest.MonkeyPatch, case: tuple[torch.Tensor, list[Suffix]], sooner: int
+    model: HyenaDNA, monkeypatch: pytest.MonkeyPatch, data: st.DataObject, sooner: int, n_soft: int
 ) -> None:
     monkeypatch.setattr(engine, "tiling", lambda *_: Tiling(tokens=9, samples=40, block=7, min_channels=3))
+    case = data.draw(cases(n_soft))
     first = max(0, min(suffix.start for suffix in case[1]) - sooner)
-    check(model.double(), *case, atol=1e-10, first=first)
+    check(prompted(model.double(), n_soft), *case, atol=1e-10, first=first)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +77,8 @@ def wide() -> HyenaDNA:
     return HyenaDNA(config, generator=torch.Generator().manual_seed(0)).eval()
 
 
-def test_every_kind_of_variant_in_single_precision(wide: HyenaDNA) -> None:
+@pytest.mark.parametrize("n_soft", [0, 2])
+def test_every_kind_of_variant_in_single_precision(wide: HyenaDNA, n_soft: int) -> None:
     windows = ids(2, 700)
     w, other = windows[0], windows[1]
     new = torch.tensor([7])
@@ -79,18 +94,19 @@ def test_every_kind_of_variant_in_single_precision(wide: HyenaDNA) -> None:
         Suffix(0, 350, w[350:].clone()),  # no change at all
         Suffix(0, 8, w[8:30].clone()),
     ]
-    check(wide, windows, batch, atol=1e-5)
+    check(prompted(wide, n_soft), windows, batch, atol=1e-5)
 
 
 def test_the_cost_is_that_of_the_suffix(wide: HyenaDNA) -> None:
-    def products(length: int, start: int, n: int) -> int:
-        reference, batch = ReferencePass(wide, ids(1, length)), [Suffix(0, start, ids(n, seed=1))]
+    def products(length: int, start: int, n: int, n_soft: int = 0) -> int:
+        model, batch = prompted(wide, n_soft), [Suffix(0, start, ids(n, seed=1))]
+        reference = ReferencePass(model, ids(1, length))
         reference.suffixes(batch)  # makes the filters, once for all
         with FlopCounterMode(display=False) as counter:
             reference.suffixes(batch)
         return int(counter.get_total_flops())
 
-    assert products(200, 100, 50) == products(700, 600, 50)
+    assert products(200, 100, 50) == products(700, 600, 50) == products(200, 100, 50, n_soft=400)
     assert products(700, 100, 500) > 5 * products(700, 100, 50)
 
 
@@ -121,6 +137,8 @@ def test_suffixes_outside_their_window(wide: HyenaDNA, suffix: Suffix, message: 
 
 
 def test_suffixes_before_what_is_kept(wide: HyenaDNA) -> None:
+    with pytest.raises(ModelError, match="has 10 tokens, but this model takes at most 9 after a soft prompt"):
+        ReferencePass(prompted(wide, 693), ids(1, 10))
     with pytest.raises(ModelError, match="position 4 begins before those kept, from 5"):
         ReferencePass(wide, ids(1, 10), first=5).suffixes([Suffix(0, 4, ids(1))])
     for first in (-1, 10):

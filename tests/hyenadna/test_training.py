@@ -3,12 +3,23 @@
 import subprocess
 import sys
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from hyenadna import HyenaConfig, HyenaDNA
+from hyenadna import (
+    HeadConfig,
+    HyenaConfig,
+    HyenaDNA,
+    LoraConfig,
+    SoftPromptConfig,
+    add_lora,
+    add_soft_prompt,
+    freeze,
+)
 from hyenadna.engine import training
 from hyenadna.engine.mixer import Fixed, MixerWithGradients
 from hyenadna.engine.mlp import MlpWithGradients
@@ -64,14 +75,93 @@ def test_gradients_equal_the_plain_ones(
     assert list(model.state_dict()) == names
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize(
+    "trained", ["layers.1.", "norm", "bias", "lora_", "fc1.lora_", "prompt.", "implicit_filter", "head."]
+)
 @pytest.mark.usefixtures("small_pieces")
-def test_frozen_parameters_get_no_gradient(model: HyenaDNA) -> None:
-    model.double()
+def test_frozen_parameters_get_no_gradient(model: HyenaDNA, trained: str, checkpointing: bool) -> None:
+    model.set_head(HeadConfig("binary", 1))
+    if trained.endswith("lora_"):
+        add_lora(model, LoraConfig(rank=3), base="base")
+    if trained == "prompt.":
+        add_soft_prompt(model, SoftPromptConfig(5, dropout=0.0), base="base")
+    model.double().backbone.activation_checkpointing = checkpointing
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_("layers.1." in name)
-    results = [gradients(model, run(tokens(2, 20)).logits.square().sum()) for run in (model, model.plain)]
+        parameter.requires_grad_(trained in name)
+        if ".lora_B." in name:  # zero at first, which would hide A's gradient
+            torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(0))
+    results = []
+    for run in (model, model.plain):
+        out = run(tokens(3, 20))
+        results.append(gradients(model, out.logits.square().sum() + out.head_logits.exp().sum()))
     assert_same(*results)
-    assert results[0]["backbone.embeddings.word_embeddings.weight"] is None
+    assert {name for name, g in results[0].items() if g is not None} == {
+        n for n in results[0] if trained in n
+    }
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_freezing_changes_no_number_of_the_others(model: HyenaDNA) -> None:
+    model.double()
+    every = gradients(model, next_token_loss(model, tokens(3, 20), tokens(3, 20, seed=1)))
+    for kept in every:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name == kept)
+        alone = gradients(model, next_token_loss(model, tokens(3, 20), tokens(3, 20, seed=1)))
+        assert torch.equal(alone.pop(kept), every[kept]), kept
+        assert set(alone.values()) == {None}
+
+
+class Products(TorchDispatchMode):
+    """Counts the multiplications of matrix products."""
+
+    n = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if "mm" in func.__name__:
+            a, b = args[-2:]
+            self.n += a.shape[0] * a.shape[1] * b.shape[1]
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_frozen_matrices_and_filters_cost_no_product(model: HyenaDNA) -> None:
+    def products(frozen: str) -> int:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(not (frozen and frozen in name))
+        loss = next_token_loss(model, tokens(3, 20), tokens(3, 20, seed=1))
+        with Products() as counted:
+            loss.backward()
+        return counted.n
+
+    d, length, layers, width = 8, 20, 2, 8
+    every, n = products(""), 3 * length
+    for matrix, size in (
+        ("in_proj.w", 3 * d * d),
+        ("out_proj.w", d * d),
+        ("fc1.w", 2 * d * d),
+        ("fc2.w", 2 * d * d),
+    ):
+        assert every - products(matrix) == layers * n * size
+    # of each sequence the last layer and its input; the hidden layers once more, their inputs and weights
+    last, hidden, first = length * d * width, 2 * length * width**2, length * 5 * width
+    assert every - products("filter_fn.") == layers * (3 * 2 * last + 3 * hidden + 2 * first)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_frozen_backbone_keeps_nothing(model: HyenaDNA, checkpointing: bool) -> None:
+    model.set_head(HeadConfig("binary", 1))
+    model.train().backbone.activation_checkpointing = checkpointing
+    kept: list[tuple[int, ...]] = []
+    for method in ("full", "head"):
+        freeze(model, method)
+        kept.clear()
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t: kept.append(tuple(t.shape)) or t, lambda t: t
+        ):
+            hidden = model.hidden(tokens(2, 20))
+        assert bool(kept) == hidden.requires_grad == (method == "full")
 
 
 @pytest.mark.usefixtures("small_pieces")

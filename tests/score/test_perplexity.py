@@ -1,5 +1,6 @@
 """Loss by length of context: the same bases for every length, by the plain model's log-probabilities."""
 
+import copy
 import math
 import re
 from pathlib import Path
@@ -14,7 +15,7 @@ from hyenacli.data.windows import WindowSampler
 from hyenacli.errors import UsageError, UserError
 from hyenacli.score.perplexity import LengthLoss, choose_intervals, evaluate, parse_lengths
 from hyenacli.train.language import NextNucleotide
-from hyenadna import HeadConfig, HyenaConfig, HyenaDNA
+from hyenadna import HeadConfig, HyenaConfig, HyenaDNA, SoftPromptConfig, add_soft_prompt
 from hyenadna.tokenizer import A, N, T
 from tests.builders import write_bed
 from tests.toys import tiny_model
@@ -95,6 +96,20 @@ def test_lengths_beyond_every_stretch_are_left_out(
 def test_default_lengths_end_with_the_context(model: HyenaDNA) -> None:
     assert [loss.length for loss in evaluate(model, GENOME, WHOLE)] == [48]
     assert [loss.length for loss in evaluate(tiny_model(context=100), GENOME, WHOLE)] == [64, 100]
+
+
+def test_a_soft_prompt_is_context_of_every_window(model: HyenaDNA) -> None:
+    prompted = copy.deepcopy(model)
+    add_soft_prompt(prompted, SoftPromptConfig(10), base="base")
+    torch.nn.init.normal_(prompted.backbone.prompt.vectors, generator=torch.Generator().manual_seed(0))
+    tiles = [range(start, start + 41) for start in range(0, 287, 41)]
+    found = list(evaluate(prompted, GENOME, WHOLE))
+    assert [loss.length for loss in found] == [40]
+    nats, bases = brute_force(prompted, tiles, 40)
+    assert (found[0].loss, found[0].bases) == (pytest.approx(nats, abs=1e-5), bases)
+    assert nats != pytest.approx(brute_force(model, tiles, 40)[0], abs=1e-4)
+    with pytest.raises(UsageError, match="41 is beyond the model's 40 after a soft prompt of 10 in 50"):
+        evaluate(prompted, GENOME, WHOLE, [41])
 
 
 def test_progress_counts_tokens_to_the_end(model: HyenaDNA) -> None:

@@ -1,5 +1,6 @@
 """Scores of alleles: two whole passes per allele and strand give the same, whatever shares a window."""
 
+import copy
 import random
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -10,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hyenacli.errors import UserError
+from hyenacli.errors import UsageError, UserError
 from hyenacli.genome.dna import reverse_complement
 from hyenacli.genome.variant import Variant
 from hyenacli.score import haplotypes as haplotypes_module
@@ -23,9 +24,9 @@ from hyenacli.score.haplotypes import (
     tokens,
     window_status,
 )
-from hyenacli.score.variant_plan import SCORES
+from hyenacli.score.variant_plan import SCORES, VariantPlan
 from hyenacli.score.variants import AlleleScore, VariantRecipe, VariantScorer
-from hyenadna import HyenaConfig, HyenaDNA
+from hyenadna import HyenaConfig, HyenaDNA, SoftPromptConfig, add_soft_prompt
 from hyenadna.engine.suffix import ReferencePass, Suffix
 from hyenadna.tokenizer import A, T
 
@@ -65,6 +66,13 @@ def model() -> HyenaDNA:
         for p in model.parameters():
             p.mul_(1.5)
     return model
+
+
+def with_prompt(model: HyenaDNA, n_soft: int) -> HyenaDNA:
+    prompted = copy.deepcopy(model)
+    add_soft_prompt(prompted, SoftPromptConfig(n_soft), base="base")
+    torch.nn.init.normal_(prompted.backbone.prompt.vectors, generator=torch.Generator().manual_seed(n_soft))
+    return prompted
 
 
 def recipe(rule: WindowRule, scores: tuple[str, ...] = tuple(SCORES), *, both: bool = True) -> VariantRecipe:
@@ -153,6 +161,44 @@ def test_float32_is_close_enough(model: HyenaDNA) -> None:
     single.load_state_dict(model.state_dict())
     for allele, found in zip(alleles, scored(single, how, alleles), strict=True):
         check(found, brute_force(model, how, allele, GENOME), 1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("n_soft", [3, 66])
+def test_a_soft_prompt_is_context_of_both_haplotypes(
+    model: HyenaDNA, n_soft: int, dtype: torch.dtype
+) -> None:
+    how, alleles = recipe(WindowRule(64, 8)), [*alleles_of("one", 20, 2), *alleles_of("two", 5, 2)]
+    prompted, changes = with_prompt(model, n_soft), []
+    found = scored(copy.deepcopy(prompted).to(dtype), how, alleles)
+    for allele, one, bare in zip(alleles, found, scored(model, how, alleles), strict=True):
+        check(one, brute_force(prompted, how, allele, GENOME), 1e-9 if dtype == torch.float64 else 1e-3)
+        changes.append(abs(one.values["llr"] - bare.values["llr"]))
+    assert max(changes) > 0.01
+
+
+def test_windows_leave_room_for_a_soft_prompt(model: HyenaDNA) -> None:
+    assert VariantPlan().recipe(model).rule == WindowRule(128, 16)
+    prompted = with_prompt(model, 30)
+    assert VariantPlan().recipe(prompted).rule == WindowRule(100, 12)
+    assert VariantPlan(window=100).recipe(prompted).rule.size == 100
+    with pytest.raises(UsageError, match="takes at most 100 after a soft prompt of 30 in 130, not 101"):
+        VariantPlan(window=101).recipe(prompted)
+    with pytest.raises(UsageError, match="takes at most 128 bases, not 131"):
+        VariantPlan(window=131).recipe(model)
+
+
+def test_a_pass_holds_no_more_than_it_may(model: HyenaDNA, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+
+    class Watched(ReferencePass):
+        def __init__(self, model: HyenaDNA, ids_BL: torch.Tensor, first: int):
+            read.append(ids_BL.shape[0] * (model.backbone.n_soft + ids_BL.shape[1]))
+            super().__init__(model, ids_BL, first)
+
+    monkeypatch.setattr(variants, "ReferencePass", Watched)
+    scored(with_prompt(model, 60), recipe(WindowRule(64, 8)), alleles_of("one", 30, 5), batch_tokens=300)
+    assert max(read) == 2 * (60 + 64)
 
 
 @pytest.mark.parametrize("scores", [("site",), ("llr",), ("l2", "site"), ("cosine", "llr")])

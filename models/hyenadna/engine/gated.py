@@ -4,6 +4,7 @@ B sequence, L position, D width, C channels of a group, K = 3 C rows of the proj
 filter width, F frequency. Everything is channel-major (C, B, L).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,8 @@ from .context import ContextGroup
 from .convolution import Workspace, complex_dtype, fft_length
 from .pointwise import short_conv, short_conv_backward_
 from .tiling import Tiling
+
+_OF_THE_FILTER = {"features_LH", "last_w", "skip_D"}
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Fixed:
 
 @dataclass(frozen=True)
 class Convolutions:
-    """The learned tensors of a mixer between its matrix products, or their gradients.
+    """The learned tensors of a mixer between its matrix products.
 
     Attributes:
         in_b: (3 D), bias of the projection to x0, x1 and v.
@@ -55,13 +58,18 @@ class Convolutions:
     last_w: Tensor
     skip_D: Tensor
 
-    def tensors(self) -> tuple[Tensor, ...]:
-        """All of them, in order."""
-        return tuple(vars(self).values())
+    def zeros(self, wanted: Sequence[bool]) -> "Gradients":
+        """Zeros to add gradients to, for those of the tensors, in order, whose gradient is wanted."""
+        pairs = zip(vars(self).items(), wanted, strict=True)
+        return {name: torch.zeros_like(tensor) for (name, tensor), one in pairs if one}
 
-    def zeros(self) -> "Convolutions":
-        """Zeros of their shapes, to add gradients to."""
-        return Convolutions(*map(torch.zeros_like, self.tensors()))
+    def in_order(self, gradients: "Gradients") -> list[Tensor | None]:
+        """The gradients of all tensors, None for those that are not wanted."""
+        return [gradients.get(name) for name in vars(self)]
+
+
+Gradients = dict[str, Tensor]
+"""By the names of `Convolutions`, of those tensors whose gradient is wanted."""
 
 
 def three(tensor: Tensor, channels: slice) -> Tensor:
@@ -117,7 +125,7 @@ class Group:
         """Where to put the gradient of the output, (C, B, L): in the place of what comes of it."""
         return self._like_u("d_s").chunk(3)[2]
 
-    def backward(self, y_CBL: Tensor, d_yx_CBL: Tensor, gradients: Convolutions) -> Tensor:
+    def backward(self, y_CBL: Tensor, d_yx_CBL: Tensor, gradients: Gradients) -> Tensor:
         """The gradient of u (K, B, L), until the next call; those of this group's weights are added.
 
         Args:
@@ -125,21 +133,31 @@ class Group:
             d_yx_CBL: gradient of its product with x0, in `room`.
             gradients: of all channels.
         """
-        channels = self._channels
         d_s_KBL = self._like_u("d_s")
         d_x0, d_x1, d_v = d_s_KBL.chunk(3)
         torch.mul(d_yx_CBL, y_CBL, out=d_x0)
         g_CBF = torch.fft.rfft(self._padded(d_yx_CBL, self.x0), out=self._spectrum("product"))
-        self._filter_gradients(self._x_CBF.conj_physical_().mul_(g_CBF).sum(1), self._window_CL, gradients)
+        if gradients.keys() & _OF_THE_FILTER:
+            self._filter_gradients(self._x_CBF.conj_physical_().mul_(g_CBF).sum(1), gradients)
         d_gated_CBL = self._inverse(g_CBF.mul_(self._k_C1F.conj_physical_()), "y").to(d_s_KBL.dtype)
         self._dropped(d_gated_CBL)
         torch.mul(d_gated_CBL, self._v, out=d_x1)
         torch.mul(d_gated_CBL, self._x1, out=d_v)
-        d_short_w, d_short_b = short_conv_backward_(d_s_KBL, self._u_KBL, self._short_w)
-        add_to_three(gradients.short_w, channels, d_short_w)
-        add_to_three(gradients.short_b, channels, d_short_b)
-        add_to_three(gradients.in_b, channels, d_s_KBL.flatten(1).sum(1))
+        self._short_backward_(d_s_KBL, gradients)
         return d_s_KBL
+
+    def _short_backward_(self, d_s_KBL: Tensor, gradients: Gradients) -> None:
+        """The gradient of u in the place of that of s."""
+        channels, d_short_w = self._channels, None
+        if "short_b" in gradients:
+            add_to_three(gradients["short_b"], channels, d_s_KBL.sum((1, 2)))
+        if "short_w" in gradients:
+            d_short_w = torch.zeros_like(self._short_w)
+        short_conv_backward_(d_s_KBL, self._u_KBL, self._short_w, d_short_w)
+        if d_short_w is not None:
+            add_to_three(gradients["short_w"], channels, d_short_w)
+        if "in_b" in gradients:
+            add_to_three(gradients["in_b"], channels, d_s_KBL.flatten(1).sum(1))
 
     def _filter(self) -> tuple[Tensor, Tensor]:
         """The decay window (C, L), and the spectrum (C, 1, F) with the skip term in tap 0."""
@@ -149,13 +167,16 @@ class Group:
         k_CL[:, 0] += w.skip_D[channels]
         return window_CL, torch.fft.rfft(k_CL, n=self._n_fft, norm="forward")[:, None]
 
-    def _filter_gradients(self, product_CF: Tensor, window_CL: Tensor, gradients: Convolutions) -> None:
+    def _filter_gradients(self, product_CF: Tensor, gradients: Gradients) -> None:
         channels = self._channels
         d_k_CL = torch.fft.irfft(product_CF, n=self._n_fft)[:, : self._length]
-        gradients.skip_D[channels] += d_k_CL[:, 0]
-        d_k_CL = window_CL.mul_(d_k_CL)
-        gradients.last_w[channels] += torch.mm(d_k_CL, self._w.features_LH)
-        gradients.features_LH.addmm_(d_k_CL.T, self._w.last_w[channels])
+        if "skip_D" in gradients:
+            gradients["skip_D"][channels] += d_k_CL[:, 0]
+        d_k_CL = self._window_CL.mul_(d_k_CL)
+        if "last_w" in gradients:
+            gradients["last_w"][channels] += torch.mm(d_k_CL, self._w.features_LH)
+        if "features_LH" in gradients:
+            gradients["features_LH"].addmm_(d_k_CL.T, self._w.last_w[channels])
 
     def _like_u(self, name: str) -> Tensor:
         """Room for the three parts of the projection, (K, B, L)."""

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from hyenadna.errors import ModelError
 from hyenadna.tokenizer import A, T
 
 from .block import BlockPass
@@ -125,20 +124,6 @@ def prompted_stream(backbone: "Backbone", ids_BL: Tensor) -> Tensor:
     backbone.check_length(ids_BL.shape[1])
     r_BLD = token_stream(backbone, ids_BL)
     return r_BLD if backbone.prompt is None else backbone.prompt.read(r_BLD)
-
-
-def residual_stream(backbone: "Backbone", ids_BL: Tensor) -> Tensor:
-    """`prompted_stream` for what cannot have a soft prompt before the tokens.
-
-    Raises:
-        ModelError: there are no tokens, too many, or there is a soft prompt.
-    """
-    if backbone.prompt is not None:
-        raise ModelError(
-            "a model with a soft prompt cannot read variants of a window from their first change on",
-            remedy="read each whole, or use the model without its prompt",
-        )
-    return prompted_stream(backbone, ids_BL)
 
 
 def token_stream(backbone: "Backbone", ids_BL: Tensor) -> Tensor:

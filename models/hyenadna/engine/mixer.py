@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from .convolution import Workspace
 from .gated import Convolutions, Fixed, Group
-from .norms import Norm
+from .norms import Norm, NormGradients, zeros
 from .tiling import slices
 
 
@@ -56,37 +56,41 @@ class MixerWithGradients(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_out_BLD: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of r, the norm, the projections and `Convolutions`."""
+        """Gradients of r, the norm, the projections and `Convolutions`, of those that need one."""
         r_BLD, norm_w, norm_b, in_w, *weights, out_w, out_b = ctx.saved_tensors
         fixed, w, swap = ctx.fixed, Convolutions(*weights), _Swap(r_BLD, ctx.fixed)
-        gradients = w.zeros()
-        d_norm_w, d_norm_b, d_in_w, d_out_w, d_out_b = map(
-            torch.zeros_like, (norm_w, norm_b, in_w, out_w, out_b)
-        )
-        d_r_BLD = torch.empty_like(r_BLD)
+        needed, r_ND = ctx.needs_input_grad[:-1], r_BLD.flatten(0, 1)
+        norms = NormGradients(r_ND, norm_w, norm_b, needed[:3])
+        d_in_w, d_out_w, d_out_b = zeros((in_w, out_w, out_b), (needed[3], *needed[-2:]))
+        gradients = w.zeros(needed[4:-2])
         for rows, groups in swap.parts(len(w.skip_D)):
             h_ND = _normalised(r_BLD[rows], norm_w, norm_b, fixed, in_w.dtype)
-            d_h_ND = torch.zeros_like(h_ND)
+            d_h_ND = torch.zeros_like(h_ND) if any(needed[:3]) else None
             d_out_ND = d_out_BLD[rows].reshape(h_ND.shape)
-            d_out_b.add_(d_out_ND.sum(0))
+            if d_out_b is not None:
+                d_out_b.add_(d_out_ND.sum(0))
             for channels in groups:
                 in_w_RD = swap.three(in_w, channels).flatten(0, 2)
                 group = Group(swap.whole(in_w_RD, h_ND), w, fixed, (rows, channels), swap.work)
                 y_CBL, d_yx_CBL = group.convolved_again(), group.room()
                 swap.whole(swap.one(out_w.T, channels).flatten(0, 1), d_out_ND, d_yx_CBL)
-                d_out_w_DR = torch.mm(d_out_ND.T, swap.own(y_CBL * group.x0).T)
-                _add(swap.one(d_out_w.T, channels), d_out_w_DR.T)
+                if d_out_w is not None:
+                    d_out_w_DR = torch.mm(d_out_ND.T, swap.own(y_CBL * group.x0).T)
+                    _add(swap.one(d_out_w.T, channels), d_out_w_DR.T)
                 d_u_RN = swap.own(group.backward(y_CBL, d_yx_CBL, gradients))
-                _add(swap.three(d_in_w, channels), torch.mm(d_u_RN, h_ND))
-                d_h_ND.addmm_(d_u_RN.T, in_w_RD)
+                if d_in_w is not None:
+                    _add(swap.three(d_in_w, channels), torch.mm(d_u_RN, h_ND))
+                if d_h_ND is not None:
+                    d_h_ND.addmm_(d_u_RN.T, in_w_RD)
             del h_ND  # a gigabyte for a million positions of width 256
-            r_ND, d_r_ND = (t[rows].view(d_h_ND.shape) for t in (r_BLD, d_r_BLD))
-            for some in slices(len(d_h_ND), fixed.sizes.tokens):
-                norm = Norm(r_ND[some], norm_w, norm_b, fixed.eps)
-                d_r_ND[some], d_w, d_b = norm.backward(d_h_ND[some])
-                d_norm_w += d_w
-                d_norm_b += d_b
-        return d_r_BLD, d_norm_w, d_norm_b, d_in_w, *gradients.tensors(), d_out_w, d_out_b, None
+            if d_h_ND is not None:
+                first = rows.start * r_BLD.shape[1]
+                for some in slices(len(d_h_ND), fixed.sizes.tokens):
+                    here = slice(first + some.start, first + some.stop)
+                    norms.add(Norm(r_ND[here], norm_w, norm_b, fixed.eps), here, d_h_ND[some])
+        d_r_ND, *d_norm = norms.sums
+        d_r_BLD = None if d_r_ND is None else d_r_ND.view(r_BLD.shape)
+        return d_r_BLD, *d_norm, d_in_w, *w.in_order(gradients), d_out_w, d_out_b, None
 
 
 class _Swap:

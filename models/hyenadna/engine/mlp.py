@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .norms import Norm
+from .norms import Norm, NormGradients, zeros
 from .pointwise import gelu, gelu_with_slope
 from .tiling import slices
 
@@ -44,22 +44,24 @@ class MlpWithGradients(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_out_ND: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of the first seven arguments."""
+        """Gradients of those of the first seven arguments that need one."""
         r_ND, norm_w, norm_b, fc1_w, fc1_b, fc2_w = ctx.saved_tensors
-        d_r_ND = torch.empty_like(r_ND)
-        d_norm_w, d_norm_b = torch.zeros_like(norm_w), torch.zeros_like(norm_b)
-        d_fc1_w, d_fc2_w = torch.zeros_like(fc1_w), torch.zeros_like(fc2_w)
-        d_fc1_b = torch.zeros_like(fc1_b)
+        needed = ctx.needs_input_grad
+        norms = NormGradients(r_ND, norm_w, norm_b, needed[:3])
+        d_fc1_w, d_fc1_b, d_fc2_w = zeros((fc1_w, fc1_b, fc2_w), needed[3:6])
         for rows in slices(len(r_ND), ctx.tokens):
             d_out_nD = d_out_ND[rows]
             norm = Norm(r_ND[rows], norm_w, norm_b, ctx.eps)
             h_nD = norm.out.to(fc1_w.dtype)
             inner_nI, slope_nI = gelu_with_slope(torch.addmm(fc1_b, h_nD, fc1_w.T))
-            d_fc2_w.addmm_(d_out_nD.T, inner_nI)
+            if d_fc2_w is not None:
+                d_fc2_w.addmm_(d_out_nD.T, inner_nI)
             d_inner_nI = torch.mm(d_out_nD, fc2_w).mul_(slope_nI)
-            d_fc1_w.addmm_(d_inner_nI.T, h_nD)
-            d_fc1_b += d_inner_nI.sum(0)
-            d_r_ND[rows], d_w, d_b = norm.backward(torch.mm(d_inner_nI, fc1_w))
-            d_norm_w += d_w
-            d_norm_b += d_b
-        return d_r_ND, d_norm_w, d_norm_b, d_fc1_w, d_fc1_b, d_fc2_w, d_out_ND.sum(0), None, None
+            if d_fc1_w is not None:
+                d_fc1_w.addmm_(d_inner_nI.T, h_nD)
+            if d_fc1_b is not None:
+                d_fc1_b += d_inner_nI.sum(0)
+            if any(needed[:3]):
+                norms.add(norm, rows, torch.mm(d_inner_nI, fc1_w))
+        d_fc2_b = d_out_ND.sum(0) if needed[6] else None
+        return *norms.sums, d_fc1_w, d_fc1_b, d_fc2_w, d_fc2_b, None, None

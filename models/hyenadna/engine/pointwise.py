@@ -74,20 +74,27 @@ def short_conv(
     return s_KBt
 
 
-def short_conv_backward_(d_s_KBt: Tensor, u_KBt: Tensor, weight_Kj: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of weight and bias of `short_conv`; that of u takes the place of that of s."""
-    d_weight_Kj = torch.zeros_like(weight_Kj)
-    d_bias_K = d_s_KBt.sum((1, 2))
+def short_conv_backward_(
+    d_s_KBt: Tensor, u_KBt: Tensor, weight_Kj: Tensor, d_weight_Kj: Tensor | None
+) -> None:
+    """Put the gradient of `short_conv`'s u in the place of that of s, and add that of its taps where wanted.
+
+    Args:
+        d_s_KBt: gradient of the output; overwritten.
+        u_KBt: input.
+        weight_Kj: taps.
+        d_weight_Kj: zeros for their gradient, or None.
+    """
     for rows in _cached_rows(u_KBt):
         u, d_s, weight_kj = u_KBt[rows], d_s_KBt[rows], weight_Kj[rows, :, None, None]
-        d_weight_Kj[rows, -1] = (d_s * u).sum((1, 2))
         d_u = d_s * weight_kj[:, -1]
         for back in _backs(u_KBt, weight_Kj):
-            later, earlier = d_s[..., back:], u[..., :-back]
-            d_weight_Kj[rows, -1 - back] = (later * earlier).sum((1, 2))
-            d_u[..., :-back].addcmul_(later, weight_kj[:, -1 - back])
+            d_u[..., :-back].addcmul_(d_s[..., back:], weight_kj[:, -1 - back])
+        if d_weight_Kj is not None:
+            d_weight_Kj[rows, -1] = (d_s * u).sum((1, 2))
+            for back in _backs(u_KBt, weight_Kj):
+                d_weight_Kj[rows, -1 - back] = (d_s[..., back:] * u[..., :-back]).sum((1, 2))
         d_s.copy_(d_u)
-    return d_weight_Kj, d_bias_K
 
 
 def _cached_rows(x_KBt: Tensor) -> list[slice]:

@@ -2,10 +2,11 @@
 
 The model is causal, so that outputs before the first changed token stay; after it the long convolution is
 linear: conv(z_alt) = conv(z_ref) + conv(z_alt - z_ref), and the difference is zero before the change. What a
-variant costs depends on how many positions are asked for, not on the window.
+variant costs depends on how many positions are asked for, not on the window. A soft prompt is n_soft more
+positions of the stream, before the first token: nothing changes in them either.
 
-B window, L position of a window, K position that is kept, N suffix, m position of a suffix and the few before
-it, D width.
+B window, L position of a window, S position of the stream, prompt included, K such a position that is kept, N
+suffix, m position of a suffix and the few before it, D width.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from hyenadna.tokenizer import PAD
 
 from .block import BlockPass
 from .convolution import Workspace, partition
-from .inference import final_norm, plain_precision, product_dtype, residual_stream
+from .inference import final_norm, plain_precision, product_dtype, prompted_stream, token_stream
 from .tiling import tiling
 
 if TYPE_CHECKING:
@@ -82,30 +83,31 @@ class ReferencePass:
     def __init__(self, model: "HyenaDNA", ids_BL: Tensor, first: int = 0):
         if ids_BL.ndim != 2:
             raise ModelError(f"token ids must be (batch, length), not {tuple(ids_BL.shape)}")
-        r_BLD = residual_stream(model.backbone, ids_BL)
+        r_BSD = prompted_stream(model.backbone, ids_BL)
         if not 0 <= first < ids_BL.shape[1]:
             raise ModelError(f"position {first:,} does not lie in windows of {ids_BL.shape[1]:,}")
         self._backbone, self._ids_BL, self.first = model.backbone, ids_BL, first
-        self._dtype, self._sizes = product_dtype(self._backbone, r_BLD.device), tiling(*_width(r_BLD))
+        self._dtype, self._sizes = product_dtype(self._backbone, r_BSD.device), tiling(*_width(r_BSD))
         self._work, self._layers, self._steps = Workspace(), list[_Layer](), self._blocks()
         self._history = self._steps[0].history
-        self._kept = max(0, first - self._history)
-        hidden_BKD = self._read(r_BLD)
-        self.hidden_BLD = hidden_BKD[:, first - self._kept :]
+        at = self._backbone.n_soft + first
+        self._kept = max(0, at - self._history)
+        hidden_BKD = self._read(r_BSD)
+        self.hidden_BLD = hidden_BKD[:, at - self._kept :]
 
-    def _read(self, r_BLD: Tensor) -> Tensor:
-        """The states (B, K, D); the first of them are right only where they are the window's first."""
-        z_DBL = self._room(r_BLD)
-        with plain_precision(r_BLD.device):
+    def _read(self, r_BSD: Tensor) -> Tensor:
+        """The states (B, K, D); the first of them are right only where they are the stream's first."""
+        z_DBS = self._room(r_BSD)
+        with plain_precision(r_BSD.device):
             for index, step in enumerate(self._steps):
-                before_BKD = r_BLD[:, self._kept :].clone()
-                step.gate_(r_BLD, z_DBL)
-                z_DBK = z_DBL[..., self._kept :].clone()
-                self._convolve_(step, index, z_DBL)
-                y_DBK = z_DBL[..., self._kept :].clone()
+                before_BKD = r_BSD[:, self._kept :].clone()
+                step.gate_(r_BSD, z_DBS)
+                z_DBK = z_DBS[..., self._kept :].clone()
+                self._convolve_(step, index, z_DBS)
+                y_DBK = z_DBS[..., self._kept :].clone()
                 self._layers.append(_Layer(before_BKD, z_DBK, y_DBK))
                 if index + 1 < len(self._steps):
-                    step.finish_(r_BLD, z_DBL)
+                    step.finish_(r_BSD, z_DBS)
             r_BKD = self._layers[-1].r_BKD.clone()
             self._steps[-1].finish_(r_BKD, self._layers[-1].y_DBK)
             return final_norm(self._backbone, r_BKD)
@@ -128,17 +130,17 @@ class ReferencePass:
         """
         for suffix in batch:
             self._check(suffix)
-        history = self._history
-        early = [i for i, suffix in enumerate(batch) if suffix.start < history]
-        late = [i for i, suffix in enumerate(batch) if suffix.start >= history]
+        history, n_soft = self._history, self._backbone.n_soft
+        early = [i for i, suffix in enumerate(batch) if n_soft + suffix.start < history]
+        late = [i for i, suffix in enumerate(batch) if n_soft + suffix.start >= history]
         states = dict(zip(late, self._run([batch[i] for i in late], history), strict=True))
-        # Too near the window's start for a history: these are read from the start itself.
+        # Too near the stream's start for a history: these are read from the start itself.
         whole = [self._from_start(batch[i]) for i in early]
-        states |= {i: s[batch[i].start :] for i, s in zip(early, self._run(whole, 0), strict=True)}
+        states |= {i: s[batch[i].start :] for i, s in zip(early, self._run(whole, n_soft), strict=True)}
         return [states[i] for i in range(len(batch))]
 
     def _run(self, batch: Sequence[Suffix], history: int) -> list[Tensor]:
-        """The states of suffixes that have `history` positions before them, or begin with the window."""
+        """The states of suffixes, read with `history` positions of the stream before them: enough, or all."""
         if not batch:
             return []
         longest = max(len(suffix.ids) for suffix in batch)
@@ -146,9 +148,9 @@ class ReferencePass:
         for row, suffix in enumerate(batch):
             ids_Nm[row, history : history + len(suffix.ids)] = suffix.ids
         # where the suffixes lie in what is kept, history included
-        before = history + self._kept
-        places = [slice(s.start - before, s.start + len(s.ids) - self._kept) for s in batch]
-        r_NmD = residual_stream(self._backbone, ids_Nm)
+        shift = self._backbone.n_soft - self._kept
+        places = [slice(shift + s.start - history, shift + s.start + len(s.ids)) for s in batch]
+        r_NmD = token_stream(self._backbone, ids_Nm)
         z_DNm = self._room(r_NmD)
         with plain_precision(r_NmD.device):
             for index, (step, layer) in enumerate(zip(self._steps, self._layers, strict=True)):

@@ -23,6 +23,7 @@ from .gated import Fixed, three
 from .inference import plain_precision, product_dtype
 from .mixer import MixerWithGradients
 from .mlp import MlpWithGradients
+from .norms import zeros
 from .recompute import recomputed
 from .tiling import Tiling, slices, training_tiling
 
@@ -209,17 +210,19 @@ class _SlicedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, d_loss: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, d_loss: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         hidden_ND, weight_VD, targets_N, scale_N = ctx.saved_tensors
-        d_hidden_ND, d_weight_VD = torch.empty_like(hidden_ND), torch.zeros_like(weight_VD)
+        d_hidden_ND, d_weight_VD = zeros((hidden_ND, weight_VD), ctx.needs_input_grad[:2])
         for rows in slices(len(hidden_ND), _LOSS_TOKENS):
             targets_n1 = targets_N[rows, None]
             real_n1 = targets_n1 != IGNORED
             d_logits_nV = _logits(hidden_ND[rows], weight_VD).softmax(-1)
             d_logits_nV.scatter_add_(1, targets_n1.where(real_n1, 0), -real_n1.to(d_logits_nV.dtype))
             d_logits_nV = d_logits_nV.mul_(real_n1 * scale_N[rows, None]).mul_(d_loss).to(weight_VD.dtype)
-            torch.mm(d_logits_nV, weight_VD, out=d_hidden_ND[rows])
-            d_weight_VD.addmm_(d_logits_nV.T, hidden_ND[rows])
+            if d_hidden_ND is not None:
+                torch.mm(d_logits_nV, weight_VD, out=d_hidden_ND[rows])
+            if d_weight_VD is not None:
+                d_weight_VD.addmm_(d_logits_nV.T, hidden_ND[rows])
         return d_hidden_ND, d_weight_VD, None, None
 
 
