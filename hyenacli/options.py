@@ -8,6 +8,7 @@ import typer
 from hyenacli import settings_file
 
 GENERAL = "General"
+DATA, TRAINING, OUTPUT, DISTRIBUTED = "Data", "Training", "Evaluation and output", "Several devices"
 
 Model = Annotated[
     str,
@@ -67,6 +68,64 @@ Shard = Annotated[
     typer.Option("--shard", help="Only the i-th of n equal parts of the input (1-based).", metavar="i/n"),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace what the output directory holds.")]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Go on from the last checkpoint in RUN.", rich_help_panel=OUTPUT),
+]
+SequenceColumn = Annotated[
+    str,
+    typer.Option(
+        help="Column of a table with the sequences: a name, or a 1-based number.",
+        metavar="NAME",
+        rich_help_panel=DATA,
+    ),
+]
+IdColumn = Annotated[
+    str | None,
+    typer.Option(
+        help="Column with names of the records; default `id` where there is one.",
+        metavar="NAME",
+        rich_help_panel=DATA,
+    ),
+]
+MicroBatchSize = Annotated[
+    str,
+    typer.Option(
+        help="Windows per forward pass; gradients are accumulated up to the whole batch. auto: what the "
+        "device bears. Halved where memory runs out.",
+        metavar="N|auto",
+        rich_help_panel=TRAINING,
+    ),
+]
+ActivationCheckpointing = Annotated[
+    str,
+    typer.Option(
+        help="block: keep only the input of each block and compute it again for the gradient; auto: "
+        "where memory would not do.",
+        metavar="none|block|auto",
+        rich_help_panel=TRAINING,
+    ),
+]
+GradClip = Annotated[
+    float, typer.Option(help="Largest gradient norm; 0 for any.", min=0.0, rich_help_panel=TRAINING)
+]
+Keep = Annotated[
+    int, typer.Option(help="Checkpoints to keep besides the best.", min=1, rich_help_panel=OUTPUT)
+]
+TensorBoard = Annotated[
+    bool,
+    typer.Option(
+        "--tensorboard", help="Also write RUN/tensorboard (extra `tensorboard`).", rich_help_panel=OUTPUT
+    ),
+]
+ProcessesPerNode = Annotated[
+    int | None,
+    typer.Option(
+        help="Start this many processes here, one per device, as torchrun would.",
+        min=1,
+        rich_help_panel=DISTRIBUTED,
+    ),
+]
 Device = Annotated[
     str,
     typer.Option(

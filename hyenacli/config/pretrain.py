@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from hyenacli import options
+from hyenacli.options import DATA, DISTRIBUTED, OUTPUT, TRAINING
 
-DATA, MODEL, TRAINING, OUTPUT = "Data", "Model", "Training", "Checkpoints and evaluation"
-DISTRIBUTED = "Several devices"
+MODEL = "Model"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,15 +128,7 @@ class PretrainConfig:
         int,
         typer.Option(help="Windows per optimizer step, over all processes.", min=1, rich_help_panel=TRAINING),
     ] = 32
-    micro_batch_size: Annotated[
-        str,
-        typer.Option(
-            help="Windows per forward pass; gradients are accumulated up to the global batch. auto: what the "
-            "device bears. Halved where memory runs out.",
-            metavar="N|auto",
-            rich_help_panel=TRAINING,
-        ),
-    ] = "auto"
+    micro_batch_size: options.MicroBatchSize = "auto"
     length_warmup: Annotated[
         str | None,
         typer.Option(
@@ -146,15 +138,7 @@ class PretrainConfig:
             rich_help_panel=TRAINING,
         ),
     ] = None
-    activation_checkpointing: Annotated[
-        str,
-        typer.Option(
-            help="block: keep only the input of each block and compute it again for the gradient; auto: "
-            "where memory would not do.",
-            metavar="none|block|auto",
-            rich_help_panel=TRAINING,
-        ),
-    ] = "auto"
+    activation_checkpointing: options.ActivationCheckpointing = "auto"
     lr: Annotated[float, typer.Option(help="Peak learning rate.", min=0.0, rich_help_panel=TRAINING)] = 6e-4
     min_lr: Annotated[
         float | None,
@@ -172,9 +156,7 @@ class PretrainConfig:
         float,
         typer.Option(help="Weight decay, except of the filter network.", min=0.0, rich_help_panel=TRAINING),
     ] = 0.1
-    grad_clip: Annotated[
-        float, typer.Option(help="Largest gradient norm; 0 for any.", min=0.0, rich_help_panel=TRAINING)
-    ] = 1.0
+    grad_clip: options.GradClip = 1.0
     eval_every: Annotated[
         int | None,
         typer.Option(
@@ -190,25 +172,9 @@ class PretrainConfig:
             help="Steps between checkpoints; default as --eval-every.", min=1, rich_help_panel=OUTPUT
         ),
     ] = None
-    keep: Annotated[
-        int, typer.Option(help="Checkpoints to keep besides the best.", min=1, rich_help_panel=OUTPUT)
-    ] = 2
-    tensorboard: Annotated[
-        bool,
-        typer.Option(
-            "--tensorboard",
-            help="Also write RUN/tensorboard (extra `tensorboard`).",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = False
-    nproc_per_node: Annotated[
-        int | None,
-        typer.Option(
-            help="Start this many processes here, one per device, as torchrun would.",
-            min=1,
-            rich_help_panel=DISTRIBUTED,
-        ),
-    ] = None
+    keep: options.Keep = 2
+    tensorboard: options.TensorBoard = False
+    nproc_per_node: options.ProcessesPerNode = None
     context_parallel: Annotated[
         int,
         typer.Option(
@@ -218,10 +184,7 @@ class PretrainConfig:
             rich_help_panel=DISTRIBUTED,
         ),
     ] = 1
-    resume: Annotated[
-        bool,
-        typer.Option("--resume", help="Go on from the last checkpoint in RUN.", rich_help_panel=OUTPUT),
-    ] = False
+    resume: options.Resume = False
     force: options.Force = False
     seed: options.Seed = 0
     device: options.Device = "auto"

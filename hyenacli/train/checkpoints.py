@@ -80,6 +80,12 @@ class Checkpoints:
             console.event("checkpoint", step=progress.step, path=str(final))
         barrier()
 
+    def put_best(self, name: str, model: HyenaDNA) -> None:
+        """Write a model that was changed after training, and point `best` at it."""
+        final = self.folder / name
+        save_model(model, final, provenance=self._provenance)
+        self._link("best", final)
+
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
         """Fill model and optimizer from `last` and say how far it was: at the start, if that came too early.
 

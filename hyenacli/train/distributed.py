@@ -4,14 +4,17 @@ import datetime as dt
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 
 from hyenacli.errors import UsageError, UserError
 from hyenacli.ranks import current_ranks
 from hyenadna import HyenaDNA
 from hyenadna.engine.context import ContextGroup
 
+Floats = NDArray[np.float64]
 _TIMEOUT = dt.timedelta(minutes=30)
 
 
@@ -36,6 +39,17 @@ def sum_over_ranks(*values: float, device: torch.device) -> list[float]:
     total = torch.tensor(values, dtype=dtype, device=device)
     _reduce(total)
     return [float(value) for value in total.tolist()]
+
+
+def sum_array(array: Floats, *, device: torch.device) -> Floats:
+    """An array summed over all ranks, as `sum_over_ranks`."""
+    if not dist.is_initialized():
+        return array
+    dtype = torch.float32 if device.type == "mps" else torch.float64
+    total = torch.from_numpy(array).to(device, dtype)
+    _reduce(total)
+    summed: Floats = total.double().cpu().numpy()
+    return summed
 
 
 def _reduce(tensor: torch.Tensor, how: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) -> None:

@@ -37,6 +37,19 @@ def monitor(task: Task) -> str:
     return _MONITOR[task]
 
 
+def metric_names(task: Task, columns: int) -> tuple[str, ...]:
+    """The names that `measure` gives, in its order, for so many columns.
+
+    >>> metric_names("regression", 1)
+    ('pearson', 'spearman', 'r2', 'mse')
+    """
+    if task in ("binary", "multiclass"):
+        return "accuracy", "balanced_accuracy", "mcc", "macro_f1", "auroc", "auprc"
+    if task == "multilabel":
+        return "auroc", "auprc", "auroc_median", "auprc_median", "columns_left_out"
+    return ("pearson", "spearman", "r2", "mse", *("columns_left_out",) * (columns > 1))
+
+
 def measure(task: Task, targets: npt.ArrayLike, outputs: npt.ArrayLike) -> dict[str, float]:
     """The metrics of a task, in an order that depends on the task only.
 

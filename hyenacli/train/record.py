@@ -124,16 +124,16 @@ def write_record(run: Path, *, inputs: Sequence[dict[str, str | int]], **facts: 
         "inputs": inputs,
         **facts,
     }
-    _replace(run / "run.json", _json(record))
+    write_json(run / "run.json", record)
 
 
 def add_to_record(run: Path, **facts: Any) -> None:
     """Add facts to run.json."""
-    _replace(run / "run.json", _json(read_record(run) | facts))
+    write_json(run / "run.json", read_record(run) | facts)
 
 
-def _json(record: dict[str, Any]) -> str:
-    """JSON, in which a number that is not finite is null."""
+def write_json(path: Path, record: dict[str, Any]) -> None:
+    """Write JSON, in which a number that is not finite is null, in one operation."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
@@ -142,7 +142,7 @@ def _json(record: dict[str, Any]) -> str:
             return [plain(item) for item in value]
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
-    return json.dumps(plain(record), indent=2, default=str) + "\n"
+    _replace(path, json.dumps(plain(record), indent=2, default=str) + "\n")
 
 
 def _replace(path: Path, text: str) -> None:

@@ -7,16 +7,10 @@ from html import escape
 from pathlib import Path
 
 from hyenacli.train.curriculum import Curriculum
+from hyenacli.train.html import facts_table, settings_section, write_page
 from hyenacli.train.metrics import read_metrics
-from hyenacli.train.svg import STYLE, Series, line_chart, smoothed
+from hyenacli.train.svg import Series, line_chart, smoothed
 
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 800px; margin: 2em auto; }
-h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; }
-table { border-collapse: collapse; } td, th { padding: 2px 14px 2px 0; text-align: left; }
-td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; } tr.model { font-weight: 600; }
-svg { width: 100%; }
-"""
 BLUE, RED, GREY, GREEN = "#1f6fb4", "#c03d3e", "#888888", "#2e8b57"
 
 
@@ -70,20 +64,15 @@ def write_report(
         y_label="share of the time",
     )
     lr = line_chart([Series("rate", column("lr"), BLUE)], x_label="training tokens", y_label="learning rate")
-    settings = escape((run / "config.yaml").read_text())
-    listed = "\n".join(f"<tr><td>{escape(k)}</td><td>{escape(str(v))}</td></tr>" for k, v in facts.items())
     sections = [
-        f"<h1>{escape(run.resolve().name)}: pretraining</h1><table>{listed}</table>",
-        f"<details><summary>All settings</summary><pre>{settings}</pre></details>",
+        f"<h1>{escape(run.resolve().name)}: pretraining</h1>{facts_table(facts)}",
+        settings_section(run),
         f"<h2>Loss</h2>{loss_chart}",
         f"<h2>Stages</h2>{_stage_table(curriculum, rows)}" if marks else "",
         f"<h2>Beside Markov models</h2>{_markov_table(markov, loss)}",
         f"<h2>Learning rate</h2>{lr}<h2>Throughput</h2>{rate}<h2>Waiting for windows</h2>{waiting}",
     ]
-    html = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(run.resolve().name)}</title>'
-    (run / "report.html").write_text(
-        f"{html}<style>{_STYLE}{STYLE}</style><body>{''.join(sections)}</body></html>\n"
-    )
+    write_page(run / "report.html", run.resolve().name, sections)
 
 
 def _stage_table(curriculum: Curriculum, rows: Sequence[Mapping[str, str]]) -> str:

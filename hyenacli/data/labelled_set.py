@@ -1,0 +1,209 @@
+"""Labelled sequences as a verb is told about them: read, understood, split, and checked for leaks."""
+
+import hashlib
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hyenacli.config import FinetuneConfig
+from hyenacli.data.label_splits import (
+    LabelSplits,
+    contigs_of,
+    fold_splits,
+    given_splits,
+    group_splits,
+    named_splits,
+    random_splits,
+    strata_of,
+)
+from hyenacli.data.label_task import infer_task
+from hyenacli.data.labels import AskedTask, LabelScheme, Targets
+from hyenacli.data.splits import SPLITS
+from hyenacli.errors import UsageError, UserError, nearest
+from hyenacli.readers.contigs import parse_style, read_aliases
+from hyenacli.readers.genome_file import Genome
+from hyenacli.readers.labelled import open_labelled
+from hyenacli.readers.labelled_record import Columns, LabelledRecord
+from hyenacli.readers.labelled_regions import Reference
+from hyenadna.config import Level
+
+_TASKS: tuple[AskedTask, ...] = ("auto", "binary", "multiclass", "multilabel", "regression")
+_LEVELS: tuple[Level, ...] = ("sequence", "nucleotide")
+_TEST_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class LabelledSet:
+    """Labelled records ready to be learnt from.
+
+    Attributes:
+        records: in input order.
+        scheme: what their labels mean.
+        targets: of each record, as `LabelScheme.encode`.
+        splits: how they are split, once for each fold.
+        inputs: what they were read from, with a sha256 of all that matters.
+    """
+
+    records: list[LabelledRecord]
+    scheme: LabelScheme
+    targets: list[Targets]
+    splits: list[LabelSplits]
+    inputs: dict[str, str | int]
+
+    def sequences(self, indices: Sequence[int]) -> list[bytes]:
+        """The bases of some records."""
+        return [self.records[i].sequence for i in indices]
+
+
+def open_set(settings: FinetuneConfig) -> LabelledSet:
+    """Read, understand and split the labelled data of a verb.
+
+    Raises:
+        UsageError: flags that do not go together.
+        UserError: the data cannot be read, understood or split.
+    """
+    asked, level = _asked(settings)
+    records, names = _read(settings)
+    given = given_splits(records)
+    known = records if given is None else [records[i] for i in given.train.tolist()]
+    scheme = infer_task(known, names, asked, level)
+    targets = [scheme.encode(record) for record in records]
+    splits = _split(settings, records, scheme, targets, given)
+    return LabelledSet(records, scheme, targets, splits, _fingerprint(settings, records))
+
+
+def _asked(settings: FinetuneConfig) -> tuple[AskedTask, Level]:
+    tasks = {name: name for name in _TASKS}
+    levels = {name: name for name in _LEVELS}
+    if settings.task not in tasks:
+        raise UsageError(
+            f"unknown task '{settings.task}'", at="--task", remedy=nearest(settings.task, list(tasks))
+        )
+    level = "nucleotide" if settings.bedgraph is not None else settings.level
+    if level not in levels:
+        raise UsageError(f"unknown level '{level}'", at="--level", remedy=nearest(level, list(levels)))
+    return tasks[settings.task], levels[level]
+
+
+def _read(settings: FinetuneConfig) -> tuple[list[LabelledRecord], tuple[str, ...]]:
+    """The records of all inputs, and the names of their label columns."""
+    columns = Columns(
+        sequence=settings.sequence_column,
+        labels=tuple(settings.label_column or ("label",)),
+        id=settings.id_column,
+        group=settings.group_column,
+        split=settings.split_column,
+    )
+    style = parse_style(settings.contig_style)
+    aliases = read_aliases(settings.contig_aliases) if settings.contig_aliases else None
+    named = settings.valid or settings.test
+    sources = [("train" if named else "", settings.data), ("valid", settings.valid), ("test", settings.test)]
+    records: list[LabelledRecord] = []
+    names: tuple[str, ...] = ()
+    with ExitStack() as stack:
+        genome = stack.enter_context(Genome(settings.fasta)) if settings.fasta else None
+        reference = Reference(genome, style, aliases) if genome else None
+        for split, files in sources:
+            if not files:
+                continue
+            with open_labelled(
+                files, columns, reference=reference, signal=settings.bedgraph, split=split
+            ) as rows:
+                records += rows.load()
+                if names and rows.label_names != names:
+                    what = f"has label columns {', '.join(rows.label_names)}, DATA has {', '.join(names)}"
+                    raise UserError(what, at=rows.names[0], remedy="give files of the same columns")
+                names = rows.label_names
+    return records, names
+
+
+def _split(
+    settings: FinetuneConfig,
+    records: list[LabelledRecord],
+    scheme: LabelScheme,
+    targets: list[Targets],
+    given: LabelSplits | None,
+) -> list[LabelSplits]:
+    strata = (
+        strata_of(scheme, np.stack(targets))  # type: ignore[arg-type]
+        if scheme.level == "sequence"
+        else np.zeros(len(records), np.int64)
+    )
+    groups = _groups(settings, records)
+    if settings.folds is not None:
+        if given is not None or settings.valid_groups or settings.test_groups:
+            raise UsageError(
+                "the splits are named already", at="--folds", remedy="leave it out, or use --seeds"
+            )
+        return fold_splits(settings.folds, settings.seed, strata, groups)
+    if settings.valid_groups or settings.test_groups:
+        if given is not None:
+            raise UsageError(
+                "the data name their splits already", remedy="leave out --valid-groups and --test-groups"
+            )
+        given = named_splits(groups or contigs_of(records), *map(_names, _named_groups(settings)))
+    # a test set is made only where nobody has said anything of splits
+    test = settings.test_fraction if settings.test_fraction is not None else _TEST_SHARE * (given is None)
+    splits = given or LabelSplits(np.arange(len(records)), *(np.empty(0, np.int64),) * 2)
+    return [_held_out(splits, strata, groups, (settings.valid_fraction, test), settings.seed)]
+
+
+def _held_out(
+    splits: LabelSplits,
+    strata: np.ndarray,
+    groups: list[str] | None,
+    shares: tuple[float, float],
+    seed: int,
+) -> LabelSplits:
+    """Splits with a validation and a test split, taken from the training records where there are none."""
+    valid, test = (
+        0.0 if len(there) else share for there, share in zip((splits.valid, splits.test), shares, strict=True)
+    )
+    if not len(splits.valid) and not valid:
+        raise UsageError(
+            "there is nothing to choose the model by", remedy="give --valid, or a --valid-fraction above 0"
+        )
+    if not valid and not test:
+        return splits
+    places = splits.train
+    if groups is None:
+        drawn = random_splits(strata[places], valid, test, seed)
+    else:
+        drawn = group_splits([groups[i] for i in places.tolist()], valid, test, seed)
+    return LabelSplits(
+        places[drawn.train],
+        places[drawn.valid] if valid else splits.valid,
+        places[drawn.test] if test else splits.test,
+    )
+
+
+def _groups(settings: FinetuneConfig, records: list[LabelledRecord]) -> list[str] | None:
+    return [record.group for record in records] if settings.group_column else None
+
+
+def _named_groups(settings: FinetuneConfig) -> tuple[str | None, str | None]:
+    return settings.valid_groups, settings.test_groups
+
+
+def _names(text: str | None) -> list[str]:
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
+
+
+def _fingerprint(settings: FinetuneConfig, records: list[LabelledRecord]) -> dict[str, str | int]:
+    digest = hashlib.sha256()
+    for record in records:
+        label = (
+            record.label.tobytes() if isinstance(record.label, np.ndarray) else repr(record.label).encode()
+        )
+        digest.update(b"\t".join([record.id.encode(), record.sequence, label, record.split.encode()]) + b"\n")
+    files = [*settings.data, *(settings.valid or ()), *(settings.test or ())]
+    names = ", ".join(Path(file).name for file in files)
+    return {"path": names, "records": len(records), "sha256": digest.hexdigest()}
+
+
+def split_sizes(splits: LabelSplits) -> str:
+    """The records of each split, in words."""
+    return ", ".join(f"{splits.counts()[name]:,} {name}" for name in SPLITS)

@@ -1,0 +1,201 @@
+"""From a model and what is to be learnt to what is trained: a head, an adapter, which weights are free.
+
+N record, C column of labels.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import torch
+
+from hyenacli.config import FinetuneConfig
+from hyenacli.console import log
+from hyenacli.data.labels import LabelScheme, Targets
+from hyenacli.errors import UsageError, UserError, nearest
+from hyenadna import HyenaDNA, load_model, preset
+from hyenadna.adapters.kinds import LoraConfig, SoftPromptConfig
+from hyenadna.adapters.lora import add_lora, merge
+from hyenadna.adapters.methods import Method
+from hyenadna.adapters.soft_prompt import add_soft_prompt
+from hyenadna.config import PRESETS, HeadConfig, Pool
+from hyenadna.layouts.locate import locate
+
+POOLS: tuple[Pool, ...] = get_args(Pool)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a method is trained with where the user does not say.
+
+    Attributes:
+        lr: peak learning rate.
+        weight_decay: of AdamW.
+        batch_size: examples of a step.
+        epochs: passes through the data.
+        patience: evaluations without a better one.
+    """
+
+    lr: float
+    weight_decay: float
+    batch_size: int
+    epochs: int
+    patience: int
+
+
+# Paper, section A.2 and the configurations of its code: whole models and soft prompts. The others are ours.
+RECIPES: dict[Method, Recipe] = {
+    "full": Recipe(6e-4, 0.1, 128, 100, 10),
+    "head": Recipe(6e-4, 0.1, 128, 100, 10),
+    "lora": Recipe(1e-3, 0.1, 128, 100, 10),
+    "soft-prompt": Recipe(1e-3, 0.0, 16, 20, 2),
+}
+
+
+def with_defaults(settings: FinetuneConfig) -> FinetuneConfig:
+    """The settings with the recipe of their method where they are silent.
+
+    Raises:
+        UsageError: an unknown word, or flags that do not go together.
+    """
+    _check_word("--method", settings.method, list(RECIPES))
+    _check_word("--pool", settings.pool, list(POOLS))
+    _check_word("--solver", settings.solver, ["adamw", "sklearn"])
+    _check_word("--rc", settings.rc, ["none", "mean"])
+    _check_word("--class-weights", settings.class_weights, ["none", "balanced"])
+    if settings.solver == "sklearn" and (settings.method != "head" or settings.level != "sequence"):
+        raise UsageError("fits heads on sequences", at="--solver sklearn", remedy="add --method head")
+    recipe = RECIPES[method_of(settings)]
+
+    def either(given: float | None, default: float) -> float:
+        return default if given is None else given
+
+    return replace(
+        settings,
+        lr=either(settings.lr, recipe.lr),
+        weight_decay=either(settings.weight_decay, recipe.weight_decay),
+        batch_size=settings.batch_size or recipe.batch_size,
+        epochs=int(either(settings.epochs, recipe.epochs)),
+        patience=settings.patience or recipe.patience,
+        lora_alpha=either(settings.lora_alpha, 2.0 * settings.lora_rank),
+    )
+
+
+def _check_word(flag: str, word: str, known: list[str]) -> None:
+    if word not in known:
+        raise UsageError(f"unknown word '{word}'", at=flag, remedy=nearest(word, known))
+
+
+def method_of(settings: FinetuneConfig) -> Method:
+    """The method, checked before."""
+    return next(method for method in RECIPES if method == settings.method)
+
+
+def check_model(spec: str) -> None:
+    """Refuse a model that is not there, before anything is read.
+
+    Raises:
+        ModelError: as `locate`.
+    """
+    if not _is_preset(spec):
+        locate(spec)
+
+
+def _is_preset(spec: str) -> bool:
+    return spec in PRESETS and not Path(spec).exists()
+
+
+def head_for(settings: FinetuneConfig, scheme: LabelScheme, targets: Sequence[Targets]) -> HeadConfig:
+    """The head for a task; of a regression, its outputs have the mean and spread of the training labels.
+
+    Args:
+        settings: of the verb.
+        scheme: the task.
+        targets: of the training records.
+    """
+    center: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()
+    if scheme.task == "regression":
+        rows_NC = np.concatenate([target.reshape(-1, scheme.n_outputs) for target in targets])
+        center = tuple(float(value) for value in np.nan_to_num(np.nanmean(rows_NC, axis=0)))
+        spread_C = np.nan_to_num(np.nanstd(rows_NC, axis=0))
+        scale = tuple(float(value) or 1.0 for value in spread_C)
+    pool = next(pool for pool in POOLS if pool == settings.pool)
+    return HeadConfig(
+        scheme.task,
+        scheme.n_outputs,
+        scheme.names,
+        pool=pool,
+        level=scheme.level,
+        rc=settings.rc == "mean",
+        center=center,
+        scale=scale,
+    )
+
+
+def build_model(settings: FinetuneConfig, head: HeadConfig) -> HyenaDNA:
+    """The model with its head and adapter, as a run begins; fresh weights depend on --seed alone.
+
+    A head for the same labels is kept, any other is replaced. LoRA of an earlier run becomes part of the
+    weights.
+
+    Raises:
+        UsageError: the method needs weights that there are not.
+        UserError: the model has a soft prompt.
+        ModelError: the model cannot be loaded, or has no room for the soft prompt.
+    """
+    generator, method = torch.Generator().manual_seed(settings.seed), method_of(settings)
+    if _is_preset(settings.model):
+        if method in ("lora", "soft-prompt"):
+            raise UsageError(
+                "a frozen model of fresh weights has nothing to adapt",
+                at=f"--method {method}",
+                remedy="give -m a pretrained model, or train with --method full",
+            )
+        model = HyenaDNA(preset(settings.model), generator=generator)
+    else:
+        model = _unadapted(settings)
+    model.set_dropout(embed=settings.embed_dropout, resid=settings.resid_dropout)
+    _set_head(model, head, generator)
+    if method == "lora":
+        config = LoraConfig(rank=settings.lora_rank, alpha=settings.lora_alpha or settings.lora_rank)
+        add_lora(model, config, base=_base(settings.model), generator=generator)
+    elif method == "soft-prompt":
+        prompt = SoftPromptConfig(settings.soft_tokens)
+        add_soft_prompt(model, prompt, base=_base(settings.model), generator=generator)
+    return model
+
+
+def _unadapted(settings: FinetuneConfig) -> HyenaDNA:
+    """The model to start from, without an adapter."""
+    model: HyenaDNA = load_model(settings.model)
+    if model.adapter is None:
+        return model
+    if isinstance(model.adapter.config, SoftPromptConfig) or method_of(settings) in ("lora", "soft-prompt"):
+        kind = "a soft prompt" if isinstance(model.adapter.config, SoftPromptConfig) else "LoRA"
+        raise UserError(
+            f"the model has {kind} already",
+            at=settings.model,
+            remedy=f"start from its base, {model.adapter.base}"
+            + ("" if kind == "a soft prompt" else ", or make it whole with `hyena models convert`"),
+        )
+    merge(model)
+    return model
+
+
+def _set_head(model: HyenaDNA, head: HeadConfig, generator: torch.Generator) -> None:
+    old = model.config.head
+    if old is not None and replace(head, rc=old.rc) == old:
+        log.info("the model's head is for these labels, and is trained on")
+        model.config = replace(model.config, head=head)
+        return
+    if old is not None:
+        log.info("the model's head (%s, %s) gives way to a fresh one", old.task, ", ".join(old.labels[:4]))
+    model.set_head(head, generator=generator)
+
+
+def _base(spec: str) -> str:
+    """The model an adapter refers to: the very checkpoint of a run, not what will be its best later."""
+    return str(locate(spec).config.parent.resolve()) if Path(spec).is_dir() else spec

@@ -1,0 +1,197 @@
+"""The training of a trial: through the loop, or for a linear head at one go."""
+
+import datetime as dt
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from hyenacli import console
+from hyenacli.data.labelled_set import split_sizes
+from hyenacli.ranks import current_ranks
+from hyenacli.score.batch_size import parse_batch_size
+from hyenacli.train.adapt import method_of
+from hyenacli.train.checkpoints import Checkpoints, Progress
+from hyenacli.train.epochs import Epochs
+from hyenacli.train.labelled_examples import Examples, FeatureExamples, TokenExamples
+from hyenacli.train.loop import LoopSettings, Trainer
+from hyenacli.train.memory import Load, MemoryPlan, MemoryPlanner
+from hyenacli.train.probe import fit_head
+from hyenacli.train.quality import monitor
+from hyenacli.train.session import numbers_of_run, open_run
+from hyenacli.train.signals import stop_on_signals
+from hyenacli.train.steps import StepDisplay
+from hyenacli.train.supervised import Supervised
+from hyenacli.train.trial import Trial
+from hyenadna import HyenaDNA
+from hyenadna.adapters.methods import trainable_parameters
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How the training of a trial ended.
+
+    Attributes:
+        progress: steps, seconds, and the monitored metric, last and best.
+        plan: what was done, in a few lines.
+        exit_code: 0, or 143 or 130 where a signal ended it.
+    """
+
+    progress: Progress
+    plan: dict[str, str]
+    exit_code: int = 0
+
+
+def adapt(trial: Trial, model: HyenaDNA) -> Ended:
+    """Train a model as a trial says, to the end or to a signal, and leave a run directory.
+
+    Raises:
+        UserError: the directory is another run's; or as `Trainer.run`.
+    """
+    open_run(trial.settings, [trial.data.inputs], trial.device, splits=trial.splits.counts())
+    settings = trial.settings
+    groups = trainable_parameters(
+        model, method_of(settings), lr=settings.lr or 0.0, weight_decay=settings.weight_decay or 0.0
+    )
+    optimizer = torch.optim.AdamW(groups)
+    checkpoints = Checkpoints(settings.output, settings.keep, trial.origin())
+    if settings.solver == "sklearn":
+        return _fit(trial, model, optimizer, checkpoints)
+    return _train(trial, model, optimizer, checkpoints)
+
+
+def _fit(trial: Trial, model: HyenaDNA, optimizer: torch.optim.Optimizer, checkpoints: Checkpoints) -> Ended:
+    """A linear head from scikit-learn; every rank finds the same."""
+    settings, scheme = trial.settings, trial.data.scheme
+    assert model.head is not None and model.config.head is not None  # noqa: S101, PT018  (a bug, not an input)
+    plan = _said_of(trial, model) | {"training": "scikit-learn, all at once"}
+    console.log.info("%s", "\n".join(f"{name}: {text}" for name, text in plan.items()))
+    train_NSD = trial.features_of("train")
+    strands = train_NSD.shape[1] if settings.rc_augment else 1
+    quality = fit_head(
+        model.head,
+        model.config.head,
+        scheme,
+        (
+            train_NSD[:, :strands].swapaxes(0, 1).reshape(-1, train_NSD.shape[2]),
+            trial.judge("train").repeated(strands),
+        ),
+        (trial.pooled(trial.features_of("valid")), trial.judge("valid")),
+        balanced=settings.class_weights == "balanced",
+    )
+    progress = Progress(last=quality, best=quality, best_step=0)
+    checkpoints.save(model, optimizer, progress)
+    return Ended(progress, plan)
+
+
+def _train(
+    trial: Trial, model: HyenaDNA, optimizer: torch.optim.Optimizer, checkpoints: Checkpoints
+) -> Ended:
+    settings = trial.settings
+    progress = checkpoints.restore(model, optimizer) if settings.resume else Progress()
+    examples = _examples(trial, model)
+    epochs = Epochs(
+        examples.lengths,
+        settings.batch_size or 1,
+        settings.epochs or 0,
+        settings.seed,
+        rc_augment=settings.rc_augment,
+    )
+    task = Supervised(
+        examples,
+        epochs,
+        trial.criterion(),
+        predict=partial(trial.predict_split, split="valid"),
+        judge=trial.judge("valid"),
+        device=trial.device,
+    )
+    asked = parse_batch_size(str(settings.micro_batch_size), "--micro-batch-size")
+    windows = -(-epochs.most_at_once // current_ranks().world_size)
+    with stop_on_signals() as stop:
+        memory = MemoryPlanner(model, task, trial.precision, trial.device).plan(
+            Load(epochs.longest, windows),
+            asked or progress.micro_tokens // epochs.longest or None,
+            settings.activation_checkpointing,
+        )
+        progress.micro_tokens = progress.micro_tokens or memory.windows * epochs.longest
+        plan = _said_of(trial, model) | _schedule(trial, epochs, memory, progress)
+        console.log.info("%s", "\n".join(f"{name}: {text}" for name, text in plan.items()))
+        with (
+            numbers_of_run(settings, task, progress) as sinks,
+            StepDisplay(epochs.steps, progress.step, bits=False) as display,
+        ):
+            trainer = Trainer(
+                model,
+                task,
+                optimizer,
+                _loop_settings(trial, epochs, progress.micro_tokens),
+                checkpoints=checkpoints,
+                sinks=sinks,
+                device=trial.device,
+                autocast=trial.precision,
+            )
+            progress = trainer.run(progress, stop, display.show)
+    return Ended(progress, plan, stop.exit_code)
+
+
+def _examples(trial: Trial, model: HyenaDNA) -> Examples:
+    places, settings = trial.splits.train.tolist(), trial.settings
+    targets = [trial.data.targets[i] for i in places]
+    if trial.frozen_states:
+        return FeatureExamples(trial.features_of("train"), targets)
+    most = min(settings.max_length or model.longest_input, model.longest_input)
+    records = [trial.data.records[i] for i in places]
+    examples = TokenExamples(records, targets, trial.data.scheme, most)
+    if examples.cut_short:
+        console.log.warning(
+            "%d of %d training sequences are longer than %d bases and cut to their middle",
+            examples.cut_short,
+            len(records),
+            most,
+        )
+    return examples
+
+
+def _loop_settings(trial: Trial, epochs: Epochs, micro_tokens: int) -> LoopSettings:
+    settings = trial.settings
+    lr = settings.lr or 0.0
+    every = settings.eval_every or max(1, epochs.per_epoch)
+    return LoopSettings(
+        curriculum=epochs,
+        micro_tokens=micro_tokens,
+        lr=lr,
+        min_lr=lr / 10,
+        warmup=min(epochs.steps // 10, max(10, epochs.steps // 100)),
+        grad_clip=settings.grad_clip,
+        eval_every=every,
+        save_every=every,
+        seed=settings.seed,
+        patience=settings.patience,
+    )
+
+
+def _said_of(trial: Trial, model: HyenaDNA) -> dict[str, str]:
+    """What is learnt, from what and by what, in a few lines."""
+    settings, config = trial.settings, model.config
+    free = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return {
+        "labels": trial.data.scheme.sentence,
+        "splits": split_sizes(trial.splits),
+        "model": f"{settings.model}: width {config.d_model}, layers {config.n_layer}, "
+        f"{model.n_parameters:,} parameters, {free:,} of them trained ({settings.method})",
+    }
+
+
+def _schedule(trial: Trial, epochs: Epochs, memory: MemoryPlan, progress: Progress) -> dict[str, str]:
+    """How it is trained, in a few lines."""
+    settings = trial.settings
+    passes = -(-epochs.most_at_once // memory.windows) * (epochs.steps - progress.step)
+    left = dt.timedelta(seconds=round(memory.seconds * passes / current_ranks().world_size))
+    judged = f"valid {monitor(trial.data.scheme.task)}"
+    return {
+        "training": f"at most {epochs.steps:,} steps of {epochs.most_at_once} sequences, {settings.epochs} "
+        f"epochs; the model with the best {judged} is kept, {settings.patience} evaluations without a better "
+        "one end the run",
+        "device": f"{current_ranks().world_size} x {trial.device.type}, {memory.windows} sequences at once",
+        "time": f"at most about {left}, evaluations not counted",
+    }

@@ -1,0 +1,225 @@
+"""report.html of a fine-tuning run: what was learnt, how well, and the figures that belong to the task.
+
+P item (a label with its prediction), C class or column.
+"""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hyenacli.data.labels import LabelScheme
+from hyenacli.train.calibration import reliability
+from hyenacli.train.figures import (
+    Ranked,
+    confusion_matrix,
+    pr_chart,
+    reliability_chart,
+    roc_chart,
+    scatter_chart,
+)
+from hyenacli.train.html import facts_table, number_table, settings_section, write_page
+from hyenacli.train.metrics import read_metrics
+from hyenacli.train.outcome import Outcome, Scored
+from hyenacli.train.quality import measure_columns, monitor
+from hyenacli.train.report import BLUE, GREY, RED
+from hyenacli.train.svg import Series, line_chart, smoothed
+from hyenacli.train.weighted import Floats
+
+_MOST_LINES = 6
+_MOST_COLUMNS = 40
+
+
+def write_report(
+    run: Path, title: str, facts: Mapping[str, object], scheme: LabelScheme, outcome: Outcome
+) -> None:
+    """Write report.html of one trial.
+
+    Args:
+        run: its directory, with config.yaml and, unless nothing was trained step by step, metrics.csv.
+        title: of the page.
+        facts: what to list under the title, in order.
+        scheme: what labels mean.
+        outcome: what the model is worth.
+    """
+    last = list(outcome.splits)[-1]
+    sections = [
+        f"<h1>{escape(title)}</h1>",
+        *(f'<p class="warning">{escape(warning)}</p>' for warning in outcome.warnings),
+        facts_table(facts),
+        settings_section(run),
+        f"<h2>Metrics</h2>{_metrics(outcome)}",
+        _curves(run, scheme),
+        f"<h2>Figures of the {last} split</h2>{_figures(outcome, last, scheme)}",
+    ]
+    write_page(run / "report.html", title, sections)
+
+
+def write_summary(
+    run: Path, title: str, facts: Mapping[str, object], trials: Mapping[str, Mapping[str, Any]], summary: Any
+) -> None:
+    """Write report.html of a run of several trials: each trial's metrics, their mean and their spread.
+
+    Args:
+        run: its directory.
+        title: of the page.
+        facts: what to list under the title.
+        trials: what metrics.json says of each.
+        summary: as in metrics.json of the run.
+    """
+    sections = [f"<h1>{escape(title)}</h1>", facts_table(facts), settings_section(run)]
+    for split, metrics in summary.items():
+        names = list(metrics)
+        rows = [
+            [name, *(_text(trial["splits"][split]["metrics"][metric]["value"]) for metric in names)]
+            for name, trial in trials.items()
+            if split in trial["splits"]
+        ]
+        rows.append(["mean", *(_text(metrics[metric]["mean"]) for metric in names)])
+        rows.append(["standard deviation", *(_text(metrics[metric]["sd"]) for metric in names)])
+        table = number_table(["trial", *names], rows, bold=[len(rows) - 2])
+        sections.append(f"<h2>{escape(split)} split</h2>{table}")
+    write_page(run / "report.html", title, sections)
+
+
+def _text(value: float | None) -> str:
+    return "-" if value is None or value != value else f"{value:.4g}"  # noqa: PLR0124  (NaN)
+
+
+def _metrics(outcome: Outcome) -> str:
+    names = list(next(iter(outcome.splits.values())).values)
+    rows: list[list[str]] = []
+    bold: list[int] = []
+    for split, scored in outcome.splits.items():
+        bold.append(len(rows))
+        spans = [_with_span(scored.values[name], scored.spans.get(name)) for name in names]
+        rows.append([f"{split} ({len(scored.logits):,})", *spans])
+        if outcome.yardstick is not None:
+            values, of_values = outcome.yardstick.values[split], outcome.yardstick.spans[split]
+            rows.append(
+                ["k-mer baseline", *(_with_span(values[name], of_values.get(name)) for name in names)]
+            )
+    about = "95 % bootstrap intervals in brackets. "
+    if outcome.yardstick is not None:
+        fitted = outcome.yardstick.model
+        about += (
+            f"The baseline is a linear model of the frequencies of {fitted.k}-mers on both strands, fitted "
+            "to the same training split, its k and penalty chosen by the same validation split."
+        )
+    return f"<p>{about}</p>{number_table(['', *names], rows, bold=bold)}"
+
+
+def _with_span(value: float, span: tuple[float, float] | None) -> str:
+    return _text(value) + (f" [{_text(span[0])}, {_text(span[1])}]" if span else "")
+
+
+def _curves(run: Path, scheme: LabelScheme) -> str:
+    path = run / "metrics.csv"
+    if not path.exists():
+        return ""
+    rows = read_metrics(path)
+
+    def column(name: str) -> list[tuple[float, float]]:
+        return [(float(row["step"]), float(row[name])) for row in rows if row[name]]
+
+    chosen = monitor(scheme.task)
+    losses = line_chart(
+        [
+            Series("training", smoothed(column("loss")), BLUE),
+            Series("valid", column("valid_loss"), RED, dots=True),
+        ],
+        x_label="step",
+        y_label="loss",
+    )
+    quality = line_chart(
+        [Series(chosen, column(f"valid_{chosen}"), RED, dots=True)], x_label="step", y_label=f"valid {chosen}"
+    )
+    rate = line_chart([Series("rate", column("lr"), GREY)], x_label="step", y_label="learning rate")
+    return f"<h2>Loss</h2>{losses}<h2>What the model is chosen by</h2>{quality}<h2>Learning rate</h2>{rate}"
+
+
+def _figures(outcome: Outcome, split: str, scheme: LabelScheme) -> str:
+    scored = outcome.splits[split]
+    outputs, targets = scored.judge.outputs(scored.logits), scored.judge.targets
+    if scheme.task == "regression":
+        return _of_numbers(outputs, targets, scheme)
+    if scheme.task == "multilabel":
+        return _of_labels(outputs, targets, scheme)
+    return _of_classes(outcome, split, outputs, targets, scheme)
+
+
+def _of_classes(outcome: Outcome, split: str, outputs: Floats, targets: Any, scheme: LabelScheme) -> str:
+    there = targets >= 0
+    truth_P, said_PC = targets[there], outputs[there]
+    counts_CC = np.zeros((scheme.n_outputs, scheme.n_outputs))
+    np.add.at(counts_CC, (truth_P, said_PC.argmax(axis=-1)), 1)
+    lines = _lines(truth_P, said_PC, scheme, "")
+    if outcome.yardstick is not None and scheme.n_outputs == 2:
+        lines += _lines(
+            truth_P, outcome.yardstick.outputs[split][there], scheme, "k-mer baseline: ", color=GREY
+        )
+    charts = roc_chart(lines) + pr_chart(lines)
+    reliable = reliability_chart([(split, reliability(scheme.task, outputs, targets))])
+    matrix = confusion_matrix(counts_CC, scheme.names)
+    return f'{matrix}<div class="row">{charts}</div><h2>Do probabilities come true?</h2>{reliable}'
+
+
+def _lines(
+    truth_P: Any, said_PC: Floats, scheme: LabelScheme, prefix: str, color: str | None = None
+) -> list[Ranked]:
+    """A line for the second of two classes, or for each of several against all others."""
+    classes = [1] if scheme.n_outputs == 2 else range(min(scheme.n_outputs, _MOST_LINES))
+    return [Ranked(f"{prefix}{scheme.names[k]}", truth_P == k, said_PC[:, k], color) for k in classes]
+
+
+def _of_labels(outputs: Floats, targets: Any, scheme: LabelScheme) -> str:
+    values = measure_columns(scheme.task, targets, outputs)
+    order = np.argsort(-np.nan_to_num(values["auroc"], nan=-1.0), kind="stable")
+    shown = [*order[: _MOST_COLUMNS // 2], *order[_MOST_COLUMNS // 2 :][-_MOST_COLUMNS // 2 :]]
+    rows = [[scheme.names[i], *(_text(float(values[name][i])) for name in values)] for i in shown]
+    lines = []
+    for i in order[: _MOST_LINES // 2].tolist():
+        there = targets[..., i] >= 0
+        lines.append(Ranked(scheme.names[i], targets[..., i][there] == 1, outputs[..., i][there]))
+    some = (
+        f"<p>The best and the worst of {scheme.n_outputs} labels.</p>"
+        if len(shown) < scheme.n_outputs
+        else ""
+    )
+    table = number_table(["label", *values], rows)
+    return f'{some}{table}<div class="row">{roc_chart(lines)}{pr_chart(lines)}</div>'
+
+
+def _of_numbers(outputs: Floats, targets: Any, scheme: LabelScheme) -> str:
+    targets = targets.reshape(outputs.shape)
+    charts = []
+    for i, name in enumerate(scheme.names[:_MOST_LINES]):
+        there = ~np.isnan(targets[..., i])
+        charts.append(scatter_chart(targets[..., i][there], outputs[..., i][there], name=name))
+    return f'<div class="row">{"".join(charts)}</div>'
+
+
+def spread(trials: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
+    """Mean, standard deviation, least and largest value of each metric of each split over trials."""
+    summary: dict[str, dict[str, dict[str, float]]] = {}
+    for split in ("train", "valid", "test"):
+        having = [trial["splits"][split]["metrics"] for trial in trials if split in trial["splits"]]
+        for metric in having[0] if having else ():
+            values = [m[metric]["value"] for m in having if m[metric]["value"] is not None]
+            if values:
+                summary.setdefault(split, {})[metric] = {
+                    "mean": statistics.fmean(values),
+                    "sd": statistics.stdev(values) if len(values) > 1 else 0.0,
+                    "low": min(values),
+                    "high": max(values),
+                }
+    return summary
+
+
+def in_words(split: str, scored: Scored) -> str:
+    """The metrics of a split in a line, with the interval of the first two."""
+    parts = [f"{name} {_with_span(value, scored.spans.get(name))}" for name, value in scored.values.items()]
+    return f"{split} ({len(scored.logits):,} records): " + ", ".join(parts)

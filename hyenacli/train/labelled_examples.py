@@ -1,0 +1,155 @@
+"""Labelled sequences as the training loop reads them: as tokens, or as features that were computed once.
+
+B example, L token, D width, S strand, C column of labels.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from hyenacli.data.labels import IGNORED, LabelScheme, Targets
+from hyenacli.data.windows import complement, padded
+from hyenacli.readers.labelled_record import LabelledRecord
+from hyenacli.score.windows import cut
+from hyenacli.train.epochs import Places
+from hyenadna import HyenaDNA, Tokenizer
+from hyenadna.tokenizer import PAD
+
+Bools = NDArray[np.bool_]
+_TOKENIZER = Tokenizer()
+
+
+@dataclass(frozen=True)
+class Host:
+    """Examples as read, not yet on the device.
+
+    Attributes:
+        inputs: of the model: tokens (B, L) uint8, or features (B, D) float32.
+        targets: (B,), (B, L), (B, C) or (B, L, C), as `LabelScheme.encode`.
+    """
+
+    inputs: NDArray[Any]
+    targets: Targets
+
+
+class Examples(Protocol):
+    """What is learnt from, and how it goes through a model."""
+
+    @property
+    def lengths(self) -> Sequence[int]:
+        """Tokens of every example."""
+
+    def read(self, places: Places, mirrored: Bools, length: int) -> Host:
+        """Examples by their places, some of them as reverse complement, padded to `length` tokens."""
+
+    def outputs(self, model: nn.Module, inputs: Tensor) -> Tensor:
+        """What the model says of inputs on its device, in training mode and with gradient."""
+
+
+class TokenExamples:
+    """Sequences that go through the whole model.
+
+    A sequence with more than `most` bases is cut to its middle; where bases have labels it becomes several
+    windows, in which every base is learnt from once.
+
+    Args:
+        records: to learn from.
+        targets: of each.
+        scheme: what they mean.
+        most: bases of an example.
+
+    Attributes:
+        cut_short: how many sequences were cut to their middle.
+    """
+
+    def __init__(
+        self, records: Sequence[LabelledRecord], targets: Sequence[Targets], scheme: LabelScheme, most: int
+    ) -> None:
+        self._per_base = scheme.level == "nucleotide"
+        self._missing = IGNORED if scheme.has_classes else np.nan
+        self._ids: list[NDArray[np.uint8]] = []
+        self._targets: list[Targets] = []
+        self.cut_short = 0
+        for record, target in zip(records, targets, strict=True):
+            ids = _TOKENIZER.encode_array(record.sequence)
+            if self._per_base:
+                self._add_windows(ids, target, most)
+                continue
+            start = max(0, (len(ids) - most) // 2)
+            self.cut_short += len(ids) > most
+            self._ids.append(ids[start : start + most])
+            self._targets.append(target)
+
+    def _add_windows(self, ids: NDArray[np.uint8], target: Targets, most: int) -> None:
+        for window in cut(0, len(ids), most, most):
+            own = target[window.start : window.end].copy()
+            own[: window.take_start - window.start] = self._missing
+            self._ids.append(ids[window.start : window.end])
+            self._targets.append(own)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of every example."""
+        return [len(ids) for ids in self._ids]
+
+    def read(self, places: Places, mirrored: Bools, length: int) -> Host:
+        """See `Examples`."""
+        picked = list(zip(places.tolist(), mirrored.tolist(), strict=True))
+        ids_BL = np.stack(
+            [padded(complement(self._ids[i]) if turn else self._ids[i], length) for i, turn in picked]
+        )
+        if not self._per_base:
+            return Host(ids_BL, np.stack([self._targets[i] for i, _ in picked]))
+        rows = [self._targets[i][::-1] if turn else self._targets[i] for i, turn in picked]
+        filled = np.full((len(rows), length, *rows[0].shape[1:]), self._missing, rows[0].dtype)
+        for row, own in zip(filled, rows, strict=True):
+            row[: len(own)] = own
+        return Host(ids_BL, filled)
+
+    def outputs(self, model: nn.Module, inputs: Tensor) -> Tensor:
+        """See `Examples`; padding is left out of every pool."""
+        hyena = cast("HyenaDNA", model)
+        assert hyena.head is not None  # noqa: S101  (a bug, not an input)
+        ids_BL = inputs.long()
+        out: Tensor = hyena.head(hyena.hidden(ids_BL), ids_BL != PAD)
+        return out
+
+
+class FeatureExamples:
+    """Sequences as the pooled states of a frozen backbone.
+
+    Args:
+        features_NSD: of each sequence, as it is and, where S is 2, of its reverse complement.
+        targets: of each.
+    """
+
+    def __init__(self, features_NSD: NDArray[np.float32], targets: Sequence[Targets]) -> None:
+        self._features_NSD = features_NSD
+        self._targets: NDArray[Any] = np.stack(targets)
+
+    @property
+    def lengths(self) -> list[int]:
+        """An example is one vector."""
+        return [1] * len(self._features_NSD)
+
+    def read(self, places: Places, mirrored: Bools, length: int) -> Host:  # noqa: ARG002
+        """See `Examples`."""
+        return Host(self._features_NSD[places, mirrored.astype(np.int64)], self._targets[places])
+
+    def outputs(self, model: nn.Module, inputs: Tensor) -> Tensor:
+        """See `Examples`."""
+        hyena = cast("HyenaDNA", model)
+        assert hyena.head is not None  # noqa: S101  (a bug, not an input)
+        return hyena.head.project(inputs)
+
+
+def to_device(host: Host, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Inputs and targets on a device."""
+    tensors = (torch.from_numpy(array).to(device, non_blocking=True) for array in (host.inputs, host.targets))
+    inputs, targets = tensors
+    return inputs, targets

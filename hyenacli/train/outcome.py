@@ -1,0 +1,198 @@
+"""What a fine-tuned model is worth: metrics of every split, calibration, a yardstick.
+
+N record, C output.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hyenacli import console
+from hyenacli.data.splits import SPLITS
+from hyenacli.train.adaptation import Ended
+from hyenacli.train.calibration import Calibration, calibrate
+from hyenacli.train.judge import Judge, Logits
+from hyenacli.train.kmer_baseline import KmerBaseline, fit_baseline
+from hyenacli.train.quality import intervals, measure, monitor
+from hyenacli.train.record import write_json
+from hyenacli.train.trial import Trial
+from hyenacli.train.weighted import Floats
+from hyenadna import HyenaDNA, model_sha256
+
+METRICS = "metrics.json"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One split and what was said of it.
+
+    Attributes:
+        judge: its labels.
+        logits: of its records.
+        loss: mean of a label.
+        values: each metric.
+        spans: the 95 % bootstrap interval of each.
+    """
+
+    judge: Judge
+    logits: list[Logits]
+    loss: float
+    values: dict[str, float]
+    spans: dict[str, tuple[float, float]]
+
+    def to_json(self) -> dict[str, Any]:
+        """For metrics.json."""
+        return {
+            "records": len(self.logits),
+            "loss": self.loss,
+            "metrics": _with_spans(self.values, self.spans),
+        }
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """The linear k-mer model on the same splits.
+
+    Attributes:
+        model: fitted to the training split, its k and penalty chosen by the validation split.
+        outputs: what it says of each split.
+        values: metrics of each split.
+        spans: their intervals.
+    """
+
+    model: KmerBaseline
+    outputs: dict[str, Floats]
+    values: dict[str, dict[str, float]]
+    spans: dict[str, dict[str, tuple[float, float]]]
+
+    def to_json(self) -> dict[str, Any]:
+        """For metrics.json."""
+        splits = {name: {"metrics": _with_spans(self.values[name], self.spans[name])} for name in self.values}
+        return {"k": self.model.k, "penalty": self.model.penalty, "splits": splits}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All that is known of a trial at its end.
+
+    Attributes:
+        splits: each split that has records.
+        yardstick: the k-mer model, or None.
+        calibration: what the temperature did on the validation split, or None.
+        warnings: what splits share.
+        facts: of the training.
+    """
+
+    splits: dict[str, Scored]
+    yardstick: Yardstick | None
+    calibration: Calibration | None
+    warnings: list[str]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def conclude(trial: Trial, model: HyenaDNA, ended: Ended, warnings: list[str]) -> Outcome:
+    """Score the chosen model on every split; calibrated first where that was asked for.
+
+    Args:
+        trial: whose splits.
+        model: the best of it, on its device; calibration changes its head.
+        ended: how its training went.
+        warnings: what is known of the data.
+    """
+    scheme, criterion = trial.data.scheme, trial.criterion()
+    names = [name for name in SPLITS if len(getattr(trial.splits, name))]
+    logits = {name: trial.predict_split(model, name) for name in names}
+    judges = {name: trial.judge(name) for name in names}
+    calibration = None
+    if trial.settings.calibrate:
+        calibration = calibrate(
+            scheme.task, judges["valid"].stacked(logits["valid"]), judges["valid"].targets
+        )
+        scale_head(model, calibration.temperature)
+        logits = {name: [one / calibration.temperature for one in some] for name, some in logits.items()}
+    splits = {
+        name: Scored(
+            judge,
+            logits[name],
+            judge.loss(logits[name], criterion),
+            judge.measure(logits[name]),
+            judge.intervals(logits[name], trial.settings.seed),
+        )
+        for name, judge in judges.items()
+    }
+    with_yardstick = scheme.level == "sequence" and not trial.settings.no_baseline
+    yardstick = _yardstick(trial, judges) if with_yardstick else None
+    progress = ended.progress
+    facts = {
+        "steps": progress.step,
+        "best_step": progress.best_step,
+        "seconds": round(progress.seconds, 1),
+        "chosen_by": f"valid {monitor(scheme.task)}",
+        "model_sha256": model_sha256(model),
+    }
+    return Outcome(splits, yardstick, calibration, warnings, facts)
+
+
+def scale_head(model: HyenaDNA, temperature: float) -> None:
+    """Divide a head's logits by a temperature, in its weights."""
+    assert model.head is not None  # noqa: S101  (a bug, not an input)
+    with torch.no_grad():
+        for parameter in model.head.output_transform.parameters():
+            parameter.div_(temperature)
+
+
+def _yardstick(trial: Trial, judges: dict[str, Judge]) -> Yardstick:
+    scheme, data = trial.data.scheme, trial.data
+    sequences = {name: data.sequences(getattr(trial.splits, name).tolist()) for name in judges}
+    console.log.info("fitting the k-mer baseline")
+    fitted = fit_baseline(
+        sequences["train"],
+        judges["train"].targets,
+        scheme.task,
+        valid=(sequences["valid"], judges["valid"].targets),
+    )
+    outputs = {name: fitted.predict(some) for name, some in sequences.items()}
+    values, spans = {}, {}
+    for name, said in outputs.items():
+        values[name] = measure(scheme.task, judges[name].targets, said)
+        spans[name] = intervals(
+            scheme.task, judges[name].targets, said, draws=judges[name].draws, seed=trial.settings.seed
+        )
+    return Yardstick(fitted, outputs, values, spans)
+
+
+def write_metrics(directory: Path, trial: Trial, outcome: Outcome) -> dict[str, Any]:
+    """Write metrics.json, and return what it says."""
+    scheme = trial.data.scheme
+    draws = max(scored.judge.draws for scored in outcome.splits.values())
+    said = {
+        "task": scheme.task,
+        "level": scheme.level,
+        "labels": list(scheme.names),
+        "method": trial.settings.method,
+        "model": trial.settings.model,
+        "seed": trial.settings.seed,
+        **outcome.facts,
+        "splits": {name: scored.to_json() for name, scored in outcome.splits.items()},
+        "kmer_baseline": outcome.yardstick.to_json() if outcome.yardstick else None,
+        "calibration": None
+        if outcome.calibration is None
+        else {
+            "temperature": outcome.calibration.temperature,
+            "valid_loss": outcome.calibration.loss,
+            "valid_calibration_error": outcome.calibration.error,
+        },
+        "warnings": outcome.warnings,
+        "intervals": f"95 % bootstrap over records, {draws} draws",
+    }
+    write_json(directory / METRICS, said)
+    return said
+
+
+def _with_spans(values: dict[str, float], spans: dict[str, tuple[float, float]]) -> dict[str, Any]:
+    return {
+        name: {"value": value} | ({"low": spans[name][0], "high": spans[name][1]} if name in spans else {})
+        for name, value in values.items()
+    }

@@ -1,0 +1,65 @@
+"""The predictions of a fine-tuning run as a table."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from hyenacli.data.labels import IGNORED, LabelScheme, Targets
+from hyenacli.readers.labelled_record import LabelledRecord
+from hyenacli.score.predict import Predicted
+from hyenacli.score.prediction_table import prediction_columns, prediction_rows
+from hyenacli.score.stretches import Stretch
+from hyenacli.train.outcome import Outcome
+from hyenacli.train.trial import Trial, stretch_of
+from hyenacli.writers.tables import Column, open_table
+from hyenadna.config import HeadConfig
+
+
+def write_predictions(directory: Path, trial: Trial, head: HeadConfig, outcome: Outcome) -> Path:
+    """Write the table: as `hyena predict`, with the split and the label of each record.
+
+    Of labels of bases, which are many, only the last split that there is of train, valid and test.
+
+    Args:
+        directory: of the run.
+        trial: whose records.
+        head: of its model.
+        outcome: what the model says of them.
+    """
+    scheme = trial.data.scheme
+    titles = (
+        ["label"] if scheme.has_classes or scheme.n_outputs == 1 else [f"label_{n}" for n in scheme.names]
+    )
+    own = [Column("split", str), *(Column(title, str) for title in titles)]
+    first, *others = prediction_columns(head)
+    shown = list(outcome.splits) if scheme.level == "sequence" else list(outcome.splits)[-1:]
+    provenance = {"model_sha256": outcome.facts["model_sha256"], "data": trial.data.inputs}
+    path = directory / f"predictions.{trial.settings.predictions}"
+    with open_table(path, None, [first, *own, *others], provenance) as table:
+        for split in shown:
+            places = getattr(trial.splits, split).tolist()
+            for i, logits in zip(places, outcome.splits[split].logits, strict=True):
+                record = trial.data.records[i]
+                answer = Predicted(_placed(record), len(record.sequence), logits)
+                rows = dict(prediction_rows(answer, head))
+                labels = _texts(scheme, trial.data.targets[i])
+                rows["split"] = [split] * len(labels[0])
+                table.write(rows | dict(zip(titles, labels, strict=True)))
+    return path
+
+
+def _placed(record: LabelledRecord) -> Stretch:
+    """The record where it lies."""
+    stretch, region = stretch_of(record), record.region
+    if region is None:
+        return stretch
+    return replace(stretch, chrom=region.contig, start=region.start, end=region.end, strand=region.strand)
+
+
+def _texts(scheme: LabelScheme, target: Targets) -> Sequence[list[str]]:
+    """The texts of each label column: of a sequence one, or one for each base."""
+    if scheme.has_classes:
+        return [[scheme.names[int(k)] if k != IGNORED else "" for k in target.reshape(-1).tolist()]]
+    by_column = target.reshape(-1, scheme.n_outputs).T.tolist()
+    return [["" if math.isnan(value) else f"{value:.7g}" for value in column] for column in by_column]

@@ -1,0 +1,117 @@
+"""Labels as a task of the training loop.
+
+B example, C output.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hyenacli.ranks import current_ranks
+from hyenacli.train.criterion import Criterion
+from hyenacli.train.distributed import sum_array
+from hyenacli.train.epochs import Epochs
+from hyenacli.train.judge import Judge, Logits
+from hyenacli.train.labelled_examples import Examples, Host, to_device
+from hyenacli.train.quality import metric_names, monitor
+from hyenadna import HyenaDNA
+
+Predict = Callable[[HyenaDNA, Sequence[int]], list[Logits]]
+"""The logits of records by their places: (C,) each, or (bases, C)."""
+
+
+@dataclass(frozen=True)
+class LabelBatch:
+    """Examples on the device.
+
+    Attributes:
+        inputs: of the model.
+        targets: what it should say.
+        count: the labels there are, by their weights.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    count: float
+
+
+class Supervised:
+    """Learning to say labels.
+
+    Args:
+        examples: to learn from, dealt out by `epochs`.
+        epochs: which of them a step reads.
+        criterion: the loss.
+        predict: what a model says of the records of the validation split.
+        judge: their labels.
+        device: where batches go.
+    """
+
+    higher_is_better = True
+
+    def __init__(
+        self,
+        examples: Examples,
+        epochs: Epochs,
+        criterion: Criterion,
+        *,
+        predict: Callable[[HyenaDNA], list[Logits]],
+        judge: Judge,
+        device: torch.device,
+    ) -> None:
+        self._examples, self._epochs, self._criterion = examples, epochs, criterion
+        self._predict, self._judge, self._device = predict, judge, device
+        task, columns = judge.scheme.task, judge.scheme.n_outputs
+        self.monitor = f"valid_{monitor(task)}"
+        names = ("loss", *metric_names(task, columns))
+        self.evaluation_columns = tuple(f"valid_{name}" for name in names)
+
+    def read(self, windows: range, length: int) -> Host:
+        """Examples of the stream by their numbers, padded to `length` tokens."""
+        return self._examples.read(*self._epochs.draw(windows), length)
+
+    def batch(self, host: Host) -> LabelBatch:
+        """Examples on the device."""
+        return LabelBatch(*to_device(host, self._device), self._criterion.count(host.targets))
+
+    def loss(self, model: nn.Module, batch: LabelBatch) -> Tensor:
+        """Sum of the losses of the labels of a batch."""
+        return self._criterion.loss(self._examples.outputs(model, batch.inputs), batch.targets)
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Loss and metrics on the validation split."""
+        assert isinstance(model, HyenaDNA)  # noqa: S101  (a bug, not an input)
+        logits = self._predict(model)
+        judged = {"loss": self._judge.loss(logits, self._criterion)} | self._judge.measure(logits)
+        return {f"valid_{name}": value for name, value in judged.items()}
+
+
+def predict_in_shares(
+    predict: Predict, model: HyenaDNA, places: Sequence[int], sizes: Sequence[int], device: torch.device
+) -> list[Logits]:
+    """The logits of records, of which every rank computes a share; the same on all ranks.
+
+    Args:
+        predict: of records by their places.
+        model: on its device.
+        places: of the records.
+        sizes: rows of the logits of each record: its bases, or 0 where they are (C,).
+        device: of the model.
+    """
+    ranks = current_ranks()
+    if ranks.world_size == 1:
+        return predict(model, places)
+    mine = range(ranks.rank, len(places), ranks.world_size)
+    own = predict(model, [places[i] for i in mine])
+    head = model.config.head
+    columns = 0 if head is None else head.n_outputs
+    rows = [max(1, size) for size in sizes]
+    ends = np.cumsum(rows)
+    whole = np.zeros((int(ends[-1]), columns))
+    for i, logits in zip(mine, own, strict=True):
+        whole[ends[i] - rows[i] : ends[i]] = logits
+    parts = np.split(sum_array(whole, device=device), ends[:-1])
+    return [part if size else part[0] for part, size in zip(parts, sizes, strict=True)]
