@@ -178,7 +178,9 @@ def _take_signature(run: Callable[..., None], settings: type) -> None:
 
 
 add_verb(app, "pretrain", config.PretrainConfig, "hyenacli.commands.pretrain:run")
+add_verb(app, "finetune", config.FinetuneConfig, "hyenacli.commands.finetune:run")
 add_verb(app, "evaluate", config.EvaluateConfig, "hyenacli.commands.evaluate:run")
+add_verb(app, "predict", config.PredictConfig, "hyenacli.commands.predict:run")
 add_verb(app, "embed", config.EmbedConfig, "hyenacli.commands.embed:run")
 add_verb(app, "score-variants", config.ScoreVariantsConfig, "hyenacli.commands.score_variants:run")
 add_verb(app, "merge", config.MergeConfig, "hyenacli.commands.merge:run")

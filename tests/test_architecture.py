@@ -84,6 +84,7 @@ def test_models_is_a_source_root_and_no_package() -> None:
         ["--help"],
         ["--version"],
         ["pretrain", "--help"],
+        ["predict", "--help"],
         ["embed", "--help"],
         ["score-variants", "--help"],
         ["doctor", "--help"],

@@ -31,6 +31,7 @@ class ToyModel(nn.Module):
         super().__init__()
         self.config = HyenaConfig(d_model=7, n_layer=n_layer, d_inner=1, l_max=context + 2)
         self.weight = nn.Parameter(torch.zeros(1))
+        self.longest_input = self.config.l_max
         self.memory = memory
         self.batches: list[tuple[int, ...]] = []
 

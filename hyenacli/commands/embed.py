@@ -3,10 +3,8 @@
 import time
 from collections import Counter
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hyenacli import __version__, console
 from hyenacli.config import EmbedConfig
@@ -18,11 +16,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from io import BufferedReader
 
+    from hyenacli.config import PredictConfig
+    from hyenacli.readers.labelled_regions import Reference
     from hyenacli.score.embed import Embedded
+    from hyenacli.score.predict import Predicted
     from hyenacli.score.shards import Shard, Share
-    from hyenacli.score.stretches import Stretch
+    from hyenacli.score.stretches import Input
     from hyenacli.writers.tables import Column
 
+Answer = TypeVar("Answer", "Embedded", "Predicted")
 
 # A file of vectors per base that is larger is announced.
 _LARGE = 1 << 30
@@ -78,7 +80,7 @@ def run(config: EmbedConfig) -> None:
             _warn_of_size(share.target, records.bases, columns, kind)
         provenance = _provenance(config, model_sha256(model), layers) | records.shard
         rows = embedding_record if kind == "h5" else embedding_rows
-        tally = _Tally()
+        tally = Tally("embed", "embedding", "embedded")
         with open_table(share.target, kind, columns, provenance) as table:
             for answer in tally.watch(answers, records.total):
                 table.write(rows(answer, columns))
@@ -110,37 +112,16 @@ def _warn_of_size(target: Path, bases: int | None, columns: "Sequence[Column]", 
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Input:
-    """What is to be embedded.
-
-    Attributes:
-        stretches: the records.
-        total: how many, where it is known.
-        bases: of all regions together, where it is known.
-        shard: what the output says where this is a part of an input, under "shard".
-    """
-
-    stretches: "Iterable[Stretch]"
-    total: int | None = None
-    bases: int | None = None
-    shard: dict[str, Any] = field(default_factory=dict)
-
-
-def _open_input(config: EmbedConfig, share: "Share", stack: ExitStack) -> _Input:
+def _open_input(config: EmbedConfig, share: "Share", stack: ExitStack) -> "Input":
     """The records of the input, checked as far as they can be without a model."""
     from hyenacli.readers.streams import open_binary, sniff_format
+    from hyenacli.score.stretches import open_regions
 
     if config.input is None:
-        if config.region is None:
-            raise UsageError("nothing to embed", remedy="name an INPUT, or regions with -r")
-        if config.fasta is None:
-            raise UsageError("-r names regions of a genome", remedy="give the genome with -f/--fasta")
-        return _regions(config, config.fasta, None, share.shard, stack)
-    if config.region is not None:
-        raise UsageError("-r stands instead of an INPUT", remedy="give one of them")
-    if share.whole is not None and str(config.input) == "-":
-        raise UsageError("several processes cannot share standard input", remedy="write it to a file")
+        texts, fasta = regions_named(config, "embed")
+        reference = open_reference(config, fasta, stack)
+        return open_regions(texts, reference, flank=config.flank, shard=share.shard)
+    check_input(config.input, config.region, share)
     stream = stack.enter_context(open_binary(config.input))
     kind = sniff_format(stream, otherwise="bed" if config.fasta else None)
     if kind == "fasta":
@@ -149,13 +130,12 @@ def _open_input(config: EmbedConfig, share: "Share", stack: ExitStack) -> _Input
         raise UsageError("is a VCF", at=stream.name, remedy="embed takes BED or FASTA")
     if config.fasta is None:
         raise UsageError("is a BED", at=stream.name, remedy="give its genome with -f/--fasta")
-    return _regions(config, config.fasta, stream, share.shard, stack)
+    reference = open_reference(config, config.fasta, stack)
+    return open_regions(stream, reference, flank=config.flank, shard=share.shard)
 
 
-def _sequences(config: EmbedConfig, stream: "BufferedReader", shard: "Shard | None") -> _Input:
-    from hyenacli.readers.fasta import read_fasta
-    from hyenacli.score.shards import survey_fasta
-    from hyenacli.score.stretches import stretches_of_records
+def _sequences(config: EmbedConfig, stream: "BufferedReader", shard: "Shard | None") -> "Input":
+    from hyenacli.score.stretches import open_fasta
 
     if config.fasta is not None or config.flank:
         raise UsageError(
@@ -163,42 +143,34 @@ def _sequences(config: EmbedConfig, stream: "BufferedReader", shard: "Shard | No
             at=stream.name,
             remedy="leave out -f and --flank, or give regions as BED",
         )
-    records = read_fasta(stream)
-    if shard is not None and config.input is not None:
-        count, sha256 = survey_fasta(config.input)
-        part = shard.part(count)
-        own = islice(records, part.start, part.stop)
-        return _Input(stretches_of_records(own), len(part), shard=shard.describe(count, sha256))
-    # The first record shows whether this is FASTA at all, before a model is loaded.
-    return _Input(stretches_of_records(chain([next(records)], records)))
+    return open_fasta(stream, config.input, shard)
 
 
-def _regions(
-    config: EmbedConfig, fasta: Path, bed: "BufferedReader | None", shard: "Shard | None", stack: ExitStack
-) -> _Input:
-    from hyenacli.genome.region import Region
+def regions_named(config: "EmbedConfig | PredictConfig", verb: str) -> "tuple[Sequence[str], Path]":
+    """The regions of the command line, and their genome; UsageError where one of them is not there."""
+    if config.region is None:
+        raise UsageError(f"nothing to {verb}", remedy="name an INPUT, or regions with -r")
+    if config.fasta is None:
+        raise UsageError("-r names regions of a genome", remedy="give the genome with -f/--fasta")
+    return config.region, config.fasta
+
+
+def check_input(source: Path, region: "Sequence[str] | None", share: "Share") -> None:
+    """Raise UsageError where an input has regions beside it, or is stdin that processes would share."""
+    if region is not None:
+        raise UsageError("-r stands instead of an INPUT", remedy="give one of them")
+    if share.whole is not None and str(source) == "-":
+        raise UsageError("several processes cannot share standard input", remedy="write it to a file")
+
+
+def open_reference(config: "EmbedConfig | PredictConfig", fasta: Path, stack: ExitStack) -> "Reference":
+    """The genome of regions, open until the stack ends."""
     from hyenacli.readers.contigs import parse_style, read_aliases
     from hyenacli.readers.genome_file import Genome
-    from hyenacli.readers.regions import load_regions
-    from hyenacli.score.shards import fingerprint
-    from hyenacli.score.stretches import OK, stretches_of_regions
+    from hyenacli.readers.labelled_regions import Reference
 
     aliases = read_aliases(config.contig_aliases) if config.contig_aliases else {}
-    genome = stack.enter_context(Genome(fasta))
-    regions: list[tuple[Region, Region | None, str]]
-    if bed is None:
-        parsed = [Region.parse(text, genome.lengths) for text in config.region or ()]
-        regions = [(region, region, OK) for region in parsed]
-    else:
-        loaded = load_regions(bed, genome, parse_style(config.contig_style), aliases)
-        regions = [(one.record.region, one.region, one.status) for one in loaded]
-    about = {}
-    if shard is not None:
-        sha256 = fingerprint((repr(named) for named, _, _ in regions), genome.lengths)
-        about, part = shard.describe(len(regions), sha256), shard.part(len(regions))
-        regions = regions[part.start : part.stop]
-    bases = sum(len(region) for _, region, _ in regions if region is not None)
-    return _Input(stretches_of_regions(regions, genome, config.flank), len(regions), bases, about)
+    return Reference(stack.enter_context(Genome(fasta)), parse_style(config.contig_style), aliases)
 
 
 def _provenance(config: EmbedConfig, sha256: str, layers: tuple[int, ...]) -> dict[str, Any]:
@@ -212,22 +184,29 @@ def _provenance(config: EmbedConfig, sha256: str, layers: tuple[int, ...]) -> di
     }
 
 
-class _Tally:
-    """Counts of a run: a progress bar while answers come, one line when the table is there."""
+class Tally:
+    """Counts of a run: a progress bar while answers come, one line when the output is there.
 
-    def __init__(self) -> None:
+    Args:
+        verb: of the command, as embed.
+        doing: what the bar says, as embedding.
+        done: what the line says, as embedded.
+    """
+
+    def __init__(self, verb: str, doing: str, done: str) -> None:
+        self.verb, self.doing, self.done = verb, doing, done
         self.statuses: Counter[str] = Counter()
         self.bases = 0
         self.start = time.monotonic()
 
-    def watch(self, answers: "Iterator[Embedded]", total: int | None) -> "Iterator[Embedded]":
+    def watch(self, answers: "Iterable[Answer]", total: int | None) -> "Iterator[Answer]":
         """Pass answers on, and show how far it is; `total` where the number of records is known."""
         with console.progress("{task.completed} records", "{task.fields[speed]} bases/s") as bar:
-            task = bar.add_task("embedding", total=total, speed="")
+            task = bar.add_task(self.doing, total=total, speed="")
             for answer in answers:
                 yield answer
                 self.statuses[answer.stretch.status] += 1
-                self.bases += len(answer.stretch) if answer.vectors is not None else 0
+                self.bases += len(answer.stretch) if answer.n_bases else 0
                 bar.update(task, advance=1, speed=f"{self.bases / (time.monotonic() - self.start):,.0f}")
 
     def report(self, share: "Share") -> None:
@@ -236,7 +215,7 @@ class _Tally:
         done = self.statuses.pop("OK", 0)
         failed = "".join(f", {count:,} {status}" for status, count in self.statuses.most_common())
         counts = f"{done:,} records{failed}: {self.bases:,} bases"
-        log.info("embedded %s in %.1f s, %s", counts, seconds, share.describe())
+        log.info("%s %s in %.1f s, %s", self.done, counts, seconds, share.describe())
         console.event(
-            "embed", records=done, failed=dict(self.statuses), bases=self.bases, seconds=round(seconds, 3)
+            self.verb, records=done, failed=dict(self.statuses), bases=self.bases, seconds=round(seconds, 3)
         )

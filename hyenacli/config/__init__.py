@@ -5,6 +5,8 @@ A field's type, flag, help and bounds stand once, in its annotation; the verb's 
 
 from hyenacli.config.embed import EmbedConfig
 from hyenacli.config.evaluate import EvaluateConfig
+from hyenacli.config.finetune import FinetuneConfig
+from hyenacli.config.predict import PredictConfig
 from hyenacli.config.pretrain import PretrainConfig
 from hyenacli.config.score_variants import ScoreVariantsConfig
 from hyenacli.config.tools import DoctorConfig, MergeConfig
@@ -13,7 +15,9 @@ __all__ = [
     "DoctorConfig",
     "EmbedConfig",
     "EvaluateConfig",
+    "FinetuneConfig",
     "MergeConfig",
+    "PredictConfig",
     "PretrainConfig",
     "ScoreVariantsConfig",
 ]

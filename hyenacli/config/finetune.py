@@ -84,8 +84,9 @@ class FinetuneConfig:
     max_length: Annotated[
         int | None,
         typer.Option(
-            help="Most bases of a training sequence; default what the model takes. Longer ones are cut to "
-            "their middle, or into windows at level nucleotide. Predictions read all windows.",
+            help="Most bases of a training sequence; default what the model takes, with --method icl beside "
+            "demonstrations. Longer ones are cut to their middle, or into windows at level nucleotide. "
+            "Predictions read all windows, with --method icl the middle.",
             min=1,
             rich_help_panel=DATA,
         ),

@@ -77,7 +77,7 @@ class Columns:
         labels: one or several labels; patterns (`profile_*`) and ranges of numbers (`7-925`) are taken too.
         id: names of the records; None for a column `id` if there is one.
         group: what must not be torn apart by splits; None for no groups.
-        split: train, valid or test; None for a column `split` if there is one.
+        split: train, valid or test; None for a column `split` if there is one, '' for none.
     """
 
     sequence: str = "sequence"
@@ -171,7 +171,7 @@ def find_columns(names: Sequence[str], columns: Columns, file: str, *, labelled:
         labels += found
     asked = {"--id-column": columns.id, "--group-column": columns.group, "--split-column": columns.split}
     places = [
-        None if name is None else needed_column(names, name, flag, file) for flag, name in asked.items()
+        needed_column(names, name, flag, file) if name else None for flag, name in asked.items()
     ]
     identity = find_column(names, "id") if columns.id is None else places[0]
     split = find_column(names, "split") if columns.split is None else places[2]

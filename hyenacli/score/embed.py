@@ -1,11 +1,11 @@
 """Vectors of regions: windows are read, positions are pooled on the fly, readings of both strands are joined.
 
 B batch, L and t position, D width of the model, K layers, n positions of one window, N rows of a region,
-E numbers per vector (D, or 2 D with rc concat).
+E numbers per vector (D, or 2 D with rc concat), C what a projection makes of D.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
@@ -59,6 +59,7 @@ def embed(
     *,
     batch_size: int | None = None,
     precision: AbstractContextManager[Any] | None = None,
+    project: Callable[[Tensor], Tensor] | None = None,
 ) -> Iterator[Embedded]:
     """Embed stretches, one answer per record and in their order.
 
@@ -73,20 +74,23 @@ def embed(
         recipe: pooling, layer, strands and windows.
         batch_size: sequences per forward pass; None derives it from the free memory.
         precision: entered around every forward pass, such as an autocast.
+        project: an affine map of single states, (n, K, D) to (n, K, C), that stands in for them where nothing
+            is pooled: the states of a whole contig would not fit into memory.
 
     Raises:
         UsageError: the model has no such layer or takes no such window.
         UserError: the model gave values that are not finite, or one window does not fit into memory.
     """
-    width, stride = recipe.windows(model.config)
+    width, stride = recipe.windows(model.config, model.longest_input)
     layers = recipe.layers(model.config)
     device = next(model.parameters()).device
-    n_kept = len(layers) if recipe.pooling.per_base else 0
+    n_kept = len(layers) if recipe.pooling.per_base and project is None else 0
     shared = _SharedWindows(1 if recipe.pooling.per_base else _MOST_SHARERS)
 
     def read(slices: Iterable[StateSlice], batch: Sequence[Piece[_Spans]]) -> list[list[Floats]]:
         shared.close()
-        return _reduce(recipe, layers, slices, batch, precision or nullcontext())
+        take = project if project and recipe.pooling.per_base else recipe.pooling.reduce
+        return _reduce(recipe, layers, slices, batch, precision or nullcontext(), take)
 
     engine: _WindowEngine = Engine(
         lambda ids_BL, _mask_BL: model.stream_states(ids_BL, layers),
@@ -137,8 +141,9 @@ def _reduce(
     slices: Iterable[StateSlice],
     batch: Sequence[Piece[_Spans]],
     precision: AbstractContextManager[Any],
+    take: Callable[[Tensor], Tensor],
 ) -> list[list[Floats]]:
-    """What each window of a batch gives to each of its spans: (1, K, D), or (n, K, D) unpooled."""
+    """What each window of a batch gives to each of its spans: (1, K, D), or (n, K, D or C) unpooled."""
     reduce = recipe.pooling.reduce
     parts: list[list[dict[int, list[Tensor]]]] = [
         [{layer: [] for layer in layers} for _ in piece.note] for piece in batch
@@ -151,7 +156,7 @@ def _reduce(
                     first, last = (max(0, place - tile.start) for place in span)
                     if first < last and first < len(states_tD):
                         taken_n1D = states_tD[first:last, None].float()
-                        part[piece.layer].append(reduce(taken_n1D).clone())
+                        part[piece.layer].append(take(taken_n1D).clone())
     rows = [
         torch.cat([reduce(torch.cat(part[layer])) for layer in layers], dim=1)
         for of_piece in parts

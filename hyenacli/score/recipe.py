@@ -22,7 +22,8 @@ class Recipe:
         layer: -1 after the final norm, K >= 1 the residual stream after block K, None all of them.
         rc: none; mean, or concatenation (the asked-for reading first), of both strands' vectors.
         stranded: read regions on the - strand as reverse complement.
-        window: most bases the model reads at once; None is the model's context.
+        window: most bases the model reads at once; None is the model's context, or what a soft prompt leaves
+            of it.
         stride: bases from one window's start to the next; None is the window.
     """
 
@@ -50,20 +51,25 @@ class Recipe:
         """Numbers per vector."""
         return config.d_model * (2 if self.rc == "concat" else 1)
 
-    def windows(self, config: "HyenaConfig") -> tuple[int, int]:
+    def windows(self, config: "HyenaConfig", longest: int) -> tuple[int, int]:
         """Width and stride of the windows for a model, in bases.
+
+        Args:
+            config: of the model.
+            longest: tokens that the model takes, of which a soft prompt leaves fewer.
 
         Raises:
             UsageError: the model takes no such window, or the stride leaves gaps.
         """
-        window = self.window or config.context
-        if window > config.l_max:
+        most = min(config.context, longest)
+        window = self.window or most
+        if window > longest:
             raise UsageError(
-                f"the model takes at most {config.context:,} bases, not {window:,}",
+                f"the model takes at most {most:,} bases, not {window:,}",
                 at="--window",
                 remedy="choose a smaller window",
             )
-        _check_stride(window, self.stride)
+        check_stride(window, self.stride)
         return window, self.stride or window
 
 
@@ -78,7 +84,7 @@ def make_recipe(
     if rc not in RC:
         raise UsageError(f"unknown choice '{rc}'", at="--rc", remedy=nearest(rc, list(RC)))
     if window is not None:
-        _check_stride(window, stride)
+        check_stride(window, stride)
     return Recipe(
         pooling=parse_pool(pool),
         layer=parse_layer(layer),
@@ -89,7 +95,8 @@ def make_recipe(
     )
 
 
-def _check_stride(window: int, stride: int | None) -> None:
+def check_stride(window: int, stride: int | None) -> None:
+    """Raise UsageError where a stride leaves gaps between windows."""
     if stride is not None and stride > window:
         raise UsageError(
             f"a stride of {stride:,} skips bases between windows of {window:,}",

@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hyenacli.errors import UsageError
+from hyenacli.errors import UsageError, UserError
 from hyenacli.ranks import current_ranks
 from hyenacli.readers.fasta_blocks import read_blocks
+from hyenacli.readers.labelled import open_labelled
+from hyenacli.readers.labelled_record import Columns
 from hyenacli.readers.streams import open_binary, source_name
 
 
@@ -170,15 +172,37 @@ def survey_fasta(source: Path) -> tuple[int, str]:
         UsageError: it is a stream, which cannot be read a second time.
         UserError: it is not FASTA.
     """
-    if not source.is_file():
-        raise UsageError(
-            "a stream cannot be read twice, to count its records and to embed them",
-            at=source_name(source),
-            remedy="write it to a file, or embed it in one process, without --shard",
-        )
+    _refuse_stream(source)
     digest, records = hashlib.sha256(), 0
     with open_binary(source) as stream:
         for block in read_blocks(stream):
             digest.update(b">" + block.header + b"\n" + block.body)
             records += 1
     return records, digest.hexdigest()
+
+
+def survey_rows(source: Path, columns: Columns) -> tuple[int, str]:
+    """The number of sequences of a table, a FASTA or a folder, and the sha256 of their names and bases.
+
+    Raises:
+        UsageError: it is a stream, which cannot be read a second time.
+        UserError: a record cannot be read, or there is none.
+    """
+    _refuse_stream(source)
+    digest, records = hashlib.sha256(), 0
+    with open_labelled([source], columns, labelled=False) as rows:
+        for record in rows:
+            digest.update(record.id.encode() + b"\t" + record.sequence + b"\n")
+            records += 1
+    if not records:
+        raise UserError("no records", at=source)
+    return records, digest.hexdigest()
+
+
+def _refuse_stream(source: Path) -> None:
+    if not source.is_file() and not source.is_dir():
+        raise UsageError(
+            "a stream cannot be read twice, to count its records and then to read them",
+            at=source_name(source),
+            remedy="write it to a file, or read it in one process, without --shard",
+        )

@@ -45,12 +45,14 @@ class Recipe:
     patience: int
 
 
-# Paper, section A.2 and the configurations of its code: whole models and soft prompts. The others are ours.
-RECIPES: dict[Method, Recipe] = {
+# Paper, section A.2 and the configurations of its code: whole models, soft prompts and in-context learning.
+# The others are ours.
+RECIPES: dict[str, Recipe] = {
     "full": Recipe(6e-4, 0.1, 128, 100, 10),
     "head": Recipe(6e-4, 0.1, 128, 100, 10),
     "lora": Recipe(1e-3, 0.1, 128, 100, 10),
     "soft-prompt": Recipe(1e-3, 0.0, 16, 20, 2),
+    "icl": Recipe(1e-4, 0.0, 2, 1, 10),
 }
 
 
@@ -67,7 +69,7 @@ def with_defaults(settings: FinetuneConfig) -> FinetuneConfig:
     _check_word("--class-weights", settings.class_weights, ["none", "balanced"])
     if settings.solver == "sklearn" and (settings.method != "head" or settings.level != "sequence"):
         raise UsageError("fits heads on sequences", at="--solver sklearn", remedy="add --method head")
-    recipe = RECIPES[method_of(settings)]
+    recipe = RECIPES[settings.method]
 
     def either(given: float | None, default: float) -> float:
         return default if given is None else given
@@ -89,8 +91,9 @@ def _check_word(flag: str, word: str, known: list[str]) -> None:
 
 
 def method_of(settings: FinetuneConfig) -> Method:
-    """The method, checked before."""
-    return next(method for method in RECIPES if method == settings.method)
+    """The method, checked before, by what it trains: in-context learning trains all weights."""
+    known: tuple[Method, ...] = get_args(Method)
+    return next((method for method in known if method == settings.method), "full")
 
 
 def check_model(spec: str) -> None:
@@ -138,8 +141,8 @@ def head_for(settings: FinetuneConfig, scheme: LabelScheme, targets: Sequence[Ta
 def build_model(settings: FinetuneConfig, head: HeadConfig) -> HyenaDNA:
     """The model with its head and adapter, as a run begins; fresh weights depend on --seed alone.
 
-    A head for the same labels is kept, any other is replaced. LoRA of an earlier run becomes part of the
-    weights.
+    A head for the same labels is kept, any other is replaced; in-context learning has none. LoRA of an
+    earlier run becomes part of the weights.
 
     Raises:
         UsageError: the method needs weights that there are not.
@@ -158,7 +161,8 @@ def build_model(settings: FinetuneConfig, head: HeadConfig) -> HyenaDNA:
     else:
         model = _unadapted(settings)
     model.set_dropout(embed=settings.embed_dropout, resid=settings.resid_dropout)
-    _set_head(model, head, generator)
+    if settings.method != "icl":
+        _set_head(model, head, generator)
     if method == "lora":
         config = LoraConfig(rank=settings.lora_rank, alpha=settings.lora_alpha or settings.lora_rank)
         add_lora(model, config, base=_base(settings.model), generator=generator)

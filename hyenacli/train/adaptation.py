@@ -13,6 +13,7 @@ from hyenacli.score.batch_size import parse_batch_size
 from hyenacli.train.adapt import method_of
 from hyenacli.train.checkpoints import Checkpoints, Progress
 from hyenacli.train.epochs import Epochs
+from hyenacli.train.in_context import PromptExamples
 from hyenacli.train.labelled_examples import Examples, FeatureExamples, TokenExamples
 from hyenacli.train.loop import LoopSettings, Trainer
 from hyenacli.train.memory import Load, MemoryPlan, MemoryPlanner
@@ -141,7 +142,13 @@ def _examples(trial: Trial, model: HyenaDNA) -> Examples:
         return FeatureExamples(trial.features_of("train"), targets)
     most = min(settings.max_length or model.longest_input, model.longest_input)
     records = [trial.data.records[i] for i in places]
-    examples = TokenExamples(records, targets, trial.data.scheme, most)
+    demonstrations = model.config.demonstrations
+    examples: TokenExamples | PromptExamples
+    if demonstrations is not None:
+        most = demonstrations.max_length
+        examples = PromptExamples(records, targets, demonstrations, settings)
+    else:
+        examples = TokenExamples(records, targets, trial.data.scheme, most)
     if examples.cut_short:
         console.log.warning(
             "%d of %d training sequences are longer than %d bases and cut to their middle",
@@ -161,7 +168,7 @@ def _loop_settings(trial: Trial, epochs: Epochs, micro_tokens: int) -> LoopSetti
         micro_tokens=micro_tokens,
         lr=lr,
         min_lr=lr / 10,
-        warmup=min(epochs.steps // 10, max(10, epochs.steps // 100)),
+        warmup=min(epochs.steps // 4, max(10, epochs.steps // 100)),
         grad_clip=settings.grad_clip,
         eval_every=every,
         save_every=every,
@@ -174,8 +181,14 @@ def _said_of(trial: Trial, model: HyenaDNA) -> dict[str, str]:
     """What is learnt, from what and by what, in a few lines."""
     settings, config = trial.settings, model.config
     free = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    shown = {}
+    if config.demonstrations is not None:
+        letters = zip(config.demonstrations.letters, config.demonstrations.labels, strict=True)
+        classes = ", ".join(f"{letter} is {label}" for letter, label in letters)
+        shown["demonstrations"] = f"{settings.shots} of each class; {classes}"
     return {
         "labels": trial.data.scheme.sentence,
+        **shown,
         "splits": split_sizes(trial.splits),
         "model": f"{settings.model}: width {config.d_model}, layers {config.n_layer}, "
         f"{model.n_parameters:,} parameters, {free:,} of them trained ({settings.method})",

@@ -29,13 +29,15 @@ class Criterion:
         """The weighted sum of the losses, in nats or squared units: a float32 scalar with gradient.
 
         Args:
-            outputs: (B, C) or (B, L, C).
+            outputs: (B, C) or (B, L, C); columns after those of the classes stand for what is none of them.
             targets: classes (B,) or (B, L), `IGNORED` where missing; or numbers as the outputs, NaN where
                 missing.
         """
         outputs = outputs.float()
         weights = None if self._weights is None else self._weights.to(outputs.device)
         if self._classes:
+            if weights is not None:
+                weights = functional.pad(weights, (0, outputs.shape[-1] - len(weights)), value=1.0)
             return functional.cross_entropy(
                 outputs.flatten(0, -2), targets.flatten(), weights, ignore_index=IGNORED, reduction="sum"
             )

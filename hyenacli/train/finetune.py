@@ -19,12 +19,14 @@ from hyenacli.devices import autocast, resolve_device, set_threads
 from hyenacli.errors import UsageError, nearest
 from hyenacli.ranks import current_ranks
 from hyenacli.score.batch_size import parse_batch_size
+from hyenacli.score.predict import head_of
 from hyenacli.train import record
 from hyenacli.train.adapt import check_model, with_defaults
 from hyenacli.train.adaptation import adapt
 from hyenacli.train.checkpoints import Checkpoints
 from hyenacli.train.distributed import barrier, process_group
 from hyenacli.train.finetune_report import in_words, spread, write_report, write_summary
+from hyenacli.train.in_context import check_classes
 from hyenacli.train.outcome import METRICS, conclude, write_metrics
 from hyenacli.train.predictions import write_predictions
 from hyenacli.train.probe import check_sklearn
@@ -64,12 +66,12 @@ class _Planned:
     Attributes:
         name: of its directory; '' for the run's own.
         settings: of it.
-        splits: what it trains, chooses and tests on.
+        fold: which of the data's splits it trains, chooses and tests on.
     """
 
     name: str
     settings: FinetuneConfig
-    splits: LabelSplits
+    fold: int = 0
 
 
 def finetune(settings: FinetuneConfig) -> FinetuneResult:
@@ -90,6 +92,8 @@ def finetune(settings: FinetuneConfig) -> FinetuneResult:
     check_run_directory(settings.output, resume=settings.resume, force=settings.force)
     check_model(settings.model)
     data = open_set(settings)
+    if settings.method == "icl":
+        check_classes(whole, data)
     if settings.calibrate and data.scheme.task == "regression":
         raise UsageError(
             "a regression has no probabilities", at="--calibrate", remedy="leave it out, or give --task"
@@ -149,7 +153,7 @@ class _Run:
     def run(self) -> FinetuneResult:
         """Make the trials that are not made yet, and sum them up."""
         if self._alone:
-            metrics, code = self._make(_Planned("", self._settings, self._data.splits[0]))
+            metrics, code = self._make(_Planned("", self._settings))
             return FinetuneResult(metrics, code)
         open_run(self._settings, [self._data.inputs], self._device)
         for planned in self._trials():
@@ -192,7 +196,7 @@ class _Run:
             force=False,
             **swept,
         )
-        return _Planned(name, settings, self._data.splits[fold])
+        return _Planned(name, settings, fold)
 
     def _make(self, planned: _Planned) -> tuple[dict[str, Any], int]:
         """One trial: what its metrics.json says, and the exit code."""
@@ -203,7 +207,7 @@ class _Run:
             return known, 0
         if planned.name:
             console.log.info("trial %s", planned.name)
-        trial = Trial(planned.settings, self._data, planned.splits, self._device)
+        trial = Trial(planned.settings, self._data, self._data.splits[planned.fold], self._device)
         model = trial.build()
         ended = adapt(trial, model)
         if ended.exit_code:
@@ -212,8 +216,7 @@ class _Run:
         folder = planned.settings.output / "checkpoints"
         best = folder / ("best" if (folder / "best").exists() else "last")
         model = load_model(best).to(self._device)
-        leaks = self._leaks[self._data.splits.index(planned.splits)]
-        outcome = conclude(trial, model, ended, leaks)
+        outcome = conclude(trial, model, ended, self._leaks[planned.fold])
         metrics: dict[str, Any] = {}
         if current_ranks().first:
             if outcome.calibration is not None:
@@ -221,9 +224,8 @@ class _Run:
                 Checkpoints(planned.settings.output, planned.settings.keep, provenance).put_best(
                     "calibrated", model
                 )
-            assert model.config.head is not None  # noqa: S101  (a bug, not an input)
             metrics = write_metrics(planned.settings.output, trial, outcome)
-            write_predictions(planned.settings.output, trial, model.config.head, outcome)
+            write_predictions(planned.settings.output, trial, head_of(model), outcome)
             facts = ended.plan | {
                 "steps made": f"{ended.progress.step:,} in {ended.progress.seconds:,.0f} s",
                 "best step": f"{ended.progress.best_step:,}",

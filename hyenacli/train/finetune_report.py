@@ -3,6 +3,7 @@
 P item (a label with its prediction), C class or column.
 """
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -86,30 +87,30 @@ def write_summary(
 
 
 def _text(value: float | None) -> str:
-    return "-" if value is None or value != value else f"{value:.4g}"  # noqa: PLR0124  (NaN)
+    if value is None or math.isnan(value):
+        return "-"
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.4g}"
 
 
 def _metrics(outcome: Outcome) -> str:
-    names = list(next(iter(outcome.splits.values())).values)
-    rows: list[list[str]] = []
-    bold: list[int] = []
-    for split, scored in outcome.splits.items():
-        bold.append(len(rows))
-        spans = [_with_span(scored.values[name], scored.spans.get(name)) for name in names]
-        rows.append([f"{split} ({len(scored.logits):,})", *spans])
-        if outcome.yardstick is not None:
-            values, of_values = outcome.yardstick.values[split], outcome.yardstick.spans[split]
-            rows.append(
-                ["k-mer baseline", *(_with_span(values[name], of_values.get(name)) for name in names)]
-            )
+    """A row for each metric; the yardstick beside the last split."""
+    splits, yardstick = outcome.splits, outcome.yardstick
+    last = list(splits)[-1]
+    header = ["", *(f"{name} ({len(scored.logits):,})" for name, scored in splits.items())]
     about = "95 % bootstrap intervals in brackets. "
-    if outcome.yardstick is not None:
-        fitted = outcome.yardstick.model
+    if yardstick is not None:
+        header.append(f"k-mers, {last}")
         about += (
-            f"The baseline is a linear model of the frequencies of {fitted.k}-mers on both strands, fitted "
-            "to the same training split, its k and penalty chosen by the same validation split."
+            f"Beside it a linear model of the frequencies of {yardstick.model.k}-mers on both strands, "
+            "fitted to the same training split, its k and penalty chosen by the same validation split."
         )
-    return f"<p>{about}</p>{number_table(['', *names], rows, bold=bold)}"
+    rows = []
+    for metric in splits[last].values:
+        row = [_with_span(scored.values[metric], scored.spans.get(metric)) for scored in splits.values()]
+        if yardstick is not None:
+            row.append(_with_span(yardstick.values[last][metric], yardstick.spans[last].get(metric)))
+        rows.append([metric, *row])
+    return f"<p>{about}</p>{number_table(header, rows)}"
 
 
 def _with_span(value: float, span: tuple[float, float] | None) -> str:
@@ -164,7 +165,7 @@ def _of_classes(outcome: Outcome, split: str, outputs: Floats, targets: Any, sch
     charts = roc_chart(lines) + pr_chart(lines)
     reliable = reliability_chart([(split, reliability(scheme.task, outputs, targets))])
     matrix = confusion_matrix(counts_CC, scheme.names)
-    return f'{matrix}<div class="row">{charts}</div><h2>Do probabilities come true?</h2>{reliable}'
+    return f"{matrix}{charts}<h2>Do probabilities come true?</h2>{reliable}"
 
 
 def _lines(
@@ -190,7 +191,7 @@ def _of_labels(outputs: Floats, targets: Any, scheme: LabelScheme) -> str:
         else ""
     )
     table = number_table(["label", *values], rows)
-    return f'{some}{table}<div class="row">{roc_chart(lines)}{pr_chart(lines)}</div>'
+    return f"{some}{table}{roc_chart(lines)}{pr_chart(lines)}"
 
 
 def _of_numbers(outputs: Floats, targets: Any, scheme: LabelScheme) -> str:
@@ -199,7 +200,7 @@ def _of_numbers(outputs: Floats, targets: Any, scheme: LabelScheme) -> str:
     for i, name in enumerate(scheme.names[:_MOST_LINES]):
         there = ~np.isnan(targets[..., i])
         charts.append(scatter_chart(targets[..., i][there], outputs[..., i][there], name=name))
-    return f'<div class="row">{"".join(charts)}</div>'
+    return "".join(charts)
 
 
 def spread(trials: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:

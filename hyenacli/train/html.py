@@ -11,7 +11,7 @@ body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 800px; marg
 h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; }
 table { border-collapse: collapse; } td, th { padding: 2px 14px 2px 0; text-align: left; }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; } tr.model { font-weight: 600; }
-svg { width: 100%; } .row { display: flex; flex-wrap: wrap; gap: 12px; } .row > svg { flex: 1 1 360px; }
+svg { width: 100%; }
 .warning { border-left: 4px solid #d9822b; padding: 4px 12px; background: #fdf3e7; }
 """
 

@@ -44,8 +44,15 @@ class Examples(Protocol):
     def lengths(self) -> Sequence[int]:
         """Tokens of every example."""
 
-    def read(self, places: Places, mirrored: Bools, length: int) -> Host:
-        """Examples by their places, some of them as reverse complement, padded to `length` tokens."""
+    def read(self, numbers: range, places: Places, mirrored: Bools, length: int) -> Host:
+        """Examples of the stream, padded to `length` tokens.
+
+        Args:
+            numbers: of them in the stream, which all that is random about them depends on.
+            places: of what they are made of.
+            mirrored: which are read as reverse complement.
+            length: tokens.
+        """
 
     def outputs(self, model: nn.Module, inputs: Tensor) -> Tensor:
         """What the model says of inputs on its device, in training mode and with gradient."""
@@ -97,7 +104,7 @@ class TokenExamples:
         """Tokens of every example."""
         return [len(ids) for ids in self._ids]
 
-    def read(self, places: Places, mirrored: Bools, length: int) -> Host:
+    def read(self, numbers: range, places: Places, mirrored: Bools, length: int) -> Host:  # noqa: ARG002
         """See `Examples`."""
         picked = list(zip(places.tolist(), mirrored.tolist(), strict=True))
         ids_BL = np.stack(
@@ -137,7 +144,7 @@ class FeatureExamples:
         """An example is one vector."""
         return [1] * len(self._features_NSD)
 
-    def read(self, places: Places, mirrored: Bools, length: int) -> Host:  # noqa: ARG002
+    def read(self, numbers: range, places: Places, mirrored: Bools, length: int) -> Host:  # noqa: ARG002
         """See `Examples`."""
         return Host(self._features_NSD[places, mirrored.astype(np.int64)], self._targets[places])
 

@@ -3,7 +3,7 @@
 N record, C output.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from hyenacli import console
 from hyenacli.data.splits import SPLITS
 from hyenacli.train.adaptation import Ended
 from hyenacli.train.calibration import Calibration, calibrate
+from hyenacli.train.in_context import label_share
 from hyenacli.train.judge import Judge, Logits
 from hyenacli.train.kmer_baseline import KmerBaseline, fit_baseline
 from hyenacli.train.quality import intervals, measure, monitor
@@ -34,6 +35,7 @@ class Scored:
         loss: mean of a label.
         values: each metric.
         spans: the 95 % bootstrap interval of each.
+        label_share: how often the likeliest token is the letter of a class, where classes are letters.
     """
 
     judge: Judge
@@ -41,12 +43,14 @@ class Scored:
     loss: float
     values: dict[str, float]
     spans: dict[str, tuple[float, float]]
+    label_share: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """For metrics.json."""
         return {
             "records": len(self.logits),
             "loss": self.loss,
+            **({} if self.label_share is None else {"label_share": self.label_share}),
             "metrics": _with_spans(self.values, self.spans),
         }
 
@@ -97,7 +101,7 @@ def conclude(trial: Trial, model: HyenaDNA, ended: Ended, warnings: list[str]) -
 
     Args:
         trial: whose splits.
-        model: the best of it, on its device; calibration changes its head.
+        model: the best of it, on its device; calibration changes it.
         ended: how its training went.
         warnings: what is known of the data.
     """
@@ -110,7 +114,7 @@ def conclude(trial: Trial, model: HyenaDNA, ended: Ended, warnings: list[str]) -
         calibration = calibrate(
             scheme.task, judges["valid"].stacked(logits["valid"]), judges["valid"].targets
         )
-        scale_head(model, calibration.temperature)
+        scale_logits(model, calibration.temperature)
         logits = {name: [one / calibration.temperature for one in some] for name, some in logits.items()}
     splits = {
         name: Scored(
@@ -119,6 +123,7 @@ def conclude(trial: Trial, model: HyenaDNA, ended: Ended, warnings: list[str]) -
             judge.loss(logits[name], criterion),
             judge.measure(logits[name]),
             judge.intervals(logits[name], trial.settings.seed),
+            None if model.config.demonstrations is None else label_share(logits[name]),
         )
         for name, judge in judges.items()
     }
@@ -135,8 +140,11 @@ def conclude(trial: Trial, model: HyenaDNA, ended: Ended, warnings: list[str]) -
     return Outcome(splits, yardstick, calibration, warnings, facts)
 
 
-def scale_head(model: HyenaDNA, temperature: float) -> None:
-    """Divide a head's logits by a temperature, in its weights."""
+def scale_logits(model: HyenaDNA, temperature: float) -> None:
+    """Divide what a model predicts with by a temperature: in a head's weights, or beside demonstrations."""
+    if (shots := model.config.demonstrations) is not None:
+        model.set_demonstrations(replace(shots, temperature=shots.temperature * temperature))
+        return
     assert model.head is not None  # noqa: S101  (a bug, not an input)
     with torch.no_grad():
         for parameter in model.head.output_transform.parameters():

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hyenacli.ranks import current_ranks
+from hyenacli.score.predict import head_of
 from hyenacli.train.criterion import Criterion
 from hyenacli.train.distributed import sum_array
 from hyenacli.train.epochs import Epochs
@@ -71,7 +72,7 @@ class Supervised:
 
     def read(self, windows: range, length: int) -> Host:
         """Examples of the stream by their numbers, padded to `length` tokens."""
-        return self._examples.read(*self._epochs.draw(windows), length)
+        return self._examples.read(windows, *self._epochs.draw(windows), length)
 
     def batch(self, host: Host) -> LabelBatch:
         """Examples on the device."""
@@ -106,8 +107,7 @@ def predict_in_shares(
         return predict(model, places)
     mine = range(ranks.rank, len(places), ranks.world_size)
     own = predict(model, [places[i] for i in mine])
-    head = model.config.head
-    columns = 0 if head is None else head.n_outputs
+    columns = head_of(model).n_outputs
     rows = [max(1, size) for size in sizes]
     ends = np.cumsum(rows)
     whole = np.zeros((int(ends[-1]), columns))

@@ -26,6 +26,7 @@ from hyenacli.score.stretches import Stretch
 from hyenacli.train.adapt import build_model, head_for
 from hyenacli.train.criterion import Criterion
 from hyenacli.train.distributed import sum_array
+from hyenacli.train.in_context import choose_demonstrations
 from hyenacli.train.judge import Judge, Logits
 from hyenacli.train.supervised import Predict, predict_in_shares
 from hyenadna import HyenaDNA
@@ -60,6 +61,9 @@ class Trial:
         """The model before its first step, on the device; also the features, where they are computed once."""
         targets = [self.data.targets[i] for i in self.splits.train.tolist()]
         model = build_model(self.settings, head_for(self.settings, self.data.scheme, targets))
+        if self.settings.method == "icl":
+            shots = choose_demonstrations(self.settings, self.data, self.splits, model.longest_input)
+            model.set_demonstrations(shots)
         model = model.to(self.device)
         if self.frozen_states:
             self._features = self._compute_features(model.eval())

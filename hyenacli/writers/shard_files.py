@@ -18,11 +18,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hyenacli.readers.streams import compression, open_binary
+from hyenacli.writers import bedgraph
 from hyenacli.writers.atomic import atomic_path
 from hyenacli.writers.tables import SHARD_MARK, Batch, Column, open_table, open_text, table_type
 
 Content = tuple[list[Column], dict[str, Any], Iterator[Batch]]
 """Columns, provenance (empty: another tool's file), and the rows, read as they are asked for."""
+_COPIED = 1 << 20
 NOT_OURS: Content = ([], {}, iter(()))
 
 
@@ -98,6 +100,25 @@ class _Text:
             return
         with atomic_path(target) as path, open_text(path, self.kind) as stream:
             yield stream
+
+
+@dataclass(frozen=True)
+class _Track:
+    """A bedGraph, which only as a shard is known for one: lines are copied."""
+
+    kind: str
+
+    def head(self, path: Path) -> Head:
+        with open_binary(path) as stream:
+            return Head([], json.loads(stream.readline().removeprefix(bedgraph.MARK)))
+
+    def join(self, paths: Sequence[Path], target: Path, _provenance: Mapping[str, Any]) -> None:
+        with bedgraph.open_lines(target, self.kind) as write:
+            for path in paths:
+                with open_binary(path) as stream:
+                    stream.readline()
+                    while data := stream.read(_COPIED):
+                        write(data)
 
 
 @dataclass(frozen=True)
@@ -185,6 +206,7 @@ FORMATS: dict[str, Format] = {
     "h5": _Table("h5", _read_hdf5),
     "tsv": _Text("tsv"),
     "tsv.gz": _Text("tsv.gz"),
+    **{kind: _Track(kind) for kind in bedgraph.TYPES},
     "vcf": _Variants("vcf"),
     "vcf.gz": _Variants("vcf.gz"),
     "bcf": _Variants("bcf"),
@@ -203,8 +225,11 @@ def sniff(path: Path) -> str:
         kind = _MAGIC.get(file.read(4), "")
     if not kind:
         with open_binary(path) as stream:
-            start = stream.peek(4)[:4]
-        return "bcf" if start == b"BCF\x02" else f"vcf{packed}" if start == b"##fi" else f"tsv{packed}"
+            start = stream.peek(len(bedgraph.MARK))
+        if start.startswith(b"BCF\x02"):
+            return "bcf"
+        text = "bedgraph" if start.startswith(bedgraph.MARK) else "tsv"
+        return f"{'vcf' if start.startswith(b'##fi') else text}{packed}"
     if kind == "h5":
         table_type(path, kind)  # is there a package to look into it?
         from hyenacli.writers.hdf5 import is_anndata

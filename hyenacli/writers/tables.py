@@ -27,6 +27,7 @@ from hyenacli.writers.atomic import atomic_path
 ROW_GROUP_BYTES = 16 << 20
 SHARD_MARK = "# hyena shard "
 Batch = Mapping[str, Any]
+_BLANKS = str.maketrans("\t\n\r", "   ")
 _Opener = Callable[[Path, Sequence["Column"], Mapping[str, Any]], AbstractContextManager["TableWriter"]]
 
 
@@ -39,12 +40,14 @@ class Column:
         type: str, int or float: one number, or a vector of float32 where there is a width.
         width: numbers in the vector.
         prefix: TSV has one column per number, named prefix + index.
+        digits: significant ones of a number in TSV; 9 give a float32 back.
     """
 
     name: str
     type: type
     width: int = 0
     prefix: str = "e"
+    digits: int = 9
 
     @property
     def titles(self) -> list[str]:
@@ -64,7 +67,7 @@ class TableWriter(Protocol):
 
 
 class _Tsv:
-    """One line per row; floats have the 9 digits that give their float32 back, a missing one is empty.
+    """One line per row; a missing float is empty, and what would break the lines of a text is a blank.
 
     Only a shard says what it is, in a line before the header that joining takes out.
     """
@@ -72,7 +75,8 @@ class _Tsv:
     def __init__(self, stream: TextIO, columns: Sequence[Column], provenance: Mapping[str, Any]) -> None:
         self.stream, self.columns = stream, columns
         self.stream.writelines(line.decode() for line in shard_mark(provenance))
-        self.stream.write("\t".join(title for column in columns for title in column.titles) + "\n")
+        titles = (title.translate(_BLANKS) for column in columns for title in column.titles)
+        self.stream.write("\t".join(titles) + "\n")
 
     def write(self, batch: Batch) -> None:
         cells = [_cells(column, batch[column.name]) for column in self.columns]
@@ -85,9 +89,14 @@ def shard_mark(provenance: Mapping[str, Any]) -> list[bytes]:
 
 
 def _cells(column: Column, values: Any) -> Iterator[str]:
-    if column.type is not float:
+    if column.type is str:
+        return (value.translate(_BLANKS) for value in values)
+    if column.type is int:
         return map(str, values)
-    template, missing = "\t".join(["%.9g"] * len(column.titles)), "\t" * (len(column.titles) - 1)
+    template, missing = (
+        "\t".join([f"%.{column.digits}g"] * len(column.titles)),
+        "\t" * (len(column.titles) - 1),
+    )
     rows = map(np.atleast_1d, values)
     return (missing if np.isnan(row).all() else template % tuple(row.tolist()) for row in rows)
 
@@ -153,8 +162,13 @@ class _Npz:
             np.savez(stream, allow_pickle=False, **arrays)
 
 
-def table_type(target: Path, output_type: str | None) -> str:
-    """The type of a table: what was asked for, else what the suffix says; `-` is TSV.
+def table_type(target: Path, output_type: str | None, types: Sequence[str] | None = None) -> str:
+    """The type of a table: what was asked for, else what the suffix says in any case; `-` is TSV.
+
+    Args:
+        target: output file, or `-` for stdout.
+        output_type: what was asked for, or None.
+        types: those the caller writes, among them such as are no table; None is all of `TYPES`.
 
     Raises:
         UsageError: neither is a known type, or the type cannot be streamed to stdout.
@@ -164,20 +178,19 @@ def table_type(target: Path, output_type: str | None) -> str:
     ('tsv.gz', 'tsv', 'npz')
     """
     stdout = str(target) == "-"
+    types = list(types or TYPES)
     if output_type is not None:
         kind = output_type.removeprefix(".")
-        if kind not in TYPES:
-            raise UsageError(
-                f"unknown output type '{output_type}'", at="-O", remedy=nearest(kind, list(TYPES))
-            )
-        if stdout and kind != "tsv":
+        if kind not in types:
+            raise UsageError(f"unknown output type '{output_type}'", at="-O", remedy=nearest(kind, types))
+        if stdout and kind not in _TEXTS:
             raise UsageError(
                 f"{kind} does not go to stdout", at="-O", remedy="name a file with -o, or use tsv"
             )
         return _installed(kind)
-    kinds = [kind for kind in TYPES if target.name.endswith(f".{kind}")]
+    kinds = [kind for kind in types if target.name.lower().endswith(f".{kind}")]
     if not kinds and not stdout:
-        known = ", ".join(f".{kind}" for kind in TYPES)
+        known = ", ".join(f".{kind}" for kind in types)
         raise UsageError(
             "the suffix names no table type",
             at=target,
@@ -287,5 +300,7 @@ TYPES: dict[str, _Opener] = {
     "h5ad": _open_h5ad,
     "h5": _open_hdf5,
 }
+# Those that go to stdout, a caller's own among them.
+_TEXTS = ("tsv", "bedgraph")
 # Types that need a package which not everybody has, and the extra that brings it.
 _EXTRAS = {"h5ad": ("anndata", "h5ad"), "h5": ("h5py", "hdf5")}

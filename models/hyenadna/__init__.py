@@ -6,7 +6,7 @@ from .adapters.lora import add_lora, merge
 from .adapters.methods import freeze, trainable_parameters
 from .adapters.soft_prompt import add_soft_prompt
 from .checks import Check, verify
-from .config import PRESETS, PUBLISHED_NAMES, HeadConfig, HyenaConfig, preset
+from .config import PRESETS, PUBLISHED_NAMES, DemonstrationsConfig, HeadConfig, HyenaConfig, preset
 from .engine.decoding import Decoder, generate
 from .errors import ModelError
 from .layouts import ModelInfo, convert, describe, load_model, model_sha256, save_model
@@ -19,6 +19,7 @@ __all__ = [
     "Adapter",
     "Check",
     "Decoder",
+    "DemonstrationsConfig",
     "HeadConfig",
     "HyenaConfig",
     "HyenaDNA",

@@ -8,6 +8,7 @@ from .errors import ModelError
 Task = Literal["binary", "multiclass", "multilabel", "regression"]
 Pool = Literal["mean", "last", "max"]
 Level = Literal["sequence", "nucleotide"]
+_BASES = frozenset("ACGTN")
 
 
 def _require(holds: bool, what: str) -> None:
@@ -61,6 +62,57 @@ class HeadConfig:
 
 
 @dataclass(frozen=True)
+class DemonstrationsConfig:
+    """What a model reads before a sequence to say its class as the next token: sequences and their classes.
+
+    A class is a letter. The input is, for each shot, sequence [SEP] letter [SEP], then the sequence asked
+    about and [SEP]; who predicts puts it together (arXiv 2306.15794, in-context learning).
+
+    Attributes:
+        task: "binary" or "multiclass".
+        labels: the names of the classes in order.
+        letters: the letter of each, of A C G T N.
+        shots: the demonstrations in order, each a sequence of A C G T N and the name of its class.
+        max_length: most bases of a sequence asked about.
+        rc: whether a prediction is the mean over a sequence and its reverse complement.
+        temperature: what the logits of the letters are divided by.
+    """
+
+    task: Task
+    labels: tuple[str, ...]
+    letters: str
+    shots: tuple[tuple[str, str], ...]
+    max_length: int
+    rc: bool = False
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require(
+            self.task in ("binary", "multiclass"), f"letters stand for classes, which a {self.task} has not"
+        )
+        _require(
+            len(set(self.labels)) == len(set(self.letters)) == len(self.labels) == len(self.letters) >= 2
+            and set(self.letters) <= _BASES,
+            f"letters {self.letters!r} do not name the classes {self.labels}",
+        )
+        for sequence, label in self.shots:
+            _require(label in self.labels, f"a demonstration has the unknown class {label!r}")
+            _require(set(sequence) <= _BASES, "a demonstration has other letters than A C G T N")
+        _require(self.max_length >= 1, f"max_length must be at least 1, not {self.max_length}")
+        _require(self.temperature > 0, f"a temperature must be positive, not {self.temperature}")
+
+    @property
+    def head(self) -> HeadConfig:
+        """The head whose outputs would mean what the logits of the letters mean."""
+        return HeadConfig(self.task, len(self.labels), self.labels, pool="last", rc=self.rc)
+
+    @property
+    def longest(self) -> int:
+        """Most tokens of an input: those of the shots, of the longest sequence asked about, and its [SEP]."""
+        return sum(len(sequence) + 3 for sequence, _ in self.shots) + self.max_length + 1
+
+
+@dataclass(frozen=True)
 class HyenaConfig:
     """The architecture of one model (arXiv 2306.15794, section 3; Hyena order 2).
 
@@ -85,6 +137,7 @@ class HyenaConfig:
         tied_head: LM logits through the embedding; otherwise through a matrix of their own.
         shared_freq: one vector of sine frequencies per filter; otherwise one per sine.
         head: a prediction head beside the LM head.
+        demonstrations: what predictions of the LM head are made with, instead of a prediction head.
     """
 
     d_model: int
@@ -106,6 +159,7 @@ class HyenaConfig:
     tied_head: bool = True
     shared_freq: bool = True
     head: HeadConfig | None = None
+    demonstrations: DemonstrationsConfig | None = None
 
     def __post_init__(self) -> None:
         counts = ("d_model", "n_layer", "d_inner", "vocab_size", "pad_vocab_multiple", "filter_order")
@@ -120,6 +174,12 @@ class HyenaConfig:
             value = getattr(self, field)
             _require(0 <= value < 1, f"{field} must lie in [0, 1), not {value}")
         _require(self.layer_norm_eps > 0, f"layer_norm_eps must be positive, not {self.layer_norm_eps}")
+        if self.demonstrations is not None:
+            _require(self.head is None, "a model predicts with a head or with demonstrations, not with both")
+            longest = self.demonstrations.longest
+            _require(
+                longest <= self.l_max, f"demonstrations and a sequence of {longest:,} tokens exceed l_max"
+            )
 
     @property
     def n_vocab(self) -> int:

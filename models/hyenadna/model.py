@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .backbone import Backbone
-from .config import HeadConfig, HyenaConfig
+from .config import DemonstrationsConfig, HeadConfig, HyenaConfig
 from .engine import inference, training
 from .errors import ModelError
 from .heads import build_head
@@ -146,11 +146,19 @@ class HyenaDNA(nn.Module):
         return self.config.l_max - self.backbone.n_soft
 
     def set_head(self, config: HeadConfig, *, generator: torch.Generator | None = None) -> None:
-        """Give the model a fresh head, in place of any that it has, with weights drawn from `generator`."""
+        """Give the model a fresh head with weights drawn from `generator`.
+
+        It takes the place of what the model predicts with, be that a head or demonstrations.
+        """
         head = build_head(self.config.d_model, config)
-        self.config = replace(self.config, head=config)
+        self.config = replace(self.config, head=config, demonstrations=None)
         initialise(head, self.config, generator)
         self.head = head.to(self.lm_weight).train(self.training)
+
+    def set_demonstrations(self, config: DemonstrationsConfig) -> None:
+        """Let the model predict with its LM head after demonstrations, in place of any prediction head."""
+        self.config = replace(self.config, head=None, demonstrations=config)
+        self.head = None
 
     def set_dropout(self, *, embed: float | None = None, resid: float | None = None) -> None:
         """Change the dropout of the embedding, or of what the halves of every block add; None leaves it."""

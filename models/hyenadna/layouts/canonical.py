@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -16,6 +16,8 @@ from hyenadna.model import HyenaDNA
 
 _ROUNDING = 2e-6
 """How far the closed form of z may lie from a stored one only because another machine computed it."""
+# of no consequence for models that have none, whose identity is older than the field
+_OPTIONAL = "demonstrations"
 _TRAINING_ONLY = ("embed_dropout", "resid_dropout", "hyena_dropout", "activation_freq", "dropout")
 
 
@@ -57,14 +59,18 @@ def model_sha256(model: HyenaDNA) -> str:
 
 
 def base_sha256(model: HyenaDNA) -> str:
-    """`model_sha256` of what an adapted model was made from: without adapter, and without prediction head."""
+    """`model_sha256` of what an adapted model was made from: without adapter, and without what predicts."""
     state = _state(model)
     base = {n: t for n, t in state.items() if not is_adapter_parameter(n) and not n.startswith("head.")}
-    return _digest(_facts(model.config) | {"head": None}, model.config, base)
+    bare = replace(model.config, head=None, demonstrations=None)
+    return _digest(_facts(bare), model.config, base)
 
 
 def _facts(config: HyenaConfig | LoraConfig | SoftPromptConfig) -> dict[str, Any]:
-    return {name: value for name, value in asdict(config).items() if name not in _TRAINING_ONLY}
+    facts = {name: value for name, value in asdict(config).items() if name not in _TRAINING_ONLY}
+    if facts.get(_OPTIONAL) is None:
+        facts.pop(_OPTIONAL, None)
+    return facts
 
 
 def _state(model: HyenaDNA) -> dict[str, Tensor]:

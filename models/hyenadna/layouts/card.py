@@ -54,7 +54,11 @@ def model_card(model: HyenaDNA, name: str, provenance: Mapping[str, Any]) -> str
 
 def head_in_words(model: HyenaDNA) -> str:
     """What the model predicts, in a line."""
-    head = model.config.head
+    head, demonstrations = model.config.head, model.config.demonstrations
+    if demonstrations is not None:
+        letters = zip(demonstrations.letters, demonstrations.labels, strict=True)
+        classes = ", ".join(f"{letter} = {label}" for letter, label in letters)
+        return f"none: a class is the next token ({classes}) after {len(demonstrations.shots)} demonstrations"
     if head is None:
         return "next nucleotide only"
     labels = f" ({', '.join(head.labels)})" if head.labels else ""

@@ -14,7 +14,7 @@ from hyenadna.config import HeadConfig, HyenaConfig
 from hyenadna.errors import ModelError
 from hyenadna.tokenizer import VOCABULARY
 
-from .heads import head_from_json
+from .heads import demonstrations_from_json, head_from_json
 
 Layout = Literal["native", "official", "hf", "multimolecule"]
 
@@ -150,8 +150,8 @@ def read_config(raw: Mapping[str, Any], layout: Layout, at: object) -> HyenaConf
     return _build({ours: (key, flat[key]) for ours, key in known.items()}, at)
 
 
-def _build(values: Mapping[str, tuple[str, Any]], at: object, head: HeadConfig | None = None) -> HyenaConfig:
-    """A HyenaConfig of {field: (key as the file spells it, value)}."""
+def _build(values: Mapping[str, tuple[str, Any]], at: object, **others: Any) -> HyenaConfig:
+    """A HyenaConfig of {field: (key as the file spells it, value)}, and of fields that are no numbers."""
     typed: dict[str, Any] = {}
     for field, (key, value) in values.items():
         kind = _TYPES[field]
@@ -160,7 +160,7 @@ def _build(values: Mapping[str, tuple[str, Any]], at: object, head: HeadConfig |
             raise ModelError(f"has {key} = {value!r}, which is not {kind.__name__}", at=at)
         typed[field] = kind(value)
     try:
-        return HyenaConfig(**typed, head=head)
+        return HyenaConfig(**typed, **others)
     except ModelError as error:
         raise ModelError(str(error), at=at) from None
 
@@ -181,21 +181,23 @@ def _read_native(raw: Mapping[str, Any], at: object) -> HyenaConfig:
     if unknown or missing:
         wrong = f"unknown {', '.join(unknown)}" if unknown else f"missing {', '.join(missing)}"
         raise ModelError(f"architecture: {wrong}", at=at)
-    head = None if raw.get("head") is None else head_from_json(raw["head"], at)
-    return _build({key: (key, value) for key, value in architecture.items()}, at, head)
+    readers = {"head": head_from_json, "demonstrations": demonstrations_from_json}
+    others = {key: read(raw[key], at) for key, read in readers.items() if raw.get(key) is not None}
+    return _build({key: (key, value) for key, value in architecture.items()}, at, **others)
 
 
 def write_config(config: HyenaConfig, layout: Layout, provenance: Mapping[str, Any]) -> dict[str, Any]:
     """The config.json of a model in a layout; `provenance` is kept by the native one only."""
     if layout == "native":
         architecture = asdict(config)
-        head = architecture.pop("head")
+        head, demonstrations = architecture.pop("head"), architecture.pop("demonstrations")
         return {
             "format": "hyena-native",
             "format_version": _NATIVE_VERSION,
             "architecture": architecture,
             "tokenizer": {"alphabet": list(VOCABULARY)},
             "head": head,
+            **({} if demonstrations is None else {"demonstrations": demonstrations}),
             "provenance": dict(provenance),
         }
     required, optional = _TABLES[layout]

@@ -1,11 +1,11 @@
-"""What the layouts say about a prediction head."""
+"""What the layouts say about a prediction head, or about demonstrations in place of one."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
-from hyenadna.config import HeadConfig, Task
+from hyenadna.config import DemonstrationsConfig, HeadConfig, Task
 from hyenadna.errors import ModelError
 
 WEIGHT, BIAS = "head.output_transform.weight", "head.output_transform.bias"
@@ -25,6 +25,21 @@ def head_from_json(raw: Any, at: object) -> HeadConfig:
         raise ModelError(f"head: {error}", at=at) from error
     except ModelError as error:
         raise ModelError(str(error), at=at) from None
+
+
+def demonstrations_from_json(raw: Any, at: object) -> DemonstrationsConfig:
+    """The demonstrations of a native config.json.
+
+    Raises:
+        ModelError: keys are missing, unknown, or have impossible values.
+    """
+    try:
+        shots = tuple((sequence, label) for sequence, label in raw["shots"])
+        return DemonstrationsConfig(**{**raw, "labels": tuple(raw["labels"]), "shots": shots})
+    except ModelError as error:
+        raise ModelError(str(error), at=at) from None
+    except (TypeError, KeyError, ValueError) as error:
+        raise ModelError(f"demonstrations: {error}", at=at) from error
 
 
 def head_from_tensors(tensors: Mapping[str, Tensor], raw: Mapping[str, Any], at: object) -> HeadConfig | None:

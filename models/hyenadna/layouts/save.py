@@ -107,7 +107,7 @@ def _check_held(model: HyenaDNA, layout: Layout, tensors: Mapping[str, Tensor]) 
     again = interpret(raw, tensors, ModelFiles(Path(layout), Path(layout)))
     read = again.config
     lost += [
-        f"{field} = {getattr(config, field)!r}"
+        "demonstrations" if field == "demonstrations" else f"{field} = {getattr(config, field)!r}"
         for field in config.__dataclass_fields__
         if getattr(read, field) != getattr(config, field)
     ]
