@@ -13,7 +13,7 @@ from hyenacli.app import app, one_line
 from hyenacli.errors import UserError
 
 VERBS = (
-    *("pretrain", "evaluate", "embed", "score-variants", "merge", "doctor"),
+    *("pretrain", "finetune", "predict", "evaluate", "embed", "score-variants", "merge", "doctor"),
     *("models list", "models info", "models convert", "models verify"),
 )
 
