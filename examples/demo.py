@@ -43,11 +43,15 @@ Labels = NDArray[np.str_]
 
 
 def write_genome(folder: Path, seed: int = 7) -> None:
-    """Write genome.fa and regions.bed; a region's name is its kind and a number."""
+    """Write genome.fa, regions.bed, whose names are a kind and a number, and kinds.bed, whose names are kinds."""
     rng = np.random.default_rng(seed)
     words = np.stack([rng.permutation(np.repeat(BASES, 3)) for _ in range(3)])
     element = rng.permutation(np.repeat(BASES, LENGTH // 4))
-    with (folder / "genome.fa").open("w") as fasta, (folder / "regions.bed").open("w") as bed:
+    with (
+        (folder / "genome.fa").open("w") as fasta,
+        (folder / "regions.bed").open("w") as bed,
+        (folder / "kinds.bed").open("w") as kinds,
+    ):
         for contig, count in CONTIGS.items():
             parts: list[NDArray[np.uint8]] = []
             for number in range(count):
@@ -55,6 +59,7 @@ def write_genome(folder: Path, seed: int = 7) -> None:
                 parts += [rng.choice(BASES, GAP), region(kind, rng, words, element)]
                 end = (number + 1) * (GAP + LENGTH)
                 bed.write(f"{contig}\t{end - LENGTH}\t{end}\t{kind}-{number}\n")
+                kinds.write(f"{contig}\t{end - LENGTH}\t{end}\t{kind}\n")
             text = np.concatenate(parts).tobytes().decode()
             fasta.write(f">{contig}\n" + "".join(f"{text[i : i + 80]}\n" for i in range(0, len(text), 80)))
 

@@ -85,8 +85,8 @@ class FinetuneConfig:
         int | None,
         typer.Option(
             help="Most bases of a training sequence; default what the model takes, with --method icl beside "
-            "demonstrations. Longer ones are cut to their middle, or into windows at level nucleotide. "
-            "Predictions read all windows, with --method icl the middle.",
+            "demonstrations. Of longer ones each epoch reads another window, at level nucleotide all "
+            "windows; predictions pool all windows. With --method icl both read the middle.",
             min=1,
             rich_help_panel=DATA,
         ),

@@ -170,9 +170,7 @@ def find_columns(names: Sequence[str], columns: Columns, file: str, *, labelled:
             raise missing_column(names, wanted, "--label-column", file)
         labels += found
     asked = {"--id-column": columns.id, "--group-column": columns.group, "--split-column": columns.split}
-    places = [
-        needed_column(names, name, flag, file) if name else None for flag, name in asked.items()
-    ]
+    places = [needed_column(names, name, flag, file) if name else None for flag, name in asked.items()]
     identity = find_column(names, "id") if columns.id is None else places[0]
     split = find_column(names, "split") if columns.split is None else places[2]
     return Places(tuple(dict.fromkeys(labels)), identity, places[1], split)

@@ -140,23 +140,21 @@ def _examples(trial: Trial, model: HyenaDNA) -> Examples:
     targets = [trial.data.targets[i] for i in places]
     if trial.frozen_states:
         return FeatureExamples(trial.features_of("train"), targets)
-    most = min(settings.max_length or model.longest_input, model.longest_input)
     records = [trial.data.records[i] for i in places]
     demonstrations = model.config.demonstrations
-    examples: TokenExamples | PromptExamples
     if demonstrations is not None:
-        most = demonstrations.max_length
-        examples = PromptExamples(records, targets, demonstrations, settings)
-    else:
-        examples = TokenExamples(records, targets, trial.data.scheme, most)
-    if examples.cut_short:
-        console.log.warning(
-            "%d of %d training sequences are longer than %d bases and cut to their middle",
-            examples.cut_short,
-            len(records),
-            most,
-        )
+        prompts = PromptExamples(records, targets, demonstrations, settings)
+        _warn_of_longer(prompts.cut_short, demonstrations.max_length, "cut to their middle")
+        return prompts
+    most = min(settings.max_length or model.longest_input, model.longest_input)
+    examples = TokenExamples(records, targets, trial.data.scheme, most, settings.seed)
+    _warn_of_longer(examples.longer, most, "read in windows, another one in each epoch")
     return examples
+
+
+def _warn_of_longer(count: int, most: int, what: str) -> None:
+    if count:
+        console.log.warning("%d training sequences are longer than %d bases: %s", count, most, what)
 
 
 def _loop_settings(trial: Trial, epochs: Epochs, micro_tokens: int) -> LoopSettings:

@@ -194,6 +194,8 @@ class _Run:
             seed=seed,
             resume=(directory / "config.yaml").exists(),
             force=False,
+            seeds=1,
+            sweep=None,
             **swept,
         )
         return _Planned(name, settings, fold)

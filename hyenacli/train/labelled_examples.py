@@ -61,35 +61,36 @@ class Examples(Protocol):
 class TokenExamples:
     """Sequences that go through the whole model.
 
-    A sequence with more than `most` bases is cut to its middle; where bases have labels it becomes several
-    windows, in which every base is learnt from once.
+    Of a sequence with more than `most` bases a window of so many is read, drawn anew for every example; where
+    bases have labels it becomes several windows, in which every base is learnt from once.
 
     Args:
         records: to learn from.
         targets: of each.
         scheme: what they mean.
         most: bases of an example.
-
-    Attributes:
-        cut_short: how many sequences were cut to their middle.
+        seed: of the windows.
     """
 
     def __init__(
-        self, records: Sequence[LabelledRecord], targets: Sequence[Targets], scheme: LabelScheme, most: int
+        self,
+        records: Sequence[LabelledRecord],
+        targets: Sequence[Targets],
+        scheme: LabelScheme,
+        most: int,
+        seed: int,
     ) -> None:
+        self._most, self._seed = most, seed
         self._per_base = scheme.level == "nucleotide"
         self._missing = IGNORED if scheme.has_classes else np.nan
         self._ids: list[NDArray[np.uint8]] = []
         self._targets: list[Targets] = []
-        self.cut_short = 0
         for record, target in zip(records, targets, strict=True):
             ids = _TOKENIZER.encode_array(record.sequence)
             if self._per_base:
                 self._add_windows(ids, target, most)
                 continue
-            start = max(0, (len(ids) - most) // 2)
-            self.cut_short += len(ids) > most
-            self._ids.append(ids[start : start + most])
+            self._ids.append(ids)
             self._targets.append(target)
 
     def _add_windows(self, ids: NDArray[np.uint8], target: Targets, most: int) -> None:
@@ -102,13 +103,24 @@ class TokenExamples:
     @property
     def lengths(self) -> list[int]:
         """Tokens of every example."""
-        return [len(ids) for ids in self._ids]
+        return [min(len(ids), self._most) for ids in self._ids]
 
-    def read(self, numbers: range, places: Places, mirrored: Bools, length: int) -> Host:  # noqa: ARG002
+    @property
+    def longer(self) -> int:
+        """How many sequences are read in windows drawn from them."""
+        return sum(len(ids) > self._most for ids in self._ids)
+
+    def read(self, numbers: range, places: Places, mirrored: Bools, length: int) -> Host:
         """See `Examples`."""
         picked = list(zip(places.tolist(), mirrored.tolist(), strict=True))
+        windows = [
+            self._window(number, place) for number, place in zip(numbers, places.tolist(), strict=True)
+        ]
         ids_BL = np.stack(
-            [padded(complement(self._ids[i]) if turn else self._ids[i], length) for i, turn in picked]
+            [
+                padded(complement(ids) if turn else ids, length)
+                for ids, turn in zip(windows, mirrored.tolist(), strict=True)
+            ]
         )
         if not self._per_base:
             return Host(ids_BL, np.stack([self._targets[i] for i, _ in picked]))
@@ -117,6 +129,16 @@ class TokenExamples:
         for row, own in zip(filled, rows, strict=True):
             row[: len(own)] = own
         return Host(ids_BL, filled)
+
+    def _window(self, number: int, place: int) -> NDArray[np.uint8]:
+        """The bases of a place that example `number` of the stream reads."""
+        ids = self._ids[place]
+        spare = len(ids) - self._most
+        if spare <= 0:
+            return ids
+        word = int(np.random.Philox(key=self._seed, counter=[0, number, 0, 0]).random_raw(1)[0])
+        start = (word * (spare + 1)) >> 64
+        return ids[start : start + self._most]
 
     def outputs(self, model: nn.Module, inputs: Tensor) -> Tensor:
         """See `Examples`; padding is left out of every pool."""

@@ -73,27 +73,36 @@ def record(bases: bytes) -> LabelledRecord:
     return LabelledRecord("r", bases, None)
 
 
-def test_long_sequences_are_cut_to_their_middle() -> None:
+def test_of_a_long_sequence_every_window_is_read_in_some_epoch() -> None:
     bases = b"AACCCGGGTT"
-    examples = TokenExamples([record(bases), record(b"ACG")], [np.int64(1), np.int64(0)], SEQUENCE, 4)
-    assert (examples.lengths, examples.cut_short) == ([4, 3], 1)
-    host = examples.read(np.array([0, 1]), np.array([False, True]), 4)
-    tokens = Tokenizer()
-    assert host.inputs[0].tolist() == tokens.encode_array(b"CCGG").tolist()
-    assert host.inputs[1].tolist() == [*tokens.encode_array(b"CGT").tolist(), PAD]
-    assert host.targets.tolist() == [1, 0]
+    targets = [np.array(1), np.array(0)]
+    examples = TokenExamples([record(bases), record(b"ACG")], targets, SEQUENCE, 4, seed=3)
+    assert (examples.lengths, examples.longer) == ([4, 3], 1)
+
+    def rows(number: int, *, turn: bool = False) -> list[list[int]]:
+        host = examples.read(range(number, number + 2), np.array([0, 1]), np.array([turn, True]), 4)
+        assert host.targets.tolist() == [1, 0]
+        ids: list[list[int]] = host.inputs.tolist()
+        return ids
+
+    whole = Tokenizer().encode_array(bases).tolist()
+    seen = {tuple(rows(number)[0]) for number in range(100)}
+    assert seen == {tuple(whole[i : i + 4]) for i in range(7)}
+    assert rows(7) == rows(7)
+    assert rows(7, turn=True)[0] == complement(np.array(rows(7)[0], np.uint8)).tolist()
+    assert rows(0)[1] == [*Tokenizer().encode_array(b"CGT").tolist(), PAD]
 
 
 def test_every_base_of_a_long_sequence_is_learnt_from_once() -> None:
     bases, labels = b"ACGTACGTAC", np.arange(10) % 3
-    examples = TokenExamples([record(bases)], [labels], BASES, 4)
+    examples = TokenExamples([record(bases)], [labels], BASES, 4, seed=0)
     assert examples.lengths == [4, 4, 4]
-    host = examples.read(np.arange(3), np.zeros(3, bool), 5)
+    host = examples.read(range(3), np.arange(3), np.zeros(3, bool), 5)
     assert np.count_nonzero(host.targets != IGNORED) == 10
     assert host.targets[0].tolist() == [0, 1, 2, 0, IGNORED]
     # the last window is moved back, and learns of the bases that no other has
     assert host.targets[2].tolist() == [IGNORED, IGNORED, 2, 0, IGNORED]
-    turned = examples.read(np.array([2]), np.array([True]), 5)
+    turned = examples.read(range(1), np.array([2]), np.array([True]), 5)
     assert turned.targets[0].tolist() == [0, 2, IGNORED, IGNORED, IGNORED]
     assert turned.inputs[0, :4].tolist() == complement(host.inputs[2, :4]).tolist()
 
@@ -101,8 +110,8 @@ def test_every_base_of_a_long_sequence_is_learnt_from_once() -> None:
 def test_numbers_of_bases_are_padded_with_nothing() -> None:
     scheme = LabelScheme("regression", "nucleotide", ("u", "v"))
     targets = [np.ones((3, 2), np.float32), np.ones((2, 2), np.float32)]
-    examples = TokenExamples([record(b"ACG"), record(b"AC")], targets, scheme, 9)
-    host = examples.read(np.array([0, 1]), np.zeros(2, bool), 3)
+    examples = TokenExamples([record(b"ACG"), record(b"AC")], targets, scheme, 9, seed=0)
+    host = examples.read(range(2), np.array([0, 1]), np.zeros(2, bool), 3)
     assert np.isnan(host.targets[1, 2]).all()
     assert np.isnan(host.targets).sum() == 2
 

@@ -344,14 +344,17 @@ def test_what_splits_share_is_said(
     assert "120 of 120 test records" in (run / "report.html").read_text()
 
 
-def test_long_sequences_are_cut_in_training_and_read_whole_in_prediction(
+def test_long_sequences_are_learnt_from_in_windows_and_read_whole_in_prediction(
     base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = [(bases, "rich" if share > 0.5 else "poor") for bases, share in sequences(60, length=(60, 200))]
     run = tmp_path / "run"
     with caplog.at_level("WARNING", logger="hyena"):
         finetune(settings(write_table(tmp_path / "t.csv", rows), base, run, max_length=30, epochs=2))
-    assert "36 of 36 training sequences are longer than 30 bases and cut to their middle" in caplog.text
+    assert (
+        "36 training sequences are longer than 30 bases: read in windows, another one in each epoch"
+        in caplog.text
+    )
     row = predictions(run)[0]
     assert int(row["n_bases"]) == len(rows[int(row["id"]) - 1][0])
 

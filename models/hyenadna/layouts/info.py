@@ -35,8 +35,11 @@ class ModelInfo:
     sha256: str
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        return asdict(self) | {"weights": str(self.weights)}
+        """As JSON values; of demonstrations their number, for their sequences would fill pages."""
+        facts = asdict(self) | {"weights": str(self.weights)}
+        if (shown := facts["config"]["demonstrations"]) is not None:
+            shown["shots"] = len(shown["shots"])
+        return facts
 
 
 def describe(spec: str | Path) -> ModelInfo:
