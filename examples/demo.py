@@ -43,7 +43,7 @@ Labels = NDArray[np.str_]
 
 
 def write_genome(folder: Path, seed: int = 7) -> None:
-    """Write genome.fa, regions.bed, whose names are a kind and a number, and kinds.bed, whose names are kinds."""
+    """Write genome.fa, regions.bed (names: a kind and a number) and kinds.bed (names: a kind)."""
     rng = np.random.default_rng(seed)
     words = np.stack([rng.permutation(np.repeat(BASES, 3)) for _ in range(3)])
     element = rng.permutation(np.repeat(BASES, LENGTH // 4))

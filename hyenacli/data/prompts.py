@@ -115,7 +115,7 @@ class Shots:
         words = np.random.Philox(key=self._seed, counter=[0, number, purpose, 0])
         chosen: list[int] = []
         for members in self._members:
-            pool = members if without is None else members
+            pool = members if without is None else members[members != without]
             chosen += _some(pool.tolist(), words.random_raw(self._shots).tolist())
         order = np.argsort(words.random_raw(len(chosen)), kind="stable")
         coins = words.random_raw(len(chosen)) & np.uint64(1)
