@@ -10,7 +10,8 @@ _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 800px; margin: 2em auto; }
 h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; }
 table { border-collapse: collapse; } td, th { padding: 2px 14px 2px 0; text-align: left; }
-td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; } tr.model { font-weight: 600; }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; } td { white-space: nowrap; }
+td:last-child { white-space: normal; } td.n:last-child { white-space: nowrap; } tr.model { font-weight: 600; }
 svg { width: 100%; }
 .warning { border-left: 4px solid #d9822b; padding: 4px 12px; background: #fdf3e7; }
 """

@@ -157,7 +157,7 @@ class PromptExamples:
         """The logits (B, V) of the tokens after prompts, those of the letters first: a class is a column."""
         hyena = cast("HyenaDNA", model)
         ids_BL = inputs.long()
-        logits_BV = hyena.lm_logits(pool(hyena.hidden(ids_BL), "last"))
+        logits_BV = hyena.lm_logits(pool(hyena.hidden(ids_BL), "last", ids_BL != PAD))
         others = [row for row in range(logits_BV.shape[1]) if row not in self._letters]
         return logits_BV[:, [*self._letters, *others]]
 
