@@ -99,7 +99,8 @@ class Checkpoints:
         model.load_state_dict(load_model(last).state_dict())
         try:
             tensors = load_file(last / _TENSORS)
-            for name, parameter in _named(model, optimizer).items():
+            # before its first step an optimizer has no state
+            for name, parameter in _named(model, optimizer).items() if tensors else ():
                 state = optimizer.state[parameter]
                 for key in ("exp_avg", "exp_avg_sq", "step"):
                     value = tensors[f"{key}/{name}"]

@@ -189,6 +189,8 @@ class Trainer(Generic[B]):
         progress.micro_tokens = progress.micro_tokens or settings.micro_tokens
         if progress.step == 0:
             self._record({"step": 0, "tokens": 0, "skipped": 0}, self._evaluate(progress))
+            if progress.best_step == 0:  # what training may only make worse
+                self._checkpoints.save(self._model, self._optimizer, progress)
         if progress.step < last:
             self._loader = self._read_ahead(progress)
         while progress.step < last and not self._out_of_patience(progress) and not self._asked_to_stop(stop):

@@ -239,6 +239,15 @@ def test_patience_ends_a_run(base: Path, table: Path, tmp_path: Path) -> None:
     finetune(settings(table, base, run, lr=0.0, patience=2, epochs=30))
     found = metrics(run)
     assert (found["best_step"], found["steps"]) == (0, 2 * 5)
+    assert (run / "checkpoints" / "best").resolve().name == "step-0"
+
+
+def test_a_run_stopped_before_its_first_step_resumes(base: Path, table: Path, tmp_path: Path) -> None:
+    run, again = tmp_path / "run", tmp_path / "again"
+    finetune(settings(table, base, run, keep=9))
+    resumed_from(run, again, 0)
+    finetune(settings(table, base, again, keep=9, resume=True))
+    assert metrics(run)["splits"] == metrics(again)["splits"]
 
 
 def resumed_from(run: Path, copy: Path, step: int) -> None:
