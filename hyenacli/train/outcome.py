@@ -96,19 +96,25 @@ class Outcome:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def conclude(trial: Trial, model: HyenaDNA, ended: Ended, warnings: list[str]) -> Outcome:
-    """Score the chosen model on every split; calibrated first where that was asked for.
+def predict_all(trial: Trial, model: HyenaDNA) -> dict[str, list[Logits]]:
+    """What a model says of every split that has records; the same on all ranks, which all take part."""
+    return {name: trial.predict_split(model, name) for name in SPLITS if len(getattr(trial.splits, name))}
+
+
+def conclude(
+    trial: Trial, model: HyenaDNA, logits: dict[str, list[Logits]], ended: Ended, warnings: list[str]
+) -> Outcome:
+    """Score a model on every split; calibrated first where that was asked for.
 
     Args:
         trial: whose splits.
         model: the best of it, on its device; calibration changes it.
+        logits: what it says, as of `predict_all`.
         ended: how its training went.
         warnings: what is known of the data.
     """
     scheme, criterion = trial.data.scheme, trial.criterion()
-    names = [name for name in SPLITS if len(getattr(trial.splits, name))]
-    logits = {name: trial.predict_split(model, name) for name in names}
-    judges = {name: trial.judge(name) for name in names}
+    judges = {name: trial.judge(name) for name in logits}
     calibration = None
     if trial.settings.calibrate:
         calibration = calibrate(

@@ -1,0 +1,213 @@
+"""A run of fine-tuning as one trial or several: a sweep, folds, seeds, and what they say together."""
+
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hyenacli import console
+from hyenacli.config import FinetuneConfig
+from hyenacli.data.label_splits import LabelSplits
+from hyenacli.data.labelled_set import LabelledSet
+from hyenacli.data.leakage import find_leaks
+from hyenacli.errors import UsageError
+from hyenacli.ranks import current_ranks
+from hyenacli.train.adaptation import adapt
+from hyenacli.train.closing import close
+from hyenacli.train.distributed import barrier
+from hyenacli.train.finetune_report import spread, write_summary
+from hyenacli.train.outcome import METRICS
+from hyenacli.train.quality import monitor
+from hyenacli.train.record import write_json
+from hyenacli.train.session import open_run
+from hyenacli.train.trial import Trial
+
+_SWEPT = {
+    "lr": "lr",
+    "weight-decay": "weight_decay",
+    "embed-dropout": "embed_dropout",
+    "resid-dropout": "resid_dropout",
+}
+Choice = dict[str, float]
+"""Values of what is swept."""
+
+
+def read_grid(sweep: Sequence[str]) -> list[Choice]:
+    """Every combination of the values that --sweep names; one empty one where there are none.
+
+    Raises:
+        UsageError: a key or value has no meaning.
+
+    >>> read_grid(["lr=1e-4,1e-3", "embed-dropout=0"])
+    [{'lr': 0.0001, 'embed-dropout': 0.0}, {'lr': 0.001, 'embed-dropout': 0.0}]
+    """
+    axes = []
+    for text in sweep:
+        key, equals, values = text.partition("=")
+        if not equals or key not in _SWEPT:
+            remedy = f"write a key and its values, as lr=1e-4,6e-4; keys are {', '.join(_SWEPT)}"
+            raise UsageError(f"cannot read '{text}'", at="--sweep", remedy=remedy)
+        try:
+            axes.append([(key, float(value)) for value in values.split(",")])
+        except ValueError:
+            raise UsageError(f"'{values}' are not numbers", at="--sweep", remedy="as lr=1e-4,6e-4") from None
+        if not all(0 <= value < 1 for _, value in axes[-1]):
+            raise UsageError("rates and dropouts lie from 0 to below 1", at="--sweep")
+    return [dict(chosen) for chosen in itertools.product(*axes)]
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A trial to be made.
+
+    Attributes:
+        name: of its directory; '' for the run's own.
+        settings: of it.
+        fold: which of the data's splits it trains, chooses and tests on.
+    """
+
+    name: str
+    settings: FinetuneConfig
+    fold: int = 0
+
+
+class Trials:
+    """All trials of a run.
+
+    Args:
+        settings: with the method's defaults.
+        data: the labelled records.
+        grid: what is swept.
+        device: where models go.
+
+    Attributes:
+        exit_code: 0, or 143 or 130 where a signal ended a trial.
+    """
+
+    def __init__(
+        self, settings: FinetuneConfig, data: LabelledSet, grid: list[Choice], device: torch.device
+    ) -> None:
+        self._settings, self._data, self._grid, self._device = settings, data, grid, device
+        self._leaks = [_find_leaks(data, splits) for splits in data.splits]
+        self.exit_code = 0
+
+    def run(self) -> dict[str, Any]:
+        """Make the trials that are not made yet.
+
+        Returns:
+            What metrics.json of the run says; nothing after a signal.
+        """
+        settings = self._settings
+        several = len(self._data.splits) > 1 or settings.seeds > 1
+        if not several and len(self._grid) == 1:
+            return self._make(_Planned("", settings))
+        open_run(settings, [self._data.inputs], self._device)
+        chosen: Choice = {}
+        swept: dict[str, dict[str, Any]] = {}
+        best = ""
+        if len(self._grid) > 1:
+            by_name = {",".join(f"{key}={value:g}" for key, value in one.items()): one for one in self._grid}
+            swept = self._make_all(
+                self._planned(name, one, settings.seed, 0) for name, one in by_name.items()
+            )
+            if self.exit_code:
+                return {}
+            best = max(swept, key=lambda name: self._chosen_by(swept[name]))
+            chosen = by_name[best]
+            console.log.info("of the sweep, %s is best on the validation split", best)
+        # a sweep alone has made what it has chosen
+        final = self._make_all(self._repeats(chosen)) if several else {best: swept[best]}
+        return {} if self.exit_code else self._sum_up(swept | final, final)
+
+    def _repeats(self, chosen: Choice) -> Iterator[_Planned]:
+        """Every fold with every seed."""
+        for fold in range(len(self._data.splits)):
+            for seed in range(self._settings.seed, self._settings.seed + self._settings.seeds):
+                parts = [f"fold-{fold + 1}"] * (len(self._data.splits) > 1)
+                parts += [f"seed-{seed}"] * (self._settings.seeds > 1)
+                yield self._planned(",".join(parts), chosen, seed, fold)
+
+    def _planned(self, name: str, chosen: Choice, seed: int, fold: int) -> _Planned:
+        directory = self._settings.output / "trials" / name
+        settings = replace(
+            self._settings,
+            output=directory,
+            seed=seed,
+            resume=(directory / "config.yaml").exists(),
+            force=False,
+            seeds=1,
+            sweep=None,
+            **{_SWEPT[key]: value for key, value in chosen.items()},  # type: ignore[arg-type]
+        )
+        return _Planned(name, settings, fold)
+
+    def _make_all(self, planned: Iterator[_Planned]) -> dict[str, dict[str, Any]]:
+        """Trials by name, up to a signal."""
+        done = {}
+        for one in planned:
+            console.log.info("trial %s", one.name)
+            done[one.name] = self._make(one)
+            if self.exit_code:
+                break
+        return done
+
+    def _make(self, planned: _Planned) -> dict[str, Any]:
+        """One trial: what its metrics.json says."""
+        done = planned.settings.output / METRICS
+        if planned.name and planned.settings.resume and done.exists():
+            console.log.info("it is done already")
+            known: dict[str, Any] = json.loads(done.read_text())
+            return known
+        trial = Trial(planned.settings, self._data, self._data.splits[planned.fold], self._device)
+        ended = adapt(trial, trial.build())
+        self.exit_code = ended.exit_code
+        if ended.exit_code:
+            console.log.warning("stopped after step %d, and saved; go on with --resume", ended.progress.step)
+            return {}
+        return close(trial, ended, self._leaks[planned.fold])
+
+    def _chosen_by(self, metrics: dict[str, Any]) -> float:
+        value = metrics["splits"]["valid"]["metrics"][monitor(self._data.scheme.task)]["value"]
+        return float("-inf") if value is None else float(value)
+
+    def _sum_up(self, trials: dict[str, dict[str, Any]], final: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        """Write metrics.json and report.html; the best of `final` on its validation split lends its model."""
+        output = self._settings.output
+        best = max(final, key=lambda name: self._chosen_by(final[name]))
+        summary = spread(list(final.values()))
+        said = {
+            "task": self._data.scheme.task,
+            "labels": list(self._data.scheme.names),
+            "trials": {name: metrics["splits"] for name, metrics in trials.items()},
+            "summed_up": list(final),
+            "summary": summary,
+            "model_of": best,
+        }
+        if current_ranks().first:
+            link = output / "checkpoints"
+            link.unlink(missing_ok=True)
+            link.symlink_to(Path("trials") / best / "checkpoints", target_is_directory=True)
+            facts = {
+                "labels": self._data.scheme.sentence,
+                "trials": f"{len(trials)}, summed up: {', '.join(final)}",
+                "the run's model is of": best,
+            }
+            write_summary(output, f"{output.resolve().name}: fine-tuning", facts, trials, summary)
+            write_json(output / METRICS, said)
+            for split, metrics in summary.items():
+                parts = [f"{name} {one['mean']:.3f} (sd {one['sd']:.3f})" for name, one in metrics.items()]
+                console.log.info("%s, mean of %d trials: %s", split, len(final), ", ".join(parts))
+            console.log.info("wrote %s", output / "report.html")
+        barrier()
+        return said
+
+
+def _find_leaks(data: LabelledSet, splits: LabelSplits) -> list[str]:
+    leaks = [leak.sentence for leak in find_leaks(data.records, splits)]
+    for sentence in leaks:
+        console.log.warning("%s", sentence)
+    return leaks
