@@ -25,6 +25,8 @@ PENALTIES = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.
 _PATIENCE = 2
 # No more numbers than this are held as features (1 GiB): of many sequences only the shorter words are tried.
 _MOST = 1 << 27
+# Nor are more products than this made in one step of a fit.
+_MOST_PRODUCTS = 1 << 31
 # Frequencies are taken as log(1 + _PER * share), so that repeats do not outweigh all else.
 _PER = 1000.0
 _ITERATIONS = 200
@@ -75,7 +77,7 @@ def fit_baseline(
     """The best linear model of k-mer frequencies: logistic for classes and labels, ridge for numbers.
 
     All k and penalties are tried, and the one with the least loss on the validation sequences is kept. The
-    features of at most 1 GiB are held, so for many sequences the longest words are left out.
+    features of at most 1 GiB are held, so of many sequences, or many outputs, the longest words are left out.
 
     Args:
         sequences: normalised bases to fit to; at nucleotide level there is no such baseline.
@@ -95,10 +97,11 @@ def fit_baseline(
         n_outputs = max(2, int(max(np.nanmax(truth), np.nanmax(valid_truth))) + 1)
     else:
         n_outputs = truth.shape[1]
+    most = min(_MOST, _MOST_PRODUCTS // n_outputs)
     tried = (
         k
         for k in sorted(lengths)
-        if k == min(lengths) or len(sequences) * n_words(k, canonical=canonical) <= _MOST
+        if k == min(lengths) or len(sequences) * n_words(k, canonical=canonical) <= most
     )
     best: KmerBaseline | None = None
     for k in tried:

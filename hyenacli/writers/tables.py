@@ -8,6 +8,7 @@ record: see `hdf5`.)
 import gzip
 import io
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -25,6 +26,7 @@ from hyenacli.errors import UsageError, UserError, nearest
 from hyenacli.writers.atomic import atomic_path
 
 ROW_GROUP_BYTES = 16 << 20
+_ROWS_AT_ONCE = 256
 SHARD_MARK = "# hyena shard "
 Batch = Mapping[str, Any]
 _BLANKS = str.maketrans("\t\n\r", "   ")
@@ -66,6 +68,39 @@ class TableWriter(Protocol):
         """Append rows."""
 
 
+class _Gathered:
+    """Hands rows on in batches of many: one at a time they cost more to write than to make.
+
+    Args:
+        writer: of the rows.
+    """
+
+    def __init__(self, writer: TableWriter) -> None:
+        self._writer = writer
+        self._waiting: list[Batch] = []
+        self._rows = 0
+
+    def write(self, batch: Batch) -> None:
+        self._waiting.append(batch)
+        self._rows += len(next(iter(batch.values())))
+        if self._rows >= _ROWS_AT_ONCE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand on what is waiting."""
+        waiting, self._waiting, self._rows = self._waiting, [], 0
+        if waiting:
+            self._writer.write({name: _joined([batch[name] for batch in waiting]) for name in waiting[0]})
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    if len(parts) == 1:
+        return parts[0]
+    if all(isinstance(part, list) for part in parts):
+        return [value for part in parts for value in part]
+    return np.concatenate([np.asarray(part) for part in parts])
+
+
 class _Tsv:
     """One line per row; a missing float is empty, and what would break the lines of a text is a blank.
 
@@ -93,10 +128,10 @@ def _cells(column: Column, values: Any) -> Iterator[str]:
         return (value.translate(_BLANKS) for value in values)
     if column.type is int:
         return map(str, values)
-    template, missing = (
-        "\t".join([f"%.{column.digits}g"] * len(column.titles)),
-        "\t" * (len(column.titles) - 1),
-    )
+    number = f"%.{column.digits}g"
+    if not column.width:
+        return ("" if math.isnan(value) else number % value for value in np.ravel(values).tolist())
+    template, missing = "\t".join([number] * column.width), "\t" * (column.width - 1)
     rows = map(np.atleast_1d, values)
     return (missing if np.isnan(row).all() else template % tuple(row.tolist()) for row in rows)
 
@@ -225,7 +260,9 @@ def open_table(
     """
     kind = table_type(target, output_type)
     if str(target) == "-":
-        yield _Tsv(sys.stdout, columns, provenance)
+        rows = _Gathered(_Tsv(sys.stdout, columns, provenance))
+        yield rows
+        rows.flush()
         sys.stdout.flush()
         return
     with atomic_path(target) as path, TYPES[kind](path, columns, provenance) as writer:
@@ -237,8 +274,10 @@ def _open_parquet(
     path: Path, columns: Sequence[Column], provenance: Mapping[str, Any]
 ) -> Iterator[TableWriter]:
     writer, complete = _Parquet(path, columns, provenance), False
+    rows = _Gathered(writer)
     try:
-        yield writer
+        yield rows
+        rows.flush()
         complete = True
     finally:
         writer.close(complete=complete)
@@ -265,7 +304,9 @@ def _open_tsv(
     kind: str, path: Path, columns: Sequence[Column], provenance: Mapping[str, Any]
 ) -> Iterator[TableWriter]:
     with open_text(path, kind) as stream:
-        yield _Tsv(stream, columns, provenance)
+        rows = _Gathered(_Tsv(stream, columns, provenance))
+        yield rows
+        rows.flush()
 
 
 @contextmanager

@@ -116,6 +116,7 @@ def test_any_number_of_shards_in_any_order_is_the_single_run(
 
 def test_parquet_row_groups_grow_to_their_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "ROW_GROUP_BYTES", 200)
+    monkeypatch.setattr(tables, "_ROWS_AT_ONCE", 2)
     rows: Rows = [(str(i), i, i / 7) for i in range(40)]
     paths = [write_shard(tmp_path / f"{i}.parquet", rows, i, 3) for i in (1, 2, 3)]
     merge_shards(paths, tmp_path / "o.parquet")
