@@ -44,6 +44,7 @@ def test_parquet_holds_types_values_and_provenance(tmp_path: Path) -> None:
 
 def test_parquet_writes_row_groups_as_they_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "ROW_GROUP_BYTES", 100)
+    monkeypatch.setattr(tables, "_ROWS_AT_ONCE", 1)
     write(tmp_path / "x.parquet", batches=BATCHES * 20)
     file = pq.ParquetFile(tmp_path / "x.parquet")
     assert file.metadata.num_rows == 60
