@@ -64,11 +64,11 @@ def sets(folder: Path) -> dict[str, Labelled]:
     """All sets; BED files of one histone mark each are written into a folder."""
     enhancers = [*_enhancers("train"), *(part for file in _enhancers("test") for part in ("--test", file))]
     return {
-        "mouse2": Labelled(_table("gue_mouse2", "train", "dev", "test"), "mcc", 20),
-        "iEnhancer-2L": Labelled(enhancers, "mcc", 10),
+        "mouse2": Labelled(_table("gue_mouse2", "train", "dev", "test"), "mcc", 10),
+        "iEnhancer-2L": Labelled(enhancers, "mcc", 8),
         "H4": Labelled(_windows("H4", folder), "mcc", 5, "yeast"),
         "H3": Labelled(_windows("H3", folder), "mcc", 5, "yeast"),
-        "ocr (part)": Labelled(_table("gb_part_human_ocr_ensembl", "train", "test"), "accuracy", 10),
+        "ocr (part)": Labelled(_table("gb_part_human_ocr_ensembl", "train", "test"), "accuracy", 8),
         "regulatory (part)": Labelled(
             _table("gb_part_human_ensembl_regulatory", "train", "test"), "accuracy", 5
         ),
@@ -82,7 +82,7 @@ def sets(folder: Path) -> dict[str, Labelled]:
                 *("--sequence-column", "1", "--label-column", "2"),
             ],
             "pearson",
-            4,
+            3,
             "yeast",
         ),
         "tf0": Labelled(_table("gue_tf0", "train", "dev", "test"), "mcc", 2),
