@@ -46,6 +46,7 @@ BAD = [
     ("table.csv --method soft-prompt --soft-tokens 66", 1, "leaves no room in a model that takes 66"),
     ("regions.bed", 2, "regions.bed: is a BED; give its genome with -f/--fasta"),
     ("table.csv --max-length 0", 2, "--max-length"),
+    ("table.csv --max-length 67", 1, "base: --max-length 67 is beyond what the model takes, 66 bases"),
     ("table.csv --dtype float16", 2, "float16"),
 ]
 

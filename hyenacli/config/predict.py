@@ -60,7 +60,9 @@ class PredictConfig:
     window: Annotated[
         int | None,
         typer.Option(
-            help="Cut longer sequences into windows of this many bases; default the model's length.", min=1
+            help="Cut longer sequences into windows of this many bases; default the --max-length of the "
+            "fine-tuning, or else the model's length.",
+            min=1,
         ),
     ] = None
     stride: Annotated[

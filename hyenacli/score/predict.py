@@ -61,7 +61,7 @@ def predict(
         model: with a head or demonstrations, in eval mode, on the device to use.
         stretches: the records; those whose status is not OK pass through.
         rc: whether the reverse complement is read too.
-        window: most bases the model reads at once; None is what it takes.
+        window: most bases the model reads at once; None is the head's window, or what the model takes.
         stride: bases from one window's start to the next; None is the window.
         batch_size: sequences per forward pass; None derives it from the free memory.
         precision: entered around every forward pass, such as an autocast.
@@ -107,7 +107,7 @@ def recipe_of(
     """
     pooling = Pooling(head.pool if head.level == "sequence" else "none")
     kind = "mean" if rc else "none"
-    return Recipe(pooling=pooling, rc=kind, stranded=stranded, window=window, stride=stride)
+    return Recipe(pooling=pooling, rc=kind, stranded=stranded, window=window or head.window, stride=stride)
 
 
 def predict_by(

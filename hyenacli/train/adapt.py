@@ -133,6 +133,7 @@ def head_for(settings: FinetuneConfig, scheme: LabelScheme, targets: Sequence[Ta
         pool=pool,
         level=scheme.level,
         rc=settings.rc == "mean",
+        window=settings.max_length,
         center=center,
         scale=scale,
     )
@@ -146,7 +147,7 @@ def build_model(settings: FinetuneConfig, head: HeadConfig) -> HyenaDNA:
 
     Raises:
         UsageError: the method needs weights that there are not.
-        UserError: the model has a soft prompt.
+        UserError: the model has a soft prompt, or is too short for --max-length.
         ModelError: the model cannot be loaded, or has no room for the soft prompt.
     """
     generator, method = torch.Generator().manual_seed(settings.seed), method_of(settings)
@@ -169,6 +170,13 @@ def build_model(settings: FinetuneConfig, head: HeadConfig) -> HyenaDNA:
     elif method == "soft-prompt":
         prompt = SoftPromptConfig(settings.soft_tokens)
         add_soft_prompt(model, prompt, base=_base(settings.model), generator=generator)
+    if settings.max_length and settings.max_length > model.longest_input:
+        raise UserError(
+            f"--max-length {settings.max_length:,} is beyond what the model takes, "
+            f"{model.backbone.room_in_words()} bases",
+            at=settings.model,
+            remedy="give fewer, or a model with a longer context",
+        )
     return model
 
 
@@ -191,7 +199,7 @@ def _unadapted(settings: FinetuneConfig) -> HyenaDNA:
 
 def _set_head(model: HyenaDNA, head: HeadConfig, generator: torch.Generator) -> None:
     old = model.config.head
-    if old is not None and replace(head, rc=old.rc) == old:
+    if old is not None and replace(head, rc=old.rc, window=old.window) == old:
         log.info("the model's head is for these labels, and is trained on")
         model.config = replace(model.config, head=head)
         return

@@ -29,6 +29,7 @@ class HeadConfig:
         bias: whether the linear layer has one (official decoders do, Hugging Face's `score` does not).
         rc: whether a prediction is the mean over a sequence and its reverse complement. Who predicts does
             that; the module reads what it is given.
+        window: bases that a prediction reads at once where it is left to the model; None for all it takes.
         center: of each output of a regression, in the labels' unit; empty for 0.
         scale: what each output of a regression is multiplied by; empty for 1.
     """
@@ -40,6 +41,7 @@ class HeadConfig:
     level: Level = "sequence"
     bias: bool = True
     rc: bool = False
+    window: int | None = None
     center: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
 
@@ -49,6 +51,7 @@ class HeadConfig:
             _require(
                 getattr(self, field) in known, f"head {field} {getattr(self, field)!r} is none of {known}"
             )
+        _require(self.window is None or self.window >= 1, f"a window has bases, not {self.window}")
         _require(self.n_outputs >= 1, f"a head needs at least one output, not {self.n_outputs}")
         _require(
             len(self.labels) in (0, self.n_outputs),

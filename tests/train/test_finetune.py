@@ -365,7 +365,14 @@ def test_long_sequences_are_learnt_from_in_windows_and_read_whole_in_prediction(
         in caplog.text
     )
     row = predictions(run)[0]
-    assert int(row["n_bases"]) == len(rows[int(row["id"]) - 1][0])
+    bases = rows[int(row["id"]) - 1][0]
+    assert int(row["n_bases"]) == len(bases)
+    # predictions read windows of the length that was trained on, also those of the verb
+    model = load_model(run)
+    windows = predict(model, [stretch(bases)], rc=False, window=30)
+    assert next(windows).logits == pytest.approx(said(model, [bases])[0])
+    whole = next(predict(model, [stretch(bases)], rc=False, window=66)).logits
+    assert whole != pytest.approx(said(model, [bases])[0])
 
 
 def test_a_preset_starts_from_fresh_weights(table: Path, tmp_path: Path) -> None:
