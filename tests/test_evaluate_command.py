@@ -136,7 +136,6 @@ BAD = [
     ("short.fa -m model", 1, "short.fa: the longest stretch has 4 bases, a window of the shortest length 65"),
     ("g.fa -m nowhere/model", 1, "nowhere/model"),
     ("no.fa -m model", 1, "no.fa"),
-    ("g.fa -m classifier", 1, "the model has a binary head and no LM head of its own"),
 ]
 
 

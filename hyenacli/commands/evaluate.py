@@ -39,7 +39,7 @@ def run(config: EvaluateConfig) -> None:
 
     from hyenacli.data.store import open_genomes
     from hyenacli.devices import autocast, resolve_device, set_threads
-    from hyenacli.score.perplexity import choose_intervals, evaluate, parse_lengths
+    from hyenacli.score.perplexity import choose_intervals, evaluate, parse_lengths, warn_of_labels
     from hyenadna import load_model, model_sha256
 
     lengths = parse_lengths(config.lengths)
@@ -50,6 +50,7 @@ def run(config: EvaluateConfig) -> None:
     contigs = [contig for genome in genomes for contig in genome.contigs]
     intervals = choose_intervals(contigs, names=config.contigs, bed=config.intervals, split=config.split)
     model = load_model(config.model).to(device)
+    warn_of_labels(model.config, config.model)
     provenance = _provenance(config, genomes, model_sha256(model))
     columns = [Column(name, int) for name in ("length", "windows", "bases")]
     columns += [Column(name, float) for name in ("loss", "bits_per_base", "perplexity")]

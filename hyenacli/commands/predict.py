@@ -1,6 +1,7 @@
 """`hyena predict`: what a fine-tuned model says of sequences and regions."""
 
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hyenacli import __version__
@@ -60,7 +61,7 @@ def run(config: PredictConfig) -> None:
         head = head_of(model, config.model)
         rc = head.rc if config.rc == "auto" else config.rc == "mean"
         recipe = recipe_of(head, rc=rc, stranded=config.stranded, window=config.window, stride=config.stride)
-        stretches = _with_a_warning(records.stretches, recipe)
+        stretches = _with_bases(_with_a_warning(records.stretches, recipe))
         answers = predict_by(model, stretches, recipe, batch_size=batch_size, precision=precision)
         provenance = _provenance(config, head, recipe, model_sha256(model)) | records.shard
         tally = Tally("predict", "predicting", "predicted")
@@ -187,3 +188,10 @@ def _provenance(config: PredictConfig, head: "HeadConfig", recipe: "Recipe", sha
         "coordinates": "start and end are 0-based, half-open",
         "settings": to_dict(config),
     }
+
+
+def _with_bases(stretches: "Iterable[Stretch]") -> "Iterator[Stretch]":
+    """Leave out what has nothing but N: a model says something of it, which means nothing."""
+    for one in stretches:
+        known = one.status != "OK" or one.bases.strip(b"N")
+        yield one if known else replace(one, status="ALL_N", bases=b"")

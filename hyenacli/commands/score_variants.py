@@ -145,6 +145,7 @@ def _score(
     from hyenacli.score.annotate import AlleleReader, score_records
     from hyenacli.score.batching import make_budget
     from hyenacli.score.journal import open_journal
+    from hyenacli.score.perplexity import warn_of_labels
     from hyenacli.score.saturation import draw_regions
     from hyenacli.score.shards import fingerprint
     from hyenacli.score.variant_plan import longest_allele
@@ -157,6 +158,7 @@ def _score(
     precision = autocast(device, config.dtype)
     set_threads(config.threads)
     model = load_model(config.model).to(device)
+    warn_of_labels(model.config, config.model)
     recipe = plan.recipe(model)
     budget = make_budget(batch_size, model.config.d_model, 0, device)
     pass_tokens = model.backbone.n_soft + recipe.rule.read

@@ -9,6 +9,7 @@ from hyenacli.config.finetune import FinetuneConfig
 from hyenacli.config.predict import PredictConfig
 from hyenacli.config.pretrain import PretrainConfig
 from hyenacli.config.score_variants import ScoreVariantsConfig
+from hyenacli.config.species import SpeciesPredictConfig
 from hyenacli.config.tools import DoctorConfig, MergeConfig
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "PredictConfig",
     "PretrainConfig",
     "ScoreVariantsConfig",
+    "SpeciesPredictConfig",
 ]

@@ -187,22 +187,26 @@ class FinetuneConfig:
             help="How bases become one vector for the head.", metavar="mean|last|max", rich_help_panel=MODEL
         ),
     ] = "mean"
-    lora_rank: Annotated[int, typer.Option(help="Rank of LoRA's changes.", min=1, rich_help_panel=MODEL)] = 8
+    lora_rank: Annotated[
+        int | None,
+        typer.Option(help="Rank of LoRA's changes; default 8.", min=1, rich_help_panel=MODEL),
+    ] = None
     lora_alpha: Annotated[
         float | None,
         typer.Option(help="LoRA's scale is alpha/rank; default twice the rank.", rich_help_panel=MODEL),
     ] = None
     soft_tokens: Annotated[
-        int, typer.Option(help="Vectors of a soft prompt.", min=1, max=32_768, rich_help_panel=MODEL)
-    ] = 32
+        int | None,
+        typer.Option(help="Vectors of a soft prompt; default 32.", min=1, max=32_768, rich_help_panel=MODEL),
+    ] = None
     shots: Annotated[
-        int,
+        int | None,
         typer.Option(
-            help="Demonstrations of each class before a sequence, with --method icl.",
+            help="Demonstrations of each class before a sequence, with --method icl; default 2.",
             min=0,
             rich_help_panel=MODEL,
         ),
-    ] = 2
+    ] = None
     embed_dropout: Annotated[
         float | None,
         typer.Option(

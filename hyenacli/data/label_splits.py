@@ -8,6 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from hyenacli.readers.labelled_record import LabelledRecord, natural_key
 
 Indices = NDArray[np.int64]
 """Records by their 0-based place, ascending."""
+Name = TypeVar("Name", str, int)
 _DECILES = 10
 
 
@@ -124,14 +126,14 @@ def group_splits(groups: Sequence[str], valid: float, test: float, seed: int) ->
     role_of: dict[str, int] = {}
     for still, (role, wanted) in zip(range(len(asked), 0, -1), asked, strict=True):
         free = [name for name in order if name not in role_of]
-        for name in _nearest_fill(free, sizes, wanted, most=len(free) - still):
+        for name in nearest_fill(free, sizes, wanted, most=len(free) - still):
             role_of[name] = role
     return _splits(np.array([role_of.get(name, 0) for name in names]), valid, test)
 
 
-def _nearest_fill(names: Sequence[str], sizes: Mapping[str, int], wanted: float, most: int) -> list[str]:
+def nearest_fill(names: Sequence[Name], sizes: Mapping[Name, int], wanted: float, most: int) -> list[Name]:
     """At least one and at most `most` of the names, taken in order while they bring the size nearer."""
-    chosen: list[str] = []
+    chosen: list[Name] = []
     held = 0
     for name in names:
         if len(chosen) < most and abs(held + sizes[name] - wanted) < abs(held - wanted):

@@ -10,6 +10,7 @@ import numpy as np
 
 from hyenacli.config import FinetuneConfig
 from hyenacli.data.label_splits import (
+    Indices,
     LabelSplits,
     contigs_of,
     fold_splits,
@@ -21,8 +22,10 @@ from hyenacli.data.label_splits import (
 )
 from hyenacli.data.label_task import infer_task
 from hyenacli.data.labels import AskedTask, LabelScheme, Targets
+from hyenacli.data.leakage import strandless
 from hyenacli.data.splits import SPLITS
 from hyenacli.errors import UsageError, UserError, nearest
+from hyenacli.genome.names import abbreviate
 from hyenacli.readers.contigs import parse_style, read_aliases
 from hyenacli.readers.genome_file import Genome
 from hyenacli.readers.labelled import open_labelled
@@ -33,6 +36,8 @@ from hyenadna.config import Level
 _TASKS: tuple[AskedTask, ...] = ("auto", "binary", "multiclass", "multilabel", "regression")
 _LEVELS: tuple[Level, ...] = ("sequence", "nucleotide")
 _TEST_SHARE = 0.1
+_FEW = 10
+_NOBODY = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -138,7 +143,10 @@ def _split(
             raise UsageError(
                 "the splits are named already", at="--folds", remedy="leave it out, or use --seeds"
             )
-        return fold_splits(settings.folds, settings.seed, strata, groups)
+        drawing = _Drawing(records, strata, groups, settings.seed)
+        return [
+            drawing.held_out(splits, settings.valid_fraction, 0.0) for splits in drawing.folds(settings.folds)
+        ]
     if settings.valid_groups or settings.test_groups:
         if given is not None:
             raise UsageError(
@@ -147,37 +155,73 @@ def _split(
         given = named_splits(groups or contigs_of(records), *map(_names, _named_groups(settings)))
     # a test set is made only where nobody has said anything of splits
     test = settings.test_fraction if settings.test_fraction is not None else _TEST_SHARE * (given is None)
-    splits = given or LabelSplits(np.arange(len(records)), *(np.empty(0, np.int64),) * 2)
-    return [_held_out(splits, strata, groups, (settings.valid_fraction, test), settings.seed)]
+    splits = given or LabelSplits(np.arange(len(records)), _NOBODY, _NOBODY)
+    return [_Drawing(records, strata, groups, settings.seed).held_out(splits, settings.valid_fraction, test)]
 
 
-def _held_out(
-    splits: LabelSplits,
-    strata: np.ndarray,
-    groups: list[str] | None,
-    shares: tuple[float, float],
-    seed: int,
-) -> LabelSplits:
-    """Splits with a validation and a test split, taken from the training records where there are none."""
-    valid, test = (
-        0.0 if len(there) else share for there, share in zip((splits.valid, splits.test), shares, strict=True)
-    )
-    if not len(splits.valid) and not valid:
-        raise UsageError(
-            "there is nothing to choose the model by", remedy="give --valid, or a --valid-fraction above 0"
+class _Drawing:
+    """Draws splits in which groups stay together, or else what has the same sequence on either strand.
+
+    Args:
+        records: all there are.
+        strata_N: of which every split is to have equal shares, where there are no groups.
+        groups: of the records.
+        seed: of what is drawn.
+    """
+
+    def __init__(
+        self, records: list[LabelledRecord], strata_N: Indices, groups: list[str] | None, seed: int
+    ) -> None:
+        self._records, self._strata_N, self._groups, self._seed = records, strata_N, groups, seed
+
+    def folds(self, count: int) -> list[LabelSplits]:
+        """Every record is in the test split of one fold, and in the training split of the others."""
+        places = np.arange(len(self._records))
+        if self._groups is not None:
+            drawn = fold_splits(count, self._seed, self._strata_N, self._groups)
+        else:
+            first, which = self._alike(places)
+            drawn = [
+                _spread(splits, which, places)
+                for splits in fold_splits(count, self._seed, self._strata_N[first])
+            ]
+        return [
+            LabelSplits(np.setdiff1d(places, splits.test, assume_unique=True), _NOBODY, splits.test)
+            for splits in drawn
+        ]
+
+    def held_out(self, splits: LabelSplits, valid: float, test: float) -> LabelSplits:
+        """Splits with a validation and a test split, taken from the training records where there are none."""
+        valid, test = valid * (not len(splits.valid)), test * (not len(splits.test))
+        if not len(splits.valid) and not valid:
+            raise UsageError(
+                "there is nothing to choose the model by",
+                remedy="give --valid, or a --valid-fraction above 0",
+            )
+        if not valid and not test:
+            return splits
+        places = splits.train
+        if self._groups is not None:
+            own = [self._groups[i] for i in places.tolist()]
+            drawn = _spread(group_splits(own, valid, test, self._seed), np.arange(len(places)), places)
+        else:
+            first, which = self._alike(places)
+            drawn = _spread(random_splits(self._strata_N[first], valid, test, self._seed), which, places)
+        return LabelSplits(
+            drawn.train, drawn.valid if valid else splits.valid, drawn.test if test else splits.test
         )
-    if not valid and not test:
-        return splits
-    places = splits.train
-    if groups is None:
-        drawn = random_splits(strata[places], valid, test, seed)
-    else:
-        drawn = group_splits([groups[i] for i in places.tolist()], valid, test, seed)
-    return LabelSplits(
-        places[drawn.train],
-        places[drawn.valid] if valid else splits.valid,
-        places[drawn.test] if test else splits.test,
-    )
+
+    def _alike(self, places: Indices) -> tuple[Indices, Indices]:
+        """The first record of each sequence among some, and for each of these the number of its sequence."""
+        numbers: dict[bytes, int] = {}
+        keys = [strandless(self._records[i].sequence) for i in places.tolist()]
+        which = np.array([numbers.setdefault(key, len(numbers)) for key in keys])
+        return places[np.unique(which, return_index=True)[1]], which
+
+
+def _spread(splits: LabelSplits, which: Indices, places: Indices) -> LabelSplits:
+    """Splits of numbers as splits of the records that have them."""
+    return LabelSplits(*(places[np.isin(which, part)] for part in (splits.train, splits.valid, splits.test)))
 
 
 def _groups(settings: FinetuneConfig, records: list[LabelledRecord]) -> list[str] | None:
@@ -190,6 +234,22 @@ def _named_groups(settings: FinetuneConfig) -> tuple[str | None, str | None]:
 
 def _names(text: str | None) -> list[str]:
     return [name.strip() for name in (text or "").split(",") if name.strip()]
+
+
+def find_gaps(data: LabelledSet, splits: LabelSplits) -> list[str]:
+    """Sentences about splits that can say little: too few records, or a class that is not in them."""
+    sentences = []
+    for name, count in splits.counts().items():
+        if 0 < count < _FEW:
+            sentences.append(
+                f"the {name} split has only {count} record{'s' * (count > 1)}: its metrics say little"
+            )
+        if count and data.scheme.has_classes:
+            own = np.concatenate([data.targets[i].reshape(-1) for i in getattr(splits, name).tolist()])
+            missing = [kind for k, kind in enumerate(data.scheme.names) if not (own == k).any()]
+            if missing:
+                sentences.append(f"the {name} split has no record of {abbreviate(missing)}")
+    return sentences
 
 
 def _fingerprint(settings: FinetuneConfig, records: list[LabelledRecord]) -> dict[str, str | int]:

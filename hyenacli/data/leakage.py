@@ -54,7 +54,7 @@ class Leak:
 
 def find_leaks(records: Sequence[LabelledRecord], splits: LabelSplits) -> list[Leak]:
     """What the splits share, for every two of them and every kind; nothing where all is well."""
-    keys = [_strandless(record.sequence) for record in records]
+    keys = [strandless(record.sequence) for record in records]
     groups = [record.group for record in records]
     ways: dict[Literal["sequence", "region", "group"], Callable[[Indices, Indices], NDArray[np.bool_]]] = {
         "sequence": lambda seen, held: _in_both(keys, seen, held),
@@ -71,8 +71,8 @@ def find_leaks(records: Sequence[LabelledRecord], splits: LabelSplits) -> list[L
     return leaks
 
 
-def _strandless(sequence: bytes) -> bytes:
-    """Equal for a sequence and its reverse complement, '' for no sequence."""
+def strandless(sequence: bytes) -> bytes:
+    """A key that is equal for a sequence and its reverse complement, b'' for no sequence."""
     smaller = min(sequence, reverse_complement(sequence))
     return hashlib.blake2b(smaller, digest_size=16).digest() if sequence else b""
 

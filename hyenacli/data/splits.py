@@ -91,12 +91,7 @@ def split_by_fraction(contigs: Sequence[Contig], fraction: float, window: int, s
     that no window crosses from one split into the other.
     """
     total = sum(map(len, contigs))
-    block = max(window, round(total * fraction / 10))
-    blocks = []
-    for number, contig in enumerate(contigs):
-        pieces = max(1, len(contig) // block)
-        edges = np.linspace(0, len(contig), pieces + 1).astype(int).tolist()
-        blocks += [Interval(number, a, b) for a, b in itertools.pairwise(edges)]
+    blocks = cut_into_blocks(contigs, max(window, round(total * fraction / 10)))
     held = min(len(blocks) - 1, max(1, round(len(blocks) * fraction))) if fraction else 0
     order = np.random.Generator(np.random.Philox(seed)).permutation(len(blocks))
     chosen = set(order[:held].tolist())
@@ -104,6 +99,16 @@ def split_by_fraction(contigs: Sequence[Contig], fraction: float, window: int, s
         train=[b for i, b in enumerate(blocks) if i not in chosen],
         valid=[b for i, b in enumerate(blocks) if i in chosen],
     )
+
+
+def cut_into_blocks(contigs: Sequence[Contig], least: int) -> list[Interval]:
+    """Contigs cut into equal blocks of at least so many bases; a shorter contig is one block."""
+    blocks = []
+    for number, contig in enumerate(contigs):
+        pieces = max(1, len(contig) // least)
+        edges = np.linspace(0, len(contig), pieces + 1).astype(int).tolist()
+        blocks += [Interval(number, a, b) for a, b in itertools.pairwise(edges)]
+    return blocks
 
 
 def split_by_intervals(contigs: Sequence[Contig], bed: Path) -> Splits:
@@ -152,7 +157,7 @@ def split_by_intervals(contigs: Sequence[Contig], bed: Path) -> Splits:
             )
         found[region.name].append((Interval(number, region.start, region.end), record.line))
     _refuse_overlaps(found, bed)
-    return Splits(**{name: _merged([interval for interval, _ in found[name]]) for name in SPLITS})
+    return Splits(**{name: merged([interval for interval, _ in found[name]]) for name in SPLITS})
 
 
 def _refuse_overlaps(found: dict[str, list[tuple[Interval, int]]], bed: Path) -> None:
@@ -173,12 +178,13 @@ def _refuse_overlaps(found: dict[str, list[tuple[Interval, int]]], bed: Path) ->
             reach[name] = (interval, line)
 
 
-def _merged(intervals: list[Interval]) -> list[Interval]:
-    merged: list[Interval] = []
+def merged(intervals: list[Interval]) -> list[Interval]:
+    """The same bases in as few intervals as hold them, in order."""
+    joined: list[Interval] = []
     for interval in sorted(intervals):
-        last = merged[-1] if merged else None
+        last = joined[-1] if joined else None
         if last and last.contig == interval.contig and interval.start <= last.end:
-            merged[-1] = Interval(last.contig, last.start, max(last.end, interval.end))
+            joined[-1] = Interval(last.contig, last.start, max(last.end, interval.end))
         else:
-            merged.append(interval)
-    return merged
+            joined.append(interval)
+    return joined

@@ -155,3 +155,12 @@ def fixed_windows(contigs: Sequence[Contig], intervals: Sequence[Interval], widt
             picked = [usable[i] for i in chosen]
             return np.stack([padded(contigs[c].tokens(start, end), width) for c, start, end in picked])
     return np.empty((0, width), np.uint8)
+
+
+def has_window(contigs: Sequence[Contig], intervals: Sequence[Interval], width: int) -> bool:
+    """Whether `fixed_windows` would find a whole window."""
+    return any(
+        _is_sequence(contigs[interval.contig].tokens(start, start + width))
+        for interval in intervals
+        for start in range(interval.start, interval.end - width + 1, width)
+    )

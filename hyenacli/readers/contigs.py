@@ -1,12 +1,13 @@
 """Contig names of an input matched with those of a genome."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from hyenacli.errors import UsageError, UserError
 from hyenacli.genome.names import abbreviate
+from hyenacli.genome.region import Region
 from hyenacli.readers.streams import open_binary
 
 ContigStyle = Literal["auto", "exact"]
@@ -190,3 +191,33 @@ def _check_one_to_one(contigs: ContigMap) -> None:
                 at=contigs.input_name,
                 remedy="use --contig-style exact, or say which with --contig-aliases FILE",
             )
+
+
+def named_region(
+    text: str, lengths: Mapping[str, int], style: ContigStyle, aliases: Mapping[str, str]
+) -> tuple[Region, Region]:
+    """A 1-based region, as it is named and in the genome's spelling.
+
+    Args:
+        text: as of `Region.parse`; the contig may be spelled as in the genome, or as an input may spell it.
+        lengths: bases of the genome's contigs.
+        style: whether chr1 and 1 are the same.
+        aliases: names of the input, and what the genome calls them.
+
+    Raises:
+        UserError: as `Region.parse`.
+
+    >>> [str(region) for region in named_region("chr1:5-9", {"1": 20}, "auto", {})]
+    ['chr1:5-9', '1:5-9']
+    """
+    meant = {
+        name: contig
+        for contig in lengths
+        for name in spellings(contig, style, aliases)
+        if name not in lengths
+    }
+    meant |= {contig: contig for contig in lengths}
+    if text.rpartition(":")[0] not in meant and text not in meant and not text.startswith("{"):
+        Region.parse(text, lengths)  # whose message lists the genome's own names
+    named = Region.parse(text, {name: lengths[contig] for name, contig in meant.items()})
+    return named, replace(named, contig=meant[named.contig])

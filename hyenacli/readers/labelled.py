@@ -264,4 +264,5 @@ def _one_sequence(path: Path, label: str, split: str) -> LabelledRecord:
     except ValueError as error:
         raise UserError(str(error), at=path) from None
     name = path.name.removesuffix(".gz").removesuffix(".txt")
-    return LabelledRecord(f"{label}/{name}", bases, label, split=split, file=str(path), line=1, status=status)
+    identity = "/".join(part for part in (split, label, name) if part)
+    return LabelledRecord(identity, bases, label, split=split, file=str(path), line=1, status=status)

@@ -182,7 +182,8 @@ def _label_columns(names: Sequence[str], wanted: str) -> list[int]:
         return [place]
     limits = _RANGE.fullmatch(wanted)
     if limits:
-        return list(range(int(limits[1]) - 1, min(int(limits[2]), len(names)))) if int(limits[1]) else []
+        first, last = int(limits[1]), int(limits[2])
+        return list(range(first - 1, last)) if first > 0 and last <= len(names) else []
     return [place for place, name in enumerate(names) if fnmatchcase(name, wanted)]
 
 

@@ -92,10 +92,9 @@ def evaluate(
 
     Raises:
         UsageError: a length is below 1 or beyond the model's context, or what a soft prompt leaves of it.
-        UserError: the model has no LM head, nothing is long enough for the shortest length, values are not
+        UserError: nothing is long enough for the shortest length, values are not
             finite, or one window does not fit into memory.
     """
-    _check_head(model.config)
     longest = min(model.config.context, model.longest_input)
     wanted = sorted(set(default_lengths(longest) if lengths is None else lengths))
     _check_lengths(wanted, longest, model)
@@ -189,12 +188,16 @@ def _of_split(contigs: Sequence[Contig], bed: Path, split: str) -> list[Interval
     return chosen
 
 
-def _check_head(config: HyenaConfig) -> None:
-    # Beside a prediction head, a tied LM head is just the embedding, which may no longer predict bases.
-    if config.head is not None and config.tied_head:
-        raise UserError(
-            f"the model has a {config.head.task} head and no LM head of its own",
-            remedy="evaluate the model that it was fine-tuned from",
+def warn_of_labels(config: HyenaConfig, name: object) -> None:
+    """Say that a model that was trained for labels may no longer know the bases."""
+    # Beside a prediction head, a tied LM head is just the embedding.
+    task = config.demonstrations or config.head
+    if task is not None and config.tied_head:
+        log.warning(
+            "%s is fine-tuned for labels (%s): how likely it finds bases is not what it was pretrained for; "
+            "use the model it was fine-tuned from",
+            name,
+            task.task,
         )
 
 

@@ -20,8 +20,6 @@ from hyenadna.config import HeadConfig
 
 RECORD = embedding_columns((), 0)
 _DIGITS = 7
-# What a column of labels is called where nobody has named it.
-_NO_NAME = "label"
 
 
 def value_names(head: HeadConfig) -> tuple[str, ...]:
@@ -44,7 +42,7 @@ def prediction_columns(head: HeadConfig) -> list[Column]:
 
     >>> [column.name for column in prediction_columns(HeadConfig("binary", 2, ("no", "yes")))[7:]]
     ['prediction', 'p_no', 'p_yes']
-    >>> prediction_columns(HeadConfig("regression", 1, ("label",)))[7].name
+    >>> prediction_columns(HeadConfig("regression", 1, ("expression",)))[7].name
     'prediction'
     """
     likeliest = [Column("prediction", str)] if head.task in ("binary", "multiclass") else []
@@ -55,11 +53,7 @@ def _titles(head: HeadConfig) -> list[str]:
     names = value_names(head)
     if head.task != "regression":
         return [f"p_{name}" for name in names]
-    if len(names) == 1 and head.labels in ((), (_NO_NAME,)):
-        return ["prediction"]
-    taken = {column.name for column in RECORD}
-    plain = head.labels == names and not taken.intersection(names)
-    return [name if plain else f"prediction_{name}" for name in names]
+    return ["prediction"] if len(names) == 1 else [f"prediction_{name}" for name in names]
 
 
 def prediction_rows(predicted: Predicted, head: HeadConfig) -> Batch:

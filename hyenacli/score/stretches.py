@@ -10,6 +10,7 @@ from typing import Any
 from hyenacli.errors import UserError
 from hyenacli.genome.dna import reverse_complement
 from hyenacli.genome.region import Region
+from hyenacli.readers.contigs import named_region
 from hyenacli.readers.fasta import FastaRecord, read_fasta
 from hyenacli.readers.genome_file import Genome
 from hyenacli.readers.labelled import LabelledRows
@@ -124,7 +125,7 @@ def open_regions(
 
     Args:
         source: which.
-        reference: the genome; the style and the aliases of its contigs are of a BED.
+        reference: the genome; its contigs may have other names in the source.
         flank: bases read on each side, as far as the contig goes.
         shard: the part to take.
         apart: whether no two regions, of the whole input, may have a base in common.
@@ -138,8 +139,9 @@ def open_regions(
         loaded = load_regions(source, genome, reference.style, reference.aliases)
         regions = [(one.record.region, one.region, one.status) for one in loaded]
     else:
-        parsed = [Region.parse(text, genome.lengths) for text in source]
-        regions = [(region, region, OK) for region in parsed]
+        aliases = reference.aliases or {}
+        parsed = [named_region(text, genome.lengths, reference.style, aliases) for text in source]
+        regions = [(named, region, OK) for named, region in parsed]
     if apart:
         _check_apart([named for named, region, _ in regions if region is not None])
     about = {}

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hyenacli.errors import UsageError, UserError
-from hyenacli.genome.region import Region
-from hyenacli.readers.contigs import ContigMap, ContigStyle, match_contigs, spellings
+from hyenacli.readers.contigs import ContigMap, ContigStyle, match_contigs, named_region, spellings
 from hyenacli.readers.genome_file import Genome
 from hyenacli.readers.regions import load_regions
 from hyenacli.readers.streams import open_binary, sniff_format
@@ -84,7 +83,7 @@ def open_file(
     """
     regions = None
     if texts or bed:
-        regions = [parse_region(text, genome, naming).region for text in texts]
+        regions = [named_region(text, genome.lengths, naming.style, naming.aliases)[1] for text in texts]
         if bed:
             loaded = load_regions(bed, genome, naming.style, naming.aliases)
             regions += [one.region for one in loaded if one.region is not None]
@@ -172,7 +171,9 @@ def open_substitutions(
         UserError: bad regions.
     """
     if bed is None:
-        regions = [parse_region(text, genome, naming) for text in texts]
+        regions = [
+            NamedRegion(*named_region(text, genome.lengths, naming.style, naming.aliases)) for text in texts
+        ]
     else:
         with open_binary(bed) as stream:
             if sniff_format(stream, otherwise="bed") != "bed":
@@ -210,22 +211,3 @@ def open_substitutions(
         shard=about,
         regions=regions,
     )
-
-
-def parse_region(text: str, genome: Genome, naming: Naming) -> NamedRegion:
-    """A 1-based region whose contig may be spelled as in the genome, or as an input may spell it.
-
-    Raises:
-        UserError: as `Region.parse`.
-    """
-    meant = {
-        name: contig
-        for contig in genome.lengths
-        for name in spellings(contig, naming.style, naming.aliases)
-        if name not in genome.lengths
-    }
-    meant |= {contig: contig for contig in genome.lengths}
-    if text.rpartition(":")[0] not in meant and text not in meant and not text.startswith("{"):
-        Region.parse(text, genome.lengths)  # whose message lists the genome's own names
-    named = Region.parse(text, {name: genome.lengths[contig] for name, contig in meant.items()})
-    return NamedRegion(named, replace(named, contig=meant[named.contig]))

@@ -6,7 +6,7 @@ N record, C column of labels.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -56,6 +56,16 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
+# Flags of one method only, and what they are where the user does not say.
+_OWN: dict[str, dict[str, float]] = {
+    "lora": {"lora_rank": 8, "lora_alpha": 0},
+    "soft-prompt": {"soft_tokens": 32},
+    "icl": {"shots": 2},
+}
+# Flags of training step by step.
+_STEPWISE = ("lr", "weight_decay", "batch_size", "epochs", "patience", "eval_every", "sweep")
+
+
 def with_defaults(settings: FinetuneConfig) -> FinetuneConfig:
     """The settings with the recipe of their method where they are silent.
 
@@ -69,7 +79,17 @@ def with_defaults(settings: FinetuneConfig) -> FinetuneConfig:
     _check_word("--class-weights", settings.class_weights, ["none", "balanced"])
     if settings.solver == "sklearn" and (settings.method != "head" or settings.level != "sequence"):
         raise UsageError("fits heads on sequences", at="--solver sklearn", remedy="add --method head")
+    _check_flags(settings)
     recipe = RECIPES[settings.method]
+    own: dict[str, Any] = {
+        name: default
+        for name, default in _OWN.get(settings.method, {}).items()
+        if getattr(settings, name) is None
+    }
+    if own.get("lora_alpha") == 0:
+        own["lora_alpha"] = 2.0 * (settings.lora_rank or own["lora_rank"])
+    if settings.solver == "sklearn":
+        return settings
 
     def either(given: float | None, default: float) -> float:
         return default if given is None else given
@@ -81,8 +101,22 @@ def with_defaults(settings: FinetuneConfig) -> FinetuneConfig:
         batch_size=settings.batch_size or recipe.batch_size,
         epochs=int(either(settings.epochs, recipe.epochs)),
         patience=settings.patience or recipe.patience,
-        lora_alpha=either(settings.lora_alpha, 2.0 * settings.lora_rank),
+        **own,
     )
+
+
+def _check_flags(settings: FinetuneConfig) -> None:
+    """Refuse what another method or solver would do."""
+    for method, flags in _OWN.items():
+        for name in flags:
+            if getattr(settings, name) is not None and settings.method != method:
+                flag = f"--{name.replace('_', '-')}"
+                remedy = f"leave it out, or choose --method {method}"
+                raise UsageError(f"belongs to --method {method}", at=flag, remedy=remedy)
+    for name in _STEPWISE if settings.solver == "sklearn" else ():
+        if getattr(settings, name) is not None:
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError("--solver sklearn takes no steps", at=flag, remedy="leave it out")
 
 
 def _check_word(flag: str, word: str, known: list[str]) -> None:
@@ -165,10 +199,11 @@ def build_model(settings: FinetuneConfig, head: HeadConfig) -> HyenaDNA:
     if settings.method != "icl":
         _set_head(model, head, generator)
     if method == "lora":
-        config = LoraConfig(rank=settings.lora_rank, alpha=settings.lora_alpha or settings.lora_rank)
+        rank = settings.lora_rank or 1
+        config = LoraConfig(rank=rank, alpha=settings.lora_alpha or rank)
         add_lora(model, config, base=_base(settings.model), generator=generator)
     elif method == "soft-prompt":
-        prompt = SoftPromptConfig(settings.soft_tokens)
+        prompt = SoftPromptConfig(settings.soft_tokens or 1)
         add_soft_prompt(model, prompt, base=_base(settings.model), generator=generator)
     if settings.max_length and settings.max_length > model.longest_input:
         raise UserError(

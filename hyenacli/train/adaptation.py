@@ -201,8 +201,8 @@ def _schedule(trial: Trial, epochs: Epochs, memory: MemoryPlan, progress: Progre
     judged = f"valid {monitor(trial.data.scheme.task)}"
     return {
         "training": f"at most {epochs.steps:,} steps of {epochs.most_at_once} sequences, {settings.epochs} "
-        f"epochs; the model with the best {judged} is kept, {settings.patience} evaluations without a better "
-        "one end the run",
+        f"{'epoch' if settings.epochs == 1 else 'epochs'}; the model with the best {judged} is kept, "
+        f"{settings.patience} evaluations without a better one end the run",
         "device": f"{current_ranks().world_size} x {trial.device.type}, {memory.windows} sequences at once",
         "time": f"at most about {left}, evaluations not counted",
     }

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from hyenacli import console
@@ -23,6 +23,7 @@ from hyenacli.errors import UserError
 from hyenacli.ranks import current_ranks
 from hyenacli.train.distributed import barrier
 from hyenadna import HyenaDNA, load_model, save_model
+from hyenadna.layouts.directories import write_tensors
 
 _TENSORS, _STATE = "trainer.safetensors", "trainer.json"
 
@@ -37,6 +38,8 @@ class Progress:
         seconds: spent in them.
         last: the last evaluation's monitored value, `last_step` the step it came after.
         best: the best so far, `best_step` the step it came after, -1 where there is none.
+        best_tie: what breaks ties, of the best; `least_tie` the least of it so far.
+        improved_step: the step after which one of the two was better than ever before.
         micro_tokens: most tokens in one forward pass; 0 until it is known. It decides how dropout is drawn.
         skipped: steps left out because their numbers were not finite, `skipped_in_a_row` of them the latest.
     """
@@ -48,6 +51,9 @@ class Progress:
     last_step: int = 0
     best: float = math.inf
     best_step: int = -1
+    best_tie: float = math.inf
+    least_tie: float = math.inf
+    improved_step: int = 0
     micro_tokens: int = 0
     skipped: int = 0
     skipped_in_a_row: int = 0
@@ -145,7 +151,7 @@ class Checkpoints:
             for name, parameter in _named(model, optimizer).items()
             for key, value in optimizer.state[parameter].items()
         }
-        save_file(tensors, draft / _TENSORS)
+        write_tensors(tensors, draft / _TENSORS)
         (draft / _STATE).write_text(json.dumps(asdict(progress)) + "\n")
         _sync(draft)
 

@@ -60,29 +60,43 @@ def write_report(
 
 
 def write_summary(
-    run: Path, title: str, facts: Mapping[str, object], trials: Mapping[str, Mapping[str, Any]], summary: Any
+    run: Path,
+    title: str,
+    facts: Mapping[str, object],
+    trials: Mapping[str, Mapping[str, Any]],
+    final: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    """Write report.html of a run of several trials: each trial's metrics, their mean and their spread.
+    """Write report.html of a run of several trials: each trial's metrics, mean and spread of the final ones.
 
     Args:
         run: its directory.
         title: of the page.
         facts: what to list under the title.
         trials: what metrics.json says of each.
-        summary: as in metrics.json of the run.
+        final: those of them that are summed up; others were a sweep, and are not judged on the test split.
     """
-    sections = [f"<h1>{escape(title)}</h1>", facts_table(facts), settings_section(run)]
-    for split, metrics in summary.items():
+    links = "".join(
+        f'<li><a href="trials/{escape(name)}/report.html">{escape(name)}</a></li>' for name in trials
+    )
+    sections = [
+        f"<h1>{escape(title)}</h1>",
+        facts_table(facts),
+        settings_section(run),
+        f"<h2>Trials</h2><ul>{links}</ul>",
+    ]
+    for split, metrics in spread(list(final.values())).items():
         names = list(metrics)
         rows = [
-            [name, *(_text(trial["splits"][split]["metrics"][metric]["value"]) for metric in names)]
-            for name, trial in trials.items()
-            if split in trial["splits"]
+            [name, *(_text(said["splits"][split]["metrics"][metric]["value"]) for metric in names)]
+            for name, said in trials.items()
+            if split in said["splits"]
         ]
-        rows.append(["mean", *(_text(metrics[metric]["mean"]) for metric in names)])
-        rows.append(["standard deviation", *(_text(metrics[metric]["sd"]) for metric in names)])
-        table = number_table(["trial", *names], rows, bold=[len(rows) - 2])
-        sections.append(f"<h2>{escape(split)} split</h2>{table}")
+        bold = [i for i, row in enumerate(rows) if row[0] in final]
+        if len(final) > 1:
+            rows.append([f"mean of {len(final)}", *(_text(metrics[metric]["mean"]) for metric in names)])
+            rows.append(["standard deviation", *(_text(metrics[metric]["sd"]) for metric in names)])
+            bold = [len(rows) - 2]
+        sections.append(f"<h2>{escape(split)} split</h2>{number_table(['trial', *names], rows, bold=bold)}")
     write_page(run / "report.html", title, sections)
 
 
@@ -203,9 +217,12 @@ def _of_numbers(outputs: Floats, targets: Any, scheme: LabelScheme) -> str:
     return "".join(charts)
 
 
-def spread(trials: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
-    """Mean, standard deviation, least and largest value of each metric of each split over trials."""
-    summary: dict[str, dict[str, dict[str, float]]] = {}
+def spread(trials: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, float | None]]]:
+    """Mean, standard deviation, least and largest value of each metric of each split over trials.
+
+    Where a metric is undefined in a trial it counts among the others; one trial has no deviation.
+    """
+    summary: dict[str, dict[str, dict[str, float | None]]] = {}
     for split in ("train", "valid", "test"):
         having = [trial["splits"][split]["metrics"] for trial in trials if split in trial["splits"]]
         for metric in having[0] if having else ():
@@ -213,7 +230,7 @@ def spread(trials: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str,
             if values:
                 summary.setdefault(split, {})[metric] = {
                     "mean": statistics.fmean(values),
-                    "sd": statistics.stdev(values) if len(values) > 1 else 0.0,
+                    "sd": statistics.stdev(values) if len(values) > 1 else None,
                     "low": min(values),
                     "high": max(values),
                 }
@@ -224,3 +241,8 @@ def in_words(split: str, scored: Scored) -> str:
     """The metrics of a split in a line, with the interval of the first two."""
     parts = [f"{name} {_with_span(value, scored.spans.get(name))}" for name, value in scored.values.items()]
     return f"{split} ({len(scored.logits):,} records): " + ", ".join(parts)
+
+
+def spread_in_words(metrics: Mapping[str, Mapping[str, float | None]]) -> str:
+    """Mean and standard deviation of each metric."""
+    return ", ".join(f"{name} {_text(one['mean'])} (sd {_text(one['sd'])})" for name, one in metrics.items())

@@ -49,14 +49,14 @@ def check_classes(settings: FinetuneConfig, data: LabelledSet) -> None:
             remedy="choose another method, such as --method full",
         )
     # the sequence asked about, which training takes from the same records, does not demonstrate itself
-    need = settings.shots + (settings.epochs != 0)
+    shots = settings.shots or 0
+    need = shots + (settings.epochs != 0)
     for splits in data.splits:
         classes = [int(data.targets[i]) for i in splits.train.tolist()]
         for k, name in enumerate(scheme.names):
             if classes.count(k) < need:
                 raise UserError(
-                    f"class '{name}' has {classes.count(k)} training records, and {settings.shots} shots "
-                    f"need {need}",
+                    f"class '{name}' has {classes.count(k)} training records, and {shots} shots need {need}",
                     at="--shots",
                     remedy="give fewer --shots, or more records",
                 )
@@ -77,9 +77,10 @@ def choose_demonstrations(
         UserError: the model has too little room for them.
     """
     names, places = data.scheme.names, splits.train.tolist()
-    most = most_bases(longest_input, settings.shots * len(names), settings.max_length)
+    shots = settings.shots or 0
+    most = most_bases(longest_input, shots * len(names), settings.max_length)
     classes = [int(data.targets[i]) for i in places]
-    chosen = Shots(classes, len(names), settings.shots, settings.seed).fixed()
+    chosen = Shots(classes, len(names), shots, settings.seed).fixed()
     sequences = [data.records[places[i]].sequence for i in chosen]
     return DemonstrationsConfig(
         task=data.scheme.task,
@@ -121,8 +122,8 @@ class PromptExamples:
         self._ids: list[Ids] = [ids_L[middle(len(ids_L), most)] for ids_L in whole]
         self.cut_short = sum(len(ids_L) > most for ids_L in whole)
         self._classes = [int(target) for target in targets]
-        self._shots = Shots(self._classes, n_classes, settings.shots, settings.seed)
-        self._per_class, self._mirror = settings.shots, settings.rc_augment
+        self._per_class, self._mirror = settings.shots or 0, settings.rc_augment
+        self._shots = Shots(self._classes, n_classes, self._per_class, settings.seed)
         self._letters = letter_ids(demonstrations.letters)
 
     @property

@@ -80,6 +80,7 @@ class NextNucleotide:
     evaluation_columns: tuple[str, ...] = ("valid_loss", "valid_bits_per_base", "valid_perplexity")
     monitor = "valid_loss"
     higher_is_better = False
+    tie_breaker = monitor
 
     def __init__(
         self,

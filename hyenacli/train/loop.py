@@ -65,11 +65,13 @@ class Task(Protocol[B]):
         evaluation_columns: the names `evaluate` returns.
         monitor: the one by which the best checkpoint is chosen.
         higher_is_better: of that.
+        tie_breaker: of equally good ones the one with less of this is better.
     """
 
     evaluation_columns: tuple[str, ...]
     monitor: str
     higher_is_better: bool
+    tie_breaker: str
 
     def read(self, windows: range, length: int) -> Any:
         """Windows of the training stream by their numbers; called in the loader's processes."""
@@ -100,7 +102,8 @@ class LoopSettings:
         micro_tokens: most tokens in one forward pass at the start; fewer where memory runs out.
         context_parallel: ranks that share a window, each holding a part of its positions.
         workers: processes that read windows ahead.
-        patience: evaluations without a new best after which the run ends; None for any number.
+        patience: evaluations in a row after which the run ends if in none of them the monitored number, or
+            what breaks ties, was better than ever before; None for any number.
     """
 
     curriculum: Steps
@@ -222,7 +225,7 @@ class Trainer(Generic[B]):
 
     def _out_of_patience(self, progress: Progress) -> bool:
         patience, every = self._settings.patience, self._settings.eval_every
-        return patience is not None and progress.last_step - max(0, progress.best_step) >= patience * every
+        return patience is not None and progress.last_step - progress.improved_step >= patience * every
 
     def _asked_to_stop(self, stop: Stop) -> bool:
         # All ranks leave after the same step: one that left alone would leave the others waiting for it.
@@ -322,18 +325,28 @@ class Trainer(Generic[B]):
                 f"{self._task.monitor} is not finite after step {progress.step}",
                 remedy="lower --lr, or use --dtype float32; a checkpoint made before is whole",
             )
+        tie = judged[self._task.tie_breaker]
         progress.last, progress.last_step = judged[self._task.monitor], progress.step
-        sign = -1 if self._task.higher_is_better else 1
-        if math.isfinite(progress.last) and (
-            progress.best_step < 0 or sign * progress.last < sign * progress.best
-        ):
-            progress.best, progress.best_step = progress.last, progress.step
+        if _better(self._task, (progress.last, tie), progress):
+            progress.best, progress.best_step, progress.best_tie = progress.last, progress.step, tie
+            progress.improved_step = progress.step
+        if tie < progress.least_tie:
+            progress.least_tie, progress.improved_step = tie, progress.step
         return judged
 
     def _record(self, row: dict[str, float], judged: dict[str, float]) -> None:
         console.event("step", **row, **judged)
         for sink in self._sinks:
             sink.write(row | judged)
+
+
+def _better(task: Task[Any], judged: tuple[float, float], progress: Progress) -> bool:
+    """Whether the monitored number, or if it is the same the tie breaker, is better than the best so far."""
+    value, tie = judged
+    if not math.isfinite(value):
+        return False
+    sign = -1 if task.higher_is_better else 1
+    return progress.best_step < 0 or (sign * value, tie) < (sign * progress.best, progress.best_tie)
 
 
 def _row(progress: Progress, step: Step) -> dict[str, float]:

@@ -3,6 +3,7 @@
 N record, C output.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ import numpy as np
 import torch
 
 from hyenacli import console
-from hyenacli.data.splits import SPLITS
 from hyenacli.train.adaptation import Ended
 from hyenacli.train.calibration import Calibration, calibrate
 from hyenacli.train.epochs import Places
@@ -100,9 +100,9 @@ class Outcome:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def predict_all(trial: Trial, model: HyenaDNA) -> dict[str, list[Logits]]:
-    """What a model says of every split that has records; the same on all ranks, which all take part."""
-    return {name: trial.predict_split(model, name) for name in SPLITS if len(getattr(trial.splits, name))}
+def predict_all(trial: Trial, model: HyenaDNA, splits: Sequence[str]) -> dict[str, list[Logits]]:
+    """What a model says of those splits that have records; the same on all ranks, which all take part."""
+    return {name: trial.predict_split(model, name) for name in splits if len(getattr(trial.splits, name))}
 
 
 def conclude(
@@ -137,7 +137,8 @@ def conclude(
         )
         for name, judge in judges.items()
     }
-    with_yardstick = scheme.level == "sequence" and not trial.settings.no_baseline
+    whole = all(name in logits for name, count in trial.splits.counts().items() if count)
+    with_yardstick = whole and scheme.level == "sequence" and not trial.settings.no_baseline
     yardstick = _yardstick(trial, judges) if with_yardstick else None
     progress = ended.progress
     facts = {

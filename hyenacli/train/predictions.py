@@ -41,7 +41,7 @@ def write_predictions(directory: Path, trial: Trial, head: HeadConfig, outcome: 
             places = getattr(trial.splits, split).tolist()
             for i, logits in zip(places, outcome.splits[split].logits, strict=True):
                 record = trial.data.records[i]
-                answer = Predicted(_placed(record), len(record.sequence), logits)
+                answer = Predicted(_placed(record), 1 if logits.ndim > 1 else len(record.sequence), logits)
                 rows = dict(prediction_rows(answer, head))
                 labels = _texts(scheme, trial.data.targets[i])
                 rows["split"] = [split] * len(labels[0])

@@ -6,6 +6,7 @@ At nucleotide level an axis of positions comes after that of the sequences.
 
 import math
 from collections.abc import Iterator
+from statistics import NormalDist
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +18,8 @@ from hyenadna.config import Task
 MISSING = -100
 # Numbers in a block of draws: small enough for the cache, many enough for the interpreter not to matter.
 _BLOCK = 1 << 18
+_NORMAL = NormalDist()
+_MOST_MOVED = 1.5
 _MONITOR = {"binary": "mcc", "multiclass": "mcc", "multilabel": "auroc", "regression": "r2"}
 
 
@@ -83,8 +86,10 @@ def intervals(
 ) -> dict[str, tuple[float, float]]:
     """95 % bootstrap intervals of what `measure` gives, except the count of columns.
 
-    Sequences are drawn with replacement, each with all its positions and columns. The interval holds the
-    middle 95 % of the draws in which the metric is defined.
+    Sequences are drawn with replacement, each with all its positions and columns. Of the draws in which the
+    metric is defined, the interval holds the middle 95 %, corrected for the draws' bias (Efron's BC interval:
+    where a share s of the draws lies below the estimate, the middle is moved by twice the normal quantile of
+    s): small samples of few positives, say, have a higher average precision than what they are drawn from.
 
     Args:
         task: as for `measure`.
@@ -97,15 +102,27 @@ def intervals(
         ValueError: as for `measure`.
     """
     judge, shape = _judge(task, targets, outputs)
+    estimates = judge.metrics(np.ones((1, shape[0]), dtype=np.int32))
     blocks = [judge.metrics(weights_DN) for weights_DN in _draws(shape, draws, seed)]
-    result = {}
-    for name in blocks[0]:
-        value_D = np.concatenate([block[name] for block in blocks])
-        value_D = value_D[~np.isnan(value_D)]
-        low, high = np.percentile(value_D, [2.5, 97.5]) if value_D.size else (np.nan, np.nan)
-        result[name] = (float(low), float(high))
+    result = {
+        name: _interval(np.concatenate([block[name] for block in blocks]), float(estimate_1[0]))
+        for name, estimate_1 in estimates.items()
+    }
     result.pop("columns_left_out", None)
     return result
+
+
+def _interval(value_D: Floats, estimate: float) -> tuple[float, float]:
+    """The bias-corrected 95 % interval of draws."""
+    value_D = value_D[~np.isnan(value_D)]
+    if not value_D.size or math.isnan(estimate):
+        return math.nan, math.nan
+    below = ((value_D < estimate).mean() + (value_D <= estimate).mean()) / 2
+    # an estimate beyond nearly all draws would leave no interval on one side
+    moved = 2 * min(max(_NORMAL.inv_cdf(min(max(below, 1e-9), 1 - 1e-9)), -_MOST_MOVED), _MOST_MOVED)
+    low, high = (100 * _NORMAL.cdf(moved + side * _NORMAL.inv_cdf(0.975)) for side in (-1, 1))
+    ends = np.percentile(value_D, [low, high])
+    return min(float(ends[0]), estimate), max(float(ends[1]), estimate)
 
 
 def measure_columns(task: Task, targets: npt.ArrayLike, outputs: npt.ArrayLike) -> dict[str, Floats]:

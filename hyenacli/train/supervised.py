@@ -52,6 +52,7 @@ class Supervised:
     """
 
     higher_is_better = True
+    tie_breaker = "valid_loss"
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,15 @@ import torch
 from hyenacli import console
 from hyenacli.config import FinetuneConfig
 from hyenacli.data.label_splits import LabelSplits
-from hyenacli.data.labelled_set import LabelledSet
+from hyenacli.data.labelled_set import LabelledSet, find_gaps
 from hyenacli.data.leakage import find_leaks
+from hyenacli.data.splits import SPLITS
 from hyenacli.errors import UsageError
 from hyenacli.ranks import current_ranks
 from hyenacli.train.adaptation import adapt
 from hyenacli.train.closing import close
 from hyenacli.train.distributed import barrier
-from hyenacli.train.finetune_report import spread, write_summary
+from hyenacli.train.finetune_report import spread, spread_in_words, write_summary
 from hyenacli.train.outcome import METRICS
 from hyenacli.train.quality import monitor
 from hyenacli.train.record import write_json
@@ -92,7 +93,7 @@ class Trials:
         self, settings: FinetuneConfig, data: LabelledSet, grid: list[Choice], device: torch.device
     ) -> None:
         self._settings, self._data, self._grid, self._device = settings, data, grid, device
-        self._leaks = [_find_leaks(data, splits) for splits in data.splits]
+        self._faults = [_find_faults(data, splits) for splits in data.splits]
         self.exit_code = 0
 
     def run(self) -> dict[str, Any]:
@@ -102,36 +103,42 @@ class Trials:
             What metrics.json of the run says; nothing after a signal.
         """
         settings = self._settings
-        several = len(self._data.splits) > 1 or settings.seeds > 1
-        if not several and len(self._grid) == 1:
+        if len(self._grid) == len(self._data.splits) == settings.seeds == 1:
             return self._make(_Planned("", settings))
         open_run(settings, [self._data.inputs], self._device)
         chosen: Choice = {}
         swept: dict[str, dict[str, Any]] = {}
-        best = ""
+        winner: _Planned | None = None
         if len(self._grid) > 1:
-            by_name = {",".join(f"{key}={value:g}" for key, value in one.items()): one for one in self._grid}
-            swept = self._make_all(
-                self._planned(name, one, settings.seed, 0) for name, one in by_name.items()
-            )
+            named = [",".join(f"{key}={value:g}" for key, value in one.items()) for one in self._grid]
+            planned = [self._planned(*each, settings.seed) for each in zip(named, self._grid, strict=True)]
+            # of what the test split says nothing is computed, so that nobody can choose by it
+            swept = self._make_all(planned, SPLITS[:2])
             if self.exit_code:
                 return {}
-            best = max(swept, key=lambda name: self._chosen_by(swept[name]))
-            chosen = by_name[best]
-            console.log.info("of the sweep, %s is best on the validation split", best)
-        # a sweep alone has made what it has chosen
-        final = self._make_all(self._repeats(chosen)) if several else {best: swept[best]}
+            best = max(range(len(planned)), key=lambda i: self._chosen_by(swept[named[i]]))
+            winner, chosen = planned[best], self._grid[best]
+            console.log.info(
+                "of the sweep, %s is best: valid %s %.3f",
+                winner.name,
+                monitor(self._data.scheme.task),
+                self._chosen_by(swept[winner.name]),
+            )
+        final = self._make_all(self._repeats(chosen, winner), SPLITS)
         return {} if self.exit_code else self._sum_up(swept | final, final)
 
-    def _repeats(self, chosen: Choice) -> Iterator[_Planned]:
-        """Every fold with every seed."""
+    def _repeats(self, chosen: Choice, winner: _Planned | None) -> Iterator[_Planned]:
+        """Every fold with every seed; the winner of a sweep is the first of them."""
         for fold in range(len(self._data.splits)):
             for seed in range(self._settings.seed, self._settings.seed + self._settings.seeds):
+                if winner is not None and (fold, seed) == (0, self._settings.seed):
+                    yield self._planned(winner.name, chosen, seed)
+                    continue
                 parts = [f"fold-{fold + 1}"] * (len(self._data.splits) > 1)
                 parts += [f"seed-{seed}"] * (self._settings.seeds > 1)
                 yield self._planned(",".join(parts), chosen, seed, fold)
 
-    def _planned(self, name: str, chosen: Choice, seed: int, fold: int) -> _Planned:
+    def _planned(self, name: str, chosen: Choice, seed: int, fold: int = 0) -> _Planned:
         directory = self._settings.output / "trials" / name
         settings = replace(
             self._settings,
@@ -145,30 +152,32 @@ class Trials:
         )
         return _Planned(name, settings, fold)
 
-    def _make_all(self, planned: Iterator[_Planned]) -> dict[str, dict[str, Any]]:
+    def _make_all(self, planned: Iterable[_Planned], judged: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Trials by name, up to a signal."""
         done = {}
         for one in planned:
             console.log.info("trial %s", one.name)
-            done[one.name] = self._make(one)
+            done[one.name] = self._make(one, judged)
             if self.exit_code:
                 break
         return done
 
-    def _make(self, planned: _Planned) -> dict[str, Any]:
-        """One trial: what its metrics.json says."""
+    def _make(self, planned: _Planned, judged: Sequence[str] = SPLITS) -> dict[str, Any]:
+        """One trial: what its metrics.json says, of these splits at least."""
         done = planned.settings.output / METRICS
         if planned.name and planned.settings.resume and done.exists():
-            console.log.info("it is done already")
             known: dict[str, Any] = json.loads(done.read_text())
-            return known
+            there = {name for name, count in self._data.splits[planned.fold].counts().items() if count}
+            if there & set(judged) <= set(known["splits"]):
+                console.log.info("it is done already")
+                return known
         trial = Trial(planned.settings, self._data, self._data.splits[planned.fold], self._device)
         ended = adapt(trial, trial.build())
         self.exit_code = ended.exit_code
         if ended.exit_code:
             console.log.warning("stopped after step %d, and saved; go on with --resume", ended.progress.step)
             return {}
-        return close(trial, ended, self._leaks[planned.fold])
+        return close(trial, ended, self._faults[planned.fold], judged)
 
     def _chosen_by(self, metrics: dict[str, Any]) -> float:
         value = metrics["splits"]["valid"]["metrics"][monitor(self._data.scheme.task)]["value"]
@@ -196,18 +205,18 @@ class Trials:
                 "trials": f"{len(trials)}, summed up: {', '.join(final)}",
                 "the run's model is of": best,
             }
-            write_summary(output, f"{output.resolve().name}: fine-tuning", facts, trials, summary)
+            write_summary(output, f"{output.resolve().name}: fine-tuning", facts, trials, final)
             write_json(output / METRICS, said)
-            for split, metrics in summary.items():
-                parts = [f"{name} {one['mean']:.3f} (sd {one['sd']:.3f})" for name, one in metrics.items()]
-                console.log.info("%s, mean of %d trials: %s", split, len(final), ", ".join(parts))
+            for split, metrics in summary.items() if len(final) > 1 else ():
+                words = spread_in_words(metrics)
+                console.log.info("%s, mean of %d trials: %s", split, len(final), words)
             console.log.info("wrote %s", output / "report.html")
         barrier()
         return said
 
 
-def _find_leaks(data: LabelledSet, splits: LabelSplits) -> list[str]:
-    leaks = [leak.sentence for leak in find_leaks(data.records, splits)]
-    for sentence in leaks:
+def _find_faults(data: LabelledSet, splits: LabelSplits) -> list[str]:
+    sentences = [leak.sentence for leak in find_leaks(data.records, splits)] + find_gaps(data, splits)
+    for sentence in sentences:
         console.log.warning("%s", sentence)
-    return leaks
+    return sentences

@@ -121,6 +121,71 @@ def prepare_run_directory(path: Path, *, resume: bool, force: bool) -> None:
         raise _unwritable(error, path) from error
 
 
+def check_directory(target: Path, suffix: str, *, force: bool) -> None:
+    """Refuse, before the work is done and without touching it, a directory that may not be replaced.
+
+    Args:
+        target: the directory.
+        suffix: of all the files that such a directory holds.
+        force: replace one that holds something.
+
+    Raises:
+        UserError: a file is in the way, the directory holds something and force is not set, or force is set
+            and there are other files.
+    """
+    if target.exists() and not target.is_dir():
+        raise UserError("is a file, and a directory is needed", at=target, remedy="choose another name")
+    if not _holds_something(target):
+        return
+    if not force:
+        raise UserError("the directory is not empty", at=target, remedy="add --force, or choose another")
+    if foreign := sorted(path.name for path in target.iterdir() if path.is_dir() or path.suffix != suffix):
+        what = f"holds '{foreign[0]}', which is no {suffix} file, so --force leaves it alone"
+        raise UserError(what, at=target, remedy="remove it yourself")
+
+
+@contextmanager
+def atomic_directory(target: Path, suffix: str, *, force: bool) -> Iterator[Path]:
+    """A directory to fill, which becomes `target` when the context ends well and vanishes when it does not.
+
+    Raises:
+        UserError: as `check_directory`, or the place is not writable or full.
+    """
+    check_directory(target, suffix, force=force)
+    final = Path(os.path.realpath(target))
+    temporary = final.with_name(f".{final.name[:200]}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+    except OSError as error:
+        raise _unwritable(error, target) from error
+    try:
+        yield temporary
+        for path in (*temporary.iterdir(), temporary):
+            _sync(path)
+        _put(temporary, final)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise _unwritable(error, target) from error
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _put(new: Path, final: Path) -> None:
+    """Rename a directory to `final`; what was there comes back if that fails."""
+    if not final.exists():
+        new.rename(final)
+        return
+    old = new.with_suffix(".old")
+    final.rename(old)
+    try:
+        new.rename(final)
+    except OSError:
+        old.rename(final)
+        raise
+    shutil.rmtree(old)
+
+
 def _holds_something(path: Path) -> bool:
     return path.is_dir() and any(path.iterdir())
 

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
-from hyenacli.data.labelled_set import open_set, split_sizes
+from hyenacli.data.labelled_set import find_gaps, open_set, split_sizes
+from hyenacli.data.leakage import find_leaks
 from hyenacli.errors import UserError
+from hyenacli.genome.dna import reverse_complement
 from tests.builders import random_dna, write_bed, write_fasta
 from tests.train.finetunes import sequences, settings, two_classes, write_table
 
@@ -75,7 +77,7 @@ def test_contigs_of_a_bed_are_groups(tmp_path: Path) -> None:
 
 def test_folds_use_every_record(table: Path, tmp_path: Path) -> None:
     data = open_set(settings(table, "model", tmp_path / "run", folds=5))
-    assert [splits.counts() for splits in data.splits] == [{"train": 60, "valid": 20, "test": 20}] * 5
+    assert [splits.counts() for splits in data.splits] == [{"train": 64, "valid": 16, "test": 20}] * 5
     assert sorted(i for splits in data.splits for i in splits.test.tolist()) == list(range(100))
 
 
@@ -124,3 +126,23 @@ def test_files_of_other_columns(table: Path, tmp_path: Path) -> None:
     two = write_table(tmp_path / "two.csv", [("ACGT", 1)], ("sequence", "a"))
     with pytest.raises(UserError, match=r"two\.csv: has label columns a, DATA has a, b"):
         sizes(one, tmp_path, label_column=["[ab]"], test=[str(two)])
+
+
+def test_one_sequence_stays_on_one_side(tmp_path: Path) -> None:
+    rows = [(bases, int(share > 0.5)) for bases, share in sequences(40)]
+    turned = [(reverse_complement(bases.encode()).decode(), label) for bases, label in rows]
+    table = write_table(tmp_path / "t.csv", rows + turned)
+    for changes in ({}, {"folds": 4}):
+        data = open_set(settings(table, "model", tmp_path / "run", **changes))
+        for splits in data.splits:
+            assert not find_leaks(data.records, splits)
+            assert min(splits.counts().values()) >= 8
+
+
+def test_splits_that_say_little_are_named(table: Path, tmp_path: Path) -> None:
+    one = write_table(tmp_path / "one.csv", [("ACGTACG", "rich")])
+    data = open_set(settings(table, "model", tmp_path / "run", test=[str(one)]))
+    assert find_gaps(data, data.splits[0]) == [
+        "the test split has only 1 record: its metrics say little",
+        "the test split has no record of poor",
+    ]

@@ -8,7 +8,7 @@ import pytest
 
 from hyenacli.data.splits import Interval
 from hyenacli.data.store import SOFT_MASKED, Codes, Contig, count_bases, plain_tokens
-from hyenacli.data.windows import WindowSampler, complement, fixed_windows
+from hyenacli.data.windows import WindowSampler, complement, fixed_windows, has_window
 from hyenadna import Tokenizer
 from hyenadna.tokenizer import PAD, N
 
@@ -106,6 +106,15 @@ def test_a_genome_of_nothing_but_n_still_gives_windows() -> None:
 def test_fixed_windows_tile_the_intervals(count: int, starts: list[int]) -> None:
     rows = fixed_windows([contig(BASES)], [Interval(0, 0, 520)], 50, count)
     assert np.array_equal(rows, np.stack([BASES[s : s + 50] for s in starts]))
+
+
+@pytest.mark.parametrize(("end", "found"), [(549, False), (550, True)])
+def test_whether_there_is_a_whole_window(end: int, found: bool) -> None:
+    gapped = BASES.copy()
+    gapped[:500] = N
+    for intervals in ([Interval(0, 0, end)], [Interval(0, 0, 10), Interval(0, 500, end)]):
+        assert has_window([contig(gapped)], intervals, 50) == found
+        assert bool((fixed_windows([contig(gapped)], intervals, 50, 9)[:, -1:] != PAD).any()) == found
 
 
 def test_files_share_the_windows_as_asked() -> None:

@@ -83,8 +83,8 @@ VARIANTS: dict[str, tuple[Callable[[HyenaConfig], HyenaDNA], set[str], str]] = {
     "unshared": (lambda c: variant(c, shared_freq=False), {"multimolecule"}, "not shared"),
     "shift 0": (lambda c: variant(c, window_shift=0.0), {"official"}, "window_shift = 0.0"),
     "resid dropout": (lambda c: variant(c, resid_dropout=0.1), {"official"}, "resid_dropout = 0.1"),
-    "head": (lambda c: variant(c, head=HEAD), {"official"}, "head = HeadConfig"),
-    "hf head": (lambda c: variant(c, head=HF_HEAD), {"hf"}, "head = HeadConfig"),
+    "head": (lambda c: variant(c, head=HEAD), {"official"}, "a prediction head"),
+    "hf head": (lambda c: variant(c, head=HF_HEAD), {"hf"}, "a prediction head"),
     "deep filter": (lambda c: variant(c, n_inner_mlps=3), set(FOREIGN), ""),
     "no inner": (lambda c: variant(c, n_inner_mlps=0), set(FOREIGN), ""),
 }

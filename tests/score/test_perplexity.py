@@ -3,6 +3,7 @@
 import copy
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from hyenacli.data.splits import Interval
 from hyenacli.data.store import SOFT_MASKED, Codes, Contig
 from hyenacli.data.windows import WindowSampler
 from hyenacli.errors import UsageError, UserError
-from hyenacli.score.perplexity import LengthLoss, choose_intervals, evaluate, parse_lengths
+from hyenacli.score.perplexity import LengthLoss, choose_intervals, evaluate, parse_lengths, warn_of_labels
 from hyenacli.train.language import NextNucleotide
 from hyenadna import HeadConfig, HyenaConfig, HyenaDNA, SoftPromptConfig, add_soft_prompt
 from hyenadna.tokenizer import A, N, T
@@ -142,13 +143,15 @@ def test_what_cannot_be_evaluated(
         evaluate(model, GENOME, [Interval(0, *interval)], lengths)
 
 
-def test_a_model_without_lm_head_is_refused() -> None:
+def test_a_model_for_labels_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     head = HeadConfig("binary", 2)
-    tied = HyenaDNA(HyenaConfig(8, 1, 16, 50, head=head)).eval()
-    with pytest.raises(UserError, match="a binary head and no LM head of its own; evaluate the model"):
-        evaluate(tied, GENOME, WHOLE)
-    own = HyenaDNA(HyenaConfig(8, 1, 16, 50, head=head, tied_head=False)).eval()
-    assert len(list(evaluate(own, GENOME, WHOLE))) == 1
+    tied = HyenaConfig(8, 1, 16, 50, head=head)
+    for config in (replace(tied, tied_head=False), replace(tied, head=None)):
+        warn_of_labels(config, "run")
+    assert not caplog.text
+    with caplog.at_level("WARNING", logger="hyena"):
+        warn_of_labels(tied, "run")
+    assert "run is fine-tuned for labels (binary)" in caplog.text
 
 
 def test_a_model_that_gives_nonsense_is_an_error() -> None:

@@ -205,7 +205,7 @@ def names(head: HeadConfig) -> list[str]:
         (HeadConfig("multilabel", 2, ("a", "b")), ["p_a", "p_b"]),
         (HeadConfig("regression", 1), ["prediction"]),
         (HeadConfig("regression", 1, ("label",)), ["prediction"]),
-        (HeadConfig("regression", 1, ("expression",)), ["expression"]),
+        (HeadConfig("regression", 1, ("expression",)), ["prediction"]),
         (HeadConfig("regression", 2, ("start", "dip")), ["prediction_start", "prediction_dip"]),
         (HeadConfig("regression", 2), ["prediction_0", "prediction_1"]),
     ],

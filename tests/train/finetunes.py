@@ -58,7 +58,10 @@ def two_classes(path: Path, count: int = 120) -> Path:
 
 def settings(data: Path | Sequence[object], model: Path | str, run: Path, **changes: Any) -> FinetuneConfig:
     files = [data] if isinstance(data, Path) else data
-    return FinetuneConfig(data=[str(f) for f in files], model=str(model), output=run, **(TINY | changes))
+    tiny = TINY | changes
+    if changes.get("solver") == "sklearn":
+        tiny = {key: value for key, value in tiny.items() if key not in ("epochs", "batch_size", "lr")}
+    return FinetuneConfig(data=[str(f) for f in files], model=str(model), output=run, **tiny)
 
 
 def metrics(run: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from hyenacli.score.stretches import Stretch
 from hyenacli.train.calibration import probabilities
 from hyenacli.train.finetune import finetune
 from hyenadna import HyenaDNA, load_model
+from hyenadna.layouts import describe
 from tests.train.finetunes import (
     base_model,
     metrics,
@@ -109,7 +110,8 @@ def test_the_report_shows_the_task(run: Path) -> None:
 @pytest.mark.parametrize("method", METHODS[1:])
 def test_only_what_the_method_trains_changes(method: str, base: Path, table: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    finetune(settings(table, base, run, method=method, soft_tokens=3, lr=3e-2, epochs=8, patience=8))
+    own = {"soft_tokens": 3} if method == "soft-prompt" else {}
+    finetune(settings(table, base, run, method=method, lr=3e-2, epochs=8, patience=8, **own))
     assert value(run, "test", "accuracy") > 0.8
     model, before = load_model(run), load_model(base).state_dict()
     after = model.state_dict()
@@ -127,6 +129,8 @@ def test_an_adapter_is_small_and_knows_its_base(base: Path, table: Path, tmp_pat
     finetune(settings(table, base, run, method="soft-prompt", soft_tokens=2, epochs=1))
     best = run / "checkpoints" / "best"
     assert (best / "adapter_model.safetensors").stat().st_size < 2_000
+    assert (best / "adapter_model.safetensors").stat().st_mode & 0o044
+    assert describe(run).adapter == {"kind": "soft prompt", "tokens": 2, "dropout": 0.1, "base": str(base)}
     other = base_model(tmp_path / "other", l_max=70)
     config = best / "adapter_config.json"
     config.write_text(config.read_text().replace(str(base), str(other)))
@@ -159,18 +163,17 @@ def test_regression_speaks_in_the_unit_of_the_labels(base: Path, tmp_path: Path,
         pytest.importorskip("sklearn", reason="scikit-learn is not installed")
     run = tmp_path / "run"
     method = "head" if solver == "sklearn" else "full"
-    changes = {
+    changes: dict[str, Any] = {
         "label_column": ["up", "down"],
-        "epochs": 12,
-        "patience": 12,
+        **({} if solver == "sklearn" else {"epochs": 12, "patience": 12}),
         "method": method,
         "solver": solver,
     }
     finetune(settings(regression(tmp_path / "t.csv"), base, run, **changes))
     assert value(run, "test", "r2") > 0.7
     row = predictions(run)[0]
-    assert abs(float(row["up"]) - float(row["label_up"])) < 20
-    assert abs(float(row["down"]) - float(row["label_down"])) < 0.4
+    assert abs(float(row["prediction_up"]) - float(row["label_up"])) < 20
+    assert abs(float(row["prediction_down"]) - float(row["label_down"])) < 0.4
 
 
 def test_several_labels(base: Path, tmp_path: Path) -> None:
@@ -321,6 +324,7 @@ def test_folds_test_every_record_once(base: Path, table: Path, tmp_path: Path) -
     found = metrics(run)
     accuracies = [value(run / "trials" / name, "test", "accuracy") for name in names]
     assert found["summary"]["test"]["accuracy"]["mean"] == pytest.approx(np.mean(accuracies))
+    assert "fold-2/report.html" in (run / "report.html").read_text()
     assert found["summary"]["test"]["accuracy"]["sd"] == pytest.approx(np.std(accuracies, ddof=1))
     assert load_model(run).config.head is not None
     before = (run / "trials" / "fold-1" / "run.json").stat().st_mtime_ns
@@ -334,12 +338,22 @@ def test_the_validation_split_chooses_of_a_sweep(base: Path, table: Path, tmp_pa
     run = tmp_path / "run"
     finetune(settings(table, base, run, sweep=["lr=0,1e-2", "embed-dropout=0.0"], seeds=2, seed=5, epochs=2))
     names = sorted(path.name for path in (run / "trials").iterdir())
-    assert names == ["lr=0,embed-dropout=0", "lr=0.01,embed-dropout=0", "seed-5", "seed-6"]
+    assert names == ["lr=0,embed-dropout=0", "lr=0.01,embed-dropout=0", "seed-6"]
     found = metrics(run)
-    assert found["summed_up"] == ["seed-5", "seed-6"]
-    swept, chosen = (run / "trials" / name for name in ("lr=0.01,embed-dropout=0", "seed-5"))
-    assert metrics(swept)["splits"] == metrics(chosen)["splits"]
+    assert found["summed_up"] == ["lr=0.01,embed-dropout=0", "seed-6"]
+    # what was not chosen is not judged on the test split
+    assert set(found["trials"]["lr=0,embed-dropout=0"]) == {"train", "valid"}
+    assert set(found["trials"]["lr=0.01,embed-dropout=0"]) == {"train", "valid", "test"}
     assert (run / "checkpoints").resolve().parent.name == found["model_of"]
+
+
+def test_undefined_metrics_of_small_folds_are_left_out(base: Path, tmp_path: Path) -> None:
+    rows = [(bases, "rich" if share > 0.5 else "poor") for bases, share in sequences(12)]
+    run = tmp_path / "run"
+    finetune(settings(write_table(tmp_path / "t.csv", rows), base, run, folds=12, epochs=1))
+    summary = metrics(run)["summary"]["test"]
+    assert "auroc" not in summary
+    assert 0 <= summary["accuracy"]["mean"] <= 1
 
 
 def test_what_splits_share_is_said(

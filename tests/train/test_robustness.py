@@ -1,8 +1,10 @@
 """What a run does when memory, numbers or the disk give out."""
 
 import json
+import math
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,8 +14,9 @@ from torch import Tensor, nn
 
 from hyenacli.errors import UsageError, UserError
 from hyenacli.train import checkpoints, memory
+from hyenacli.train.checkpoints import Progress
 from hyenacli.train.language import NextNucleotide
-from hyenacli.train.loop import MOST_SKIPPED_IN_A_ROW
+from hyenacli.train.loop import MOST_SKIPPED_IN_A_ROW, _better
 from hyenacli.train.memory import Load, MemoryPlanner, training_bytes
 from hyenacli.train.pretrain import pretrain
 from hyenadna import HyenaConfig, HyenaDNA
@@ -83,6 +86,7 @@ class Fits:
     evaluation_columns = ()
     monitor = ""
     higher_is_better = False
+    tie_breaker = ""
 
     def __init__(self, bears: Any):
         self.bears = bears
@@ -192,7 +196,7 @@ def test_several_in_a_row_end_the_run_and_spare_the_checkpoint(
 def test_a_full_disk_leaves_the_checkpoint_before(
     genome: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, saved = tmp_path / "run", checkpoints.save_file
+    run, saved = tmp_path / "run", checkpoints.write_tensors
 
     def full(tensors: Any, path: Path) -> None:
         if "step-4" in str(path):
@@ -201,7 +205,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(
         saved(tensors, path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "save_file", full)
+        patch.setattr(checkpoints, "write_tensors", full)
         with pytest.raises(UserError, match=r"cannot be written .*No space left.*; make room"):
             pretrain(settings(genome, run))
     names = {path.name for path in (run / "checkpoints").iterdir()}
@@ -218,3 +222,23 @@ def test_a_held_out_loss_that_is_lost_ends_the_run(genome: Path, tmp_path: Path)
     with pytest.raises(UserError, match="valid_loss is not finite after step 2; lower --lr"):
         pretrain(settings(genome, run, lr=1e30, max_steps=50, eval_every=2, save_every=50, lr_warmup_steps=0))
     assert [path.name for path in (run / "checkpoints").glob("step-*")] == ["step-0"]
+
+
+@pytest.mark.parametrize(
+    ("judged", "better"),
+    [
+        ((0.6, 9.0), True),
+        ((0.5, 0.2), True),
+        ((0.5, 0.3), False),
+        ((0.4, 0.0), False),
+        ((math.nan, 0.0), False),
+    ],
+)
+def test_equally_good_models_are_told_apart_by_the_tie_breaker(
+    judged: tuple[float, float], better: bool
+) -> None:
+    """While every record gets one class, a correlation is 0, and says nothing of what was learnt."""
+    task = SimpleNamespace(higher_is_better=True)
+    best = Progress(best=0.5, best_step=3, best_tie=0.3)
+    assert _better(task, judged, best) is better
+    assert _better(task, judged, Progress()) is math.isfinite(judged[0])

@@ -10,13 +10,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 from torch import Tensor
 
 from hyenadna.config import HeadConfig
 from hyenadna.errors import ModelError
 from hyenadna.layouts.canonical import base_sha256
-from hyenadna.layouts.directories import whole_directory
+from hyenadna.layouts.directories import whole_directory, write_tensors
 from hyenadna.layouts.heads import head_from_json
 from hyenadna.layouts.locate import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from hyenadna.model import HyenaDNA
@@ -97,7 +96,7 @@ def save_adapter(model: HyenaDNA, path: str | Path, *, provenance: Mapping[str, 
         "provenance": dict(provenance or {}),
     }
     with whole_directory(Path(path), _WRITTEN) as new:
-        safetensors.torch.save_file(tensors, new / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+        write_tensors(tensors, new / ADAPTER_WEIGHTS)
         (new / ADAPTER_CONFIG).write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
 
 

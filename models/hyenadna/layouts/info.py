@@ -4,7 +4,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from hyenadna.adapters.kinds import LoraConfig
 from hyenadna.config import HyenaConfig
+from hyenadna.model import HyenaDNA
 
 from .canonical import model_sha256
 from .configs import Layout
@@ -24,6 +26,7 @@ class ModelInfo:
         n_parameters: trainable numbers, exact, shared ones once.
         n_buffer_values: numbers in z, t and deltas of all layers, as files that keep them hold them.
         sha256: identity of the model, the same in every layout.
+        adapter: which one it has, its sizes and its base; None without one.
     """
 
     weights: Path
@@ -33,6 +36,7 @@ class ModelInfo:
     n_parameters: int
     n_buffer_values: int
     sha256: str
+    adapter: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values; of demonstrations their number, for their sequences would fill pages."""
@@ -58,4 +62,12 @@ def describe(spec: str | Path) -> ModelInfo:
         n_parameters=model.n_parameters,
         n_buffer_values=sum(buffer.numel() for buffer in all_buffers(model).values()),
         sha256=model_sha256(model),
+        adapter=_adapter(model),
     )
+
+
+def _adapter(model: HyenaDNA) -> dict[str, Any] | None:
+    if model.adapter is None:
+        return None
+    kind = "LoRA" if isinstance(model.adapter.config, LoraConfig) else "soft prompt"
+    return {"kind": kind, **asdict(model.adapter.config), "base": model.adapter.base}

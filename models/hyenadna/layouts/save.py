@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -16,7 +15,7 @@ from hyenadna.model import HyenaDNA
 from .canonical import canonical_tensors, closed_form
 from .card import model_card
 from .configs import Layout, write_config
-from .directories import whole_directory
+from .directories import whole_directory, write_tensors
 from .load import all_buffers, interpret, load_files
 from .locate import ModelFiles, locate
 from .names import from_ours
@@ -102,14 +101,15 @@ def _check_held(model: HyenaDNA, layout: Layout, tensors: Mapping[str, Tensor]) 
     if not config.shared_freq and layout in _SHARED_FREQ_ONLY:
         lost.append("sine frequencies that are not shared")
     if config.head is not None and config.head.bias != _HEAD_BIAS.get(layout):
-        lost.append(f"head = {config.head!r}")
+        bias = f" {'with' if config.head.bias else 'without'} a bias" if layout in _HEAD_BIAS else ""
+        lost.append(f"a prediction head{bias}")
     raw = write_config(config, layout, {})
     again = interpret(raw, tensors, ModelFiles(Path(layout), Path(layout)))
     read = again.config
     lost += [
         "demonstrations" if field == "demonstrations" else f"{field} = {getattr(config, field)!r}"
         for field in config.__dataclass_fields__
-        if getattr(read, field) != getattr(config, field)
+        if getattr(read, field) != getattr(config, field) and not (field == "head" and lost)
     ]
     before, after = canonical_tensors(_all_tensors(model), config), canonical_tensors(again.tensors, config)
     changed = [name for name in before if name not in after or not torch.equal(before[name], after[name])]
@@ -133,7 +133,7 @@ def _write(
             torch.save({"state_dict": dict(tensors)}, new / "weights.ckpt")
         else:
             plain = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
-            safetensors.torch.save_file(plain, new / "model.safetensors", metadata={"format": "pt"})
+            write_tensors(plain, new / "model.safetensors")
         raw = write_config(model.config, layout, provenance)
         (new / "config.json").write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
         if layout == "native":
