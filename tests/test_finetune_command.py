@@ -26,7 +26,8 @@ def hyena(*arguments: str) -> Result:
 
 BAD = [
     ("none.csv", 1, "none.csv: no such file"),
-    ("table.csv -m nowhere", 1, "nowhere"),
+    ("table.csv -m nowhere", 1, "nowhere: no such file, directory or model name; published models: "),
+    ("table.csv -m nowhere", 1, "; fresh weights: tiny-1k, "),
     ("table.csv --method magic", 2, "--method: unknown word 'magic'; known: full, head"),
     ("table.csv --pool median", 2, "--pool: unknown word 'median'"),
     ("table.csv --rc both", 2, "--rc: unknown word 'both'"),

@@ -21,6 +21,7 @@ from hyenadna.adapters.lora import add_lora, merge
 from hyenadna.adapters.methods import Method
 from hyenadna.adapters.soft_prompt import add_soft_prompt
 from hyenadna.config import PRESETS, HeadConfig, Pool
+from hyenadna.errors import ModelError
 from hyenadna.layouts.locate import locate
 
 POOLS: tuple[Pool, ...] = get_args(Pool)
@@ -134,10 +135,16 @@ def check_model(spec: str) -> None:
     """Refuse a model that is not there, before anything is read.
 
     Raises:
-        ModelError: as `locate`.
+        UserError: as `locate`; says which presets there are.
     """
-    if not _is_preset(spec):
+    if _is_preset(spec):
+        return
+    try:
         locate(spec)
+    except ModelError as error:
+        if Path(spec).exists():
+            raise
+        raise UserError(f"{error}; fresh weights: {', '.join(PRESETS)}") from None
 
 
 def _is_preset(spec: str) -> bool:

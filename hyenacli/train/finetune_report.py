@@ -63,8 +63,8 @@ def write_summary(
     run: Path,
     title: str,
     facts: Mapping[str, object],
-    trials: Mapping[str, Mapping[str, Any]],
-    final: Mapping[str, Mapping[str, Any]],
+    made: tuple[Mapping[str, Mapping[str, Any]], Mapping[str, Mapping[str, Any]]],
+    together: Sequence[str],
 ) -> None:
     """Write report.html of a run of several trials: each trial's metrics, mean and spread of the final ones.
 
@@ -72,9 +72,11 @@ def write_summary(
         run: its directory.
         title: of the page.
         facts: what to list under the title.
-        trials: what metrics.json says of each.
-        final: those of them that are summed up; others were a sweep, and are not judged on the test split.
+        made: what metrics.json says of each trial, and of those that are summed up; others were a sweep, and
+            are not judged on the test split.
+        together: sections about all trials as one.
     """
+    trials, final = made
     links = "".join(
         f'<li><a href="trials/{escape(name)}/report.html">{escape(name)}</a></li>' for name in trials
     )
@@ -83,6 +85,7 @@ def write_summary(
         facts_table(facts),
         settings_section(run),
         f"<h2>Trials</h2><ul>{links}</ul>",
+        *together,
     ]
     for split, metrics in spread(list(final.values())).items():
         names = list(metrics)
@@ -98,6 +101,12 @@ def write_summary(
             bold = [len(rows) - 2]
         sections.append(f"<h2>{escape(split)} split</h2>{number_table(['trial', *names], rows, bold=bold)}")
     write_page(run / "report.html", title, sections)
+
+
+def pooled_sections(outcome: Outcome, scheme: LabelScheme) -> list[str]:
+    """What a report says of every record as the fold says it that was tested on it."""
+    figures = _figures(outcome, "test", scheme)
+    return [f"<h2>Every record, by the fold that was tested on it</h2>{_metrics(outcome)}{figures}"]
 
 
 def _text(value: float | None) -> str:
@@ -194,7 +203,8 @@ def _of_labels(outputs: Floats, targets: Any, scheme: LabelScheme) -> str:
     values = measure_columns(scheme.task, targets, outputs)
     order = np.argsort(-np.nan_to_num(values["auroc"], nan=-1.0), kind="stable")
     shown = [*order[: _MOST_COLUMNS // 2], *order[_MOST_COLUMNS // 2 :][-_MOST_COLUMNS // 2 :]]
-    rows = [[scheme.names[i], *(_text(float(values[name][i])) for name in values)] for i in shown]
+    ones = [f"{int((targets[..., i] == 1).sum()):,}" for i in range(scheme.n_outputs)]
+    rows = [[scheme.names[i], ones[i], *(_text(float(values[name][i])) for name in values)] for i in shown]
     lines = []
     for i in order[: _MOST_LINES // 2].tolist():
         there = targets[..., i] >= 0
@@ -204,7 +214,7 @@ def _of_labels(outputs: Floats, targets: Any, scheme: LabelScheme) -> str:
         if len(shown) < scheme.n_outputs
         else ""
     )
-    table = number_table(["label", *values], rows)
+    table = number_table(["label", "ones", *values], rows)
     return f"{some}{table}{roc_chart(lines)}{pr_chart(lines)}"
 
 

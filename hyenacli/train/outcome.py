@@ -14,6 +14,7 @@ import torch
 from hyenacli import console
 from hyenacli.train.adaptation import Ended
 from hyenacli.train.calibration import Calibration, calibrate
+from hyenacli.train.criterion import Criterion
 from hyenacli.train.epochs import Places
 from hyenacli.train.in_context import label_share
 from hyenacli.train.judge import Judge, Logits
@@ -126,17 +127,7 @@ def conclude(
         )
         scale_logits(model, calibration.temperature)
         logits = {name: [one / calibration.temperature for one in some] for name, some in logits.items()}
-    splits = {
-        name: Scored(
-            judge,
-            logits[name],
-            judge.loss(logits[name], criterion),
-            judge.measure(logits[name]),
-            judge.intervals(logits[name], trial.settings.seed),
-            None if model.config.demonstrations is None else label_share(logits[name]),
-        )
-        for name, judge in judges.items()
-    }
+    splits = {name: score(trial, judge, logits[name], criterion) for name, judge in judges.items()}
     whole = all(name in logits for name, count in trial.splits.counts().items() if count)
     with_yardstick = whole and scheme.level == "sequence" and not trial.settings.no_baseline
     yardstick = _yardstick(trial, judges) if with_yardstick else None
@@ -149,6 +140,18 @@ def conclude(
         "model_sha256": model_sha256(model),
     }
     return Outcome(splits, yardstick, calibration, warnings, facts)
+
+
+def score(trial: Trial, judge: Judge, logits: list[Logits], criterion: Criterion) -> Scored:
+    """How good logits are."""
+    return Scored(
+        judge,
+        logits,
+        judge.loss(logits, criterion),
+        judge.measure(logits),
+        judge.intervals(logits, trial.settings.seed),
+        label_share(logits) if trial.settings.method == "icl" else None,
+    )
 
 
 def scale_logits(model: HyenaDNA, temperature: float) -> None:

@@ -20,8 +20,15 @@ from hyenacli.ranks import current_ranks
 from hyenacli.train.adaptation import adapt
 from hyenacli.train.closing import close
 from hyenacli.train.distributed import barrier
-from hyenacli.train.finetune_report import spread, spread_in_words, write_summary
-from hyenacli.train.outcome import METRICS
+from hyenacli.train.finetune_report import (
+    in_words,
+    pooled_sections,
+    spread,
+    spread_in_words,
+    write_summary,
+)
+from hyenacli.train.outcome import METRICS, Outcome
+from hyenacli.train.pooled import pool_folds
 from hyenacli.train.quality import monitor
 from hyenacli.train.record import write_json
 from hyenacli.train.session import open_run
@@ -124,8 +131,15 @@ class Trials:
                 monitor(self._data.scheme.task),
                 self._chosen_by(swept[winner.name]),
             )
-        final = self._make_all(self._repeats(chosen, winner), SPLITS)
-        return {} if self.exit_code else self._sum_up(swept | final, final)
+        repeats = list(self._repeats(chosen, winner))
+        final = self._make_all(repeats, SPLITS)
+        if self.exit_code:
+            return {}
+        pooled = None
+        if len(self._data.splits) > 1:
+            of_folds = {one.fold: one.settings for one in repeats if one.settings.seed == settings.seed}
+            pooled = pool_folds(settings, self._data, of_folds, self._device)
+        return self._sum_up(swept | final, final, pooled)
 
     def _repeats(self, chosen: Choice, winner: _Planned | None) -> Iterator[_Planned]:
         """Every fold with every seed; the winner of a sweep is the first of them."""
@@ -183,7 +197,12 @@ class Trials:
         value = metrics["splits"]["valid"]["metrics"][monitor(self._data.scheme.task)]["value"]
         return float("-inf") if value is None else float(value)
 
-    def _sum_up(self, trials: dict[str, dict[str, Any]], final: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    def _sum_up(
+        self,
+        trials: dict[str, dict[str, Any]],
+        final: dict[str, dict[str, Any]],
+        pooled: Outcome | None,
+    ) -> dict[str, Any]:
         """Write metrics.json and report.html; the best of `final` on its validation split lends its model."""
         output = self._settings.output
         best = max(final, key=lambda name: self._chosen_by(final[name]))
@@ -194,6 +213,7 @@ class Trials:
             "trials": {name: metrics["splits"] for name, metrics in trials.items()},
             "summed_up": list(final),
             "summary": summary,
+            "pooled": pooled.splits["test"].to_json() if pooled else None,
             "model_of": best,
         }
         if current_ranks().first:
@@ -205,7 +225,11 @@ class Trials:
                 "trials": f"{len(trials)}, summed up: {', '.join(final)}",
                 "the run's model is of": best,
             }
-            write_summary(output, f"{output.resolve().name}: fine-tuning", facts, trials, final)
+            together = pooled_sections(pooled, self._data.scheme) if pooled else []
+            title = f"{output.resolve().name}: fine-tuning"
+            write_summary(output, title, facts, (trials, final), together)
+            if pooled is not None:
+                console.log.info("all folds together: %s", in_words("test", pooled.splits["test"]))
             write_json(output / METRICS, said)
             for split, metrics in summary.items() if len(final) > 1 else ():
                 words = spread_in_words(metrics)

@@ -324,6 +324,13 @@ def test_folds_test_every_record_once(base: Path, table: Path, tmp_path: Path) -
     found = metrics(run)
     accuracies = [value(run / "trials" / name, "test", "accuracy") for name in names]
     assert found["summary"]["test"]["accuracy"]["mean"] == pytest.approx(np.mean(accuracies))
+    pooled = predictions(run)
+    assert [row["id"] for row in pooled] == [str(i) for i in range(1, 121)]
+    second = [row for row in predictions(run / "trials" / "fold-2") if row["split"] == "test"]
+    by_id = {row["id"]: row["p_rich"] for row in pooled}
+    assert [row["p_rich"] for row in second] == [by_id[row["id"]] for row in second]
+    right = np.mean([row["prediction"] == row["label"] for row in pooled])
+    assert found["pooled"]["metrics"]["accuracy"]["value"] == pytest.approx(right)
     assert "fold-2/report.html" in (run / "report.html").read_text()
     assert found["summary"]["test"]["accuracy"]["sd"] == pytest.approx(np.std(accuracies, ddof=1))
     assert load_model(run).config.head is not None

@@ -1,0 +1,49 @@
+"""All folds of a cross-validation together: every record as the model says it that was tested on it."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from hyenacli.config import FinetuneConfig
+from hyenacli.data.label_splits import LabelSplits
+from hyenacli.data.labelled_set import LabelledSet
+from hyenacli.ranks import current_ranks
+from hyenacli.score.predict import head_of
+from hyenacli.train.outcome import Outcome, score
+from hyenacli.train.predictions import write_predictions
+from hyenacli.train.trial import Trial
+from hyenadna import load_model
+
+
+def pool_folds(
+    settings: FinetuneConfig, data: LabelledSet, folds: Mapping[int, FinetuneConfig], device: torch.device
+) -> Outcome:
+    """Judge all folds as one test split, and write the predictions of it.
+
+    Args:
+        settings: of the whole run.
+        data: its records.
+        folds: the settings of each fold's trial, which is made.
+        device: where models go.
+
+    Returns:
+        What they are worth; the same on every rank, which all take part.
+    """
+    everybody = np.arange(len(data.records))
+    nobody = everybody[:0]
+    whole = Trial(settings, data, LabelSplits(nobody, nobody, everybody), device)
+    logits = dict.fromkeys(everybody.tolist(), np.empty(0))
+    head = None
+    # the scale of a regression's errors is that of the first fold
+    criterion = Trial(settings, data, data.splits[0], device).criterion()
+    for fold, of_fold in folds.items():
+        trial = Trial(of_fold, data, data.splits[fold], device)
+        model = load_model(of_fold.output).to(device)
+        head = head_of(model)
+        logits |= zip(trial.splits.test.tolist(), trial.predict_split(model, "test"), strict=True)
+    scored = score(whole, whole.judge("test"), [logits[i] for i in everybody.tolist()], criterion)
+    outcome = Outcome({"test": scored}, None, None, [], {"model_sha256": "of each fold its own"})
+    if current_ranks().first and head is not None:
+        write_predictions(settings.output, whole, head, outcome)
+    return outcome
