@@ -4,24 +4,20 @@ import datetime as dt
 from dataclasses import dataclass
 from functools import partial
 
-import torch
-
 from hyenacli import console
 from hyenacli.data.labelled_set import split_sizes
 from hyenacli.ranks import current_ranks
-from hyenacli.score.batch_size import parse_batch_size
 from hyenacli.train.adapt import method_of
-from hyenacli.train.checkpoints import Checkpoints, Progress
+from hyenacli.train.checkpoints import Progress
 from hyenacli.train.epochs import Epochs
 from hyenacli.train.in_context import PromptExamples
 from hyenacli.train.labelled_examples import Examples, FeatureExamples, TokenExamples
-from hyenacli.train.loop import LoopSettings, Trainer
-from hyenacli.train.memory import Load, MemoryPlan, MemoryPlanner
+from hyenacli.train.loop import LoopSettings
+from hyenacli.train.memory import Load, MemoryPlan
 from hyenacli.train.probe import fit_head
 from hyenacli.train.quality import monitor
-from hyenacli.train.session import numbers_of_run, open_run
+from hyenacli.train.session import TrainingRun, open_run
 from hyenacli.train.signals import stop_on_signals
-from hyenacli.train.steps import StepDisplay
 from hyenacli.train.supervised import Supervised
 from hyenacli.train.trial import Trial
 from hyenadna import HyenaDNA
@@ -54,14 +50,13 @@ def adapt(trial: Trial, model: HyenaDNA) -> Ended:
     groups = trainable_parameters(
         model, method_of(settings), lr=settings.lr or 0.0, weight_decay=settings.weight_decay or 0.0
     )
-    optimizer = torch.optim.AdamW(groups)
-    checkpoints = Checkpoints(settings.output, settings.keep, trial.origin())
-    if settings.solver == "sklearn":
-        return _fit(trial, model, optimizer, checkpoints)
-    return _train(trial, model, optimizer, checkpoints)
+    run = TrainingRun(
+        settings, model, groups, origin=trial.origin(), precision=trial.precision, device=trial.device
+    )
+    return (_fit if settings.solver == "sklearn" else _train)(trial, model, run)
 
 
-def _fit(trial: Trial, model: HyenaDNA, optimizer: torch.optim.Optimizer, checkpoints: Checkpoints) -> Ended:
+def _fit(trial: Trial, model: HyenaDNA, run: TrainingRun) -> Ended:
     """A linear head from scikit-learn; every rank finds the same."""
     settings, scheme = trial.settings, trial.data.scheme
     assert model.head is not None and model.config.head is not None  # noqa: S101, PT018  (a bug, not an input)
@@ -80,16 +75,13 @@ def _fit(trial: Trial, model: HyenaDNA, optimizer: torch.optim.Optimizer, checkp
         (trial.pooled(trial.features_of("valid")), trial.judge("valid")),
         balanced=settings.class_weights == "balanced",
     )
-    progress = Progress(last=quality, best=quality, best_step=0)
-    checkpoints.save(model, optimizer, progress)
-    return Ended(progress, plan)
+    run.progress = Progress(last=quality, best=quality, best_step=0)
+    run.keep()
+    return Ended(run.progress, plan)
 
 
-def _train(
-    trial: Trial, model: HyenaDNA, optimizer: torch.optim.Optimizer, checkpoints: Checkpoints
-) -> Ended:
+def _train(trial: Trial, model: HyenaDNA, run: TrainingRun) -> Ended:
     settings = trial.settings
-    progress = checkpoints.restore(model, optimizer) if settings.resume else Progress()
     examples = _examples(trial, model)
     epochs = Epochs(
         examples.lengths,
@@ -106,32 +98,12 @@ def _train(
         judge=trial.judge("valid"),
         device=trial.device,
     )
-    asked = parse_batch_size(str(settings.micro_batch_size), "--micro-batch-size")
     windows = -(-epochs.most_at_once // current_ranks().world_size)
     with stop_on_signals() as stop:
-        memory = MemoryPlanner(model, task, trial.precision, trial.device).plan(
-            Load(epochs.longest, windows),
-            asked or progress.micro_tokens // epochs.longest or None,
-            settings.activation_checkpointing,
-        )
-        progress.micro_tokens = progress.micro_tokens or memory.windows * epochs.longest
-        plan = _said_of(trial, model) | _schedule(trial, epochs, memory, progress)
+        memory = run.plan(task, Load(epochs.longest, windows))
+        plan = _said_of(trial, model) | _schedule(trial, epochs, memory, run.progress)
         console.log.info("%s", "\n".join(f"{name}: {text}" for name, text in plan.items()))
-        with (
-            numbers_of_run(settings, task, progress) as sinks,
-            StepDisplay(epochs.steps, progress.step, bits=False) as display,
-        ):
-            trainer = Trainer(
-                model,
-                task,
-                optimizer,
-                _loop_settings(trial, epochs, progress.micro_tokens),
-                checkpoints=checkpoints,
-                sinks=sinks,
-                device=trial.device,
-                autocast=trial.precision,
-            )
-            progress = trainer.run(progress, stop, display.show)
+        progress = run.train(task, _loop_settings(trial, epochs, run.progress.micro_tokens), stop)
     return Ended(progress, plan, stop.exit_code)
 
 

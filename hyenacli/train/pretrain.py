@@ -16,17 +16,16 @@ from hyenacli.errors import UsageError, UserError
 from hyenacli.ranks import current_ranks
 from hyenacli.score.batch_size import parse_batch_size
 from hyenacli.train import record
-from hyenacli.train.checkpoints import Checkpoints, Progress
+from hyenacli.train.checkpoints import Progress
 from hyenacli.train.corpus import Corpus, open_corpus
 from hyenacli.train.curriculum import Curriculum, parse_curriculum
 from hyenacli.train.distributed import process_group, share_windows
 from hyenacli.train.language import NextNucleotide
-from hyenacli.train.loop import LoopSettings, Trainer
-from hyenacli.train.memory import Load, MemoryPlan, MemoryPlanner
+from hyenacli.train.loop import LoopSettings
+from hyenacli.train.memory import Load, MemoryPlan
 from hyenacli.train.report import best_order, write_report
-from hyenacli.train.session import Precision, numbers_of_run, open_run
+from hyenacli.train.session import Precision, TrainingRun, open_run
 from hyenacli.train.signals import Stop, stop_on_signals
-from hyenacli.train.steps import StepDisplay
 from hyenacli.train.tensorboard import check_tensorboard
 from hyenacli.writers.atomic import check_run_directory
 from hyenadna import HyenaDNA, load_model, preset
@@ -59,7 +58,7 @@ def pretrain(settings: PretrainConfig) -> PretrainResult:
     device = resolve_device(settings.device)
     precision = functools.partial(autocast, device, settings.dtype)
     precision()  # refuses an unknown dtype before anything is read
-    asked = parse_batch_size(str(settings.micro_batch_size), "--micro-batch-size")
+    parse_batch_size(str(settings.micro_batch_size), "--micro-batch-size")
     _check_rates(settings)
     if settings.tensorboard:
         check_tensorboard()
@@ -76,7 +75,7 @@ def pretrain(settings: PretrainConfig) -> PretrainResult:
     with process_group(device):
         share_windows(model, settings.context_parallel)
         run.open()
-        progress, stop = run.train(model.to(device), asked, precision)
+        progress, stop = run.train(model.to(device), precision)
     markov: list[float] = []
     if current_ranks().first:
         markov = corpus.markov(rc=settings.rc_augment)
@@ -138,46 +137,21 @@ class _Run:
         inputs += [fingerprint(self._settings.intervals)] if self._settings.intervals else []
         open_run(self._settings, inputs, self._device)
 
-    def train(
-        self,
-        model: HyenaDNA,
-        asked: int | None,
-        precision: Precision,
-    ) -> tuple[Progress, Stop]:
+    def train(self, model: HyenaDNA, precision: Precision) -> tuple[Progress, Stop]:
         """Train to the end or to a signal."""
-        settings, directory = self._settings, self._settings.output
-        optimizer = torch.optim.AdamW(model.parameter_groups(settings.lr, settings.weight_decay))
-        checkpoints = Checkpoints(directory, settings.keep, self._origin())
-        progress = checkpoints.restore(model, optimizer) if settings.resume else Progress()
-        length = self._curriculum.target.length
-        # a resumed run cuts its steps as before: dropout is drawn by micro-batch
-        asked = asked or progress.micro_tokens // length or None
-        task = self._task(batch_size=1)
+        settings = self._settings
+        groups = model.parameter_groups(settings.lr, settings.weight_decay)
+        run = TrainingRun(
+            settings, model, groups, origin=self._origin(), precision=precision, device=self._device
+        )
         with stop_on_signals() as stop:
             windows = -(-settings.global_batch_size // self._replicas())
-            memory = MemoryPlanner(model, task, precision, self._device).plan(
-                Load(length, windows, settings.context_parallel), asked, settings.activation_checkpointing
-            )
-            progress.micro_tokens = memory.windows * length
-            task = self._task(batch_size=memory.windows)
-            self._plan = self._describe(model, memory, progress)
+            load = Load(self._curriculum.target.length, windows, settings.context_parallel)
+            memory = run.plan(self._task(batch_size=1), load)
+            self._plan = self._describe(model, memory, run.progress)
             console.log.info("%s", "\n".join(f"{name}: {text}" for name, text in self._plan.items()))
-            with (
-                numbers_of_run(settings, task, progress) as sinks,
-                StepDisplay(self._curriculum.steps, progress.step, bits=True) as display,
-            ):
-                trainer = Trainer(
-                    model,
-                    task,
-                    optimizer,
-                    loop_settings(settings, self._curriculum, self._device, progress.micro_tokens),
-                    checkpoints=checkpoints,
-                    sinks=sinks,
-                    device=self._device,
-                    autocast=precision,
-                )
-                progress = trainer.run(progress, stop, display.show)
-        return progress, stop
+            loop = loop_settings(settings, self._curriculum, self._device, run.progress.micro_tokens)
+            return run.train(self._task(batch_size=memory.windows), loop, stop, bits=True), stop
 
     def _task(self, batch_size: int) -> NextNucleotide:
         return NextNucleotide(

@@ -1,6 +1,6 @@
 """A run directory around THE training loop: what every verb that trains writes, and where its numbers go."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,13 +9,18 @@ import torch
 
 from hyenacli import console
 from hyenacli.ranks import current_ranks
+from hyenacli.score.batch_size import parse_batch_size
 from hyenacli.train import record
-from hyenacli.train.checkpoints import Progress
+from hyenacli.train.checkpoints import Checkpoints, Progress
 from hyenacli.train.distributed import barrier
-from hyenacli.train.loop import TRAINING_COLUMNS, Task
+from hyenacli.train.loop import TRAINING_COLUMNS, LoopSettings, Task, Trainer
+from hyenacli.train.memory import Load, MemoryPlan, MemoryPlanner
 from hyenacli.train.metrics import MetricsFile
+from hyenacli.train.signals import Stop
+from hyenacli.train.steps import StepDisplay
 from hyenacli.train.tensorboard import TensorBoard
 from hyenacli.writers.atomic import prepare_run_directory
+from hyenadna import HyenaDNA
 
 Precision = Callable[[], AbstractContextManager[object]]
 Inputs = Sequence[dict[str, str | int]]
@@ -43,6 +48,18 @@ class RunSettings(Protocol):
     @property
     def dtype(self) -> str:
         """Of the passes."""
+
+    @property
+    def keep(self) -> int:
+        """Checkpoints beside the best."""
+
+    @property
+    def micro_batch_size(self) -> str:
+        """Windows at once, or auto."""
+
+    @property
+    def activation_checkpointing(self) -> str:
+        """Whether blocks are computed again for the gradient."""
 
     @property
     def tensorboard(self) -> bool:
@@ -99,3 +116,78 @@ def numbers_of_run(
             sinks.append(stack.enter_context(TensorBoard(directory, progress.step)))
         stack.enter_context(console.json_sink(directory / "log.jsonl"))
         yield sinks
+
+
+class TrainingRun:
+    """What stands around the loop in a run directory: what is restored, planned, shown and written.
+
+    Args:
+        settings: of the verb.
+        model: to train, on its device.
+        groups: of its parameters, for AdamW.
+        origin: what checkpoints say of where they come from.
+        precision: makes the context of every pass.
+        device: of the model.
+
+    Attributes:
+        progress: how far the run is.
+    """
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        model: HyenaDNA,
+        groups: list[dict[str, Any]],
+        *,
+        origin: Mapping[str, Any],
+        precision: Precision,
+        device: torch.device,
+    ) -> None:
+        self._settings, self._model, self._precision, self._device = settings, model, precision, device
+        self._optimizer = torch.optim.AdamW(groups)
+        self._checkpoints = Checkpoints(settings.output, settings.keep, origin)
+        self.progress = self._checkpoints.restore(model, self._optimizer) if settings.resume else Progress()
+
+    def plan(self, task: Task[Any], load: Load) -> MemoryPlan:
+        """How many windows go through the model at once; see `MemoryPlanner.plan`.
+
+        Raises:
+            UsageError, UserError: as there.
+        """
+        asked = parse_batch_size(str(self._settings.micro_batch_size), "--micro-batch-size")
+        # a resumed run cuts its steps as before: dropout is drawn by micro-batch
+        asked = asked or self.progress.micro_tokens // load.length or None
+        memory = MemoryPlanner(self._model, task, self._precision, self._device).plan(
+            load, asked, self._settings.activation_checkpointing
+        )
+        self.progress.micro_tokens = memory.windows * load.length
+        return memory
+
+    def train(self, task: Task[Any], loop: LoopSettings, stop: Stop, *, bits: bool = False) -> Progress:
+        """Train to the end or to a signal, as `Trainer.run`.
+
+        Args:
+            task: data, loss and evaluation.
+            loop: lengths and rates.
+            stop: set by a signal.
+            bits: whether the loss is nats of a base.
+        """
+        with (
+            numbers_of_run(self._settings, task, self.progress) as sinks,
+            StepDisplay(loop.curriculum.steps, self.progress.step, bits=bits) as display,
+        ):
+            trainer = Trainer(
+                self._model,
+                task,
+                self._optimizer,
+                loop,
+                checkpoints=self._checkpoints,
+                sinks=sinks,
+                device=self._device,
+                autocast=self._precision,
+            )
+            return trainer.run(self.progress, stop, display.show)
+
+    def keep(self) -> None:
+        """Write the model as it is, for what is trained without steps."""
+        self._checkpoints.save(self._model, self._optimizer, self.progress)
