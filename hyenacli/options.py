@@ -8,7 +8,8 @@ import typer
 from hyenacli import settings_file
 
 GENERAL = "General"
-DATA, TRAINING, OUTPUT, DISTRIBUTED = "Data", "Training", "Evaluation and output", "Several devices"
+DATA, MODEL, TRAINING = "Data", "Model and method", "Training"
+OUTPUT, DISTRIBUTED = "Evaluation and output", "Several devices"
 
 Model = Annotated[
     str,
@@ -124,6 +125,59 @@ ProcessesPerNode = Annotated[
         help="Start this many processes here, one per device, as torchrun would.",
         min=1,
         rich_help_panel=DISTRIBUTED,
+    ),
+]
+Pool = Annotated[
+    str,
+    typer.Option(
+        help="How bases become one vector for the head.", metavar="mean|last|max", rich_help_panel=MODEL
+    ),
+]
+LoraRank = Annotated[
+    int | None,
+    typer.Option(help="Rank of LoRA's changes; default 8.", min=1, rich_help_panel=MODEL),
+]
+LoraAlpha = Annotated[
+    float | None,
+    typer.Option(help="LoRA's scale is alpha/rank; default twice the rank.", rich_help_panel=MODEL),
+]
+SoftTokens = Annotated[
+    int | None,
+    typer.Option(help="Vectors of a soft prompt; default 32.", min=1, max=32_768, rich_help_panel=MODEL),
+]
+EmbedDropout = Annotated[
+    float | None,
+    typer.Option(
+        help="Dropout of the embedding; default the model's.", min=0.0, max=0.99, rich_help_panel=MODEL
+    ),
+]
+ResidDropout = Annotated[
+    float | None,
+    typer.Option(
+        help="Dropout of what blocks add; default the model's.", min=0.0, max=0.99, rich_help_panel=MODEL
+    ),
+]
+PredictRc = Annotated[
+    str,
+    typer.Option(
+        help="mean: predict from a sequence and its reverse complement; kept with the model.",
+        metavar="none|mean",
+        rich_help_panel=OUTPUT,
+    ),
+]
+NoBaseline = Annotated[
+    bool,
+    typer.Option(
+        "--no-baseline", help="Do not fit the linear k-mer model to compare with.", rich_help_panel=OUTPUT
+    ),
+]
+LengthWarmup = Annotated[
+    str | None,
+    typer.Option(
+        help="Start on shorter windows, at constant tokens per step: auto (lengths double from 64 on a "
+        "third of the steps) or lengths with their steps, as 64:500,128:500.",
+        metavar="auto|L:STEPS,...",
+        rich_help_panel=TRAINING,
     ),
 ]
 Device = Annotated[

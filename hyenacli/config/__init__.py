@@ -9,7 +9,7 @@ from hyenacli.config.finetune import FinetuneConfig
 from hyenacli.config.predict import PredictConfig
 from hyenacli.config.pretrain import PretrainConfig
 from hyenacli.config.score_variants import ScoreVariantsConfig
-from hyenacli.config.species import SpeciesPredictConfig
+from hyenacli.config.species import SpeciesPredictConfig, SpeciesTrainConfig
 from hyenacli.config.tools import DoctorConfig, MergeConfig
 
 __all__ = [
@@ -22,4 +22,5 @@ __all__ = [
     "PretrainConfig",
     "ScoreVariantsConfig",
     "SpeciesPredictConfig",
+    "SpeciesTrainConfig",
 ]

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from hyenacli import options
-from hyenacli.options import DATA, OUTPUT, TRAINING
+from hyenacli.options import DATA, MODEL, OUTPUT, TRAINING
 
-SPLITS, MODEL = "Splits", "Model and method"
+SPLITS = "Splits"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,24 +181,10 @@ class FinetuneConfig:
             rich_help_panel=MODEL,
         ),
     ] = "adamw"
-    pool: Annotated[
-        str,
-        typer.Option(
-            help="How bases become one vector for the head.", metavar="mean|last|max", rich_help_panel=MODEL
-        ),
-    ] = "mean"
-    lora_rank: Annotated[
-        int | None,
-        typer.Option(help="Rank of LoRA's changes; default 8.", min=1, rich_help_panel=MODEL),
-    ] = None
-    lora_alpha: Annotated[
-        float | None,
-        typer.Option(help="LoRA's scale is alpha/rank; default twice the rank.", rich_help_panel=MODEL),
-    ] = None
-    soft_tokens: Annotated[
-        int | None,
-        typer.Option(help="Vectors of a soft prompt; default 32.", min=1, max=32_768, rich_help_panel=MODEL),
-    ] = None
+    pool: options.Pool = "mean"
+    lora_rank: options.LoraRank = None
+    lora_alpha: options.LoraAlpha = None
+    soft_tokens: options.SoftTokens = None
     shots: Annotated[
         int | None,
         typer.Option(
@@ -207,18 +193,8 @@ class FinetuneConfig:
             rich_help_panel=MODEL,
         ),
     ] = None
-    embed_dropout: Annotated[
-        float | None,
-        typer.Option(
-            help="Dropout of the embedding; default the model's.", min=0.0, max=0.99, rich_help_panel=MODEL
-        ),
-    ] = None
-    resid_dropout: Annotated[
-        float | None,
-        typer.Option(
-            help="Dropout of what blocks add; default the model's.", min=0.0, max=0.99, rich_help_panel=MODEL
-        ),
-    ] = None
+    embed_dropout: options.EmbedDropout = None
+    resid_dropout: options.ResidDropout = None
     rc_augment: Annotated[
         bool,
         typer.Option(
@@ -294,14 +270,7 @@ class FinetuneConfig:
         int | None,
         typer.Option(help="Steps between evaluations; default an epoch.", min=1, rich_help_panel=OUTPUT),
     ] = None
-    rc: Annotated[
-        str,
-        typer.Option(
-            help="mean: predict from a sequence and its reverse complement; kept with the model.",
-            metavar="none|mean",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = "none"
+    rc: options.PredictRc = "none"
     calibrate: Annotated[
         bool,
         typer.Option(
@@ -310,12 +279,7 @@ class FinetuneConfig:
             rich_help_panel=OUTPUT,
         ),
     ] = False
-    no_baseline: Annotated[
-        bool,
-        typer.Option(
-            "--no-baseline", help="Do not fit the linear k-mer model to compare with.", rich_help_panel=OUTPUT
-        ),
-    ] = False
+    no_baseline: options.NoBaseline = False
     predictions: Annotated[
         str,
         typer.Option(

@@ -129,15 +129,7 @@ class PretrainConfig:
         typer.Option(help="Windows per optimizer step, over all processes.", min=1, rich_help_panel=TRAINING),
     ] = 32
     micro_batch_size: options.MicroBatchSize = "auto"
-    length_warmup: Annotated[
-        str | None,
-        typer.Option(
-            help="Start on shorter windows, at constant tokens per step: auto (lengths double from 64 on a "
-            "third of the steps) or lengths with their steps, as 64:500,128:500.",
-            metavar="auto|L:STEPS,...",
-            rich_help_panel=TRAINING,
-        ),
-    ] = None
+    length_warmup: options.LengthWarmup = None
     activation_checkpointing: options.ActivationCheckpointing = "auto"
     lr: Annotated[float, typer.Option(help="Peak learning rate.", min=0.0, rich_help_panel=TRAINING)] = 6e-4
     min_lr: Annotated[

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from hyenacli import options
+from hyenacli.options import DATA, MODEL, OUTPUT, TRAINING
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +92,137 @@ class SpeciesPredictConfig:
     force: options.Force = False
     shard: options.Shard = None
     batch_size: options.BatchSize = "auto"
+    device: options.Device = "auto"
+    dtype: options.Dtype = "float32"
+    threads: options.Threads = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeciesTrainConfig:
+    """Train a model to tell species apart by windows of their genomes.
+
+    SPECIES.yaml names them and their files, a line each: `human: hg38.fa`, `mouse: [a.fa, b.fa]`, or
+    `pig: {fasta: pig.fa, valid: [chr1], test: [chr5]}`; --species says the same on the command line. Every
+    species is drawn as often as every other, its windows uniformly over all its bases. Held out are whole
+    contigs, or blocks where a species has too few, and what the splits share is reported.
+
+    The run directory gets the best model by the validation windows, calibrated on them, metrics.json and
+    report.html.
+
+    Example: hyena classify-species train --species human=hg38.fa --species mouse=mm10.fa -m pretrained -o run
+    """
+
+    species_file: Annotated[
+        Path | None, typer.Argument(help="YAML of species and their FASTA files.", metavar="SPECIES.yaml")
+    ] = None
+    model: Annotated[
+        str,
+        typer.Option(
+            "-m",
+            "--model",
+            help="Model to adapt, or a preset such as tiny-1k for fresh weights.",
+            metavar="MODEL",
+        ),
+    ]
+    output: options.RunDirectory
+    species: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A species and its files; repeatable.", metavar="NAME=FASTA[,FASTA...]", rich_help_panel=DATA
+        ),
+    ] = None
+    published_splits: Annotated[
+        bool,
+        typer.Option(
+            "--published-splits",
+            help="Hold out the chromosomes that the paper does, by their names (human, lemur, mouse, ...).",
+            rich_help_panel=DATA,
+        ),
+    ] = False
+    valid_fraction: Annotated[
+        float,
+        typer.Option(
+            help="Share of each genome to choose the model by.", min=0.0, max=0.5, rich_help_panel=DATA
+        ),
+    ] = 0.1
+    test_fraction: Annotated[
+        float, typer.Option(help="Share of each genome to test on.", min=0.0, max=0.4, rich_help_panel=DATA)
+    ] = 0.1
+    max_length: Annotated[
+        int | None,
+        typer.Option(
+            help="Bases of a window, in training and prediction; default the model's context.",
+            min=8,
+            rich_help_panel=DATA,
+        ),
+    ] = None
+    rc_augment: Annotated[
+        bool,
+        typer.Option(
+            "--rc-augment", help="Read half the windows as reverse complement.", rich_help_panel=DATA
+        ),
+    ] = False
+    method: Annotated[
+        str,
+        typer.Option(
+            help="full: all weights; head: a linear head on a frozen model; lora, soft-prompt: small "
+            "additions to a frozen model, and a head.",
+            metavar="full|head|lora|soft-prompt",
+            rich_help_panel=MODEL,
+        ),
+    ] = "full"
+    pool: options.Pool = "mean"
+    lora_rank: options.LoraRank = None
+    lora_alpha: options.LoraAlpha = None
+    soft_tokens: options.SoftTokens = None
+    embed_dropout: options.EmbedDropout = None
+    resid_dropout: options.ResidDropout = None
+    max_steps: Annotated[int, typer.Option(help="Optimizer steps.", min=1, rich_help_panel=TRAINING)] = 1000
+    global_batch_size: Annotated[
+        int,
+        typer.Option(help="Windows per optimizer step, over all processes.", min=1, rich_help_panel=TRAINING),
+    ] = 32
+    micro_batch_size: options.MicroBatchSize = "auto"
+    length_warmup: options.LengthWarmup = None
+    activation_checkpointing: options.ActivationCheckpointing = "auto"
+    lr: Annotated[
+        float | None,
+        typer.Option(
+            help="Peak learning rate; default 6e-4, for lora and soft-prompt 1e-3.",
+            min=0.0,
+            rich_help_panel=TRAINING,
+        ),
+    ] = None
+    weight_decay: Annotated[
+        float | None,
+        typer.Option(help="Default 0.1, for soft-prompt 0.", min=0.0, rich_help_panel=TRAINING),
+    ] = None
+    grad_clip: options.GradClip = 1.0
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            help="Stop after so many evaluations without a better one; default never.",
+            min=1,
+            rich_help_panel=TRAINING,
+        ),
+    ] = None
+    rc: options.PredictRc = "none"
+    eval_every: Annotated[
+        int | None,
+        typer.Option(
+            help="Steps between evaluations; default a tenth of the run.", min=1, rich_help_panel=OUTPUT
+        ),
+    ] = None
+    eval_windows: Annotated[
+        int, typer.Option(help="Windows of each species per evaluation.", min=1, rich_help_panel=OUTPUT)
+    ] = 64
+    no_baseline: options.NoBaseline = False
+    keep: options.Keep = 1
+    tensorboard: options.TensorBoard = False
+    nproc_per_node: options.ProcessesPerNode = None
+    resume: options.Resume = False
+    force: options.Force = False
+    seed: options.Seed = 0
     device: options.Device = "auto"
     dtype: options.Dtype = "float32"
     threads: options.Threads = None

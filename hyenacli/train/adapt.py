@@ -11,7 +11,7 @@ from typing import Any, get_args
 import numpy as np
 import torch
 
-from hyenacli.config import FinetuneConfig
+from hyenacli.config import FinetuneConfig, SpeciesTrainConfig
 from hyenacli.console import log
 from hyenacli.data.labels import LabelScheme, Targets
 from hyenacli.errors import UsageError, UserError, nearest
@@ -24,6 +24,7 @@ from hyenadna.config import PRESETS, HeadConfig, Pool
 from hyenadna.errors import ModelError
 from hyenadna.layouts.locate import locate
 
+Adapted = FinetuneConfig | SpeciesTrainConfig
 POOLS: tuple[Pool, ...] = get_args(Pool)
 
 
@@ -73,22 +74,16 @@ def with_defaults(settings: FinetuneConfig) -> FinetuneConfig:
     Raises:
         UsageError: an unknown word, or flags that do not go together.
     """
-    _check_word("--method", settings.method, list(RECIPES))
-    _check_word("--pool", settings.pool, list(POOLS))
+    own = own_defaults(settings, list(RECIPES))
     _check_word("--solver", settings.solver, ["adamw", "sklearn"])
-    _check_word("--rc", settings.rc, ["none", "mean"])
     _check_word("--class-weights", settings.class_weights, ["none", "balanced"])
     if settings.solver == "sklearn" and (settings.method != "head" or settings.level != "sequence"):
         raise UsageError("fits heads on sequences", at="--solver sklearn", remedy="add --method head")
-    _check_flags(settings)
+    for name in _STEPWISE if settings.solver == "sklearn" else ():
+        if getattr(settings, name) is not None:
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError("--solver sklearn takes no steps", at=flag, remedy="leave it out")
     recipe = RECIPES[settings.method]
-    own: dict[str, Any] = {
-        name: default
-        for name, default in _OWN.get(settings.method, {}).items()
-        if getattr(settings, name) is None
-    }
-    if own.get("lora_alpha") == 0:
-        own["lora_alpha"] = 2.0 * (settings.lora_rank or own["lora_rank"])
     if settings.solver == "sklearn":
         return settings
 
@@ -106,18 +101,29 @@ def with_defaults(settings: FinetuneConfig) -> FinetuneConfig:
     )
 
 
-def _check_flags(settings: FinetuneConfig) -> None:
-    """Refuse what another method or solver would do."""
+def own_defaults(settings: Adapted, methods: list[str]) -> dict[str, Any]:
+    """What the flags of a method are where the user does not say; others' flags are refused.
+
+    Raises:
+        UsageError: an unknown word, or a flag of another method.
+    """
+    _check_word("--method", settings.method, methods)
+    _check_word("--pool", settings.pool, list(POOLS))
+    _check_word("--rc", settings.rc, ["none", "mean"])
     for method, flags in _OWN.items():
         for name in flags:
-            if getattr(settings, name) is not None and settings.method != method:
+            if getattr(settings, name, None) is not None and settings.method != method:
                 flag = f"--{name.replace('_', '-')}"
                 remedy = f"leave it out, or choose --method {method}"
                 raise UsageError(f"belongs to --method {method}", at=flag, remedy=remedy)
-    for name in _STEPWISE if settings.solver == "sklearn" else ():
-        if getattr(settings, name) is not None:
-            flag = f"--{name.replace('_', '-')}"
-            raise UsageError("--solver sklearn takes no steps", at=flag, remedy="leave it out")
+    own: dict[str, Any] = {
+        name: default
+        for name, default in _OWN.get(settings.method, {}).items()
+        if getattr(settings, name) is None
+    }
+    if own.get("lora_alpha") == 0:
+        own["lora_alpha"] = 2.0 * (settings.lora_rank or own["lora_rank"])
+    return own
 
 
 def _check_word(flag: str, word: str, known: list[str]) -> None:
@@ -125,7 +131,7 @@ def _check_word(flag: str, word: str, known: list[str]) -> None:
         raise UsageError(f"unknown word '{word}'", at=flag, remedy=nearest(word, known))
 
 
-def method_of(settings: FinetuneConfig) -> Method:
+def method_of(settings: Adapted) -> Method:
     """The method, checked before, by what it trains: in-context learning trains all weights."""
     known: tuple[Method, ...] = get_args(Method)
     return next((method for method in known if method == settings.method), "full")
@@ -180,7 +186,7 @@ def head_for(settings: FinetuneConfig, scheme: LabelScheme, targets: Sequence[Ta
     )
 
 
-def build_model(settings: FinetuneConfig, head: HeadConfig) -> HyenaDNA:
+def build_model(settings: Adapted, head: HeadConfig) -> HyenaDNA:
     """The model with its head and adapter, as a run begins; fresh weights depend on --seed alone.
 
     A head for the same labels is kept, any other is replaced; in-context learning has none. LoRA of an
@@ -222,7 +228,7 @@ def build_model(settings: FinetuneConfig, head: HeadConfig) -> HyenaDNA:
     return model
 
 
-def _unadapted(settings: FinetuneConfig) -> HyenaDNA:
+def _unadapted(settings: Adapted) -> HyenaDNA:
     """The model to start from, without an adapter."""
     model: HyenaDNA = load_model(settings.model)
     if model.adapter is None:

@@ -18,7 +18,7 @@ from hyenacli.train.probe import fit_head
 from hyenacli.train.quality import monitor
 from hyenacli.train.session import TrainingRun, open_run
 from hyenacli.train.signals import stop_on_signals
-from hyenacli.train.supervised import Supervised
+from hyenacli.train.supervised import EpochStream, Supervised
 from hyenacli.train.trial import Trial
 from hyenadna import HyenaDNA
 from hyenadna.adapters.methods import trainable_parameters
@@ -91,8 +91,7 @@ def _train(trial: Trial, model: HyenaDNA, run: TrainingRun) -> Ended:
         rc_augment=settings.rc_augment,
     )
     task = Supervised(
-        examples,
-        epochs,
+        EpochStream(examples, epochs),
         trial.criterion(),
         predict=partial(trial.predict_split, split="valid"),
         judge=trial.judge("valid"),

@@ -3,7 +3,7 @@
 N record, C output.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -127,10 +127,16 @@ def conclude(
         )
         scale_logits(model, calibration.temperature)
         logits = {name: [one / calibration.temperature for one in some] for name, some in logits.items()}
-    splits = {name: score(trial, judge, logits[name], criterion) for name, judge in judges.items()}
+    seed, letters = trial.settings.seed, trial.settings.method == "icl"
+    splits = {
+        name: score(judge, logits[name], criterion, seed, letters=letters) for name, judge in judges.items()
+    }
     whole = all(name in logits for name, count in trial.splits.counts().items() if count)
     with_yardstick = whole and scheme.level == "sequence" and not trial.settings.no_baseline
-    yardstick = _yardstick(trial, judges) if with_yardstick else None
+    yardstick = None
+    if with_yardstick:
+        sequences = {name: trial.data.sequences(getattr(trial.splits, name).tolist()) for name in judges}
+        yardstick = fit_yardstick(judges, sequences, seed)
     progress = ended.progress
     facts = {
         "steps": progress.step,
@@ -142,15 +148,25 @@ def conclude(
     return Outcome(splits, yardstick, calibration, warnings, facts)
 
 
-def score(trial: Trial, judge: Judge, logits: list[Logits], criterion: Criterion) -> Scored:
-    """How good logits are."""
+def score(
+    judge: Judge, logits: list[Logits], criterion: Criterion, seed: int, *, letters: bool = False
+) -> Scored:
+    """How good logits are.
+
+    Args:
+        judge: the labels.
+        logits: of their records.
+        criterion: the loss.
+        seed: of the bootstrap.
+        letters: whether the logits are those of letters among all tokens.
+    """
     return Scored(
         judge,
         logits,
         judge.loss(logits, criterion),
         judge.measure(logits),
-        judge.intervals(logits, trial.settings.seed),
-        label_share(logits) if trial.settings.method == "icl" else None,
+        judge.intervals(logits, seed),
+        label_share(logits) if letters else None,
     )
 
 
@@ -165,24 +181,32 @@ def scale_logits(model: HyenaDNA, temperature: float) -> None:
             parameter.div_(temperature)
 
 
-def _yardstick(trial: Trial, judges: dict[str, Judge]) -> Yardstick:
-    scheme, data = trial.data.scheme, trial.data
-    sequences = {name: data.sequences(getattr(trial.splits, name).tolist()) for name in judges}
-    places = some_of(len(sequences["train"]), _MOST_FITTED)
+def fit_yardstick(
+    judges: Mapping[str, Judge], sequences: Mapping[str, Sequence[bytes]], seed: int, **how: Any
+) -> Yardstick:
+    """The k-mer model on splits, of which `train` and `valid` it is fitted to.
+
+    Args:
+        judges: the labels of each split.
+        sequences: its records.
+        seed: of the bootstrap.
+        how: as of `fit_baseline`.
+    """
+    task, places = judges["train"].scheme.task, some_of(len(sequences["train"]), _MOST_FITTED)
     console.log.info("fitting the k-mer baseline to %s sequences", f"{len(places):,}")
     fitted = fit_baseline(
         [sequences["train"][i] for i in places.tolist()],
         judges["train"].targets[places],
-        scheme.task,
+        task,
         valid=(sequences["valid"], judges["valid"].targets),
+        **how,
     )
     outputs = {name: fitted.predict(some) for name, some in sequences.items()}
-    values, spans = {}, {}
-    for name, said in outputs.items():
-        values[name] = measure(scheme.task, judges[name].targets, said)
-        spans[name] = intervals(
-            scheme.task, judges[name].targets, said, draws=judges[name].draws, seed=trial.settings.seed
-        )
+    values = {name: measure(task, judges[name].targets, said) for name, said in outputs.items()}
+    spans = {
+        name: intervals(task, judges[name].targets, said, draws=judges[name].draws, seed=seed)
+        for name, said in outputs.items()
+    }
     return Yardstick(fitted, outputs, values, spans)
 
 

@@ -42,7 +42,9 @@ def pool_folds(
         model = load_model(of_fold.output).to(device)
         head = head_of(model)
         logits |= zip(trial.splits.test.tolist(), trial.predict_split(model, "test"), strict=True)
-    scored = score(whole, whole.judge("test"), [logits[i] for i in everybody.tolist()], criterion)
+    letters = settings.method == "icl"
+    said = [logits[i] for i in everybody.tolist()]
+    scored = score(whole.judge("test"), said, criterion, settings.seed, letters=letters)
     outcome = Outcome({"test": scored}, None, None, [], {"model_sha256": "of each fold its own"})
     if current_ranks().first and head is not None:
         write_predictions(settings.output, whole, head, outcome)

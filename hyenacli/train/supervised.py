@@ -5,6 +5,7 @@ B example, C output.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -39,15 +40,40 @@ class LabelBatch:
     count: float
 
 
+class Stream(Protocol):
+    """An endless row of examples, and how they go through a model."""
+
+    def read(self, numbers: range, length: int) -> Host:
+        """Examples by their numbers, padded to `length` tokens."""
+
+    def outputs(self, model: nn.Module, inputs: Tensor) -> Tensor:
+        """What the model says of inputs on its device, in training mode and with gradient."""
+
+
+@dataclass(frozen=True)
+class EpochStream:
+    """Examples dealt out epoch by epoch."""
+
+    examples: Examples
+    epochs: Epochs
+
+    def read(self, numbers: range, length: int) -> Host:
+        """See `Stream`."""
+        return self.examples.read(numbers, *self.epochs.draw(numbers), length)
+
+    def outputs(self, model: nn.Module, inputs: Tensor) -> Tensor:
+        """See `Stream`."""
+        return self.examples.outputs(model, inputs)
+
+
 class Supervised:
     """Learning to say labels.
 
     Args:
-        examples: to learn from, dealt out by `epochs`.
-        epochs: which of them a step reads.
+        stream: what is learnt from.
         criterion: the loss.
-        predict: what a model says of the records of the validation split.
-        judge: their labels.
+        predict: what a model says of the validation split.
+        judge: its labels.
         device: where batches go.
     """
 
@@ -56,15 +82,14 @@ class Supervised:
 
     def __init__(
         self,
-        examples: Examples,
-        epochs: Epochs,
+        stream: Stream,
         criterion: Criterion,
         *,
         predict: Callable[[HyenaDNA], list[Logits]],
         judge: Judge,
         device: torch.device,
     ) -> None:
-        self._examples, self._epochs, self._criterion = examples, epochs, criterion
+        self._stream, self._criterion = stream, criterion
         self._predict, self._judge, self._device = predict, judge, device
         task, columns = judge.scheme.task, judge.scheme.n_outputs
         self.monitor = f"valid_{monitor(task)}"
@@ -73,7 +98,7 @@ class Supervised:
 
     def read(self, windows: range, length: int) -> Host:
         """Examples of the stream by their numbers, padded to `length` tokens."""
-        return self._examples.read(windows, *self._epochs.draw(windows), length)
+        return self._stream.read(windows, length)
 
     def batch(self, host: Host) -> LabelBatch:
         """Examples on the device."""
@@ -81,7 +106,7 @@ class Supervised:
 
     def loss(self, model: nn.Module, batch: LabelBatch) -> Tensor:
         """Sum of the losses of the labels of a batch."""
-        return self._criterion.loss(self._examples.outputs(model, batch.inputs), batch.targets)
+        return self._criterion.loss(self._stream.outputs(model, batch.inputs), batch.targets)
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Loss and metrics on the validation split."""
