@@ -141,12 +141,8 @@ class TokenExamples:
         return ids[start : start + self._most]
 
     def outputs(self, model: nn.Module, inputs: Tensor) -> Tensor:
-        """See `Examples`; padding is left out of every pool."""
-        hyena = cast("HyenaDNA", model)
-        assert hyena.head is not None  # noqa: S101  (a bug, not an input)
-        ids_BL = inputs.long()
-        out: Tensor = hyena.head(hyena.hidden(ids_BL), ids_BL != PAD)
-        return out
+        """See `Examples`."""
+        return read_tokens(model, inputs)
 
 
 class FeatureExamples:
@@ -175,6 +171,15 @@ class FeatureExamples:
         hyena = cast("HyenaDNA", model)
         assert hyena.head is not None  # noqa: S101  (a bug, not an input)
         return hyena.head.project(inputs)
+
+
+def read_tokens(model: nn.Module, inputs: Tensor) -> Tensor:
+    """What a model's head says of tokens (B, L); padding is left out of every pool."""
+    hyena = cast("HyenaDNA", model)
+    assert hyena.head is not None  # noqa: S101  (a bug, not an input)
+    ids_BL = inputs.long()
+    out: Tensor = hyena.head(hyena.hidden(ids_BL), ids_BL != PAD)
+    return out
 
 
 def to_device(host: Host, device: torch.device) -> tuple[Tensor, Tensor]:

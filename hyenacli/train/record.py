@@ -20,7 +20,7 @@ from hyenacli.readers.labelled import parted
 _MAY_CHANGE = {
     *("output", "resume", "force", "threads", "device", "eval_every", "save_every", "keep", "tensorboard"),
     # a file that has moved is known by its contents
-    *("fasta", "intervals", "data", "valid", "test", "bedgraph"),
+    *("fasta", "intervals", "data", "valid", "test", "bedgraph", "species", "species_file"),
     *("workers", "nproc_per_node", "context_parallel", "micro_batch_size", "activation_checkpointing"),
 }
 # Paths, and those of them that may be names of something else.
@@ -35,6 +35,8 @@ _PATHS = {
     "contig_aliases",
     "model",
     "init_from",
+    "species",
+    "species_file",
 }
 _NAMES = {"model", "init_from"}
 
@@ -61,9 +63,11 @@ def _absolute(key: str, value: Any) -> Any:
     if value is None or key not in _PATHS:
         return value
     label, source = parted(value)
-    path = str(source)
-    there = path != "-" and (key not in _NAMES or Path(path).exists())
-    whole = str(Path(path).absolute()) if there else path
+    paths = str(source).split(",") if key == "species" else [str(source)]
+    whole = ",".join(
+        str(Path(path).absolute()) if path != "-" and (key not in _NAMES or Path(path).exists()) else path
+        for path in paths
+    )
     return whole if label is None else f"{label}={whole}"
 
 

@@ -1,0 +1,126 @@
+"""Training to tell species apart, from genomes to a run directory."""
+
+import json
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hyenacli.config import SpeciesTrainConfig
+from hyenacli.errors import UserError
+from hyenacli.score.predict import predict
+from hyenacli.score.stretches import Stretch
+from hyenacli.train.species import bases_of, train_species
+from hyenadna import Tokenizer, load_model
+from tests.builders import write_fasta
+from tests.train.finetunes import base_model, value
+
+TINY: dict[str, Any] = {
+    "max_length": 64,
+    "max_steps": 30,
+    "global_batch_size": 12,
+    "eval_windows": 12,
+    "lr": 1e-2,
+    "no_baseline": True,
+    "device": "cpu",
+}
+# Shares of A, C, G and T.
+KINDS = {"rich": (1, 3, 3, 1), "poor": (3, 1, 1, 3), "skewed": (4, 1, 4, 1)}
+
+
+@pytest.fixture(scope="module")
+def genomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A FASTA of three contigs for each kind."""
+    folder, rng = tmp_path_factory.mktemp("genomes"), random.Random(3)
+    return {
+        name: write_fasta(
+            folder / f"{name}.fa",
+            [(f"{name}{i}", "".join(rng.choices("ACGT", weights, k=3_000))) for i in range(10)],
+        )
+        for name, weights in KINDS.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return base_model(tmp_path_factory.mktemp("base") / "model")
+
+
+def settings(genomes: dict[str, Path], base: Path, run: Path, **changes: Any) -> SpeciesTrainConfig:
+    species = [f"{name}={path}" for name, path in genomes.items()]
+    return SpeciesTrainConfig(species=species, model=str(base), output=run, **(TINY | changes))
+
+
+@pytest.fixture(scope="module")
+def run(genomes: dict[str, Path], base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("species") / "run"
+    assert train_species(settings(genomes, base, folder, no_baseline=False)).exit_code == 0
+    return folder
+
+
+def test_it_learns_and_leaves_everything(run: Path) -> None:
+    assert value(run, "test", "accuracy") > 0.9
+    said = json.loads((run / "metrics.json").read_text())
+    assert said["labels"] == list(KINDS)
+    assert said["splits"]["test"]["records"] == 36
+    assert said["kmer_baseline"]["k"] == 6
+    assert said["calibration"]["valid_loss"][1] <= said["calibration"]["valid_loss"][0]
+    assert "split of rich" in (run / "report.html").read_text()
+
+
+def test_the_model_knows_its_window_and_species(run: Path, genomes: dict[str, Path]) -> None:
+    model = load_model(run)
+    head = model.config.head
+    assert head is not None
+    assert (head.labels, head.window) == (tuple(KINDS), 64)
+    for place, path in enumerate(genomes.values()):
+        bases = "".join(path.read_text().splitlines()[1:40]).encode()
+        [answer] = predict(model, [Stretch("x", "x", 0, len(bases), bases=bases)], rc=False)
+        assert answer.logits is not None
+        assert int(answer.logits.argmax()) == place
+
+
+def test_a_resumed_run_is_bit_identical(genomes: dict[str, Path], base: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    changes: dict[str, Any] = {"keep": 20, "eval_every": 10, "rc_augment": True, "length_warmup": "32:10"}
+    train_species(settings(genomes, base, one, **changes))
+    shutil.copytree(one, two, symlinks=True)
+    folder = two / "checkpoints"
+    best = json.loads((folder / "step-10" / "trainer.json").read_text())["best_step"]
+    for name, step in (("last", 10), ("best", best)):
+        (folder / name).unlink()
+        (folder / name).symlink_to(f"step-{step}")
+    train_species(settings(genomes, base, two, resume=True, **changes))
+    first, second = (load_model(path / "checkpoints" / "last").state_dict() for path in (one, two))
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+    assert value(one, "test", "accuracy") == value(two, "test", "accuracy")
+
+
+@pytest.mark.parametrize("method", ["head", "lora", "soft-prompt"])
+def test_a_frozen_model_stays(method: str, genomes: dict[str, Path], base: Path, tmp_path: Path) -> None:
+    own = {"soft_tokens": 2, "max_length": 60} if method == "soft-prompt" else {}
+    train_species(settings(genomes, base, tmp_path / "run", method=method, max_steps=5, **own))
+    before, after = load_model(base).state_dict(), load_model(tmp_path / "run").state_dict()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+
+
+def test_bad_use_is_told(genomes: dict[str, Path], base: Path, tmp_path: Path) -> None:
+    one = {"rich": genomes["rich"]}
+    with pytest.raises(UserError, match="species .rich. is the only one"):
+        train_species(settings(one, base, tmp_path / "run"))
+    with pytest.raises(UserError, match=r"rich\.fa"):
+        train_species(settings({"a": genomes["rich"], "b": genomes["rich"]}, base, tmp_path / "run"))
+    with pytest.raises(UserError, match="--max-length 67 is beyond what the model takes, 66 bases"):
+        train_species(settings(genomes, base, tmp_path / "run", max_length=67))
+    with pytest.raises(UserError, match="--lora-rank: belongs to --method lora"):
+        train_species(settings(genomes, base, tmp_path / "run", lora_rank=2))
+    assert not (tmp_path / "run").exists()
+
+
+def test_tokens_are_bases_again() -> None:
+    tokens = Tokenizer().encode_array(b"ACGTNACG")
+    assert bases_of(np.asarray(tokens, np.uint8)) == b"ACGTNACG"
