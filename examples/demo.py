@@ -64,6 +64,15 @@ def write_genome(folder: Path, seed: int = 7) -> None:
             fasta.write(f">{contig}\n" + "".join(f"{text[i : i + 80]}\n" for i in range(0, len(text), 80)))
 
 
+def write_other(folder: Path, seed: int = 9) -> None:
+    """Write other.fa: a second species, richer in G and C."""
+    rng = np.random.default_rng(seed)
+    with (folder / "other.fa").open("w") as fasta:
+        for number in range(6):
+            text = rng.choice(BASES, 60_000, p=[0.2, 0.3, 0.3, 0.2]).tobytes().decode()
+            fasta.write(f">other{number}\n{text}\n")
+
+
 def write_variants(folder: Path, seed: int = 8) -> None:
     """Write variants.vcf: substitutions in regions of the held-out contig, each with the name of its own."""
     rng = np.random.default_rng(seed)
@@ -155,6 +164,7 @@ def main(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     print(f"Writing a made-up genome of {sum(CONTIGS.values()) * (LENGTH + GAP):,} bases to {out}")
     write_genome(out)
+    write_other(out)
     write_variants(out)
     genome, regions, run = out / "genome.fa", out / "regions.bed", out / "run"
     sizes = ("--preset", "tiny-1k", "--d-model", 64, "--max-length", 256)

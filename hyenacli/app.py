@@ -187,9 +187,9 @@ add_verb(app, "merge", config.MergeConfig, "hyenacli.commands.merge:run")
 add_verb(app, "doctor", config.DoctorConfig, "hyenacli.commands.doctor:run")
 
 species_app = typer.Typer(help="Tell which species contigs come from.", no_args_is_help=True)
-# it cannot evaluate yet
-app.add_typer(species_app, name="classify-species", hidden=True)
+app.add_typer(species_app, name="classify-species")
 add_verb(species_app, "train", config.SpeciesTrainConfig, "hyenacli.commands.species:train")
+add_verb(species_app, "evaluate", config.SpeciesEvaluateConfig, "hyenacli.commands.species_evaluate:run")
 add_verb(species_app, "predict", config.SpeciesPredictConfig, "hyenacli.commands.species:predict")
 
 models_app = typer.Typer(help="List, inspect, convert and verify models.", no_args_is_help=True)

@@ -14,6 +14,7 @@ from hyenacli.errors import UserError
 
 VERBS = (
     *("pretrain", "finetune", "predict", "evaluate", "embed", "score-variants", "merge", "doctor"),
+    *("classify-species train", "classify-species evaluate", "classify-species predict"),
     *("models list", "models info", "models convert", "models verify"),
 )
 

@@ -25,6 +25,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out.mkdir()
     example = runpy.run_path(str(ROOT / "examples" / "demo.py"))
     example["write_genome"](out)
+    example["write_other"](out)
     example["write_variants"](out)
     flags = "--d-model 64 --max-length 256 --max-steps 2 --eval-windows 4 --global-batch-size 2 -q"
     train = f"pretrain {out / 'genome.fa'} -o {out / 'run'} {flags}"

@@ -9,7 +9,7 @@ from hyenacli.config.finetune import FinetuneConfig
 from hyenacli.config.predict import PredictConfig
 from hyenacli.config.pretrain import PretrainConfig
 from hyenacli.config.score_variants import ScoreVariantsConfig
-from hyenacli.config.species import SpeciesPredictConfig, SpeciesTrainConfig
+from hyenacli.config.species import SpeciesEvaluateConfig, SpeciesPredictConfig, SpeciesTrainConfig
 from hyenacli.config.tools import DoctorConfig, MergeConfig
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "PredictConfig",
     "PretrainConfig",
     "ScoreVariantsConfig",
+    "SpeciesEvaluateConfig",
     "SpeciesPredictConfig",
     "SpeciesTrainConfig",
 ]

@@ -226,3 +226,35 @@ class SpeciesTrainConfig:
     device: options.Device = "auto"
     dtype: options.Dtype = "float32"
     threads: options.Threads = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeciesEvaluateConfig:
+    """Accuracy of a species model by the length of what it reads, on the held-out windows of its own run.
+
+    Per length: accuracy with its bootstrap interval, that of a linear model of 6-mers fitted to training
+    windows of the same length, and precision and recall of every species. One process does it all.
+
+    Example: hyena classify-species evaluate run --lengths 256,1024 --plot lengths.svg
+    """
+
+    run: Annotated[Path, typer.Argument(help="Run of `hyena classify-species train`.", metavar="RUN")]
+    output: options.TableOutput = Path("-")
+    output_type: options.OutputType = None
+    lengths: Annotated[
+        str | None,
+        typer.Option(
+            help="Bases of a window, as 1024,4096; default 256, 1024 ... up to the model's window.",
+            metavar="L,L,...",
+        ),
+    ] = None
+    split: Annotated[str, typer.Option(help="Which windows.", metavar="valid|test")] = "test"
+    windows: Annotated[int, typer.Option(help="Windows of each species and length.", min=1)] = 200
+    no_baseline: options.NoBaseline = False
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Draw accuracy against length into this SVG.", metavar="FILE.svg"),
+    ] = None
+    device: options.Device = "auto"
+    dtype: options.Dtype = "float32"
+    threads: options.Threads = None

@@ -259,7 +259,7 @@ class _Run:
         return said
 
     def _yardstick(self, judges: dict[str, Judge]) -> Any:
-        count = max(10 * len(self._scheme.names), min(_FITTED, _FITTED_BASES // self._window))
+        count = fitted_windows(self._window, len(self._scheme.names))
         codes_NW, labels_N = self._sampler().rows(range(count), self._window)
         windows = {"train": plain_tokens(codes_NW)} | {split: self._held[split].tokens_NW for split in judges}
         sequences = {split: [bases_of(row) for row in rows] for split, rows in windows.items()}
@@ -330,6 +330,11 @@ class _Run:
             "device": f"{current_ranks().world_size} x {self._device.type}, {memory.windows} windows at once",
             "time": f"about {left}, evaluations not counted",
         }
+
+
+def fitted_windows(window: int, species: int) -> int:
+    """How many windows of so many bases the k-mer model is fitted to."""
+    return max(10 * species, min(_FITTED, _FITTED_BASES // window))
 
 
 def bases_of(tokens_W: Tokens) -> bytes:

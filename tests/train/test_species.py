@@ -1,5 +1,6 @@
 """Training to tell species apart, from genomes to a run directory."""
 
+import csv
 import json
 import random
 import shutil
@@ -9,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from hyenacli.app import app
 from hyenacli.config import SpeciesTrainConfig
 from hyenacli.errors import UserError
 from hyenacli.score.predict import predict
@@ -110,7 +113,7 @@ def test_a_frozen_model_stays(method: str, genomes: dict[str, Path], base: Path,
 
 def test_bad_use_is_told(genomes: dict[str, Path], base: Path, tmp_path: Path) -> None:
     one = {"rich": genomes["rich"]}
-    with pytest.raises(UserError, match="species .rich. is the only one"):
+    with pytest.raises(UserError, match="is the only one; give another to tell it from"):
         train_species(settings(one, base, tmp_path / "run"))
     with pytest.raises(UserError, match=r"rich\.fa"):
         train_species(settings({"a": genomes["rich"], "b": genomes["rich"]}, base, tmp_path / "run"))
@@ -124,3 +127,36 @@ def test_bad_use_is_told(genomes: dict[str, Path], base: Path, tmp_path: Path) -
 def test_tokens_are_bases_again() -> None:
     tokens = Tokenizer().encode_array(b"ACGTNACG")
     assert bases_of(np.asarray(tokens, np.uint8)) == b"ACGTNACG"
+
+
+def test_accuracy_by_length(run: Path, tmp_path: Path) -> None:
+    out, plot = tmp_path / "lengths.tsv", tmp_path / "lengths.svg"
+    command = [
+        "classify-species",
+        "evaluate",
+        str(run),
+        "-o",
+        str(out),
+        "--windows",
+        "20",
+        "--plot",
+        str(plot),
+    ]
+    done = CliRunner().invoke(app, [*command, "--lengths", "8,64", "--device", "cpu"])
+    assert done.exit_code == 0, done.output
+    with out.open() as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t"))
+    assert [(row["length"], row["windows"]) for row in rows] == [("8", "60"), ("64", "60")]
+    assert float(rows[0]["accuracy"]) < float(rows[1]["accuracy"]) > 0.9
+    for row in rows:
+        recalls = [float(row[f"recall_{name}"]) for name in KINDS]
+        assert np.mean(recalls) == pytest.approx(float(row["accuracy"]), abs=1e-3)
+        assert float(row["accuracy_low"]) <= float(row["accuracy"]) <= float(row["accuracy_high"])
+        assert float(row["kmers_accuracy"]) > 0.4
+    assert "6-mers" in plot.read_text()
+
+
+def test_another_run_is_not_evaluated(base: Path) -> None:
+    done = CliRunner().invoke(app, ["classify-species", "evaluate", str(base)])
+    assert done.exit_code == 1
+    assert "is no run directory; name one of `hyena classify-species train`" in done.stderr

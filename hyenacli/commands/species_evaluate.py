@@ -1,0 +1,111 @@
+"""`hyena classify-species evaluate`: accuracy by the length of what is read."""
+
+import math
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hyenacli import __version__, console
+from hyenacli.config import SpeciesEvaluateConfig
+from hyenacli.errors import UsageError
+from hyenacli.settings_file import to_dict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hyenacli.train.species_evaluation import LengthQuality
+
+
+def run(config: SpeciesEvaluateConfig) -> None:
+    """Check the arguments, then the run; write a row per length, and the plot.
+
+    Raises:
+        UserError: the run is none of species, an output cannot be written, or a length is not for the model.
+    """
+    from hyenacli.writers.atomic import ensure_writable
+    from hyenacli.writers.tables import Column, open_table, table_type
+
+    table_type(config.output, config.output_type)
+    if config.split not in ("valid", "test"):
+        raise UsageError(f"unknown split '{config.split}'", at="--split", remedy="use valid or test")
+    if config.plot is not None and config.plot.suffix != ".svg":
+        raise UsageError("the plot is an SVG", at=config.plot, remedy="give it the suffix .svg")
+    for target in (config.output, config.plot):
+        if target is not None:
+            ensure_writable(target)
+
+    from hyenacli.devices import autocast, resolve_device, set_threads
+    from hyenacli.score.perplexity import parse_lengths
+    from hyenacli.score.species import species_head
+    from hyenacli.train.species_evaluation import default_lengths, evaluate_species, open_splits, read_run
+    from hyenadna import load_model, model_sha256
+
+    lengths = parse_lengths(config.lengths)
+    device = resolve_device(config.device)
+    set_threads(config.threads)
+    settings = read_run(config.run)
+    model = load_model(config.run).to(device)
+    window = species_head(model, config.run).window or model.longest_input
+    splits = open_splits(settings, window)
+    names = splits.names
+    columns = [Column("length", int), Column("windows", int)]
+    numbers = ["accuracy", "accuracy_low", "accuracy_high", "kmers_accuracy"]
+    numbers += [f"{what}_{name}" for name in names for what in ("precision", "recall")]
+    columns += [Column(name, float, digits=4) for name in numbers]
+    provenance = {
+        "hyena_version": __version__,
+        "model_sha256": model_sha256(model),
+        "settings": to_dict(config),
+    }
+    found = []
+    with open_table(config.output, config.output_type, columns, provenance) as table:
+        for one in evaluate_species(
+            model,
+            splits,
+            settings,
+            lengths or default_lengths(window),
+            split=config.split,
+            per_species=config.windows,
+            kmers=not config.no_baseline,
+            precision=partial(autocast, device, config.dtype),
+        ):
+            found.append(one)
+            beside = "" if math.isnan(one.kmers) else f", k-mers {one.kmers:.3f}"
+            console.log.info("length %s: accuracy %.3f%s", f"{one.length:,}", one.accuracy, beside)
+            table.write(_row(one, names))
+    if config.plot is not None:
+        _draw(config.plot, found, config.run.absolute().name)
+
+
+def _row(one: "LengthQuality", names: "Sequence[str]") -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "length": [one.length],
+        "windows": [one.windows],
+        "accuracy": [one.accuracy],
+        "accuracy_low": [one.low],
+        "accuracy_high": [one.high],
+        "kmers_accuracy": [one.kmers],
+    }
+    for place, name in enumerate(names):
+        row[f"precision_{name}"] = [one.precision[place]]
+        row[f"recall_{name}"] = [one.recall[place]]
+    return row
+
+
+def _draw(target: Path, found: "Sequence[LengthQuality]", name: str) -> None:
+    """Accuracy against length, which doubles at equal distances."""
+    from hyenacli.train.svg import Series, line_chart, standalone
+    from hyenacli.writers.atomic import atomic_path
+
+    labels = {math.log2(one.length): f"{one.length:,}" for one in found}
+    mine = [(math.log2(one.length), one.accuracy) for one in found]
+    others = [(math.log2(one.length), one.kmers) for one in found]
+    chart = line_chart(
+        [Series(name, mine, "#1f6fb4", dots=True), Series("6-mers", others, "#888888", dots=True)],
+        x_label="bases of a window",
+        y_label="accuracy",
+        x_labels=labels,
+    )
+    with atomic_path(target) as path:
+        path.write_text(standalone(chart), encoding="utf-8")
+    console.log.info("wrote %s", target)
