@@ -21,7 +21,9 @@ from benchmarks.results import ROOT, table, write_section
 SHARED = ROOT.parent / "shared" / "data"
 LABELLED, GENOMES = SHARED / "labelled", SHARED / "genomes"
 SEEDS = 3
-COMMON = ("--lr", "1e-3", "-b", "32", "--rc-augment", "--rc", "mean", "--patience", "10")
+# Chosen on the validation split of mouse2: with the embedding's dropout four epochs do what ten did not.
+_TRAINING = ("--lr", "6e-4", "-b", "32", "--embed-dropout", "0")
+COMMON = (*_TRAINING, "--rc-augment", "--rc", "mean", "--patience", "10")
 PRETRAINING: Mapping[str, Sequence[object]] = {
     "human": (GENOMES / "hg38.pieces.fa.gz", "--max-steps", "400"),
     "yeast": (GENOMES / "yeast_R64.fa.gz", "--max-steps", "300", "--valid-contigs", "IV,XIII"),
