@@ -177,8 +177,8 @@ def _take_signature(run: Callable[..., None], settings: type) -> None:
     run.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
-add_verb(app, "pretrain", config.PretrainConfig, "hyenacli.commands.pretrain:run")
-add_verb(app, "finetune", config.FinetuneConfig, "hyenacli.commands.finetune:run")
+add_verb(app, "pretrain", config.PretrainConfig, "hyenacli.commands.training:pretrain")
+add_verb(app, "finetune", config.FinetuneConfig, "hyenacli.commands.training:finetune")
 add_verb(app, "evaluate", config.EvaluateConfig, "hyenacli.commands.evaluate:run")
 add_verb(app, "predict", config.PredictConfig, "hyenacli.commands.predict:run")
 add_verb(app, "embed", config.EmbedConfig, "hyenacli.commands.embed:run")
@@ -188,7 +188,7 @@ add_verb(app, "doctor", config.DoctorConfig, "hyenacli.commands.doctor:run")
 
 species_app = typer.Typer(help="Tell which species contigs come from.", no_args_is_help=True)
 app.add_typer(species_app, name="classify-species")
-add_verb(species_app, "train", config.SpeciesTrainConfig, "hyenacli.commands.species:train")
+add_verb(species_app, "train", config.SpeciesTrainConfig, "hyenacli.commands.training:train_species")
 add_verb(species_app, "evaluate", config.SpeciesEvaluateConfig, "hyenacli.commands.species_evaluate:run")
 add_verb(species_app, "predict", config.SpeciesPredictConfig, "hyenacli.commands.species:predict")
 

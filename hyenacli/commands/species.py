@@ -1,4 +1,4 @@
-"""`hyena classify-species`: which species contigs come from."""
+"""`hyena classify-species predict`: which species contigs come from."""
 
 import time
 from collections import Counter
@@ -7,15 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from hyenacli import __version__, console
 from hyenacli.commands.embed import check_input
-from hyenacli.config import SpeciesPredictConfig, SpeciesTrainConfig
+from hyenacli.config import SpeciesPredictConfig
 from hyenacli.console import log
 from hyenacli.errors import UsageError, nearest
 from hyenacli.genome.names import abbreviate
-from hyenacli.ranks import launched
 from hyenacli.settings_file import to_dict
 
 if TYPE_CHECKING:
@@ -30,17 +27,6 @@ if TYPE_CHECKING:
 
 _RC = ("auto", "none", "mean")
 _TABLES = ("parquet", "tsv", "tsv.gz", "npz")
-
-
-def train(config: SpeciesTrainConfig) -> None:
-    """Train; the exit code is 143 or 130 where a signal ended the run after a checkpoint."""
-    if config.nproc_per_node and not launched():
-        from hyenacli.train.launch import launch
-
-        raise typer.Exit(launch(config.nproc_per_node))
-    from hyenacli.train.species import train_species
-
-    raise typer.Exit(train_species(config).exit_code)
 
 
 def predict(config: SpeciesPredictConfig) -> None:

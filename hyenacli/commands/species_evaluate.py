@@ -37,7 +37,8 @@ def run(config: SpeciesEvaluateConfig) -> None:
     from hyenacli.devices import autocast, resolve_device, set_threads
     from hyenacli.score.perplexity import parse_lengths
     from hyenacli.score.species import species_head
-    from hyenacli.train.species_evaluation import default_lengths, evaluate_species, open_splits, read_run
+    from hyenacli.train.species_data import open_run_genomes, split_run
+    from hyenacli.train.species_evaluation import default_lengths, evaluate_species, read_run
     from hyenadna import load_model, model_sha256
 
     lengths = parse_lengths(config.lengths)
@@ -46,7 +47,7 @@ def run(config: SpeciesEvaluateConfig) -> None:
     settings = read_run(config.run)
     model = load_model(config.run).to(device)
     window = species_head(model, config.run).window or model.longest_input
-    splits = open_splits(settings, window)
+    splits = split_run(settings, open_run_genomes(settings), window)
     names = splits.names
     columns = [Column("length", int), Column("windows", int)]
     numbers = ["accuracy", "accuracy_low", "accuracy_high", "kmers_accuracy"]

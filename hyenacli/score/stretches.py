@@ -62,12 +62,13 @@ class Stretch:
 
 
 def stretches_of_records(records: Iterable[FastaRecord]) -> Iterator[Stretch]:
-    """Whole sequences: contig and id are the record's name, the region is all of it."""
+    """Whole sequences, by their names."""
     for record in records:
-        yield _whole(record.name, record.sequence)
+        yield whole_stretch(record.name, record.sequence)
 
 
-def _whole(name: str, bases: bytes) -> Stretch:
+def whole_stretch(name: str, bases: bytes) -> Stretch:
+    """A sequence of its own: contig and id are its name, the region is all of it."""
     return Stretch(name, name, 0, len(bases), bases=bases, status=OK if bases else EMPTY)
 
 
@@ -211,12 +212,12 @@ def open_rows(
         first = list(islice(records, 1))
         if not first:
             raise UserError("no records", at=rows.names[0])
-        return Input(_whole(record.id, record.sequence) for record in chain(first, records))
+        return Input(whole_stretch(record.id, record.sequence) for record in chain(first, records))
     count, sha256 = survey_rows(source, columns)
     part = shard.part(count)
     own = islice(records, part.start, part.stop)
     about = shard.describe(count, sha256)
-    return Input((_whole(record.id, record.sequence) for record in own), len(part), shard=about)
+    return Input((whole_stretch(record.id, record.sequence) for record in own), len(part), shard=about)
 
 
 def _each_once(records: Iterable[LabelledRecord]) -> Iterator[LabelledRecord]:

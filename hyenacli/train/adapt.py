@@ -15,10 +15,12 @@ from hyenacli.config import FinetuneConfig, SpeciesTrainConfig
 from hyenacli.console import log
 from hyenacli.data.labels import LabelScheme, Targets
 from hyenacli.errors import UsageError, UserError, nearest
+from hyenacli.train.curriculum import Steps
+from hyenacli.train.loop import LoopSettings
 from hyenadna import HyenaDNA, load_model, preset
 from hyenadna.adapters.kinds import LoraConfig, SoftPromptConfig
 from hyenadna.adapters.lora import add_lora, merge
-from hyenadna.adapters.methods import Method
+from hyenadna.adapters.methods import Method, trainable_parameters
 from hyenadna.adapters.soft_prompt import add_soft_prompt
 from hyenadna.config import PRESETS, HeadConfig, Pool
 from hyenadna.errors import ModelError
@@ -137,6 +139,50 @@ def method_of(settings: Adapted) -> Method:
     return next((method for method in known if method == settings.method), "full")
 
 
+def pool_of(settings: Adapted) -> Pool:
+    """How positions become one vector, checked before."""
+    return next(pool for pool in POOLS if pool == settings.pool)
+
+
+def groups_of(settings: Adapted, model: HyenaDNA) -> list[dict[str, Any]]:
+    """What the method trains, for an optimizer; everything else is frozen."""
+    lr, weight_decay = settings.lr or 0.0, settings.weight_decay or 0.0
+    return trainable_parameters(model, method_of(settings), lr=lr, weight_decay=weight_decay)
+
+
+def loop_of(settings: Adapted, steps: Steps, every: int, micro_tokens: int) -> LoopSettings:
+    """Rates of an adaptation: a cosine to a tenth of the peak after a short warm-up.
+
+    Args:
+        settings: with the method's defaults.
+        steps: of the run.
+        every: steps from one evaluation to the next, where the user does not say.
+        micro_tokens: most tokens in one forward pass.
+    """
+    lr, every = settings.lr or 0.0, settings.eval_every or max(1, every)
+    return LoopSettings(
+        curriculum=steps,
+        micro_tokens=micro_tokens,
+        lr=lr,
+        min_lr=lr / 10,
+        warmup=min(steps.steps // 4, max(10, steps.steps // 100)),
+        grad_clip=settings.grad_clip,
+        eval_every=every,
+        save_every=every,
+        seed=settings.seed,
+        patience=settings.patience,
+    )
+
+
+def in_words(settings: Adapted, model: HyenaDNA) -> str:
+    """The model, and how much of it is trained."""
+    config, free = model.config, sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return (
+        f"{settings.model}: width {config.d_model}, layers {config.n_layer}, {model.n_parameters:,} "
+        f"parameters, {free:,} of them trained ({settings.method})"
+    )
+
+
 def check_model(spec: str) -> None:
     """Refuse a model that is not there, before anything is read.
 
@@ -172,12 +218,11 @@ def head_for(settings: FinetuneConfig, scheme: LabelScheme, targets: Sequence[Ta
         center = tuple(float(value) for value in np.nan_to_num(np.nanmean(rows_NC, axis=0)))
         spread_C = np.nan_to_num(np.nanstd(rows_NC, axis=0))
         scale = tuple(float(value) or 1.0 for value in spread_C)
-    pool = next(pool for pool in POOLS if pool == settings.pool)
     return HeadConfig(
         scheme.task,
         scheme.n_outputs,
         scheme.names,
-        pool=pool,
+        pool=pool_of(settings),
         level=scheme.level,
         rc=settings.rc == "mean",
         window=settings.max_length,

@@ -1,18 +1,16 @@
 """The training of a trial: through the loop, or for a linear head at one go."""
 
-import datetime as dt
 from dataclasses import dataclass
 from functools import partial
 
 from hyenacli import console
 from hyenacli.data.labelled_set import split_sizes
 from hyenacli.ranks import current_ranks
-from hyenacli.train.adapt import method_of
+from hyenacli.train.adapt import groups_of, in_words, loop_of
 from hyenacli.train.checkpoints import Progress
 from hyenacli.train.epochs import Epochs
 from hyenacli.train.in_context import PromptExamples
 from hyenacli.train.labelled_examples import Examples, FeatureExamples, TokenExamples
-from hyenacli.train.loop import LoopSettings
 from hyenacli.train.memory import Load, MemoryPlan
 from hyenacli.train.probe import fit_head
 from hyenacli.train.quality import monitor
@@ -21,7 +19,6 @@ from hyenacli.train.signals import stop_on_signals
 from hyenacli.train.supervised import EpochStream, Supervised
 from hyenacli.train.trial import Trial
 from hyenadna import HyenaDNA
-from hyenadna.adapters.methods import trainable_parameters
 
 
 @dataclass(frozen=True)
@@ -47,9 +44,7 @@ def adapt(trial: Trial, model: HyenaDNA) -> Ended:
     """
     open_run(trial.settings, [trial.data.inputs], trial.device, splits=trial.splits.counts())
     settings = trial.settings
-    groups = trainable_parameters(
-        model, method_of(settings), lr=settings.lr or 0.0, weight_decay=settings.weight_decay or 0.0
-    )
+    groups = groups_of(settings, model)
     run = TrainingRun(
         settings, model, groups, origin=trial.origin(), precision=trial.precision, device=trial.device
     )
@@ -102,7 +97,8 @@ def _train(trial: Trial, model: HyenaDNA, run: TrainingRun) -> Ended:
         memory = run.plan(task, Load(epochs.longest, windows))
         plan = _said_of(trial, model) | _schedule(trial, epochs, memory, run.progress)
         console.log.info("%s", "\n".join(f"{name}: {text}" for name, text in plan.items()))
-        progress = run.train(task, _loop_settings(trial, epochs, run.progress.micro_tokens), stop)
+        loop = loop_of(settings, epochs, epochs.per_epoch, run.progress.micro_tokens)
+        progress = run.train(task, loop, stop)
     return Ended(progress, plan, stop.exit_code)
 
 
@@ -128,47 +124,26 @@ def _warn_of_longer(count: int, most: int, what: str) -> None:
         console.log.warning("%d training sequences are longer than %d bases: %s", count, most, what)
 
 
-def _loop_settings(trial: Trial, epochs: Epochs, micro_tokens: int) -> LoopSettings:
-    settings = trial.settings
-    lr = settings.lr or 0.0
-    every = settings.eval_every or max(1, epochs.per_epoch)
-    return LoopSettings(
-        curriculum=epochs,
-        micro_tokens=micro_tokens,
-        lr=lr,
-        min_lr=lr / 10,
-        warmup=min(epochs.steps // 4, max(10, epochs.steps // 100)),
-        grad_clip=settings.grad_clip,
-        eval_every=every,
-        save_every=every,
-        seed=settings.seed,
-        patience=settings.patience,
-    )
-
-
 def _said_of(trial: Trial, model: HyenaDNA) -> dict[str, str]:
     """What is learnt, from what and by what, in a few lines."""
-    settings, config = trial.settings, model.config
-    free = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    settings, demonstrations = trial.settings, model.config.demonstrations
     shown = {}
-    if config.demonstrations is not None:
-        letters = zip(config.demonstrations.letters, config.demonstrations.labels, strict=True)
+    if demonstrations is not None:
+        letters = zip(demonstrations.letters, demonstrations.labels, strict=True)
         classes = ", ".join(f"{letter} is {label}" for letter, label in letters)
         shown["demonstrations"] = f"{settings.shots} of each class; {classes}"
     return {
         "labels": trial.data.scheme.sentence,
         **shown,
         "splits": split_sizes(trial.splits),
-        "model": f"{settings.model}: width {config.d_model}, layers {config.n_layer}, "
-        f"{model.n_parameters:,} parameters, {free:,} of them trained ({settings.method})",
+        "model": in_words(settings, model),
     }
 
 
 def _schedule(trial: Trial, epochs: Epochs, memory: MemoryPlan, progress: Progress) -> dict[str, str]:
     """How it is trained, in a few lines."""
     settings = trial.settings
-    passes = -(-epochs.most_at_once // memory.windows) * (epochs.steps - progress.step)
-    left = dt.timedelta(seconds=round(memory.seconds * passes / current_ranks().world_size))
+    left = memory.duration(epochs.most_at_once, epochs.steps - progress.step, current_ranks().world_size)
     judged = f"valid {monitor(trial.data.scheme.task)}"
     return {
         "training": f"at most {epochs.steps:,} steps of {epochs.most_at_once} sequences, {settings.epochs} "

@@ -35,7 +35,12 @@ _MOST_COLUMNS = 40
 
 
 def write_report(
-    run: Path, title: str, facts: Mapping[str, object], scheme: LabelScheme, outcome: Outcome
+    run: Path,
+    title: str,
+    facts: Mapping[str, object],
+    scheme: LabelScheme,
+    outcome: Outcome,
+    warnings: Sequence[str],
 ) -> None:
     """Write report.html of one trial.
 
@@ -45,16 +50,16 @@ def write_report(
         facts: what to list under the title, in order.
         scheme: what labels mean.
         outcome: what the model is worth.
+        warnings: what is known of the data.
     """
-    last = list(outcome.splits)[-1]
     sections = [
         f"<h1>{escape(title)}</h1>",
-        *(f'<p class="warning">{escape(warning)}</p>' for warning in outcome.warnings),
+        *(f'<p class="warning">{escape(warning)}</p>' for warning in warnings),
         facts_table(facts),
         settings_section(run),
         f"<h2>Metrics</h2>{_metrics(outcome)}",
         _curves(run, scheme),
-        f"<h2>Figures of the {last} split</h2>{_figures(outcome, last, scheme)}",
+        f"<h2>Figures of the {outcome.last} split</h2>{_figures(outcome, scheme)}",
     ]
     write_page(run / "report.html", title, sections)
 
@@ -105,7 +110,7 @@ def write_summary(
 
 def pooled_sections(outcome: Outcome, scheme: LabelScheme) -> list[str]:
     """What a report says of every record as the fold says it that was tested on it."""
-    figures = _figures(outcome, "test", scheme)
+    figures = _figures(outcome, scheme)
     return [f"<h2>Every record, by the fold that was tested on it</h2>{_metrics(outcome)}{figures}"]
 
 
@@ -118,7 +123,7 @@ def _text(value: float | None) -> str:
 def _metrics(outcome: Outcome) -> str:
     """A row for each metric; the yardstick beside the last split."""
     splits, yardstick = outcome.splits, outcome.yardstick
-    last = list(splits)[-1]
+    last = outcome.last
     header = ["", *(f"{name} ({len(scored.logits):,})" for name, scored in splits.items())]
     about = "95 % bootstrap intervals in brackets. "
     if yardstick is not None:
@@ -165,17 +170,17 @@ def _curves(run: Path, scheme: LabelScheme) -> str:
     return f"<h2>Loss</h2>{losses}<h2>What the model is chosen by</h2>{quality}<h2>Learning rate</h2>{rate}"
 
 
-def _figures(outcome: Outcome, split: str, scheme: LabelScheme) -> str:
-    scored = outcome.splits[split]
+def _figures(outcome: Outcome, scheme: LabelScheme) -> str:
+    scored = outcome.splits[outcome.last]
     outputs, targets = scored.judge.outputs(scored.logits), scored.judge.targets
     if scheme.task == "regression":
         return _of_numbers(outputs, targets, scheme)
     if scheme.task == "multilabel":
         return _of_labels(outputs, targets, scheme)
-    return _of_classes(outcome, split, outputs, targets, scheme)
+    return _of_classes(outcome, outputs, targets, scheme)
 
 
-def _of_classes(outcome: Outcome, split: str, outputs: Floats, targets: Any, scheme: LabelScheme) -> str:
+def _of_classes(outcome: Outcome, outputs: Floats, targets: Any, scheme: LabelScheme) -> str:
     there = targets >= 0
     truth_P, said_PC = targets[there], outputs[there]
     counts_CC = np.zeros((scheme.n_outputs, scheme.n_outputs))
@@ -183,10 +188,10 @@ def _of_classes(outcome: Outcome, split: str, outputs: Floats, targets: Any, sch
     lines = _lines(truth_P, said_PC, scheme, "")
     if outcome.yardstick is not None and scheme.n_outputs == 2:
         lines += _lines(
-            truth_P, outcome.yardstick.outputs[split][there], scheme, "k-mer baseline: ", color=GREY
+            truth_P, outcome.yardstick.outputs[outcome.last][there], scheme, "k-mer baseline: ", color=GREY
         )
     charts = roc_chart(lines) + pr_chart(lines)
-    reliable = reliability_chart([(split, reliability(scheme.task, outputs, targets))])
+    reliable = reliability_chart([(outcome.last, reliability(scheme.task, outputs, targets))])
     matrix = confusion_matrix(counts_CC, scheme.names)
     return f"{matrix}{charts}<h2>Do probabilities come true?</h2>{reliable}"
 

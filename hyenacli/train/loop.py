@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from hyenacli.train.distributed import sum_gradients, sum_over_ranks
 from hyenacli.train.loader import StepLoader
 from hyenacli.train.schedule import cosine
 from hyenacli.train.signals import Stop
+from hyenacli.train.task import B, Sink, Task
 
 TRAINING_COLUMNS = (
     "step",
@@ -44,53 +45,9 @@ TRAINING_COLUMNS = (
 MOST_SKIPPED_IN_A_ROW = 5
 
 
-class Batch(Protocol):
-    """What one forward pass takes."""
-
-    @property
-    def count(self) -> float:
-        """What its loss is a sum over: the number of predictions, or their weights."""
-
-
-B = TypeVar("B", bound=Batch)
 NO_ROOM = (
     "use --activation-checkpointing block, a shorter --max-length or, in pretraining, --context-parallel"
 )
-
-
-class Task(Protocol[B]):
-    """What is trained: where batches come from, the loss, and how the model is judged.
-
-    Attributes:
-        evaluation_columns: the names `evaluate` returns.
-        monitor: the one by which the best checkpoint is chosen.
-        higher_is_better: of that.
-        tie_breaker: of equally good ones the one with less of this is better.
-    """
-
-    evaluation_columns: tuple[str, ...]
-    monitor: str
-    higher_is_better: bool
-    tie_breaker: str
-
-    def read(self, windows: range, length: int) -> Any:
-        """Windows of the training stream by their numbers; called in the loader's processes."""
-
-    def batch(self, host: Any) -> B:
-        """What `read` gave, on the device."""
-
-    def loss(self, model: nn.Module, batch: B) -> torch.Tensor:
-        """Sum of the losses of a batch, a float32 scalar with gradient."""
-
-    def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Judge the model, in eval mode and without gradients; the same numbers on every rank."""
-
-
-class Sink(Protocol):
-    """Where numbers go."""
-
-    def write(self, row: dict[str, float]) -> None:
-        """Take the numbers of one step, by the names of the columns."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """How many windows go through the model at once, and whether blocks are computed twice: what memory bears."""
 
+import datetime as dt
+import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -11,7 +13,8 @@ from hyenacli import console
 from hyenacli.devices import free_memory, is_out_of_memory
 from hyenacli.errors import UsageError, UserError
 from hyenacli.train.distributed import min_over_ranks
-from hyenacli.train.loop import NO_ROOM, Task
+from hyenacli.train.loop import NO_ROOM
+from hyenacli.train.task import Task
 from hyenadna import HyenaConfig, HyenaDNA
 
 CHECKPOINTING = ("none", "block", "auto")
@@ -36,6 +39,11 @@ class MemoryPlan:
     checkpointing: bool
     n_bytes: int
     seconds: float = 0.0
+
+    def duration(self, windows: int, steps: int, replicas: int) -> dt.timedelta:
+        """About how long so many steps take, of so many windows each, shared by `replicas`."""
+        passes = math.ceil(windows / self.windows / replicas)
+        return dt.timedelta(seconds=round(self.seconds * passes * steps))
 
 
 def training_bytes(config: HyenaConfig, parameters: int, tokens: int, *, checkpointing: bool) -> int:

@@ -1,31 +1,26 @@
-"""What a fine-tuned model is worth: metrics of every split, calibration, a yardstick.
+"""What an adapted model is worth: metrics of every split, calibration, a yardstick.
 
 N record, C output.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from hyenacli import console
-from hyenacli.train.adaptation import Ended
 from hyenacli.train.calibration import Calibration, calibrate
 from hyenacli.train.criterion import Criterion
 from hyenacli.train.epochs import Places
 from hyenacli.train.in_context import label_share
 from hyenacli.train.judge import Judge, Logits
 from hyenacli.train.kmer_baseline import KmerBaseline, fit_baseline
-from hyenacli.train.quality import intervals, measure, monitor
-from hyenacli.train.record import write_json
-from hyenacli.train.trial import Trial
+from hyenacli.train.quality import intervals, measure
 from hyenacli.train.weighted import Floats
-from hyenadna import HyenaDNA, model_sha256
+from hyenadna import HyenaDNA
 
-METRICS = "metrics.json"
 # The yardstick is fitted to no more sequences than this: a linear model of k-mers learns little from more.
 _MOST_FITTED = 100_000
 
@@ -84,90 +79,86 @@ class Yardstick:
 
 @dataclass(frozen=True)
 class Outcome:
-    """All that is known of a trial at its end.
+    """What a model is worth.
 
     Attributes:
-        splits: each split that has records.
+        splits: each split it was judged on.
         yardstick: the k-mer model, or None.
         calibration: what the temperature did on the validation split, or None.
-        warnings: what splits share.
-        facts: of the training.
     """
 
     splits: dict[str, Scored]
-    yardstick: Yardstick | None
-    calibration: Calibration | None
-    warnings: list[str]
-    facts: dict[str, Any] = field(default_factory=dict)
+    yardstick: Yardstick | None = None
+    calibration: Calibration | None = None
+
+    @property
+    def last(self) -> str:
+        """The split that says most of the model: test, or else valid."""
+        return list(self.splits)[-1]
+
+    def to_json(self) -> dict[str, Any]:
+        """For metrics.json."""
+        found, draws = self.calibration, max(scored.judge.draws for scored in self.splits.values())
+        calibration = found and {
+            "temperature": found.temperature,
+            "valid_loss": found.loss,
+            "valid_calibration_error": found.error,
+        }
+        return {
+            "splits": {name: scored.to_json() for name, scored in self.splits.items()},
+            "kmer_baseline": self.yardstick and self.yardstick.to_json(),
+            "calibration": calibration,
+            "intervals": f"95 % bootstrap over records, {draws} draws",
+        }
 
 
-def predict_all(trial: Trial, model: HyenaDNA, splits: Sequence[str]) -> dict[str, list[Logits]]:
-    """What a model says of those splits that have records; the same on all ranks, which all take part."""
-    return {name: trial.predict_split(model, name) for name in splits if len(getattr(trial.splits, name))}
+@dataclass(frozen=True)
+class Judging:
+    """How a model is judged.
+
+    Attributes:
+        criterion: the loss.
+        seed: of the bootstrap.
+        calibrated: whether its probabilities are scaled to fit the validation split first.
+        letters: whether logits are those of letters among all tokens.
+    """
+
+    criterion: Criterion
+    seed: int
+    calibrated: bool = False
+    letters: bool = False
+
+    def score(self, judge: Judge, logits: list[Logits]) -> Scored:
+        """How good logits are."""
+        return Scored(
+            judge,
+            logits,
+            judge.loss(logits, self.criterion),
+            judge.measure(logits),
+            judge.intervals(logits, self.seed),
+            label_share(logits) if self.letters else None,
+        )
 
 
 def conclude(
-    trial: Trial, model: HyenaDNA, logits: dict[str, list[Logits]], ended: Ended, warnings: list[str]
+    model: HyenaDNA, judges: Mapping[str, Judge], logits: Mapping[str, list[Logits]], judging: Judging
 ) -> Outcome:
-    """Score a model on every split; calibrated first where that was asked for.
+    """Score what a model says; calibrated first where that is asked for, which changes the model.
 
     Args:
-        trial: whose splits.
-        model: the best of it, on its device; calibration changes it.
-        logits: what it says, as of `predict_all`.
-        ended: how its training went.
-        warnings: what is known of the data.
+        model: the best of its run.
+        judges: the labels of each split.
+        logits: what it says of each.
+        judging: how.
     """
-    scheme, criterion = trial.data.scheme, trial.criterion()
-    judges = {name: trial.judge(name) for name in logits}
-    calibration = None
-    if trial.settings.calibrate:
-        calibration = calibrate(
-            scheme.task, judges["valid"].stacked(logits["valid"]), judges["valid"].targets
-        )
-        scale_logits(model, calibration.temperature)
-        logits = {name: [one / calibration.temperature for one in some] for name, some in logits.items()}
-    seed, letters = trial.settings.seed, trial.settings.method == "icl"
-    splits = {
-        name: score(judge, logits[name], criterion, seed, letters=letters) for name, judge in judges.items()
-    }
-    whole = all(name in logits for name, count in trial.splits.counts().items() if count)
-    with_yardstick = whole and scheme.level == "sequence" and not trial.settings.no_baseline
-    yardstick = None
-    if with_yardstick:
-        sequences = {name: trial.data.sequences(getattr(trial.splits, name).tolist()) for name in judges}
-        yardstick = fit_yardstick(judges, sequences, seed)
-    progress = ended.progress
-    facts = {
-        "steps": progress.step,
-        "best_step": progress.best_step,
-        "seconds": round(progress.seconds, 1),
-        "chosen_by": f"valid {monitor(scheme.task)}",
-        "model_sha256": model_sha256(model),
-    }
-    return Outcome(splits, yardstick, calibration, warnings, facts)
-
-
-def score(
-    judge: Judge, logits: list[Logits], criterion: Criterion, seed: int, *, letters: bool = False
-) -> Scored:
-    """How good logits are.
-
-    Args:
-        judge: the labels.
-        logits: of their records.
-        criterion: the loss.
-        seed: of the bootstrap.
-        letters: whether the logits are those of letters among all tokens.
-    """
-    return Scored(
-        judge,
-        logits,
-        judge.loss(logits, criterion),
-        judge.measure(logits),
-        judge.intervals(logits, seed),
-        label_share(logits) if letters else None,
-    )
+    found = None
+    if judging.calibrated:
+        judge = judges["valid"]
+        found = calibrate(judge.scheme.task, judge.stacked(logits["valid"]), judge.targets)
+        scale_logits(model, found.temperature)
+        logits = {name: [one / found.temperature for one in some] for name, some in logits.items()}
+    splits = {name: judging.score(judge, logits[name]) for name, judge in judges.items()}
+    return Outcome(splits, calibration=found)
 
 
 def scale_logits(model: HyenaDNA, temperature: float) -> None:
@@ -218,34 +209,6 @@ def some_of(count: int, most: int) -> Places:
     """
     keys = np.random.Philox(key=0).random_raw(count)
     return np.sort(np.argsort(keys, kind="stable")[:most])
-
-
-def write_metrics(directory: Path, trial: Trial, outcome: Outcome) -> dict[str, Any]:
-    """Write metrics.json, and return what it says."""
-    scheme = trial.data.scheme
-    draws = max(scored.judge.draws for scored in outcome.splits.values())
-    said = {
-        "task": scheme.task,
-        "level": scheme.level,
-        "labels": list(scheme.names),
-        "method": trial.settings.method,
-        "model": trial.settings.model,
-        "seed": trial.settings.seed,
-        **outcome.facts,
-        "splits": {name: scored.to_json() for name, scored in outcome.splits.items()},
-        "kmer_baseline": outcome.yardstick.to_json() if outcome.yardstick else None,
-        "calibration": None
-        if outcome.calibration is None
-        else {
-            "temperature": outcome.calibration.temperature,
-            "valid_loss": outcome.calibration.loss,
-            "valid_calibration_error": outcome.calibration.error,
-        },
-        "warnings": outcome.warnings,
-        "intervals": f"95 % bootstrap over records, {draws} draws",
-    }
-    write_json(directory / METRICS, said)
-    return said
 
 
 def _with_spans(values: dict[str, float], spans: dict[str, tuple[float, float]]) -> dict[str, Any]:

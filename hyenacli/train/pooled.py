@@ -10,7 +10,7 @@ from hyenacli.data.label_splits import LabelSplits
 from hyenacli.data.labelled_set import LabelledSet
 from hyenacli.ranks import current_ranks
 from hyenacli.score.predict import head_of
-from hyenacli.train.outcome import Outcome, score
+from hyenacli.train.outcome import Judging, Outcome
 from hyenacli.train.predictions import write_predictions
 from hyenacli.train.trial import Trial
 from hyenadna import load_model
@@ -42,10 +42,9 @@ def pool_folds(
         model = load_model(of_fold.output).to(device)
         head = head_of(model)
         logits |= zip(trial.splits.test.tolist(), trial.predict_split(model, "test"), strict=True)
-    letters = settings.method == "icl"
-    said = [logits[i] for i in everybody.tolist()]
-    scored = score(whole.judge("test"), said, criterion, settings.seed, letters=letters)
-    outcome = Outcome({"test": scored}, None, None, [], {"model_sha256": "of each fold its own"})
+    judging = Judging(criterion, settings.seed, letters=settings.method == "icl")
+    scored = judging.score(whole.judge("test"), [logits[i] for i in everybody.tolist()])
+    outcome = Outcome({"test": scored})
     if current_ranks().first and head is not None:
-        write_predictions(settings.output, whole, head, outcome)
+        write_predictions(settings.output, whole, head, outcome.splits, "of each fold its own")
     return outcome

@@ -1,7 +1,7 @@
 """The predictions of a fine-tuning run as a table."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,13 +10,15 @@ from hyenacli.readers.labelled_record import LabelledRecord
 from hyenacli.score.predict import Predicted
 from hyenacli.score.prediction_table import prediction_columns, prediction_rows
 from hyenacli.score.stretches import Stretch
-from hyenacli.train.outcome import Outcome
+from hyenacli.train.outcome import Scored
 from hyenacli.train.trial import Trial, stretch_of
 from hyenacli.writers.tables import Column, open_table
 from hyenadna.config import HeadConfig
 
 
-def write_predictions(directory: Path, trial: Trial, head: HeadConfig, outcome: Outcome) -> Path:
+def write_predictions(
+    directory: Path, trial: Trial, head: HeadConfig, splits: Mapping[str, Scored], sha256: str
+) -> Path:
     """Write the table: as `hyena predict`, with the split and the label of each record.
 
     Of labels of bases, which are many, only the last split that there is of train, valid and test.
@@ -25,7 +27,8 @@ def write_predictions(directory: Path, trial: Trial, head: HeadConfig, outcome: 
         directory: of the run.
         trial: whose records.
         head: of its model.
-        outcome: what the model says of them.
+        splits: what the model says of each.
+        sha256: of the model.
     """
     scheme = trial.data.scheme
     titles = (
@@ -33,13 +36,13 @@ def write_predictions(directory: Path, trial: Trial, head: HeadConfig, outcome: 
     )
     own = [Column("split", str), *(Column(title, str) for title in titles)]
     first, *others = prediction_columns(head)
-    shown = list(outcome.splits) if scheme.level == "sequence" else list(outcome.splits)[-1:]
-    provenance = {"model_sha256": outcome.facts["model_sha256"], "data": trial.data.inputs}
+    shown = list(splits) if scheme.level == "sequence" else list(splits)[-1:]
+    provenance = {"model_sha256": sha256, "data": trial.data.inputs}
     path = directory / f"predictions.{trial.settings.predictions}"
     with open_table(path, None, [first, *own, *others], provenance) as table:
         for split in shown:
             places = getattr(trial.splits, split).tolist()
-            for i, logits in zip(places, outcome.splits[split].logits, strict=True):
+            for i, logits in zip(places, splits[split].logits, strict=True):
                 record = trial.data.records[i]
                 answer = Predicted(_placed(record), 1 if logits.ndim > 1 else len(record.sequence), logits)
                 rows = dict(prediction_rows(answer, head))

@@ -1,6 +1,5 @@
 """`hyena pretrain` as a function: read genomes, split them, train, report."""
 
-import datetime as dt
 import functools
 import math
 from collections.abc import Sequence
@@ -224,8 +223,7 @@ class _Run:
         bases = self._corpus.splits.bases()["train"]
         each = {stage.windows * stage.length for stage in curriculum.stages}
         per_step = f"{'about ' * (len(each) > 1)}{target.windows * target.length:,}"
-        seconds = memory.seconds * math.ceil(target.windows / memory.windows / replicas)
-        left = dt.timedelta(seconds=round(seconds * (curriculum.steps - progress.step)))
+        left = memory.duration(target.windows, curriculum.steps - progress.step, replicas)
         plan = {
             "model": f"{self._name()}: width {config.d_model}, layers {config.n_layer}, "
             f"{model.n_parameters:,} parameters",

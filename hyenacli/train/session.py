@@ -13,11 +13,12 @@ from hyenacli.score.batch_size import parse_batch_size
 from hyenacli.train import record
 from hyenacli.train.checkpoints import Checkpoints, Progress
 from hyenacli.train.distributed import barrier
-from hyenacli.train.loop import TRAINING_COLUMNS, LoopSettings, Task, Trainer
+from hyenacli.train.loop import TRAINING_COLUMNS, LoopSettings, Trainer
 from hyenacli.train.memory import Load, MemoryPlan, MemoryPlanner
 from hyenacli.train.metrics import MetricsFile
 from hyenacli.train.signals import Stop
 from hyenacli.train.steps import StepDisplay
+from hyenacli.train.task import Task
 from hyenacli.train.tensorboard import TensorBoard
 from hyenacli.writers.atomic import prepare_run_directory
 from hyenadna import HyenaDNA

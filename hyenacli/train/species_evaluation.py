@@ -10,22 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from hyenacli import console, settings_file
 from hyenacli.config import SpeciesTrainConfig
-from hyenacli.data.labels import LabelScheme
-from hyenacli.data.species import open_species, read_species
-from hyenacli.data.species_splits import SpeciesSplits, split_species, use_published_splits
-from hyenacli.data.species_windows import SpeciesSampler, fixed_species_windows
-from hyenacli.data.store import plain_tokens
+from hyenacli.data.species_splits import SpeciesSplits
 from hyenacli.errors import UsageError, UserError
-from hyenacli.score.predict import predict
-from hyenacli.train.judge import Judge, Logits
 from hyenacli.train.kmer_baseline import fit_baseline
-from hyenacli.train.quality import intervals, measure
-from hyenacli.train.species import K, bases_of, fitted_windows, window_stretch
+from hyenacli.train.quality import measure
+from hyenacli.train.species_data import HeldOut, K, SpeciesStream, bases_of
 from hyenadna import HyenaDNA
 
 _FIRST, _FACTOR = 256, 4
@@ -86,20 +79,6 @@ def read_run(run: Path) -> SpeciesTrainConfig:
     return SpeciesTrainConfig(**values)
 
 
-def open_splits(settings: SpeciesTrainConfig, window: int) -> SpeciesSplits:
-    """The genomes of a run, split as for its training."""
-    genomes = open_species(read_species(settings.species_file, settings.species or ()))
-    if settings.published_splits:
-        genomes = use_published_splits(genomes)
-    return split_species(
-        genomes,
-        valid=settings.valid_fraction,
-        test=settings.test_fraction,
-        window=window,
-        seed=settings.seed,
-    )
-
-
 def default_lengths(longest: int) -> list[int]:
     """256, 1,024, 4,096 and so on, and the longest.
 
@@ -140,8 +119,6 @@ def evaluate_species(
     Raises:
         UsageError: a length that the model does not take.
     """
-    names = splits.names
-    scheme = LabelScheme("binary" if len(names) == 2 else "multiclass", "sequence", names)
     for length in lengths:
         if not 1 <= length <= model.longest_input:
             raise UsageError(
@@ -149,47 +126,29 @@ def evaluate_species(
                 at="--lengths",
                 remedy="give others",
             )
-        held = fixed_species_windows(splits, split, length, per_species)
+        held = HeldOut(splits, split, length, per_species)
         for sentence in held.missing:
             console.log.warning("%s", sentence)
-        if len(np.unique(held.labels_N)) < len(names):
+        truth_N = held.judge.targets
+        if len(np.unique(truth_N)) < len(splits.names):
             console.log.warning("%s bases are left out: a species has no such window", f"{length:,}")
             continue
-        stretches = (window_stretch(row) for row in held.tokens_NW)
-        with torch.inference_mode(), precision():
-            answers = predict(model, stretches, rc=settings.rc == "mean", window=length)
-            logits: list[Logits] = [one.logits for one in answers if one.logits is not None]
-        judge = Judge(scheme, list(held.labels_N))
-        outputs_NK = judge.outputs(logits)
-        confusion_KK = np.zeros((len(names), len(names)), np.int64)
-        np.add.at(confusion_KK, (held.labels_N, outputs_NK.argmax(axis=1)), 1)
-        low, high = intervals(scheme.task, held.labels_N, outputs_NK, seed=settings.seed)["accuracy"]
-        accuracy = measure(scheme.task, held.labels_N, outputs_NK)["accuracy"]
-        beside = float("nan")
-        if kmers:
-            sequences = [bases_of(row) for row in held.tokens_NW]
-            beside = _kmers(splits, settings, scheme, length, (sequences, held.labels_N))
+        device = next(model.parameters()).device
+        logits = held.logits(model, rc=settings.rc == "mean", precision=precision, device=device)
+        confusion_KK = np.zeros((len(splits.names), len(splits.names)), np.int64)
+        np.add.at(confusion_KK, (truth_N, held.judge.outputs(logits).argmax(axis=1)), 1)
+        low, high = held.judge.intervals(logits, settings.seed)["accuracy"]
+        accuracy = held.judge.measure(logits)["accuracy"]
+        beside = _kmers(splits, settings, held, length) if kmers else float("nan")
         yield LengthQuality(length, accuracy, low, high, beside, confusion_KK)
 
 
-def _kmers(
-    splits: SpeciesSplits,
-    settings: SpeciesTrainConfig,
-    scheme: LabelScheme,
-    length: int,
-    held: tuple[Sequence[bytes], NDArray[np.int64]],
-) -> float:
+def _kmers(splits: SpeciesSplits, settings: SpeciesTrainConfig, held: HeldOut, length: int) -> float:
     """Accuracy of the k-mer model of a length; its penalty is chosen by the validation windows."""
-    sampler = SpeciesSampler(
-        splits.contigs, splits.intervals("train"), settings.seed, rc_augment=settings.rc_augment
-    )
-    codes_NW, labels_N = sampler.rows(range(fitted_windows(length, len(splits.names))), length)
-    valid = fixed_species_windows(splits, "valid", length, settings.eval_windows)
+    seen = SpeciesStream(settings, splits).to_fit(length)
+    valid = HeldOut(splits, "valid", length, settings.eval_windows)
+    task = held.judge.scheme.task
     fitted = fit_baseline(
-        [bases_of(row) for row in plain_tokens(codes_NW)],
-        labels_N,
-        scheme.task,
-        valid=([bases_of(row) for row in valid.tokens_NW], valid.labels_N),
-        lengths=(K,),
+        bases_of(seen.inputs), seen.targets, task, valid=(valid.sequences, valid.judge.targets), lengths=(K,)
     )
-    return measure(scheme.task, held[1], fitted.predict(held[0]))["accuracy"]
+    return measure(task, held.judge.targets, fitted.predict(held.sequences))["accuracy"]

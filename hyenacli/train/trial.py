@@ -22,7 +22,7 @@ from hyenacli.score.embed import embed
 from hyenacli.score.pooling import Pooling
 from hyenacli.score.predict import predict
 from hyenacli.score.recipe import Recipe
-from hyenacli.score.stretches import Stretch
+from hyenacli.score.stretches import Stretch, whole_stretch
 from hyenacli.train.adapt import build_model, head_for
 from hyenacli.train.criterion import Criterion
 from hyenacli.train.distributed import sum_array
@@ -152,4 +152,4 @@ class Trial:
 
 def stretch_of(record: LabelledRecord) -> Stretch:
     """A record's bases, as they are to be read."""
-    return Stretch(record.id, record.id, 0, len(record.sequence), bases=record.sequence)
+    return whole_stretch(record.id, record.sequence)

@@ -4,6 +4,7 @@ import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from hyenacli.data.splits import SPLITS
 from hyenacli.errors import UsageError
 from hyenacli.ranks import current_ranks
 from hyenacli.train.adaptation import adapt
-from hyenacli.train.closing import close
+from hyenacli.train.closing import METRICS, close
 from hyenacli.train.distributed import barrier
 from hyenacli.train.finetune_report import (
     in_words,
@@ -27,7 +28,8 @@ from hyenacli.train.finetune_report import (
     spread_in_words,
     write_summary,
 )
-from hyenacli.train.outcome import METRICS, Outcome
+from hyenacli.train.judge import Judge
+from hyenacli.train.outcome import Outcome, Yardstick, fit_yardstick
 from hyenacli.train.pooled import pool_folds
 from hyenacli.train.quality import monitor
 from hyenacli.train.record import write_json
@@ -101,6 +103,7 @@ class Trials:
     ) -> None:
         self._settings, self._data, self._grid, self._device = settings, data, grid, device
         self._faults = [_find_faults(data, splits) for splits in data.splits]
+        self._yardsticks: dict[int, Yardstick] = {}
         self.exit_code = 0
 
     def run(self) -> dict[str, Any]:
@@ -191,7 +194,22 @@ class Trials:
         if ended.exit_code:
             console.log.warning("stopped after step %d, and saved; go on with --resume", ended.progress.step)
             return {}
-        return close(trial, ended, self._faults[planned.fold], judged)
+        faults, yardstick = self._faults[planned.fold], partial(self._yardstick, planned.fold)
+        return close(trial, ended, faults, judged, yardstick)
+
+    def _yardstick(self, fold: int) -> Yardstick | None:
+        """The k-mer model of a fold, which all its seeds share."""
+        data, splits, settings = self._data, self._data.splits[fold], self._settings
+        if settings.no_baseline or data.scheme.level != "sequence":
+            return None
+        if fold not in self._yardsticks:
+            there = {name: getattr(splits, name).tolist() for name, count in splits.counts().items() if count}
+            judges = {
+                name: Judge(data.scheme, [data.targets[i] for i in places]) for name, places in there.items()
+            }
+            sequences = {name: data.sequences(places) for name, places in there.items()}
+            self._yardsticks[fold] = fit_yardstick(judges, sequences, settings.seed)
+        return self._yardsticks[fold]
 
     def _chosen_by(self, metrics: dict[str, Any]) -> float:
         value = metrics["splits"]["valid"]["metrics"][monitor(self._data.scheme.task)]["value"]

@@ -17,7 +17,8 @@ from hyenacli.config import SpeciesTrainConfig
 from hyenacli.errors import UserError
 from hyenacli.score.predict import predict
 from hyenacli.score.stretches import Stretch
-from hyenacli.train.species import bases_of, train_species
+from hyenacli.train.species import train_species
+from hyenacli.train.species_data import bases_of
 from hyenadna import Tokenizer, load_model
 from tests.builders import write_fasta
 from tests.train.finetunes import base_model, value
@@ -126,7 +127,7 @@ def test_bad_use_is_told(genomes: dict[str, Path], base: Path, tmp_path: Path) -
 
 def test_tokens_are_bases_again() -> None:
     tokens = Tokenizer().encode_array(b"ACGTNACG")
-    assert bases_of(np.asarray(tokens, np.uint8)) == b"ACGTNACG"
+    assert bases_of(np.asarray(tokens, np.uint8)[None]) == [b"ACGTNACG"]
 
 
 def test_accuracy_by_length(run: Path, tmp_path: Path) -> None:

@@ -1,0 +1,147 @@
+"""What species are learnt from and judged on: windows of their genomes, as tokens and as bases.
+
+N window, W base of one, B example, K species.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hyenacli.config import SpeciesTrainConfig
+from hyenacli.data.labels import LabelScheme
+from hyenacli.data.species import SpeciesGenomes, open_species, read_species
+from hyenacli.data.species_splits import SpeciesSplits, split_species, use_published_splits
+from hyenacli.data.species_windows import SpeciesSampler, fixed_species_windows
+from hyenacli.data.store import Tokens, plain_tokens
+from hyenacli.score.predict import predict
+from hyenacli.score.stretches import whole_stretch
+from hyenacli.train.judge import Judge, Logits
+from hyenacli.train.labelled_examples import Host, read_tokens
+from hyenacli.train.supervised import predict_in_shares
+from hyenadna import HyenaDNA
+
+K = 6
+# The k-mer model is fitted to at most so many windows, and so many bases.
+_FITTED, _FITTED_BASES = 4_000, 1 << 25
+_LETTERS = np.full(256, ord("N"), np.uint8)
+_LETTERS[[7, 8, 9, 10]] = np.frombuffer(b"ACGT", np.uint8)
+
+
+def open_run_genomes(settings: SpeciesTrainConfig) -> SpeciesGenomes:
+    """The genomes of a run.
+
+    Raises:
+        UsageError, UserError: as `read_species`, `open_species` and `use_published_splits`.
+    """
+    genomes = open_species(read_species(settings.species_file, settings.species or ()))
+    return use_published_splits(genomes) if settings.published_splits else genomes
+
+
+def split_run(settings: SpeciesTrainConfig, genomes: SpeciesGenomes, window: int) -> SpeciesSplits:
+    """What of the genomes a run trains on, chooses by and tests on.
+
+    Raises:
+        UserError: as `split_species`.
+    """
+    return split_species(
+        genomes,
+        valid=settings.valid_fraction,
+        test=settings.test_fraction,
+        window=window,
+        seed=settings.seed,
+    )
+
+
+def scheme_of(names: tuple[str, ...]) -> LabelScheme:
+    """Species as labels."""
+    return LabelScheme("binary" if len(names) == 2 else "multiclass", "sequence", names)
+
+
+class SpeciesStream:
+    """Windows of all species in turn; see `Stream`.
+
+    Args:
+        settings: of the run.
+        splits: of its genomes.
+    """
+
+    def __init__(self, settings: SpeciesTrainConfig, splits: SpeciesSplits) -> None:
+        self._sampler = SpeciesSampler(
+            splits.contigs, splits.intervals("train"), settings.seed, rc_augment=settings.rc_augment
+        )
+        self._species = len(splits.names)
+
+    def read(self, numbers: range, length: int) -> Host:
+        """Windows of `length` bases, as tokens (N, W), and their species (N,)."""
+        codes_NW, labels_N = self._sampler.rows(numbers, length)
+        return Host(plain_tokens(codes_NW), labels_N)
+
+    def outputs(self, model: nn.Module, inputs: Tensor) -> Tensor:
+        """The logits (B, K) of windows."""
+        return read_tokens(model, inputs)
+
+    def to_fit(self, length: int) -> Host:
+        """The windows that the k-mer model is fitted to."""
+        return self.read(range(max(10 * self._species, min(_FITTED, _FITTED_BASES // length))), length)
+
+
+class HeldOut:
+    """Windows of a split, the same count of every species where there are as many.
+
+    Args:
+        splits: of the genomes.
+        split: valid or test.
+        length: bases of a window.
+        per_species: how many.
+
+    Attributes:
+        missing: a sentence for each species that has fewer.
+        judge: which species each is of.
+    """
+
+    def __init__(self, splits: SpeciesSplits, split: str, length: int, per_species: int) -> None:
+        found = fixed_species_windows(splits, split, length, per_species)
+        self._tokens_NW, self._length = found.tokens_NW, length
+        self.missing = found.missing
+        self.judge = Judge(scheme_of(splits.names), list(found.labels_N))
+
+    def __len__(self) -> int:
+        """How many windows."""
+        return len(self._tokens_NW)
+
+    @property
+    def sequences(self) -> list[bytes]:
+        """The bases of each."""
+        return bases_of(self._tokens_NW)
+
+    def logits(
+        self,
+        model: HyenaDNA,
+        *,
+        rc: bool,
+        precision: Callable[[], AbstractContextManager[Any]],
+        device: torch.device,
+    ) -> list[Logits]:
+        """What a model says of each (K,), which it reads at once; the same on every rank."""
+
+        def way(model: HyenaDNA, places: Sequence[int]) -> list[Logits]:
+            stretches = (whole_stretch("", bases) for bases in bases_of(self._tokens_NW[list(places)]))
+            answers = predict(model, stretches, rc=rc, window=self._length)
+            return [one.logits for one in answers if one.logits is not None]
+
+        model.eval()
+        with torch.inference_mode(), precision():
+            return predict_in_shares(way, model, range(len(self)), [0] * len(self), device)
+
+
+def bases_of(tokens_NW: Tokens) -> list[bytes]:
+    """The bases of token ids.
+
+    >>> bases_of(np.array([[7, 8, 9, 10, 11]], np.uint8))
+    [b'ACGTN']
+    """
+    return [row_W.tobytes() for row_W in _LETTERS[tokens_NW]]
