@@ -180,6 +180,29 @@ LengthWarmup = Annotated[
         rich_help_panel=TRAINING,
     ),
 ]
+AdaptedModel = Annotated[
+    str,
+    typer.Option(
+        "-m",
+        "--model",
+        help="Model to adapt, or a preset such as tiny-1k for fresh weights.",
+        metavar="MODEL",
+    ),
+]
+MaxSteps = Annotated[int, typer.Option(help="Optimizer steps.", min=1, rich_help_panel=TRAINING)]
+GlobalBatchSize = Annotated[
+    int,
+    typer.Option(help="Windows per optimizer step, over all processes.", min=1, rich_help_panel=TRAINING),
+]
+EvalEvery = Annotated[
+    int | None,
+    typer.Option(
+        help="Steps between evaluations; default a tenth of the run.", min=1, rich_help_panel=OUTPUT
+    ),
+]
+Stranded = Annotated[
+    bool, typer.Option("--stranded", help="Read regions on the - strand as reverse complement.")
+]
 Device = Annotated[
     str,
     typer.Option(

@@ -23,9 +23,9 @@ from hyenacli.genome.dna import reverse_complement
 from hyenacli.score.predict import predict
 from hyenacli.score.stretches import Stretch
 from hyenacli.train.calibration import probabilities
-from hyenadna import HyenaDNA, load_model, save_model
+from hyenadna import HyenaDNA, load_model
 from hyenadna.config import HeadConfig
-from tests.toys import tiny_model
+from tests.toys import save_heads
 
 CHR1 = b"ACGTTGCAAC" * 12
 CHR2 = b"GGCATTACAN" * 3
@@ -44,15 +44,7 @@ Run = Callable[..., Any]
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a model for each head, and one without."""
-    folder = tmp_path_factory.mktemp("models")
-    for name, head in HEADS.items():
-        model = tiny_model()
-        model.set_head(head, generator=torch.Generator().manual_seed(1))
-        with torch.no_grad():
-            model.head.output_transform.weight.mul_(20)
-        save_model(model, folder / name)
-    save_model(tiny_model(), folder / "headless")
-    return folder
+    return save_heads(tmp_path_factory.mktemp("models"), HEADS)
 
 
 @pytest.fixture

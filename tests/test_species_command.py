@@ -19,10 +19,10 @@ from typer.testing import CliRunner
 from hyenacli.app import app
 from hyenacli.score.predict import recipe_of
 from hyenacli.score.species import Contig, classify
-from hyenadna import load_model, save_model
+from hyenadna import load_model
 from hyenadna.config import HeadConfig
 from tests.builders import random_dna
-from tests.toys import tiny_model
+from tests.toys import save_heads
 
 HEADS = {
     "run": HeadConfig("multiclass", 3, ("human", "mouse", "E. coli"), rc=True),
@@ -45,15 +45,7 @@ Run = Callable[..., Any]
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a model for each head, and one without."""
-    folder = tmp_path_factory.mktemp("models")
-    for name, head in HEADS.items():
-        model = tiny_model()
-        model.set_head(head, generator=torch.Generator().manual_seed(1))
-        with torch.no_grad():
-            model.head.output_transform.weight.mul_(20)
-        save_model(model, folder / name)
-    save_model(tiny_model(), folder / "headless")
-    return folder
+    return save_heads(tmp_path_factory.mktemp("models"), HEADS)
 
 
 @pytest.fixture

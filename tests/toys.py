@@ -1,12 +1,14 @@
 """Models read as HyenaDNA is, whose every answer is known by hand."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hyenadna import HyenaConfig, HyenaDNA
+from hyenadna import HyenaConfig, HyenaDNA, save_model
+from hyenadna.config import HeadConfig
 from hyenadna.engine.inference import FINAL, StateSlice
 from hyenadna.engine.tiling import Tiling
 from hyenadna.tokenizer import A
@@ -70,3 +72,15 @@ def tiny_model(seed: int = 0, context: int = 64) -> HyenaDNA:
         for parameter in model.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
     return model.eval()
+
+
+def save_heads(folder: Path, heads: Mapping[str, HeadConfig]) -> Path:
+    """A folder with a tiny model for each head, its weights large enough to matter, and one without."""
+    for name, head in heads.items():
+        model = tiny_model()
+        model.set_head(head, generator=torch.Generator().manual_seed(1))
+        with torch.no_grad():
+            model.head.output_transform.weight.mul_(20)
+        save_model(model, folder / name)
+    save_model(tiny_model(), folder / "headless")
+    return folder

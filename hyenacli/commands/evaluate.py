@@ -1,22 +1,19 @@
 """`hyena evaluate`: loss and perplexity by the length of the context."""
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hyenacli import __version__, console
+from hyenacli.commands.pictures import draw_by_length
 from hyenacli.config import EvaluateConfig
 from hyenacli.errors import UsageError
 from hyenacli.settings_file import to_dict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from hyenacli.data.store import Genome
     from hyenacli.score.perplexity import LengthLoss
-
-# Labels of the plot nearer to each other than this share of the axis would overlap.
-_LABEL_GAP = 1 / 12
 
 
 def run(config: EvaluateConfig) -> None:
@@ -76,7 +73,9 @@ def run(config: EvaluateConfig) -> None:
             found.append(loss)
             _report(loss)
     if config.plot is not None:
-        _draw(config.plot, found, Path(config.model).absolute().name)
+        lines = {Path(config.model).absolute().name: [loss.perplexity for loss in found]}
+        lengths = [loss.length for loss in found]
+        draw_by_length(config.plot, lengths, lines, x_label="context (bases)", y_label="perplexity")
 
 
 def _provenance(config: EvaluateConfig, genomes: "Iterable[Genome]", sha256: str) -> dict[str, Any]:
@@ -105,25 +104,3 @@ def _report(loss: "LengthLoss") -> None:
         loss=loss.loss,
         seconds=round(loss.seconds, 3),
     )
-
-
-def _draw(target: Path, losses: "Sequence[LengthLoss]", name: str) -> None:
-    """Perplexity against context length, which doubles at equal distances."""
-    from hyenacli.train.svg import Series, line_chart, standalone
-    from hyenacli.writers.atomic import atomic_path
-
-    places = {math.log2(loss.length): loss for loss in losses}
-    labels: dict[float, str] = {}
-    for place in sorted(places, reverse=True):
-        if not labels or min(labels) - place >= _LABEL_GAP * (max(places) - min(places)):
-            labels[place] = f"{places[place].length:,}"
-    points = [(place, loss.perplexity) for place, loss in places.items()]
-    chart = line_chart(
-        [Series(name, points, "#1f6fb4", dots=True)],
-        x_label="context (bases)",
-        y_label="perplexity",
-        x_labels=labels,
-    )
-    with atomic_path(target) as path:
-        path.write_text(standalone(chart), encoding="utf-8")
-    console.log.info("wrote %s", target)

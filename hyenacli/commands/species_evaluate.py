@@ -2,10 +2,10 @@
 
 import math
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hyenacli import __version__, console
+from hyenacli.commands.pictures import draw_by_length
 from hyenacli.config import SpeciesEvaluateConfig
 from hyenacli.errors import UsageError
 from hyenacli.settings_file import to_dict
@@ -75,7 +75,11 @@ def run(config: SpeciesEvaluateConfig) -> None:
             console.log.info("length %s: accuracy %.3f%s", f"{one.length:,}", one.accuracy, beside)
             table.write(_row(one, names))
     if config.plot is not None:
-        _draw(config.plot, found, config.run.absolute().name)
+        lines = {config.run.absolute().name: [one.accuracy for one in found]}
+        if not config.no_baseline:
+            lines["6-mers"] = [one.kmers for one in found]
+        lengths = [one.length for one in found]
+        draw_by_length(config.plot, lengths, lines, x_label="bases of a window", y_label="accuracy")
 
 
 def _row(one: "LengthQuality", names: "Sequence[str]") -> dict[str, Any]:
@@ -91,22 +95,3 @@ def _row(one: "LengthQuality", names: "Sequence[str]") -> dict[str, Any]:
         row[f"precision_{name}"] = [one.precision[place]]
         row[f"recall_{name}"] = [one.recall[place]]
     return row
-
-
-def _draw(target: Path, found: "Sequence[LengthQuality]", name: str) -> None:
-    """Accuracy against length, which doubles at equal distances."""
-    from hyenacli.train.svg import Series, line_chart, standalone
-    from hyenacli.writers.atomic import atomic_path
-
-    labels = {math.log2(one.length): f"{one.length:,}" for one in found}
-    mine = [(math.log2(one.length), one.accuracy) for one in found]
-    others = [(math.log2(one.length), one.kmers) for one in found]
-    chart = line_chart(
-        [Series(name, mine, "#1f6fb4", dots=True), Series("6-mers", others, "#888888", dots=True)],
-        x_label="bases of a window",
-        y_label="accuracy",
-        x_labels=labels,
-    )
-    with atomic_path(target) as path:
-        path.write_text(standalone(chart), encoding="utf-8")
-    console.log.info("wrote %s", target)

@@ -59,9 +59,7 @@ class EmbedConfig:
             metavar="none|mean|concat",
         ),
     ] = "none"
-    stranded: Annotated[
-        bool, typer.Option("--stranded", help="Read regions on the - strand as reverse complement.")
-    ] = False
+    stranded: options.Stranded = False
     window: Annotated[
         int | None,
         typer.Option(

@@ -30,15 +30,7 @@ class FinetuneConfig:
         list[str],
         typer.Argument(help="Labelled sequences; several inputs are joined.", metavar="DATA"),
     ]
-    model: Annotated[
-        str,
-        typer.Option(
-            "-m",
-            "--model",
-            help="Model to adapt, or a preset such as tiny-1k for fresh weights.",
-            metavar="MODEL",
-        ),
-    ]
+    model: options.AdaptedModel
     output: options.RunDirectory
     task: Annotated[
         str,

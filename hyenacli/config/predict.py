@@ -54,9 +54,7 @@ class PredictConfig:
             metavar="auto|none|mean",
         ),
     ] = "auto"
-    stranded: Annotated[
-        bool, typer.Option("--stranded", help="Read regions on the - strand as reverse complement.")
-    ] = False
+    stranded: options.Stranded = False
     window: Annotated[
         int | None,
         typer.Option(

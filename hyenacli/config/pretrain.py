@@ -123,11 +123,8 @@ class PretrainConfig:
             rich_help_panel=MODEL,
         ),
     ] = None
-    max_steps: Annotated[int, typer.Option(help="Optimizer steps.", min=1, rich_help_panel=TRAINING)] = 1000
-    global_batch_size: Annotated[
-        int,
-        typer.Option(help="Windows per optimizer step, over all processes.", min=1, rich_help_panel=TRAINING),
-    ] = 32
+    max_steps: options.MaxSteps = 1000
+    global_batch_size: options.GlobalBatchSize = 32
     micro_batch_size: options.MicroBatchSize = "auto"
     length_warmup: options.LengthWarmup = None
     activation_checkpointing: options.ActivationCheckpointing = "auto"
@@ -149,12 +146,7 @@ class PretrainConfig:
         typer.Option(help="Weight decay, except of the filter network.", min=0.0, rich_help_panel=TRAINING),
     ] = 0.1
     grad_clip: options.GradClip = 1.0
-    eval_every: Annotated[
-        int | None,
-        typer.Option(
-            help="Steps between evaluations; default a tenth of the run.", min=1, rich_help_panel=OUTPUT
-        ),
-    ] = None
+    eval_every: options.EvalEvery = None
     eval_windows: Annotated[
         int, typer.Option(help="Held-out windows per evaluation.", min=1, rich_help_panel=OUTPUT)
     ] = 128

@@ -115,15 +115,7 @@ class SpeciesTrainConfig:
     species_file: Annotated[
         Path | None, typer.Argument(help="YAML of species and their FASTA files.", metavar="SPECIES.yaml")
     ] = None
-    model: Annotated[
-        str,
-        typer.Option(
-            "-m",
-            "--model",
-            help="Model to adapt, or a preset such as tiny-1k for fresh weights.",
-            metavar="MODEL",
-        ),
-    ]
+    model: options.AdaptedModel
     output: options.RunDirectory
     species: Annotated[
         list[str] | None,
@@ -177,11 +169,8 @@ class SpeciesTrainConfig:
     soft_tokens: options.SoftTokens = None
     embed_dropout: options.EmbedDropout = None
     resid_dropout: options.ResidDropout = None
-    max_steps: Annotated[int, typer.Option(help="Optimizer steps.", min=1, rich_help_panel=TRAINING)] = 1000
-    global_batch_size: Annotated[
-        int,
-        typer.Option(help="Windows per optimizer step, over all processes.", min=1, rich_help_panel=TRAINING),
-    ] = 32
+    max_steps: options.MaxSteps = 1000
+    global_batch_size: options.GlobalBatchSize = 32
     micro_batch_size: options.MicroBatchSize = "auto"
     length_warmup: options.LengthWarmup = None
     activation_checkpointing: options.ActivationCheckpointing = "auto"
@@ -207,12 +196,7 @@ class SpeciesTrainConfig:
         ),
     ] = None
     rc: options.PredictRc = "none"
-    eval_every: Annotated[
-        int | None,
-        typer.Option(
-            help="Steps between evaluations; default a tenth of the run.", min=1, rich_help_panel=OUTPUT
-        ),
-    ] = None
+    eval_every: options.EvalEvery = None
     eval_windows: Annotated[
         int, typer.Option(help="Windows of each species per evaluation.", min=1, rich_help_panel=OUTPUT)
     ] = 64
