@@ -67,15 +67,15 @@ def sets(folder: Path) -> dict[str, Labelled]:
     enhancers = [*_enhancers("train"), *(part for file in _enhancers("test") for part in ("--test", file))]
     return {
         "mouse2": Labelled(_table("gue_mouse2", "train", "dev", "test"), "mcc", 10),
-        "iEnhancer-2L": Labelled(enhancers, "mcc", 8),
-        "H4": Labelled(_windows("H4", folder), "mcc", 5, "yeast"),
-        "H3": Labelled(_windows("H3", folder), "mcc", 5, "yeast"),
-        "ocr (part)": Labelled(_table("gb_part_human_ocr_ensembl", "train", "test"), "accuracy", 8),
+        "iEnhancer-2L": Labelled(enhancers, "mcc", 6),
+        "H4": Labelled(_windows("H4", folder), "mcc", 3, "yeast"),
+        "H3": Labelled(_windows("H3", folder), "mcc", 3, "yeast"),
+        "ocr (part)": Labelled(_table("gb_part_human_ocr_ensembl", "train", "test"), "accuracy", 5),
         "regulatory (part)": Labelled(
-            _table("gb_part_human_ensembl_regulatory", "train", "test"), "accuracy", 5
+            _table("gb_part_human_ensembl_regulatory", "train", "test"), "accuracy", 3
         ),
         "cohn, 70/30": Labelled(
-            [LABELLED / "gb_human_enhancers_cohn_testsplit.csv.gz", "--test-fraction", "0.3"], "accuracy", 3
+            [LABELLED / "gb_human_enhancers_cohn_testsplit.csv.gz", "--test-fraction", "0.3"], "accuracy", 2
         ),
         "prom_300_tata": Labelled(_table("gue_prom_300_tata", "train", "dev", "test"), "mcc", 4),
         "yeast terminators": Labelled(
@@ -84,10 +84,10 @@ def sets(folder: Path) -> dict[str, Labelled]:
                 *("--sequence-column", "1", "--label-column", "2"),
             ],
             "pearson",
-            3,
+            2,
             "yeast",
         ),
-        "tf0": Labelled(_table("gue_tf0", "train", "dev", "test"), "mcc", 2),
+        "tf0": Labelled(_table("gue_tf0", "train", "dev", "test"), "mcc", 1),
     }
 
 
