@@ -9,18 +9,16 @@ import argparse
 import gzip
 import json
 import statistics
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.results import ROOT, table, write_section
+from benchmarks.runs import made
 
 SHARED = ROOT.parent / "shared" / "data"
 LABELLED, GENOMES = SHARED / "labelled", SHARED / "genomes"
-SEEDS = 3
 # Chosen on the validation split of mouse2: with the embedding's dropout four epochs do what ten did not.
 _TRAINING = ("--lr", "6e-4", "-b", "32", "--embed-dropout", "0")
 COMMON = (*_TRAINING, "--rc-augment", "--rc", "mean", "--patience", "10")
@@ -48,7 +46,6 @@ class Labelled:
     epochs: int
     pretrained: str | None = "human"
     published: str = ""
-    more: Sequence[str] = field(default=())
 
 
 def _table(name: str, *splits: str) -> list[object]:
@@ -100,49 +97,55 @@ def _windows(mark: str, folder: Path) -> list[object]:
     return [path, "-f", GENOMES / "yeast_R64.fa.gz", "--label-column", "score", *groups]
 
 
-def hyena(*arguments: object) -> None:
-    """Run the command, showing what a user would type."""
-    print(f"\n$ hyena {' '.join(map(str, arguments))}", flush=True)
-    subprocess.run([sys.executable, "-m", "hyenacli", *map(str, arguments)], check=True)
-
-
 def pretrained(name: str, folder: Path, threads: int) -> Path:
     """The run directory of a pretrained model, made where it is not there."""
-    run = folder / f"pretrained-{name}"
-    if not (run / "report.html").exists():
-        more = ["--resume"] if (run / "config.yaml").exists() else []
-        flags = ("--lr", "2e-3", "--rc-augment", "-@", threads)
-        hyena("pretrain", *PRETRAINING[name], "-o", run, *flags, *more)
-    return run
+    flags = ("--lr", "2e-3", "--rc-augment", "-@", threads)
+    return made(folder / f"pretrained-{name}", "pretrain", *PRETRAINING[name], *flags)
 
 
-def finetuned(name: str, labelled: Labelled, start: str, folder: Path, threads: int) -> dict[str, Any]:
-    """What metrics.json says of a set, learnt from a start, over all seeds."""
-    run = folder / f"{name.replace(' ', '-').replace('/', '-')}.{start}"
-    if not (run / "metrics.json").exists():
-        model = "tiny-1k" if start == FRESH else pretrained(start, folder, threads)
-        more = ["--resume"] if (run / "config.yaml").exists() else []
-        flags = (*COMMON, *labelled.more, "--epochs", labelled.epochs, "--seeds", SEEDS, "-@", threads)
-        hyena("finetune", *labelled.data, "-m", model, "-o", run, *flags, *more)
-    said: dict[str, Any] = json.loads((run / "metrics.json").read_text())
-    first = json.loads((run / "trials" / "seed-0" / "metrics.json").read_text())
-    return said | {"kmer_baseline": first["kmer_baseline"], "sizes": first["splits"]}
+def finetuned(name: str, labelled: Labelled, start: str, args: argparse.Namespace) -> None:
+    """Learn a set from a start, over all seeds."""
+    model = "tiny-1k" if start == FRESH else pretrained(start, args.runs, args.threads)
+    flags = (*COMMON, "--epochs", labelled.epochs, "--seeds", args.seeds, "-@", args.threads)
+    made(place(args.runs, name, start), "finetune", *labelled.data, "-m", model, *flags)
 
 
-def row(name: str, labelled: Labelled, said: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """A line of the table."""
-    one = next(iter(said.values()))
-    sizes = " / ".join(f"{one['sizes'][split]['records']:,}" for split in ("train", "valid", "test"))
-    baseline = one["kmer_baseline"]["splits"]["test"]["metrics"][labelled.metric]
-    cells = [f"{baseline['value']:.3f} [{baseline['low']:.3f}, {baseline['high']:.3f}]"]
-    for start in (FRESH, labelled.pretrained):
-        if start is None or start not in said:
-            cells.append("-")
-            continue
-        trials = said[start]["trials"].values()
-        values = [trial["test"]["metrics"][labelled.metric]["value"] for trial in trials]
-        cells.append(f"{statistics.fmean(values):.3f} ± {statistics.stdev(values):.3f}")
-    return [name, sizes, labelled.metric, *cells, labelled.published]
+def place(folder: Path, name: str, start: str) -> Path:
+    """Where a set's run from a start is."""
+    return folder / f"{name.replace(' ', '-').replace('/', '-')}.{start}"
+
+
+def judged(run: Path) -> list[dict[str, Any]]:
+    """What is said of the seeds of a run that are done."""
+    files = sorted(run.glob("trials/*/metrics.json")) or sorted(run.glob("metrics.json"))
+    return [json.loads(file.read_text()) for file in files]
+
+
+def row(name: str, labelled: Labelled, folder: Path) -> list[str] | None:
+    """A line of the table, of the runs that are there."""
+    starts = [FRESH, labelled.pretrained] if labelled.pretrained else [FRESH]
+    said = [judged(place(folder, name, start)) for start in starts]
+    if not any(said):
+        return None
+    one = next(seeds[0] for seeds in said if seeds)
+    sizes = " / ".join(f"{one['splits'][split]['records']:,}" for split in ("train", "valid", "test"))
+    beside = one["kmer_baseline"]["splits"]["test"]["metrics"][labelled.metric]
+    kmers = f"{beside['value']:.3f} [{beside['low']:.3f}, {beside['high']:.3f}]"
+    cells = [
+        _spread([seed["splits"]["test"]["metrics"][labelled.metric]["value"] for seed in seeds])
+        for seeds in said
+    ]
+    return [name, sizes, labelled.metric, str(labelled.epochs), kmers, *cells, labelled.published]
+
+
+def _spread(values: Sequence[float]) -> str:
+    """Mean and standard deviation over seeds."""
+    match values:
+        case []:
+            return "-"
+        case [value]:
+            return f"{value:.3f}"
+    return f"{statistics.fmean(values):.3f} ± {statistics.stdev(values):.3f} ({len(values)})"
 
 
 def main() -> None:
@@ -151,26 +154,23 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--only", nargs="*", help="names of sets")
     parser.add_argument("--starts", nargs="*", default=["pretrained", FRESH])
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--table", action="store_true", help="write the table of what is there, run nothing")
     args = parser.parse_args()
     args.runs.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for name, labelled in sets(args.runs).items():
-        if args.only and name not in args.only:
-            continue
-        said = {}
+    chosen = {name: one for name, one in sets(args.runs).items() if not args.only or name in args.only}
+    for name, labelled in chosen.items() if not args.table else ():
         for kind in args.starts:
             start = labelled.pretrained if kind == "pretrained" else FRESH
-            there = args.runs / f"{name.replace(' ', '-').replace('/', '-')}.{start}" / "metrics.json"
-            if start and (there.exists() or not args.table):
-                said[start] = finetuned(name, labelled, start, args.runs, args.threads)
-        if said:
-            rows.append(row(name, labelled, said))
+            if start:
+                finetuned(name, labelled, start, args)
+    rows = [line for name, labelled in chosen.items() if (line := row(name, labelled, args.runs))]
     header = [
         "set",
         "train / valid / test",
         "metric",
+        "epochs",
         "k-mers",
         "from fresh weights",
         "pretrained here",

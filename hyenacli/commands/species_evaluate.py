@@ -53,6 +53,7 @@ def run(config: SpeciesEvaluateConfig) -> None:
     numbers = ["accuracy", "accuracy_low", "accuracy_high", "kmers_accuracy"]
     numbers += [f"{what}_{name}" for name in names for what in ("precision", "recall")]
     columns += [Column(name, float, digits=4) for name in numbers]
+    columns += [Column(f"{one}_as_{other}", int) for one in names for other in names]
     provenance = {
         "hyena_version": __version__,
         "model_sha256": model_sha256(model),
@@ -94,4 +95,6 @@ def _row(one: "LengthQuality", names: "Sequence[str]") -> dict[str, Any]:
     for place, name in enumerate(names):
         row[f"precision_{name}"] = [one.precision[place]]
         row[f"recall_{name}"] = [one.recall[place]]
+        for other, count in zip(names, one.confusion_KK[place], strict=True):
+            row[f"{name}_as_{other}"] = [int(count)]
     return row

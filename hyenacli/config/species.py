@@ -217,7 +217,8 @@ class SpeciesEvaluateConfig:
     """Accuracy of a species model by the length of what it reads, on the held-out windows of its own run.
 
     Per length: accuracy with its bootstrap interval, that of a linear model of 6-mers fitted to training
-    windows of the same length, and precision and recall of every species. One process does it all.
+    windows of the same length, precision and recall of every species, and how many windows of each were
+    taken for each (human_as_mouse). One process does it all.
 
     Example: hyena classify-species evaluate run --lengths 256,1024 --plot lengths.svg
     """

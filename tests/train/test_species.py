@@ -2,8 +2,11 @@
 
 import csv
 import json
+import os
 import random
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +107,22 @@ def test_a_resumed_run_is_bit_identical(genomes: dict[str, Path], base: Path, tm
     assert value(one, "test", "accuracy") == value(two, "test", "accuracy")
 
 
+def test_two_ranks_are_one(genomes: dict[str, Path], base: Path, tmp_path: Path) -> None:
+    species = [part for name, path in genomes.items() for part in ("--species", f"{name}={path}")]
+    flags = ["--max-length", "64", "--max-steps", "6", "--global-batch-size", "12", "--micro-batch-size", "6"]
+    flags += ["--eval-windows", "7", "--eval-every", "3", "--lr", "1e-2", "--no-baseline", "--device", "cpu"]
+    found = []
+    for ranks in (1, 2):
+        run = tmp_path / str(ranks)
+        command = [sys.executable, "-m", "hyenacli", "classify-species", "train", *species, "-m", str(base)]
+        extra = ["--nproc-per-node", "2"] if ranks == 2 else []
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        subprocess.run([*command, *flags, *extra, "-o", str(run)], check=True, env=environment)
+        said = json.loads((run / "metrics.json").read_text())
+        found.append([*said["calibration"]["valid_loss"], value(run, "test", "auroc")])
+    np.testing.assert_allclose(found[0], found[1], atol=1e-5)
+
+
 @pytest.mark.parametrize("method", ["head", "lora", "soft-prompt"])
 def test_a_frozen_model_stays(method: str, genomes: dict[str, Path], base: Path, tmp_path: Path) -> None:
     own = {"soft_tokens": 2, "max_length": 60} if method == "soft-prompt" else {}
@@ -154,6 +173,10 @@ def test_accuracy_by_length(run: Path, tmp_path: Path) -> None:
         assert np.mean(recalls) == pytest.approx(float(row["accuracy"]), abs=1e-3)
         assert float(row["accuracy_low"]) <= float(row["accuracy"]) <= float(row["accuracy_high"])
         assert float(row["kmers_accuracy"]) > 0.4
+        for name, recall in zip(KINDS, recalls, strict=True):
+            taken_for = [int(row[f"{name}_as_{other}"]) for other in KINDS]
+            assert sum(taken_for) == 20
+            assert int(row[f"{name}_as_{name}"]) == round(20 * recall)
     assert "6-mers" in plot.read_text()
 
 

@@ -1,0 +1,173 @@
+"""Telling species apart, beside a k-mer model: `python -m benchmarks.species --runs FOLDER`.
+
+Runs are kept in FOLDER: what is there already is not made again.
+"""
+
+import argparse
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.results import ROOT, table, write_section
+from benchmarks.runs import hyena, made
+
+GENOMES = ROOT.parent / "shared" / "data" / "genomes"
+VERTEBRATES = {
+    "human": "hg38.pieces.fa.gz",
+    "mouse": "mm10.pieces.fa.gz",
+    "dog": "canFam3.pieces.fa.gz",
+    "chicken": "galGal4.pieces.fa.gz",
+}
+MICROBES = {
+    "ecoli": "ecoli_MG1655.fna.gz",
+    "salmonella": "salmonella_LT2.fna.gz",
+    "yeast": "yeast_R64.fa.gz",
+}
+# Whole viruses, and parts of the human genome: the last two may be human or unknown, nothing else.
+STRANGERS = (
+    "lambda.fa",
+    "phiX174.fa",
+    "sars_cov_2.NC_045512v2.fa",
+    "hg38.chrM.fa",
+    "hg_chr22_20-21M.fa.gz",
+)
+THRESHOLD = "0.7"
+FRESH, PRETRAINED = "fresh", "pretrained"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A set of species.
+
+    Attributes:
+        species: their files.
+        preset: of fresh weights.
+        pretraining: flags of `pretrain` on all the genomes; none for fresh weights alone.
+        training: flags of `classify-species train`.
+        lengths: of the windows it is judged on.
+        windows: of each species and length.
+    """
+
+    species: Mapping[str, str]
+    preset: Sequence[object]
+    pretraining: Sequence[object]
+    training: Sequence[object]
+    lengths: Sequence[int]
+    windows: int
+
+    @property
+    def starts(self) -> list[str]:
+        """What it is learnt from."""
+        return [FRESH, PRETRAINED] if self.pretraining else [FRESH]
+
+
+# Two windows of 32,768 a step, or as many bases of short ones, which teach what is local.
+_WARMUP = ("--global-batch-size", 2, "--length-warmup", "1024:80,4096:50,16384:30", "--max-steps", 200)
+# A genome's held-out part has to have enough windows of 32,768.
+_HELD_OUT = ("--valid-fraction", 0.1, "--test-fraction", 0.3)
+TASKS = {
+    "vertebrates": Task(
+        VERTEBRATES,
+        ("--preset", "tiny-16k", "--max-length", 32_768),
+        (*_WARMUP, "--lr", "2e-3", "--rc-augment"),
+        (*_WARMUP, *_HELD_OUT, "--rc-augment", "--eval-windows", 16, "--embed-dropout", 0),
+        (1024, 4096, 16_384, 32_768),
+        80,
+    ),
+    "microbes": Task(
+        MICROBES,
+        ("--preset", "tiny-1k"),
+        (),
+        ("--max-steps", 600, "--global-batch-size", 16, "--rc-augment", "--embed-dropout", 0),
+        (256, 1024),
+        200,
+    ),
+}
+
+
+def trained(name: str, task: Task, start: str, folder: Path, threads: int) -> Path:
+    """The run of a task from a start."""
+    genomes = [GENOMES / file for file in task.species.values()]
+    flags = ("-@", threads)
+    # A step at learning rate 0 keeps fresh weights of any context.
+    how = task.pretraining if start == PRETRAINED else ("--max-steps", 1, "--lr", 0)
+    weights = made(folder / f"{name}.{start}.weights", "pretrain", *genomes, *task.preset, *how, *flags)
+    named = [part for one, file in task.species.items() for part in ("--species", f"{one}={GENOMES / file}")]
+    run = folder / f"{name}.{start}"
+    return made(run, "classify-species", "train", *named, "-m", weights, *task.training, *flags)
+
+
+def evaluated(run: Path, task: Task, threads: int) -> list[dict[str, str]]:
+    """A row per length."""
+    output = run.with_suffix(run.suffix + ".lengths.tsv")
+    if not output.exists():
+        plot = output.with_suffix(".svg")
+        lengths = ",".join(map(str, task.lengths))
+        flags = ("--lengths", lengths, "--windows", task.windows, "--plot", plot, "-@", threads)
+        hyena("classify-species", "evaluate", run, "-o", output, *flags)
+    return _rows(output)
+
+
+def predicted(run: Path, file: str, threads: int) -> list[dict[str, str]]:
+    """A row per contig of a file."""
+    output = run.with_suffix(f"{run.suffix}.{file.partition('.fa')[0]}.tsv")
+    if not output.exists():
+        flags = ("--threshold", THRESHOLD, "-@", threads)
+        hyena("classify-species", "predict", GENOMES / file, "-m", run, "-o", output, *flags)
+    return _rows(output)
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open() as stream:
+        return list(csv.DictReader((line for line in stream if not line.startswith("##")), delimiter="\t"))
+
+
+def length_rows(name: str, task: Task, args: argparse.Namespace) -> Iterator[list[str]]:
+    """A line per length: accuracies, and which species are found."""
+    said = {
+        start: evaluated(trained(name, task, start, args.runs, args.threads), task, args.threads)
+        for start in task.starts
+    }
+    for rows in zip(*said.values(), strict=True):
+        cells = [_interval(row) for row in rows]
+        recall = ", ".join(f"{one} {float(rows[-1][f'recall_{one}']):.2f}" for one in task.species)
+        kmers = f"{float(rows[0]['kmers_accuracy']):.3f}"
+        yield [f"{int(rows[0]['length']):,}", rows[0]["windows"], kmers, *cells, recall]
+
+
+def _interval(row: Mapping[str, str]) -> str:
+    value, low, high = (float(row[f"accuracy{end}"]) for end in ("", "_low", "_high"))
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def stranger_rows(name: str, task: Task, args: argparse.Namespace) -> Iterator[list[str]]:
+    """A line per contig: what the model of the last start says of it."""
+    run = trained(name, task, task.starts[-1], args.runs, args.threads)
+    for file in STRANGERS:
+        for row in predicted(run, file, args.threads):
+            chances = ", ".join(f"{one} {float(row[f'p_{one}']):.2f}" for one in task.species)
+            yield [name, row["id"], f"{int(row['length']):,}", row["prediction"], chances]
+
+
+def main() -> None:
+    """Make what is missing, and write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--only", nargs="*", choices=list(TASKS), default=list(TASKS))
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    args.runs.mkdir(parents=True, exist_ok=True)
+    chosen = {name: TASKS[name] for name in args.only}
+    parts = []
+    for name, task in chosen.items():
+        header = ["bases of a window", "windows", "6-mers", *task.starts, f"recall, {task.starts[-1]}"]
+        parts.append(f"{name}:\n\n{table(header, length_rows(name, task, args))}")
+    strangers = [row for name, task in chosen.items() for row in stranger_rows(name, task, args)]
+    header = ["model of", "contig", "bases", f"prediction, threshold {THRESHOLD}", "probabilities"]
+    parts.append(f"Contigs of other sources:\n\n{table(header, strangers)}")
+    write_section("species", "\n\n".join(parts))
+
+
+if __name__ == "__main__":
+    main()
