@@ -216,6 +216,8 @@ class SpeciesTrainConfig:
 class SpeciesEvaluateConfig:
     """Accuracy of a species model by the length of what it reads, on the held-out windows of its own run.
 
+    Lengths beyond the model's window are read in windows and pooled, as predict does.
+
     Per length: accuracy with its bootstrap interval, that of a linear model of 6-mers fitted to training
     windows of the same length, precision and recall of every species, and how many windows of each were
     taken for each (human_as_mouse). One process does it all.

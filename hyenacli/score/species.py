@@ -223,10 +223,20 @@ def _finished(under_way: deque[_UnderWay], head: HeadConfig) -> Iterator[Classif
 def _pooled(one: _UnderWay, head: HeadConfig) -> Classified:
     if not one.windows:
         return Classified(one.contig, one.status)
-    starts_W, ends_W = np.array(one.windows).T
+    logits_WC = np.stack(one.logits)
+    n_bases, logits_C = pool(one.windows, logits_WC)
+    p_S = probabilities(head.task, logits_C)
+    return Classified(one.contig, OK, one.windows, n_bases, p_S, window_p=probabilities(head.task, logits_WC))
+
+
+def pool(windows: Sequence[Span], logits_WC: Floats) -> tuple[int, Floats]:
+    """Bases of windows, each counted once, and their outputs pooled (C,): weighted by a window's new bases.
+
+    >>> pool([(0, 4), (2, 6)], np.array([[3.0], [0.0]]))
+    (6, array([2.]))
+    """
+    starts_W, ends_W = np.array(windows).T
     seen_W = np.concatenate([[0], ends_W[:-1]])
     new_W = ends_W - np.maximum(starts_W, seen_W)
     n_bases = int(new_W.sum())
-    logits_WC = np.stack(one.logits)
-    p_S = probabilities(head.task, new_W @ logits_WC / n_bases)
-    return Classified(one.contig, OK, one.windows, n_bases, p_S, window_p=probabilities(head.task, logits_WC))
+    return n_bases, new_W @ logits_WC / n_bases

@@ -1,6 +1,6 @@
 """What species are learnt from and judged on: windows of their genomes, as tokens and as bases.
 
-N window, W base of one, B example, K species.
+N window, W base of one, P part of one that is read at once, B example, K species.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,8 +17,10 @@ from hyenacli.data.species import SpeciesGenomes, open_species, read_species
 from hyenacli.data.species_splits import SpeciesSplits, split_species, use_published_splits
 from hyenacli.data.species_windows import SpeciesSampler, fixed_species_windows
 from hyenacli.data.store import Tokens, plain_tokens
-from hyenacli.score.predict import predict
-from hyenacli.score.stretches import whole_stretch
+from hyenacli.score.predict import predict_by, recipe_of
+from hyenacli.score.species import pool, species_head
+from hyenacli.score.stretches import Stretch
+from hyenacli.score.windows import cut
 from hyenacli.train.judge import Judge, Logits
 from hyenacli.train.labelled_examples import Host, read_tokens
 from hyenacli.train.supervised import predict_in_shares
@@ -126,12 +128,26 @@ class HeldOut:
         precision: Callable[[], AbstractContextManager[Any]],
         device: torch.device,
     ) -> list[Logits]:
-        """What a model says of each (K,), which it reads at once; the same on every rank."""
+        """What a model says of each (K,), the same on every rank.
+
+        What is longer than the model's own window is read in parts and pooled as `classify-species predict`
+        does it, but for parts that are mostly N, which count too.
+        """
+        recipe = recipe_of(species_head(model), rc=rc)
+        spans = [
+            (start, end)
+            for start, end, _, _ in cut(0, self._length, *recipe.windows(model.config, model.longest_input))
+        ]
 
         def way(model: HyenaDNA, places: Sequence[int]) -> list[Logits]:
-            stretches = (whole_stretch("", bases) for bases in bases_of(self._tokens_NW[list(places)]))
-            answers = predict(model, stretches, rc=rc, window=self._length)
-            return [one.logits for one in answers if one.logits is not None]
+            stretches = (
+                Stretch("", "", start, end, bases=bases[start:end])
+                for bases in bases_of(self._tokens_NW[list(places)])
+                for start, end in spans
+            )
+            logits = [one.logits for one in predict_by(model, stretches, recipe) if one.logits is not None]
+            logits_NPK = np.stack(logits).reshape(len(places), len(spans), -1)
+            return [pool(spans, logits_PK)[1] for logits_PK in logits_NPK]
 
         model.eval()
         with torch.inference_mode(), precision():

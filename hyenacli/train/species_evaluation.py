@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hyenacli import console, settings_file
 from hyenacli.config import SpeciesTrainConfig
 from hyenacli.data.species_splits import SpeciesSplits
-from hyenacli.errors import UsageError, UserError
+from hyenacli.errors import UserError
 from hyenacli.train.kmer_baseline import fit_baseline
 from hyenacli.train.quality import measure
 from hyenacli.train.species_data import HeldOut, K, SpeciesStream, bases_of
@@ -104,7 +104,7 @@ def evaluate_species(
     kmers: bool,
     precision: Callable[[], AbstractContextManager[Any]],
 ) -> Iterator[LengthQuality]:
-    """Judge a model on windows of each length, which it reads at once.
+    """Judge a model on windows of each length, read as `hyena classify-species predict` reads contigs.
 
     Args:
         model: of the run, in eval mode, on its device.
@@ -115,17 +115,8 @@ def evaluate_species(
         per_species: how many windows of each species.
         kmers: whether a k-mer model is fitted to training windows of each length, and judged beside.
         precision: context of every pass.
-
-    Raises:
-        UsageError: a length that the model does not take.
     """
     for length in lengths:
-        if not 1 <= length <= model.longest_input:
-            raise UsageError(
-                f"{length:,} bases are not what the model takes, at most {model.longest_input:,}",
-                at="--lengths",
-                remedy="give others",
-            )
         held = HeldOut(splits, split, length, per_species)
         for sentence in held.missing:
             console.log.warning("%s", sentence)

@@ -7,6 +7,7 @@ import random
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from typer.testing import CliRunner
 from hyenacli.app import app
 from hyenacli.config import SpeciesTrainConfig
 from hyenacli.errors import UserError
-from hyenacli.score.predict import predict
+from hyenacli.score.predict import predict, recipe_of
+from hyenacli.score.species import Contig, classify, species_head
 from hyenacli.score.stretches import Stretch
+from hyenacli.train.calibration import probabilities
 from hyenacli.train.species import train_species
-from hyenacli.train.species_data import bases_of
+from hyenacli.train.species_data import HeldOut, bases_of, open_run_genomes, split_run
 from hyenadna import Tokenizer, load_model
 from tests.builders import write_fasta
 from tests.train.finetunes import base_model, value
@@ -162,12 +165,13 @@ def test_accuracy_by_length(run: Path, tmp_path: Path) -> None:
         "--plot",
         str(plot),
     ]
-    done = CliRunner().invoke(app, [*command, "--lengths", "8,64", "--device", "cpu"])
+    done = CliRunner().invoke(app, [*command, "--lengths", "8,64,150", "--device", "cpu"])
     assert done.exit_code == 0, done.output
     with out.open() as stream:
         rows = list(csv.DictReader(stream, delimiter="\t"))
-    assert [(row["length"], row["windows"]) for row in rows] == [("8", "60"), ("64", "60")]
+    assert [(row["length"], row["windows"]) for row in rows] == [("8", "60"), ("64", "60"), ("150", "60")]
     assert float(rows[0]["accuracy"]) < float(rows[1]["accuracy"]) > 0.9
+    assert float(rows[2]["accuracy"]) > 0.9
     for row in rows:
         recalls = [float(row[f"recall_{name}"]) for name in KINDS]
         assert np.mean(recalls) == pytest.approx(float(row["accuracy"]), abs=1e-3)
@@ -178,6 +182,23 @@ def test_accuracy_by_length(run: Path, tmp_path: Path) -> None:
             assert sum(taken_for) == 20
             assert int(row[f"{name}_as_{name}"]) == round(20 * recall)
     assert "6-mers" in plot.read_text()
+
+
+@pytest.mark.parametrize("rc", [False, True])
+def test_what_is_longer_than_the_window_is_judged_as_it_is_predicted(
+    run: Path, genomes: dict[str, Path], base: Path, *, rc: bool
+) -> None:
+    model, config = load_model(run).eval(), settings(genomes, base, run)
+    held = HeldOut(split_run(config, open_run_genomes(config), 64), "test", 150, 5)
+    device = torch.device("cpu")
+    logits = held.logits(model, rc=rc, precision=nullcontext, device=device)
+    contigs = [Contig("", bases) for bases in held.sequences]
+    recipe = recipe_of(species_head(model), rc=rc)
+    with torch.inference_mode():
+        answers = list(classify(model, contigs, recipe, min_length=1))
+    assert {len(answer.windows) for answer in answers} == {3}
+    for answer, logits_K in zip(answers, logits, strict=True):
+        assert answer.p == pytest.approx(probabilities("multiclass", logits_K), abs=1e-6)
 
 
 def test_another_run_is_not_evaluated(base: Path) -> None:
