@@ -66,20 +66,21 @@ class Task:
 _WARMUP = ("--global-batch-size", 2, "--length-warmup", "1024:80,4096:50,16384:30", "--max-steps", 200)
 # A genome's held-out part has to have enough windows of 32,768.
 _HELD_OUT = ("--valid-fraction", 0.1, "--test-fraction", 0.3)
+_LEARNING = ("--lr", "1e-3", "--rc-augment", "--embed-dropout", 0)
 TASKS = {
     "vertebrates": Task(
         VERTEBRATES,
         ("--preset", "tiny-16k", "--max-length", 32_768),
         (*_WARMUP, "--lr", "2e-3", "--rc-augment"),
-        (*_WARMUP, *_HELD_OUT, "--rc-augment", "--eval-windows", 16, "--embed-dropout", 0),
+        (*_WARMUP, *_HELD_OUT, *_LEARNING, "--eval-windows", 12, "--eval-every", 40),
         (1024, 4096, 16_384, 32_768),
-        80,
+        60,
     ),
     "microbes": Task(
         MICROBES,
         ("--preset", "tiny-1k"),
         (),
-        ("--max-steps", 600, "--global-batch-size", 16, "--rc-augment", "--embed-dropout", 0),
+        ("--max-steps", 500, "--global-batch-size", 16, *_LEARNING),
         (256, 1024),
         200,
     ),

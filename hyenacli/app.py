@@ -174,7 +174,8 @@ def _take_signature(run: Callable[..., None], settings: type) -> None:
     run.__annotations__ = {p.name: p.annotation for p in (*parameters, *general)}
     # A paragraph is a line to Typer, which breaks lines itself.
     paragraphs = inspect.cleandoc(settings.__doc__ or "").split("\n\n")
-    run.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    # Typer hands it to rich, which takes [a] for markup.
+    run.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs).replace("[", r"\[")
 
 
 add_verb(app, "pretrain", config.PretrainConfig, "hyenacli.commands.training:pretrain")

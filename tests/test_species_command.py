@@ -237,7 +237,7 @@ BAD = [
     ("c.fa.gz -m run -o o.tsv --force", 2, "--force replaces the directory of --split-fasta; leave it out"),
     ("c.fa.gz -m run -o - --split-fasta .", 2, ".: c.fa.gz lies in this directory, which is written whole"),
     ("c.fa.gz -m run -o no/o.tsv --split-fasta d --shard 1/2", 1, "no/o.tsv: cannot be written"),
-    ("c.fa.gz -m run -o o.tsv --split-fasta d --shard 1/2", 2, "--split-fasta writes one directory"),
+    ("c.fa.gz -m run -o o.tsv --split-fasta d --shard 1/2", 2, "--split-fasta: writes one directory"),
     ("- -m run -o o.tsv --shard 1/2", 2, "standard input: a stream cannot be read twice"),
     ("plain.fa -m run -o plain.fa -O tsv", 2, "plain.fa: is an input of this very command"),
     # data: exit 1
@@ -282,7 +282,7 @@ def test_processes_of_torchrun_share_no_stream_and_no_directory(
     for line, said in (
         ("- -m run -o o.tsv", "several processes cannot share standard input"),
         ("c.fa.gz -m run -o o.tsv --per-window -", "several processes cannot share stdout"),
-        ("c.fa.gz -m run -o o.tsv --split-fasta d", "--split-fasta writes one directory"),
+        ("c.fa.gz -m run -o o.tsv --split-fasta d", "--split-fasta: writes one directory"),
     ):
         result = run(line)
         assert result.exit_code == 2
@@ -296,6 +296,12 @@ def test_json_events_hold_the_counts(run: Run) -> None:
     assert (done["contigs"], done["bases"]) == (3, 300)
     assert done["failed"] == {"TOO_SHORT": 1, "EMPTY": 1, "N_CONTENT": 1}
     assert sum(done["predictions"].values()) == 3
+
+
+def test_help_shows_what_is_in_brackets() -> None:
+    done = CliRunner().invoke(app, ["classify-species", "train", "--help"], env={"COLUMNS": "400"})
+    assert "`mouse: [a.fa, b.fa]`" in done.stdout
+    assert "valid: [chr1], test: [chr5]" in done.stdout
 
 
 def test_help_names_the_rules_and_gives_an_example() -> None:

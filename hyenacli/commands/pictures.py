@@ -8,7 +8,7 @@ from hyenacli import console
 
 # Labels nearer to each other than this share of the axis would overlap.
 _LABEL_GAP = 1 / 12
-_COLORS = ("#1f6fb4", "#888888")
+_COLORS = ("#1f6fb4", "#888888", "#c8c8c8")
 
 
 def draw_by_length(

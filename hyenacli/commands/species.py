@@ -68,6 +68,8 @@ def predict(config: SpeciesPredictConfig) -> None:
         head = species_head(model, config.model)
         rc = head.rc if config.rc == "auto" else config.rc == "mean"
         recipe = recipe_of(head, rc=rc, window=config.window, stride=config.stride)
+        width, _ = recipe.windows(model.config, model.longest_input)
+        log.info("model: %s, read in windows of %s bases", ", ".join(value_names(head)), f"{width:,}")
         tally = _Tally(
             stack.enter_context(console.progress("{task.completed} bases", "{task.fields[speed]} bases/s"))
         )
@@ -130,7 +132,7 @@ def _check_outputs(config: SpeciesPredictConfig, shares: "Sequence[Share]") -> N
         return
     if shares[0].shard is not None:
         raise UsageError(
-            "--split-fasta writes one directory, and shards would write one each",
+            "writes one directory, and shards would write one each",
             at="--split-fasta",
             remedy="leave it out, or read the input in one process",
         )

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from hyenacli import __version__, console
 from hyenacli.commands.pictures import draw_by_length
-from hyenacli.config import SpeciesEvaluateConfig
-from hyenacli.errors import UsageError
+from hyenacli.config import SpeciesEvaluateConfig, SpeciesTrainConfig
+from hyenacli.errors import UsageError, UserError
 from hyenacli.settings_file import to_dict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from hyenacli.data.species_splits import SpeciesSplits
     from hyenacli.train.species_evaluation import LengthQuality
 
 
@@ -20,24 +21,16 @@ def run(config: SpeciesEvaluateConfig) -> None:
     """Check the arguments, then the run; write a row per length, and the plot.
 
     Raises:
-        UserError: the run is none of species, an output cannot be written, or a length is not for the model.
+        UserError: the run is none of species, its files have changed since, an output cannot be written, or
+            no length has windows.
     """
-    from hyenacli.writers.atomic import ensure_writable
-    from hyenacli.writers.tables import Column, open_table, table_type
+    from hyenacli.writers.tables import Column, open_table
 
-    table_type(config.output, config.output_type)
-    if config.split not in ("valid", "test"):
-        raise UsageError(f"unknown split '{config.split}'", at="--split", remedy="use valid or test")
-    if config.plot is not None and config.plot.suffix != ".svg":
-        raise UsageError("the plot is an SVG", at=config.plot, remedy="give it the suffix .svg")
-    for target in (config.output, config.plot):
-        if target is not None:
-            ensure_writable(target)
+    _check(config)
 
     from hyenacli.devices import autocast, resolve_device, set_threads
     from hyenacli.score.perplexity import parse_lengths
     from hyenacli.score.species import species_head
-    from hyenacli.train.species_data import open_run_genomes, split_run
     from hyenacli.train.species_evaluation import default_lengths, evaluate_species, read_run
     from hyenadna import load_model, model_sha256
 
@@ -47,10 +40,10 @@ def run(config: SpeciesEvaluateConfig) -> None:
     settings = read_run(config.run)
     model = load_model(config.run).to(device)
     window = species_head(model, config.run).window or model.longest_input
-    splits = split_run(settings, open_run_genomes(settings), window)
+    splits = _splits(config, settings, window)
     names = splits.names
     columns = [Column("length", int), Column("windows", int)]
-    numbers = ["accuracy", "accuracy_low", "accuracy_high", "kmers_accuracy"]
+    numbers = ["accuracy", "accuracy_low", "accuracy_high", "answered", "accuracy_answered", "kmers_accuracy"]
     numbers += [f"{what}_{name}" for name in names for what in ("precision", "recall")]
     columns += [Column(name, float, digits=4) for name in numbers]
     columns += [Column(f"{one}_as_{other}", int) for one in names for other in names]
@@ -74,27 +67,64 @@ def run(config: SpeciesEvaluateConfig) -> None:
             found.append(one)
             beside = "" if math.isnan(one.kmers) else f", k-mers {one.kmers:.3f}"
             console.log.info("length %s: accuracy %.3f%s", f"{one.length:,}", one.accuracy, beside)
-            table.write(_row(one, names))
+            table.write(_row(one, names, config.threshold))
+        if not found:
+            remedy = "give shorter ones to --lengths"
+            raise UserError("no length has windows of every species", at=config.run, remedy=remedy)
     if config.plot is not None:
         lines = {config.run.absolute().name: [one.accuracy for one in found]}
         if not config.no_baseline:
             lines["6-mers"] = [one.kmers for one in found]
+        lines["by chance"] = [1 / len(names)] * len(found)
         lengths = [one.length for one in found]
         draw_by_length(config.plot, lengths, lines, x_label="bases of a window", y_label="accuracy")
 
 
-def _row(one: "LengthQuality", names: "Sequence[str]") -> dict[str, Any]:
+def _check(config: SpeciesEvaluateConfig) -> None:
+    from hyenacli.writers.atomic import ensure_writable
+    from hyenacli.writers.tables import table_type
+
+    table_type(config.output, config.output_type)
+    if config.split not in ("valid", "test"):
+        raise UsageError(f"unknown split '{config.split}'", at="--split", remedy="use valid or test")
+    if config.plot is not None and config.plot.suffix != ".svg":
+        raise UsageError("the plot is an SVG", at=config.plot, remedy="give it the suffix .svg")
+    for target in (config.output, config.plot):
+        if target is not None:
+            ensure_writable(target)
+
+
+def _splits(config: SpeciesEvaluateConfig, settings: SpeciesTrainConfig, window: int) -> "SpeciesSplits":
+    """The splits of the run, whose files are as they were."""
+    from hyenacli.train.record import changed_inputs
+    from hyenacli.train.species_data import fingerprints, open_run_genomes, split_run
+
+    genomes = open_run_genomes(settings)
+    if changed := changed_inputs(config.run, fingerprints(genomes)):
+        remedy = "put the files back as they were, or train again"
+        raise UserError(f"what is held out is not known: {'; '.join(changed)}", at=config.run, remedy=remedy)
+    splits = split_run(settings, genomes, window)
+    if not any(splits.intervals(config.split)):
+        what = f"the run has no {config.split} windows"
+        raise UserError(what, at=config.run, remedy="choose another --split")
+    return splits
+
+
+def _row(one: "LengthQuality", names: "Sequence[str]", threshold: float) -> dict[str, Any]:
+    answered, accuracy_answered = one.answered(threshold)
     row: dict[str, Any] = {
         "length": [one.length],
         "windows": [one.windows],
         "accuracy": [one.accuracy],
         "accuracy_low": [one.low],
         "accuracy_high": [one.high],
+        "answered": [answered],
+        "accuracy_answered": [accuracy_answered],
         "kmers_accuracy": [one.kmers],
     }
     for place, name in enumerate(names):
         row[f"precision_{name}"] = [one.precision[place]]
         row[f"recall_{name}"] = [one.recall[place]]
-        for other, count in zip(names, one.confusion_KK[place], strict=True):
+        for other, count in zip(names, one.confusion[place], strict=True):
             row[f"{name}_as_{other}"] = [int(count)]
     return row

@@ -15,6 +15,8 @@ _FLAG = "--species"
 _KEYS = ["fasta", "valid", "test"]
 # What predictions and their files are called where there is no species.
 _RESERVED = ("unknown", "unclassified")
+# What is between species, and between them and their probabilities, in the column `top`.
+_SEPARATORS = ",:"
 _NULL = "tag:yaml.org,2002:null"
 
 
@@ -195,6 +197,10 @@ def _check(entries: Sequence[_Entry], at: object) -> None:
         one = entry.species
         if not one.name or not one.name.isprintable():
             raise entry.error("has no printable name", "name it")
+        if set(one.name) & set(_SEPARATORS):
+            raise entry.error(
+                "has a comma or a colon in its name, which separate species in tables", "rename it"
+            )
         if one.name in _RESERVED:
             raise entry.error("is what predictions call a contig of no species", "name it otherwise")
         if one.name in names:

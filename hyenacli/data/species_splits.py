@@ -192,7 +192,9 @@ def _split(
     if not asked:
         if species.train:
             kept = named_contigs(contigs, species.train, "to train on")
+            left = sum(len(i) for i in named.train if contigs[i.contig].name not in kept)
             named = replace(named, train=[i for i in named.train if contigs[i.contig].name in kept])
+            how.append(f"{left:,} bases of contigs that the published splits lack left out")
         return named, ", ".join(how) or "nothing is held out"
     free = [interval.contig for interval in named.train]
     chosen, text = _choose([contigs[number] for number in free], asked, window, seed)

@@ -142,7 +142,7 @@ def parse_lengths(text: str | None) -> list[int] | None:
             raise UsageError(
                 f"'{word}' is no length", at="--lengths", remedy="give whole numbers from 1 on, as 1024,4096"
             )
-    return [int(word) for word in words]
+    return list(dict.fromkeys(map(int, words)))
 
 
 def choose_intervals(

@@ -37,6 +37,11 @@ class Calibration:
     loss: tuple[float, float]
     error: tuple[float, float]
 
+    @property
+    def useless(self) -> bool:
+        """Whether logits are best left aside."""
+        return self.temperature >= _HIGHEST
+
 
 @dataclass(frozen=True)
 class Reliability:

@@ -91,6 +91,11 @@ class Closing:
         if (found := outcome.calibration) is not None:
             losses = found.loss[::-1]
             console.log.info("temperature %.3g: valid loss %.4f, before %.4f", found.temperature, *losses)
+            if found.useless:
+                console.log.warning(
+                    "on the validation split nothing does better than equal probabilities, and so they "
+                    "are: the model has learnt nothing there; try another --lr, or a longer training"
+                )
         for split, scored in outcome.splits.items():
             console.log.info("%s", in_words(split, scored))
         if (yardstick := outcome.yardstick) is not None:

@@ -89,14 +89,7 @@ def check_resumable(run: Path, settings: Any, inputs: Sequence[dict[str, str | i
         for key in sorted((set(earlier) | set(now)) - _MAY_CHANGE)
         if earlier.get(key) != now.get(key)
     ]
-    before = read_record(run)["inputs"]
-    if len(before) != len(inputs):
-        differing.append(f"{len(before)} input files were read, now {len(inputs)}")
-    differing += [
-        f"{new['path']} has other contents than {old['path']}"
-        for old, new in zip(before, inputs, strict=False)
-        if old["sha256"] != new["sha256"]
-    ]
+    differing += changed_inputs(run, inputs)
     if differing:
         raise UserError(
             f"cannot resume: {'; '.join(differing)}",
@@ -104,6 +97,19 @@ def check_resumable(run: Path, settings: Any, inputs: Sequence[dict[str, str | i
             remedy="give everything as it was (config.yaml has it), or start another run from this one's "
             "model",
         )
+
+
+def changed_inputs(run: Path, inputs: Sequence[dict[str, str | int]]) -> list[str]:
+    """What differs between the contents of the files that a run has read and those of `inputs`, in words."""
+    before = read_record(run)["inputs"]
+    differing = []
+    if len(before) != len(inputs):
+        differing.append(f"{len(before)} input files were read, now {len(inputs)}")
+    return differing + [
+        f"{new['path']} has other contents than {Path(str(old['path'])).name} had"
+        for old, new in zip(before, inputs, strict=False)
+        if old["sha256"] != new["sha256"]
+    ]
 
 
 def read_record(run: Path) -> dict[str, Any]:

@@ -41,9 +41,11 @@ from hyenacli.train.species_data import (
     K,
     SpeciesStream,
     bases_of,
+    fingerprints,
     open_run_genomes,
     scheme_of,
     split_run,
+    write_splits,
 )
 from hyenacli.train.supervised import Supervised
 from hyenacli.train.tensorboard import check_tensorboard
@@ -51,6 +53,7 @@ from hyenacli.writers.atomic import check_run_directory
 from hyenadna import HyenaDNA, load_model, model_sha256
 from hyenadna.config import HeadConfig
 
+SPLITS_FILE = "splits.bed"
 METHODS = ["full", "head", "lora", "soft-prompt"]
 
 
@@ -125,8 +128,9 @@ class _Run:
         self._held = {
             split: HeldOut(self._splits, split, self._window, settings.eval_windows)
             for split in ("valid", "test")
+            if any(self._splits.intervals(split))
         }
-        if not len(self._held["valid"]):
+        if "valid" not in self._held:
             raise UserError("there is nothing to choose the model by", remedy="raise --valid-fraction")
         self._warnings = find_shared(self._splits).sentences()
         self._warnings += [text for held in self._held.values() for text in held.missing]
@@ -138,8 +142,10 @@ class _Run:
             console.log.info("%s", sentence)
         for sentence in self._warnings:
             console.log.warning("%s", sentence)
-        inputs = [genome.fingerprint() for genomes in self._genomes.genomes for genome in genomes]
+        inputs = fingerprints(self._genomes)
         open_run(settings, inputs, self._device, splits=list(self._splits.notes))
+        if current_ranks().first:
+            write_splits(settings.output / SPLITS_FILE, self._splits)
         curriculum = parse_curriculum(
             settings.length_warmup,
             length=self._window,
@@ -181,7 +187,7 @@ class _Run:
         """Calibrate the best model, judge it on the windows that are held out, and write what it is worth."""
         settings = self._settings
         model = load_model(settings.output).to(self._device)
-        held = {name: some for name, some in self._held.items() if len(some)}
+        held = self._held
         logits = {name: self._logits(some)(model) for name, some in held.items()}
         if current_ranks().first:
             judges = {name: some.judge for name, some in held.items()}

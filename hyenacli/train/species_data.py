@@ -5,6 +5,8 @@ N window, W base of one, P part of one that is read at once, B example, K specie
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from hyenacli.data.labels import LabelScheme
 from hyenacli.data.species import SpeciesGenomes, open_species, read_species
 from hyenacli.data.species_splits import SpeciesSplits, split_species, use_published_splits
 from hyenacli.data.species_windows import SpeciesSampler, fixed_species_windows
+from hyenacli.data.splits import SPLITS
 from hyenacli.data.store import Tokens, plain_tokens
 from hyenacli.score.predict import predict_by, recipe_of
 from hyenacli.score.species import pool, species_head
@@ -24,6 +27,7 @@ from hyenacli.score.windows import cut
 from hyenacli.train.judge import Judge, Logits
 from hyenacli.train.labelled_examples import Host, read_tokens
 from hyenacli.train.supervised import predict_in_shares
+from hyenacli.writers.atomic import atomic_path
 from hyenadna import HyenaDNA
 
 K = 6
@@ -56,6 +60,21 @@ def split_run(settings: SpeciesTrainConfig, genomes: SpeciesGenomes, window: int
         window=window,
         seed=settings.seed,
     )
+
+
+def fingerprints(genomes: SpeciesGenomes) -> list[dict[str, str | int]]:
+    """What run.json says of the files of all species."""
+    return [genome.fingerprint() for files in genomes.genomes for genome in files]
+
+
+def write_splits(path: Path, splits: SpeciesSplits) -> None:
+    """Write what is for what as a BED: contig, start, end, split and species, by species."""
+    with atomic_path(path) as target, target.open("w", encoding="utf-8") as stream:
+        for species, mine in zip(splits.names, splits.splits, strict=True):
+            rows = [(interval, split) for split in SPLITS for interval in getattr(mine, split)]
+            for interval, split in sorted(rows):
+                name = splits.contigs[interval.contig].name
+                stream.write(f"{name}\t{interval.start}\t{interval.end}\t{split}\t{species}\n")
 
 
 def scheme_of(names: tuple[str, ...]) -> LabelScheme:
@@ -101,19 +120,24 @@ class HeldOut:
         per_species: how many.
 
     Attributes:
+        labels_N: places of their species in the label set.
         missing: a sentence for each species that has fewer.
-        judge: which species each is of.
     """
 
     def __init__(self, splits: SpeciesSplits, split: str, length: int, per_species: int) -> None:
         found = fixed_species_windows(splits, split, length, per_species)
         self._tokens_NW, self._length = found.tokens_NW, length
-        self.missing = found.missing
-        self.judge = Judge(scheme_of(splits.names), list(found.labels_N))
+        self.labels_N, self.missing = found.labels_N, found.missing
+        self._scheme = scheme_of(splits.names)
 
     def __len__(self) -> int:
         """How many windows."""
         return len(self._tokens_NW)
+
+    @cached_property
+    def judge(self) -> Judge:
+        """Which species each is of; there is at least one window."""
+        return Judge(self._scheme, list(self.labels_N))
 
     @property
     def sequences(self) -> list[bytes]:

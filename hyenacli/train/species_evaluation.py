@@ -3,9 +3,11 @@
 N window, K species.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,33 +32,54 @@ class LengthQuality:
 
     Attributes:
         length: bases of a window.
-        accuracy: share that is told right, `low` and `high` its 95 % bootstrap interval.
+        truth_N: places of their species in the label set.
+        p_NK: how probable each species is.
+        low: of the 95 % bootstrap interval of the accuracy.
+        high: of it.
         kmers: accuracy of the k-mer model fitted to windows of this length; NaN without.
-        confusion_KK: windows of a row's species that were taken for a column's.
     """
 
     length: int
-    accuracy: float
+    truth_N: NDArray[np.int64]
+    p_NK: NDArray[np.float64]
     low: float
     high: float
     kmers: float
-    confusion_KK: NDArray[np.int64]
+
+    @cached_property
+    def confusion(self) -> NDArray[np.int64]:
+        """(K, K): windows of a row's species that were taken for a column's."""
+        species = self.p_NK.shape[1]
+        counts_KK = np.zeros((species, species), np.int64)
+        np.add.at(counts_KK, (self.truth_N, self.p_NK.argmax(axis=1)), 1)
+        return counts_KK
+
+    @property
+    def accuracy(self) -> float:
+        """The share that is told right."""
+        return float(self.confusion.trace() / self.windows)
+
+    def answered(self, threshold: float) -> tuple[float, float]:
+        """The share whose likeliest species is as probable as that, and the accuracy on it; NaN on none."""
+        sure_N = self.p_NK.max(axis=1) >= threshold
+        right_N = self.p_NK.argmax(axis=1) == self.truth_N
+        return float(sure_N.mean()), float(right_N[sure_N].mean()) if sure_N.any() else math.nan
 
     @property
     def windows(self) -> int:
         """How many there were."""
-        return int(self.confusion_KK.sum())
+        return int(self.confusion.sum())
 
     @property
     def recall(self) -> NDArray[np.float64]:
         """(K,): share of each species' windows that are taken for it."""
-        share_K: NDArray[np.float64] = self.confusion_KK.diagonal() / np.maximum(1, self.confusion_KK.sum(1))
+        share_K: NDArray[np.float64] = self.confusion.diagonal() / np.maximum(1, self.confusion.sum(1))
         return share_K
 
     @property
     def precision(self) -> NDArray[np.float64]:
         """(K,): share of the windows taken for each species that are of it."""
-        share_K: NDArray[np.float64] = self.confusion_KK.diagonal() / np.maximum(1, self.confusion_KK.sum(0))
+        share_K: NDArray[np.float64] = self.confusion.diagonal() / np.maximum(1, self.confusion.sum(0))
         return share_K
 
 
@@ -120,18 +143,14 @@ def evaluate_species(
         held = HeldOut(splits, split, length, per_species)
         for sentence in held.missing:
             console.log.warning("%s", sentence)
-        truth_N = held.judge.targets
-        if len(np.unique(truth_N)) < len(splits.names):
+        if len(np.unique(held.labels_N)) < len(splits.names):
             console.log.warning("%s bases are left out: a species has no such window", f"{length:,}")
             continue
         device = next(model.parameters()).device
         logits = held.logits(model, rc=settings.rc == "mean", precision=precision, device=device)
-        confusion_KK = np.zeros((len(splits.names), len(splits.names)), np.int64)
-        np.add.at(confusion_KK, (truth_N, held.judge.outputs(logits).argmax(axis=1)), 1)
         low, high = held.judge.intervals(logits, settings.seed)["accuracy"]
-        accuracy = held.judge.measure(logits)["accuracy"]
-        beside = _kmers(splits, settings, held, length) if kmers else float("nan")
-        yield LengthQuality(length, accuracy, low, high, beside, confusion_KK)
+        beside = _kmers(splits, settings, held, length) if kmers else math.nan
+        yield LengthQuality(length, held.labels_N, held.judge.outputs(logits), low, high, beside)
 
 
 def _kmers(splits: SpeciesSplits, settings: SpeciesTrainConfig, held: HeldOut, length: int) -> float:

@@ -82,6 +82,7 @@ def test_yaml_that_is_no_label_set(folder: Path, text: str, message: str) -> Non
         (["human=a.fa", "human=b.fa"], "species 'human' is there twice; give all its files at once"),
         (["human=a.fa", "mouse="], "species 'mouse' has no FASTA"),
         (["human=a.fa", "=b.fa"], "has no printable name"),
+        (["human=a.fa", "E:coli=b.fa"], "has a comma or a colon in its name"),
         (["human=a.fa", "mouse=link.fa"], "has link.fa, which 'human' has already"),
         ([], "no species; give a YAML"),
     ],

@@ -239,6 +239,7 @@ def test_published_splits_of_part_of_a_genome(caplog: pytest.LogCaptureFixture) 
     assert [names(splits, role) for role in SPLITS] == [{"chr2"}, {"chr1"}, {"chr5"}]
     assert [names(splits, role, 1) for role in SPLITS] == [{"a"}, {"b"}, {"c"}]
     assert "human: 4, 6, 8, 14, 15, ... (21 in all) of the published splits are missing" in caplog.text
+    assert "9 bases of contigs that the published splits lack left out" in splits.notes[0]
 
 
 def test_a_genome_without_chromosomes_has_no_published_splits() -> None:

@@ -25,6 +25,7 @@ from hyenacli.score.stretches import Stretch
 from hyenacli.train.calibration import probabilities
 from hyenacli.train.species import train_species
 from hyenacli.train.species_data import HeldOut, bases_of, open_run_genomes, split_run
+from hyenacli.train.species_evaluation import LengthQuality
 from hyenadna import Tokenizer, load_model
 from tests.builders import write_fasta
 from tests.train.finetunes import base_model, value
@@ -80,6 +81,39 @@ def test_it_learns_and_leaves_everything(run: Path) -> None:
     assert said["kmer_baseline"]["k"] == 6
     assert said["calibration"]["valid_loss"][1] <= said["calibration"]["valid_loss"][0]
     assert "split of rich" in (run / "report.html").read_text()
+
+
+def test_what_is_held_out_is_a_bed(run: Path, genomes: dict[str, Path]) -> None:
+    rows = [line.split("\t") for line in (run / "splits.bed").read_text().splitlines()]
+    assert {row[3] for row in rows} == {"train", "valid", "test"}
+    for name in genomes:
+        mine = [row for row in rows if row[4] == name]
+        assert sum(int(row[2]) - int(row[1]) for row in mine) == 30_000
+        assert {row[0] for row in mine} == {f"{name}{i}" for i in range(10)}
+
+
+def test_without_a_test_split(genomes: dict[str, Path], base: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    train_species(settings(genomes, base, folder, max_steps=2, test_fraction=0.0))
+    assert list(json.loads((folder / "metrics.json").read_text())["splits"]) == ["valid"]
+    done = CliRunner().invoke(app, ["classify-species", "evaluate", str(folder), "--device", "cpu"])
+    assert done.exit_code == 1
+    assert "the run has no test windows; choose another --split" in done.stderr
+    with pytest.raises(UserError, match="nothing to choose the model by; raise --valid-fraction"):
+        train_species(settings(genomes, base, tmp_path / "other", max_steps=2, valid_fraction=0.0))
+
+
+def test_files_that_have_changed_are_not_judged_on(
+    genomes: dict[str, Path], base: Path, tmp_path: Path
+) -> None:
+    mine = {name: Path(shutil.copy(path, tmp_path / f"{name}.fa")) for name, path in genomes.items()}
+    train_species(settings(mine, base, tmp_path / "run", max_steps=1))
+    records = mine["rich"].read_text().split(">")[1:]
+    mine["rich"].write_text("".join(f">{record}" for record in records[::-1]))
+    done = CliRunner().invoke(app, ["classify-species", "evaluate", str(tmp_path / "run"), "--device", "cpu"])
+    assert done.exit_code == 1
+    assert "what is held out is not known" in done.stderr
+    assert "rich.fa has other contents than rich.fa had" in done.stderr
 
 
 def test_the_model_knows_its_window_and_species(run: Path, genomes: dict[str, Path]) -> None:
@@ -165,7 +199,9 @@ def test_accuracy_by_length(run: Path, tmp_path: Path) -> None:
         "--plot",
         str(plot),
     ]
-    done = CliRunner().invoke(app, [*command, "--lengths", "8,64,150", "--device", "cpu"])
+    done = CliRunner().invoke(
+        app, [*command, "--lengths", "8,64,150,8", "--threshold", "0.8", "--device", "cpu"]
+    )
     assert done.exit_code == 0, done.output
     with out.open() as stream:
         rows = list(csv.DictReader(stream, delimiter="\t"))
@@ -177,6 +213,8 @@ def test_accuracy_by_length(run: Path, tmp_path: Path) -> None:
         assert np.mean(recalls) == pytest.approx(float(row["accuracy"]), abs=1e-3)
         assert float(row["accuracy_low"]) <= float(row["accuracy"]) <= float(row["accuracy_high"])
         assert float(row["kmers_accuracy"]) > 0.4
+        assert 0 < float(row["answered"]) <= 1
+        assert float(row["accuracy_answered"]) >= float(row["accuracy"])
         for name, recall in zip(KINDS, recalls, strict=True):
             taken_for = [int(row[f"{name}_as_{other}"]) for other in KINDS]
             assert sum(taken_for) == 20
@@ -199,6 +237,25 @@ def test_what_is_longer_than_the_window_is_judged_as_it_is_predicted(
     assert {len(answer.windows) for answer in answers} == {3}
     for answer, logits_K in zip(answers, logits, strict=True):
         assert answer.p == pytest.approx(probabilities("multiclass", logits_K), abs=1e-6)
+
+
+def test_quality_of_a_length() -> None:
+    p_NK = np.array([[0.6, 0.4], [0.9, 0.1], [0.2, 0.8], [0.45, 0.55]])
+    one = LengthQuality(64, np.array([1, 0, 1, 1]), p_NK, 0.0, 1.0, 0.5)
+    assert one.confusion.tolist() == [[1, 0], [1, 2]]
+    assert one.accuracy == 0.75
+    assert one.recall.tolist() == [1, pytest.approx(2 / 3)]
+    assert one.precision.tolist() == [0.5, 1]
+    assert one.answered(0.8) == (0.5, 1.0)
+    assert one.answered(0.6) == (0.75, pytest.approx(2 / 3))
+    assert np.isnan(one.answered(0.95)[1])
+
+
+def test_no_window_of_a_length(run: Path) -> None:
+    command = ["classify-species", "evaluate", str(run), "--lengths", "100000", "--device", "cpu"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 1
+    assert "no length has windows of every species; give shorter ones to --lengths" in done.stderr
 
 
 def test_another_run_is_not_evaluated(base: Path) -> None:
