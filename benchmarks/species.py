@@ -37,11 +37,11 @@ THRESHOLD = "0.7"
 ABOUT = textwrap.dedent("""\
     ## Telling species apart (`python -m benchmarks.species --runs FOLDER`)
 
-    Accuracy on windows of held-out contigs and blocks, with 95 % bootstrap intervals, beside a linear model of
-    6-mers that is fitted to 4,000 windows (1,024 of 32,768 bases) of the same length. One model for all lengths:
-    width 128, 2 layers, trained by length warm-up. *fresh*: from random weights; *pretrained*: from next-base
-    prediction on the same genomes, with as many bases as the training after it (their held-out parts without
-    labels among them).""")
+    Accuracy on windows of held-out contigs and blocks, with 95 % bootstrap intervals, beside a linear model
+    of 6-mers that is fitted to 4,000 windows (1,024 of 32,768 bases) of the same length. One model for all
+    lengths: width 128, 2 layers, trained by length warm-up. *fresh*: from random weights; *pretrained*:
+    from next-base prediction on the same genomes, with as many bases as the training after it (their
+    held-out parts without labels among them).""")
 FRESH, PRETRAINED = "fresh", "pretrained"
 
 
