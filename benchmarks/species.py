@@ -80,7 +80,7 @@ TASKS = {
     "vertebrates": Task(
         VERTEBRATES,
         ("--preset", "tiny-16k", "--max-length", 32_768),
-        (*_WARMUP, "--lr", "2e-3", "--rc-augment"),
+        (*_WARMUP, "--lr", "2e-3", "--rc-augment", "--eval-windows", 8, "--eval-every", 100),
         (*_WARMUP, *_HELD_OUT, *_LEARNING, "--eval-windows", 12, "--eval-every", 40),
         (1024, 4096, 16_384, 32_768),
         60,
