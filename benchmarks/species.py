@@ -38,10 +38,9 @@ ABOUT = textwrap.dedent("""\
     ## Telling species apart (`python -m benchmarks.species --runs FOLDER`)
 
     Accuracy on windows of held-out contigs and blocks, with 95 % bootstrap intervals, beside a linear model
-    of 6-mers that is fitted to 4,000 windows (1,024 of 32,768 bases) of the same length. One model for all
-    lengths: width 128, 2 layers, trained by length warm-up. *fresh*: from random weights; *pretrained*:
-    from next-base prediction on the same genomes, with about as many bases as the training after it (their
-    held-out parts without labels among them).""")
+    of 6-mers that is fitted to 4,000 windows (1,024 of 32,768 bases) of the same length. Width 128, 2
+    layers. *fresh*: from random weights; *pretrained*: from next-base prediction on the same genomes, their
+    held-out parts without labels among them.""")
 STARTS = FRESH, PRETRAINED = "fresh", "pretrained"
 
 
@@ -50,6 +49,7 @@ class Task:
     """A set of species.
 
     Attributes:
+        about: what is read at once.
         species: their files.
         preset: of fresh weights.
         pretraining: flags of `pretrain` on all the genomes.
@@ -58,6 +58,7 @@ class Task:
         windows: of each species and length.
     """
 
+    about: str
     species: Mapping[str, str]
     preset: Sequence[object]
     pretraining: Sequence[object]
@@ -71,22 +72,35 @@ _WARMUP = ("--global-batch-size", 2, "--length-warmup", "1024:80,4096:50,16384:3
 # A genome's held-out part has to have enough windows of 32,768.
 _HELD_OUT = ("--valid-fraction", 0.1, "--test-fraction", 0.3)
 _LEARNING = ("--lr", "1e-3", "--rc-augment", "--embed-dropout", 0)
+_LONG = (1024, 4096, 16_384, 32_768)
+_BRIEF = ("--max-steps", 250, "--lr", "2e-3", "--rc-augment", "--eval-windows", 64)
 TASKS = {
+    "microbes": Task(
+        "1,024 bases at once, longer windows pooled",
+        MICROBES,
+        ("--preset", "tiny-1k"),
+        _BRIEF,
+        ("--max-steps", 500, "--global-batch-size", 16, *_LEARNING),
+        (256, 1024, 4096),
+        200,
+    ),
     "vertebrates": Task(
+        "1,024 bases at once, longer windows pooled",
+        VERTEBRATES,
+        ("--preset", "tiny-1k"),
+        _BRIEF,
+        ("--max-steps", 700, "--global-batch-size", 16, *_HELD_OUT, *_LEARNING),
+        _LONG,
+        60,
+    ),
+    "vertebrates-32k": Task(
+        "32,768 bases at once, trained by length warm-up",
         VERTEBRATES,
         ("--preset", "tiny-16k", "--max-length", 32_768),
         (*_WARMUP, "--lr", "2e-3", "--rc-augment", "--eval-windows", 8, "--eval-every", 100),
         (*_WARMUP, *_HELD_OUT, *_LEARNING, "--eval-windows", 12, "--eval-every", 40),
-        (1024, 4096, 16_384, 32_768),
+        _LONG,
         60,
-    ),
-    "microbes": Task(
-        MICROBES,
-        ("--preset", "tiny-1k"),
-        ("--max-steps", 250, "--lr", "2e-3", "--rc-augment", "--eval-windows", 64),
-        ("--max-steps", 500, "--global-batch-size", 16, *_LEARNING),
-        (256, 1024),
-        200,
     ),
 }
 
@@ -167,7 +181,9 @@ def main() -> None:
     parts = [ABOUT]
     for name, task in chosen.items():
         header = ["bases of a window", "windows", "6-mers", *STARTS, f"recall, {PRETRAINED}"]
-        parts.append(f"{name}:\n\n{table(header, length_rows(name, task, args))}")
+        parts.append(
+            f"{name} ({', '.join(task.species)}; {task.about}):\n\n{table(header, length_rows(name, task, args))}"
+        )
     strangers = [row for name, task in chosen.items() for row in stranger_rows(name, task, args)]
     header = ["model of", "contig", "bases", f"prediction, threshold {THRESHOLD}", "probabilities"]
     parts.append(f"Contigs of other sources:\n\n{table(header, strangers)}")
