@@ -181,9 +181,8 @@ def main() -> None:
     parts = [ABOUT]
     for name, task in chosen.items():
         header = ["bases of a window", "windows", "6-mers", *STARTS, f"recall, {PRETRAINED}"]
-        parts.append(
-            f"{name} ({', '.join(task.species)}; {task.about}):\n\n{table(header, length_rows(name, task, args))}"
-        )
+        title = f"{name} ({', '.join(task.species)}; {task.about})"
+        parts.append(f"{title}:\n\n{table(header, length_rows(name, task, args))}")
     strangers = [row for name, task in chosen.items() for row in stranger_rows(name, task, args)]
     header = ["model of", "contig", "bases", f"prediction, threshold {THRESHOLD}", "probabilities"]
     parts.append(f"Contigs of other sources:\n\n{table(header, strangers)}")
