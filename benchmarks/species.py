@@ -117,15 +117,18 @@ def trained(name: str, task: Task, start: str, folder: Path, threads: int) -> Pa
     return made(run, "classify-species", "train", *named, "-m", weights, *task.training, *flags)
 
 
-def evaluated(run: Path, task: Task, threads: int) -> list[dict[str, str]]:
-    """A row per length."""
-    output = run.with_suffix(run.suffix + ".lengths.tsv")
+def lengths_of(name: str, start: str, folder: Path) -> Path:
+    """Where the accuracies of a run are."""
+    return folder / f"{name}.{start}.lengths.tsv"
+
+
+def evaluate(name: str, task: Task, start: str, args: argparse.Namespace) -> None:
+    """Train from a start, and judge by length."""
+    run, output = trained(name, task, start, args.runs, args.threads), lengths_of(name, start, args.runs)
     if not output.exists():
-        plot = output.with_suffix(".svg")
         lengths = ",".join(map(str, task.lengths))
-        flags = ("--lengths", lengths, "--windows", task.windows, "--plot", plot, "-@", threads)
-        hyena("classify-species", "evaluate", run, "-o", output, *flags)
-    return _rows(output)
+        flags = ("--lengths", lengths, "--windows", task.windows, "--plot", output.with_suffix(".svg"))
+        hyena("classify-species", "evaluate", run, "-o", output, *flags, "-@", args.threads)
 
 
 def predicted(run: Path, file: str, threads: int) -> list[dict[str, str]]:
@@ -142,14 +145,13 @@ def _rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader((line for line in stream if not line.startswith("##")), delimiter="\t"))
 
 
-def length_rows(name: str, task: Task, args: argparse.Namespace) -> Iterator[list[str]]:
-    """A line per length: accuracies, and which species are found."""
-    said = {
-        start: evaluated(trained(name, task, start, args.runs, args.threads), task, args.threads)
-        for start in STARTS
-    }
+def length_rows(name: str, task: Task, folder: Path) -> Iterator[list[str]]:
+    """A line per length: accuracies of the runs that are there, and which species the last one finds."""
+    files = {start: lengths_of(name, start, folder) for start in STARTS}
+    said = {start: _rows(file) for start, file in files.items() if file.exists()}
     for rows in zip(*said.values(), strict=True):
-        cells = [_interval(row) for row in rows]
+        by_start = dict(zip(said, rows, strict=True))
+        cells = [_interval(by_start[start]) if start in by_start else "-" for start in STARTS]
         recall = ", ".join(f"{one} {float(rows[-1][f'recall_{one}']):.2f}" for one in task.species)
         kmers = f"{float(rows[0]['kmers_accuracy']):.3f}"
         yield [f"{int(rows[0]['length']):,}", rows[0]["windows"], kmers, *cells, recall]
@@ -161,7 +163,7 @@ def _interval(row: Mapping[str, str]) -> str:
 
 
 def stranger_rows(name: str, task: Task, args: argparse.Namespace) -> Iterator[list[str]]:
-    """A line per contig: what the model of the last start says of it."""
+    """A line per contig: what the pretrained model says of it."""
     run = trained(name, task, PRETRAINED, args.runs, args.threads)
     for file in STRANGERS:
         for row in predicted(run, file, args.threads):
@@ -174,16 +176,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--only", nargs="*", choices=list(TASKS), default=list(TASKS))
+    parser.add_argument("--starts", nargs="*", choices=STARTS, default=STARTS)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--table", action="store_true", help="write the table of what is there, train nothing"
+    )
     args = parser.parse_args()
     args.runs.mkdir(parents=True, exist_ok=True)
     chosen = {name: TASKS[name] for name in args.only}
+    for name, task in chosen.items() if not args.table else ():
+        for start in args.starts:
+            evaluate(name, task, start, args)
     parts = [ABOUT]
     for name, task in chosen.items():
-        header = ["bases of a window", "windows", "6-mers", *STARTS, f"recall, {PRETRAINED}"]
+        header = ["bases of a window", "windows", "6-mers", *STARTS, "recall of the last"]
         title = f"{name} ({', '.join(task.species)}; {task.about})"
-        parts.append(f"{title}:\n\n{table(header, length_rows(name, task, args))}")
-    strangers = [row for name, task in chosen.items() for row in stranger_rows(name, task, args)]
+        parts.append(f"{title}:\n\n{table(header, length_rows(name, task, args.runs))}")
+    known = {name: task for name, task in chosen.items() if lengths_of(name, PRETRAINED, args.runs).exists()}
+    strangers = [row for name, task in known.items() for row in stranger_rows(name, task, args)]
     header = ["model of", "contig", "bases", f"prediction, threshold {THRESHOLD}", "probabilities"]
     parts.append(f"Contigs of other sources:\n\n{table(header, strangers)}")
     write_section("species", "\n\n".join(parts))
