@@ -40,8 +40,8 @@ ABOUT = textwrap.dedent("""\
     Accuracy on windows of held-out contigs and blocks, with 95 % bootstrap intervals, beside a linear model
     of 6-mers that is fitted to 4,000 windows (1,024 of 32,768 bases) of the same length. Width 128, 2
     layers. *fresh*: from random weights; *pretrained*: from next-base prediction on the same genomes, their
-    held-out parts without labels among them.""")
-STARTS = FRESH, PRETRAINED = "fresh", "pretrained"
+    held-out parts without labels among them; *longer*: trained on from there.""")
+STARTS = FRESH, PRETRAINED, LONGER = "fresh", "pretrained", "longer"
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ class Task:
         training: flags of `classify-species train`.
         lengths: of the windows it is judged on.
         windows: of each species and length.
+        longer: steps of a second training, that goes on from the first; 0 for none.
     """
 
     about: str
@@ -65,6 +66,7 @@ class Task:
     training: Sequence[object]
     lengths: Sequence[int]
     windows: int
+    longer: int = 0
 
 
 # Two windows of 32,768 a step, or as many bases of short ones, which teach what is local.
@@ -92,6 +94,7 @@ TASKS = {
         ("--max-steps", 700, "--global-batch-size", 16, *_HELD_OUT, *_LEARNING),
         _LONG,
         60,
+        longer=1200,
     ),
     "vertebrates-32k": Task(
         "32,768 bases at once, trained by length warm-up",
@@ -109,12 +112,17 @@ def trained(name: str, task: Task, start: str, folder: Path, threads: int) -> Pa
     """The run of a task from a start."""
     genomes = [GENOMES / file for file in task.species.values()]
     flags = ("-@", threads)
-    # A step at learning rate 0 keeps fresh weights of any context.
-    how = task.pretraining if start == PRETRAINED else ("--max-steps", 1, "--lr", 0)
-    weights = made(folder / f"{name}.{start}.weights", "pretrain", *genomes, *task.preset, *how, *flags)
+    more: Sequence[object] = ()
+    if start == LONGER:
+        weights = trained(name, task, PRETRAINED, folder, threads)
+        more = ("--max-steps", task.longer)
+    else:
+        # A step at learning rate 0 keeps fresh weights of any context.
+        how = task.pretraining if start == PRETRAINED else ("--max-steps", 1, "--lr", 0)
+        weights = made(folder / f"{name}.{start}.weights", "pretrain", *genomes, *task.preset, *how, *flags)
     named = [part for one, file in task.species.items() for part in ("--species", f"{one}={GENOMES / file}")]
     run = folder / f"{name}.{start}"
-    return made(run, "classify-species", "train", *named, "-m", weights, *task.training, *flags)
+    return made(run, "classify-species", "train", *named, "-m", weights, *task.training, *more, *flags)
 
 
 def lengths_of(name: str, start: str, folder: Path) -> Path:
@@ -149,12 +157,12 @@ def length_rows(name: str, task: Task, folder: Path) -> Iterator[list[str]]:
     """A line per length: accuracies of the runs that are there, and which species the last one finds."""
     files = {start: lengths_of(name, start, folder) for start in STARTS}
     said = {start: _rows(file) for start, file in files.items() if file.exists()}
-    for rows in zip(*said.values(), strict=True):
-        by_start = dict(zip(said, rows, strict=True))
-        cells = [_interval(by_start[start]) if start in by_start else "-" for start in STARTS]
-        recall = ", ".join(f"{one} {float(rows[-1][f'recall_{one}']):.2f}" for one in task.species)
-        kmers = f"{float(rows[0]['kmers_accuracy']):.3f}"
-        yield [f"{int(rows[0]['length']):,}", rows[0]["windows"], kmers, *cells, recall]
+    for length in task.lengths:
+        found = {start: row for start, rows in said.items() for row in rows if row["length"] == str(length)}
+        cells = [_interval(found[start]) if start in found else "-" for start in STARTS]
+        first, *_, last = [*found.values(), *found.values()]
+        recall = ", ".join(f"{one} {float(last[f'recall_{one}']):.2f}" for one in task.species)
+        yield [f"{length:,}", first["windows"], f"{float(first['kmers_accuracy']):.3f}", *cells, recall]
 
 
 def _interval(row: Mapping[str, str]) -> str:
@@ -163,8 +171,8 @@ def _interval(row: Mapping[str, str]) -> str:
 
 
 def stranger_rows(name: str, task: Task, args: argparse.Namespace) -> Iterator[list[str]]:
-    """A line per contig: what the pretrained model says of it."""
-    run = trained(name, task, PRETRAINED, args.runs, args.threads)
+    """A line per contig: what the model that was trained last says of it."""
+    run = args.runs / f"{name}.{LONGER if task.longer else PRETRAINED}"
     for file in STRANGERS:
         for row in predicted(run, file, args.threads):
             chances = ", ".join(f"{one} {float(row[f'p_{one}']):.2f}" for one in task.species)
@@ -185,15 +193,14 @@ def main() -> None:
     args.runs.mkdir(parents=True, exist_ok=True)
     chosen = {name: TASKS[name] for name in args.only}
     for name, task in chosen.items() if not args.table else ():
-        for start in args.starts:
+        for start in args.starts if task.longer else [one for one in args.starts if one != LONGER]:
             evaluate(name, task, start, args)
     parts = [ABOUT]
     for name, task in chosen.items():
         header = ["bases of a window", "windows", "6-mers", *STARTS, "recall of the last"]
         title = f"{name} ({', '.join(task.species)}; {task.about})"
         parts.append(f"{title}:\n\n{table(header, length_rows(name, task, args.runs))}")
-    known = {name: task for name, task in chosen.items() if lengths_of(name, PRETRAINED, args.runs).exists()}
-    strangers = [row for name, task in known.items() for row in stranger_rows(name, task, args)]
+    strangers = [row for name, task in chosen.items() for row in stranger_rows(name, task, args)]
     header = ["model of", "contig", "bases", f"prediction, threshold {THRESHOLD}", "probabilities"]
     parts.append(f"Contigs of other sources:\n\n{table(header, strangers)}")
     write_section("species", "\n\n".join(parts))
