@@ -176,7 +176,7 @@ def stranger_rows(name: str, task: Task, args: argparse.Namespace) -> Iterator[l
     for file in STRANGERS:
         for row in predicted(run, file, args.threads):
             chances = ", ".join(f"{one} {float(row[f'p_{one}']):.2f}" for one in task.species)
-            yield [name, row["id"], f"{int(row['length']):,}", row["prediction"], chances]
+            yield [name, row["id"].replace("|", r"\|"), f"{int(row['length']):,}", row["prediction"], chances]
 
 
 def main() -> None:
