@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.results import ROOT, table, write_section
+from benchmarks.finetuning import GENOMES, PUBLISHED_WEIGHTS
+from benchmarks.results import table, write_section
 from benchmarks.runs import hyena, made
 
-GENOMES = ROOT.parent / "shared" / "data" / "genomes"
 VERTEBRATES = {
     "human": "hg38.pieces.fa.gz",
     "mouse": "mm10.pieces.fa.gz",
@@ -40,8 +40,10 @@ ABOUT = textwrap.dedent("""\
     Accuracy on windows of held-out contigs and blocks, with 95 % bootstrap intervals, beside a linear model
     of 6-mers that is fitted to 4,000 windows (1,024 of 32,768 bases) of the same length. Width 128, 2
     layers. *fresh*: from random weights; *pretrained*: from next-base prediction on the same genomes, their
-    held-out parts without labels among them; *longer*: trained on from there.""")
-STARTS = FRESH, PRETRAINED, LONGER = "fresh", "pretrained", "longer"
+    held-out parts without labels among them; *longer*: trained on from there; *published*: from HyenaDNA's
+    tiny-1k, pretrained by its authors on the human genome, the held-out parts of the human pieces among it,
+    and fine-tuned by a third party on a task of regulation; as many steps as *pretrained*.""")
+STARTS = FRESH, PRETRAINED, LONGER, PUBLISHED = "fresh", "pretrained", "longer", "published"
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ class Task:
         training: flags of `classify-species train`.
         lengths: of the windows it is judged on.
         windows: of each species and length.
-        longer: steps of a second training, that goes on from the first; 0 for none.
+        starts: what it is learnt from.
+        longer: steps of a second training, that goes on from the first.
     """
 
     about: str
@@ -66,6 +69,7 @@ class Task:
     training: Sequence[object]
     lengths: Sequence[int]
     windows: int
+    starts: Sequence[str]
     longer: int = 0
 
 
@@ -85,6 +89,7 @@ TASKS = {
         ("--max-steps", 500, "--global-batch-size", 16, *_LEARNING),
         (256, 1024, 4096),
         200,
+        (FRESH, PRETRAINED, PUBLISHED),
     ),
     "vertebrates": Task(
         "1,024 bases at once, longer windows pooled",
@@ -94,6 +99,7 @@ TASKS = {
         ("--max-steps", 700, "--global-batch-size", 16, *_HELD_OUT, *_LEARNING),
         _LONG,
         60,
+        STARTS,
         longer=1200,
     ),
     "vertebrates-32k": Task(
@@ -104,6 +110,7 @@ TASKS = {
         (*_WARMUP, *_HELD_OUT, *_LEARNING, "--eval-windows", 12, "--eval-every", 40),
         _LONG,
         60,
+        (FRESH, PRETRAINED),
     ),
 }
 
@@ -116,6 +123,8 @@ def trained(name: str, task: Task, start: str, folder: Path, threads: int) -> Pa
     if start == LONGER:
         weights = trained(name, task, PRETRAINED, folder, threads)
         more = ("--max-steps", task.longer)
+    elif start == PUBLISHED:
+        weights = PUBLISHED_WEIGHTS
     else:
         # A step at learning rate 0 keeps fresh weights of any context.
         how = task.pretraining if start == PRETRAINED else ("--max-steps", 1, "--lr", 0)
@@ -171,8 +180,8 @@ def _interval(row: Mapping[str, str]) -> str:
 
 
 def stranger_rows(name: str, task: Task, args: argparse.Namespace) -> Iterator[list[str]]:
-    """A line per contig: what the model that was trained last says of it."""
-    run = args.runs / f"{name}.{LONGER if task.longer else PRETRAINED}"
+    """A line per contig: what the model of the last start says of it."""
+    run = args.runs / f"{name}.{task.starts[-1]}"
     for file in STRANGERS:
         for row in predicted(run, file, args.threads):
             chances = ", ".join(f"{one} {float(row[f'p_{one}']):.2f}" for one in task.species)
@@ -193,8 +202,9 @@ def main() -> None:
     args.runs.mkdir(parents=True, exist_ok=True)
     chosen = {name: TASKS[name] for name in args.only}
     for name, task in chosen.items() if not args.table else ():
-        for start in args.starts if task.longer else [one for one in args.starts if one != LONGER]:
-            evaluate(name, task, start, args)
+        for start in task.starts:
+            if start in args.starts:
+                evaluate(name, task, start, args)
     parts = [ABOUT]
     for name, task in chosen.items():
         header = ["bases of a window", "windows", "6-mers", *STARTS, "recall of the last"]
