@@ -107,9 +107,12 @@ def read_blocks(stream: io.BufferedReader) -> Iterator[FastaBlock]:
         )
     for text in _split_at_headers(chain([first], iter(partial(stream.read, _CHUNK), b""))):
         end = text.find(b"\n") + 1 or len(text)
-        yield FastaBlock(stream.name, line, offset + end, text[1:end].rstrip(b"\r\n"), text[end:])
+        block = FastaBlock(stream.name, line, offset + end, text[1:end].rstrip(b"\r\n"), text[end:])
         offset += len(text)
         line += text.count(b"\n")
+        # A record may be a chromosome: no second copy of it stays while it is worked on.
+        del text
+        yield block
 
 
 def _split_at_headers(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -119,13 +122,18 @@ def _split_at_headers(chunks: Iterable[bytes]) -> Iterator[bytes]:
     for chunk in chunks:
         begin = 0
         if line_start and chunk.startswith(b">"):
-            yield b"".join(parts)
-            parts = []
+            yield _taken(parts)
         while (cut := chunk.find(b"\n>", begin) + 1) > 0:
             parts.append(chunk[begin:cut])
-            yield b"".join(parts)
-            parts = []
+            yield _taken(parts)
             begin = cut
         parts.append(chunk[begin:])
         line_start = chunk.endswith(b"\n")
-    yield b"".join(parts)
+    yield _taken(parts)
+
+
+def _taken(parts: list[bytes]) -> bytes:
+    """All parts in one; the list is empty then."""
+    whole = b"".join(parts)
+    parts.clear()
+    return whole
