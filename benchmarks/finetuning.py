@@ -94,7 +94,10 @@ def sets(folder: Path) -> dict[str, Labelled]:
             rerun=".869 ± .012",
         ),
         "cohn, 70/30": Labelled(
-            [LABELLED / "gb_human_enhancers_cohn_testsplit.csv.gz", "--test-fraction", "0.3"],
+            [
+                LABELLED / "gb_human_enhancers_cohn_testsplit.csv.gz",
+                *("--label-column", "target", "--test-fraction", "0.3"),
+            ],
             "accuracy",
             2,
             rerun=".729 ± .014",
