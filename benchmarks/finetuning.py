@@ -25,16 +25,17 @@ _TRAINING = ("--lr", "6e-4", "-b", "32", "--embed-dropout", "0")
 ABOUT = textwrap.dedent("""\
     ## Fine-tuning on public labelled sets (`python -m benchmarks.finetuning --runs FOLDER`)
 
-    Metrics of the test splits. *k-mers*: a logistic (ridge, for numbers) model of k-mer
-    counts, k and penalty chosen on the validation split, with its 95 % bootstrap interval. *fresh*: tiny-1k
-    (width 128, 2 layers) from random weights. *pretrained here*: one epoch of tiny-1k on the human pieces
-    (400 steps; held-out loss 1.297) or on yeast (300 steps, 1.337, without the chromosomes tested on here).
+    Metrics of the test splits. *k-mers*: a logistic (ridge, for numbers) model of k-mer counts, k and
+    penalty chosen on the validation split, with its 95 % bootstrap interval. *fresh*: tiny-1k (width
+    128, 2 layers) from random weights. *pretrained here*: one epoch of tiny-1k on the human pieces (400
+    steps; held-out loss 1.297) or on yeast (300 steps, 1.337, without the chromosomes tested on here).
     *published weights*: HyenaDNA's own tiny-1k, pretrained on the human genome by its authors and then
-    fine-tuned by a third party on one of the GenomicBenchmarks sets, not known which: what it has for cohn,
-    ocr and regulatory may be flattered by that. *frozen*: a linear model of their mean states. All others
-    train everything, with the same settings and passes. Mean ± standard deviation (number of seeds).
-    *re-run*: the paper's pretrained model, fine-tuned and cross-validated by others on the whole sets, of
-    which those here are parts (ocr, regulatory 1 %, cohn 25 %), or split otherwise.""")
+    fine-tuned by a third party on one of the GenomicBenchmarks sets, not known which: what it has for
+    cohn, ocr and regulatory may be flattered by that. *frozen*: a linear model of their mean states.
+    All others train everything, with the same settings and passes. Mean ± standard deviation (number of
+    seeds). *re-run*: the paper's pretrained model, fine-tuned and cross-validated by others on the
+    whole sets (the spread is between extremes), of which those here are parts (ocr, regulatory 1 %,
+    cohn 25 %), or split otherwise.""")
 COMMON = (*_TRAINING, "--rc-augment", "--rc", "mean", "--patience", "10")
 PRETRAINING: Mapping[str, Sequence[object]] = {
     "human": (GENOMES / "hg38.pieces.fa.gz", "--max-steps", "400"),
