@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results import ROOT, table, write_section
+from benchmarks.data import DATA, GENOMES, LABELLED, PUBLISHED_WEIGHTS
+from benchmarks.results import table, write_section
 from benchmarks.runs import made
 
-SHARED = ROOT.parent / "shared" / "data"
-LABELLED, GENOMES = SHARED / "labelled", SHARED / "genomes"
 # Chosen on the validation split of mouse2, by one seed each; a rate of 1e-3 with dropout did as well once.
 _TRAINING = ("--lr", "6e-4", "-b", "32", "--embed-dropout", "0")
 ABOUT = textwrap.dedent("""\
@@ -41,8 +40,7 @@ PRETRAINING: Mapping[str, Sequence[object]] = {
     "human": (GENOMES / "hg38.pieces.fa.gz", "--max-steps", "400"),
     "yeast": (GENOMES / "yeast_R64.fa.gz", "--max-steps", "300", "--valid-contigs", "IV,XIII"),
 }
-PUBLISHED_WEIGHTS = SHARED / "checkpoints" / "hyenadna_tiny_1k_finetuned_state_dict.pt"
-STARTS = FRESH, PRETRAINED, _, PROBE = "fresh", "pretrained", "published", "probe"
+STARTS = FRESH, PRETRAINED, PUBLISHED, PROBE = "fresh", "pretrained", "published", "probe"
 _PROBE = ("--method", "head", "--solver", "sklearn", "--rc", "mean", "--no-baseline")
 
 
@@ -120,7 +118,7 @@ def sets(folder: Path) -> dict[str, Labelled]:
 def _windows(mark: str, folder: Path) -> list[object]:
     """The windows of a histone mark as a BED, split by chromosome as the pretraining was."""
     path = folder / f"{mark}.bed"
-    with gzip.open(SHARED / "annotation" / "yeast_emp_H3_H4_windows_R64.bed.gz", "rt") as stream:
+    with gzip.open(DATA / "annotation" / "yeast_emp_H3_H4_windows_R64.bed.gz", "rt") as stream:
         path.write_text("".join(line for line in stream if f"\t{mark}|" in line))
     groups = ("--valid-groups", "VII", "--test-groups", "IV,XIII")
     return [path, "-f", GENOMES / "yeast_R64.fa.gz", "--label-column", "score", *groups]
@@ -134,9 +132,8 @@ def pretrained(name: str, folder: Path, threads: int) -> Path:
 
 def finetuned(name: str, labelled: Labelled, start: str, args: argparse.Namespace) -> None:
     """Learn a set from a start, over all seeds."""
-    model: object = {FRESH: "tiny-1k"}.get(start, PUBLISHED_WEIGHTS)
-    if start == PRETRAINED:
-        model = pretrained(labelled.pretrained, args.runs, args.threads)
+    models = {FRESH: "tiny-1k", PUBLISHED: PUBLISHED_WEIGHTS, PROBE: PUBLISHED_WEIGHTS}
+    model = models.get(start) or pretrained(labelled.pretrained, args.runs, args.threads)
     all_trained = (*COMMON, "--epochs", labelled.epochs, "--seeds", args.seeds)
     flags = _PROBE if start == PROBE else all_trained
     made(place(args.runs, name, start), "finetune", *labelled.data, "-m", model, *flags, "-@", args.threads)

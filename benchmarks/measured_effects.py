@@ -22,7 +22,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from benchmarks.results import ROOT, table, write_section
+from benchmarks.data import GENOMES, VARIANTS
+from benchmarks.results import table, write_section
 from hyenacli.data.store import Tokens, open_genomes
 from hyenacli.data.windows import complement
 from hyenacli.genome.variant import Variant
@@ -35,10 +36,9 @@ from hyenacli.train.markov import MarkovModels
 from hyenadna import HyenaDNA, load_model
 from hyenadna.tokenizer import A, T
 
-DATA = ROOT.parent / "shared" / "data"
-VARIANTS = DATA / "variants" / "kircher_LDLR_F9.vcf"
-GENOME = VARIANTS.with_suffix(".fa")
-PIECES = DATA / "genomes" / "hg38.pieces.fa.gz"
+VCF = VARIANTS / "kircher_LDLR_F9.vcf"
+GENOME = VCF.with_suffix(".fa")
+PIECES = GENOMES / "hg38.pieces.fa.gz"
 PRETRAINING = ("--max-steps", "400", "--lr", "2e-3", "--rc-augment")
 ORDER = 5
 RESAMPLES = 1000
@@ -255,7 +255,7 @@ def main() -> None:
         model = load_model(chosen) if chosen else pretrained(folder)
     torch.manual_seed(0)
     models = {"model": model.eval(), "untrained": HyenaDNA(model.config).eval()}
-    substitutions, deletions = (read_measured(VARIANTS, substitutions=kind) for kind in (True, False))
+    substitutions, deletions = (read_measured(VCF, substitutions=kind) for kind in (True, False))
     with Genome(GENOME) as genome:
         every = [*substitutions, *deletions]
         predictors = {

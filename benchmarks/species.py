@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.finetuning import GENOMES, PUBLISHED_WEIGHTS
+from benchmarks.data import GENOMES, PUBLISHED_WEIGHTS
 from benchmarks.results import table, write_section
 from benchmarks.runs import hyena, made
 
@@ -42,7 +42,7 @@ ABOUT = textwrap.dedent("""\
     layers. *fresh*: from random weights; *pretrained*: from next-base prediction on the same genomes, their
     held-out parts without labels among them; *longer*: trained on from there; *published*: from HyenaDNA's
     tiny-1k, pretrained by its authors on the human genome, the held-out parts of the human pieces among it,
-    and fine-tuned by a third party on a task of regulation; as many steps as *pretrained*.""")
+    and fine-tuned by a third party on one of the GenomicBenchmarks sets; as many steps as *pretrained*.""")
 STARTS = FRESH, PRETRAINED, LONGER, PUBLISHED = "fresh", "pretrained", "longer", "published"
 
 
@@ -162,16 +162,21 @@ def _rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader((line for line in stream if not line.startswith("##")), delimiter="\t"))
 
 
+def judged(name: str, task: Task, folder: Path) -> list[str]:
+    """The starts whose accuracies are there."""
+    return [start for start in task.starts if lengths_of(name, start, folder).exists()]
+
+
 def length_rows(name: str, task: Task, folder: Path) -> Iterator[list[str]]:
     """A line per length: accuracies of the runs that are there, and which species the last one finds."""
-    files = {start: lengths_of(name, start, folder) for start in STARTS}
-    said = {start: _rows(file) for start, file in files.items() if file.exists()}
+    said = {start: _rows(lengths_of(name, start, folder)) for start in judged(name, task, folder)}
     for length in task.lengths:
-        found = {start: row for start, rows in said.items() for row in rows if row["length"] == str(length)}
+        found = {start: row for start, lines in said.items() for row in lines if row["length"] == str(length)}
         cells = [_interval(found[start]) if start in found else "-" for start in STARTS]
-        first, *_, last = [*found.values(), *found.values()]
-        recall = ", ".join(f"{one} {float(last[f'recall_{one}']):.2f}" for one in task.species)
-        yield [f"{length:,}", first["windows"], f"{float(first['kmers_accuracy']):.3f}", *cells, recall]
+        if rows := list(found.values()):
+            recall = ", ".join(f"{one} {float(rows[-1][f'recall_{one}']):.2f}" for one in task.species)
+            kmers = f"{float(rows[0]['kmers_accuracy']):.3f}"
+            yield [f"{length:,}", rows[0]["windows"], kmers, *cells, recall]
 
 
 def _interval(row: Mapping[str, str]) -> str:
@@ -180,8 +185,8 @@ def _interval(row: Mapping[str, str]) -> str:
 
 
 def stranger_rows(name: str, task: Task, args: argparse.Namespace) -> Iterator[list[str]]:
-    """A line per contig: what the model of the last start says of it."""
-    run = args.runs / f"{name}.{task.starts[-1]}"
+    """A line per contig: what the model of the last start that is there says of it."""
+    run = args.runs / f"{name}.{judged(name, task, args.runs)[-1]}"
     for file in STRANGERS:
         for row in predicted(run, file, args.threads):
             chances = ", ".join(f"{one} {float(row[f'p_{one}']):.2f}" for one in task.species)
@@ -206,11 +211,12 @@ def main() -> None:
             if start in args.starts:
                 evaluate(name, task, start, args)
     parts = [ABOUT]
-    for name, task in chosen.items():
+    known = {name: task for name, task in chosen.items() if judged(name, task, args.runs)}
+    for name, task in known.items():
         header = ["bases of a window", "windows", "6-mers", *STARTS, "recall of the last"]
         title = f"{name} ({', '.join(task.species)}; {task.about})"
         parts.append(f"{title}:\n\n{table(header, length_rows(name, task, args.runs))}")
-    strangers = [row for name, task in chosen.items() for row in stranger_rows(name, task, args)]
+    strangers = [row for name, task in known.items() for row in stranger_rows(name, task, args)]
     header = ["model of", "contig", "bases", f"prediction, threshold {THRESHOLD}", "probabilities"]
     parts.append(f"Contigs of other sources:\n\n{table(header, strangers)}")
     write_section("species", "\n\n".join(parts))

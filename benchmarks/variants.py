@@ -7,16 +7,15 @@ B window of either haplotype, L position.
 
 import argparse
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from benchmarks.data import GENOMES, VARIANTS
 from benchmarks.engine import fresh
 from benchmarks.processes import Timing, Work, interleave
 from benchmarks.results import ROOT, table, write_section
@@ -35,9 +34,8 @@ from hyenadna.tokenizer import A
 
 Window = tuple[Tensor, slice]
 
-DATA = Path(os.environ.get("HYENA_TEST_DATA", ROOT.parent / "shared")) / "data"
-GENOME = DATA / "genomes" / "hg_chr22_20-21M.fa.gz"
-VCF = DATA / "variants" / "chr22_20-21M.dbsnp.vcf.gz"
+GENOME = GENOMES / "hg_chr22_20-21M.fa.gz"
+VCF = VARIANTS / "chr22_20-21M.dbsnp.vcf.gz"
 FIRST = 800_000
 """Where the alleles of the cases begin: from here on they lie as far apart as on the whole piece, 285 bases
 in the mean, and no window reaches past the piece."""

@@ -1,10 +1,11 @@
 """What the benchmarks report, on made-up timings; what they time is run by hand."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from benchmarks import engine, ranks, results, transformer, variants
+from benchmarks import engine, finetuning, ranks, results, species, transformer, variants
 from benchmarks.processes import Timing
 from hyenacli.genome.variant import Variant
 
@@ -86,3 +87,43 @@ def test_the_cost_is_drawn_against_the_window(tmp_path: Path, monkeypatch: pytes
     variants.draw({1024: {"brute force": 0.1, "shared": 0.020}, 2048: {"brute force": 0.2, "shared": 0.030}})
     text = (tmp_path / "cost.svg").read_text()
     assert all(label in text for label in (">1k<", ">2k<", "ms per allele"))
+
+
+def test_species_are_tabulated_by_the_runs_that_are_there(tmp_path: Path) -> None:
+    """Of a start that was not run, and of a length that it was not judged at, there is no number."""
+    task = species.TASKS["vertebrates"]
+    assert species.judged("v", task, tmp_path) == []
+    lengths = {"pretrained": (1024, 4096), "longer": (1024,)}
+    for start, of in lengths.items():
+        header = ["length", "windows", "kmers_accuracy", "accuracy", "accuracy_low", "accuracy_high"]
+        recall = [f"recall_{one}" for one in task.species]
+        rows = [[str(length), "240", "0.75", "0.5", "0.25", "1", *["0.125"] * len(recall)] for length in of]
+        lines = ["\t".join(row) for row in ([*header, *recall], *rows)]
+        species.lengths_of("v", start, tmp_path).write_text("## made up\n" + "\n".join(lines) + "\n")
+    assert species.judged("v", task, tmp_path) == ["pretrained", "longer"]
+    interval, recalls = "0.500 [0.250, 1.000]", "human 0.12, mouse 0.12, dog 0.12, chicken 0.12"
+    assert list(species.length_rows("v", task, tmp_path)) == [
+        ["1,024", "240", "0.750", "-", interval, interval, "-", recalls],
+        ["4,096", "240", "0.750", "-", interval, "-", "-", recalls],
+    ]
+
+
+def test_a_labelled_set_is_tabulated_by_the_seeds_that_are_done(tmp_path: Path) -> None:
+    labelled = finetuning.Labelled([], "mcc", 3, rerun=".5")
+    assert finetuning.row("a set", labelled, tmp_path) is None
+
+    def keep(run: Path, mcc: float, *, baseline: bool) -> None:
+        value = {"value": mcc, "low": 0.0, "high": 1.0}
+        splits = {name: {"records": 1000, "metrics": {"mcc": value}} for name in ("train", "valid", "test")}
+        said = {"splits": splits} | ({"kmer_baseline": {"splits": splits}} if baseline else {})
+        run.mkdir(parents=True)
+        (run / "metrics.json").write_text(json.dumps(said))
+
+    trials = finetuning.place(tmp_path, "a set", finetuning.PUBLISHED) / "trials"
+    keep(trials / "seed-0", 0.5, baseline=True)
+    keep(trials / "seed-1", 0.7, baseline=False)
+    keep(finetuning.place(tmp_path, "a set", finetuning.PROBE), 0.25, baseline=False)
+    sizes, kmers = "1,000 / 1,000 / 1,000", "0.500 [0.000, 1.000]"
+    assert finetuning.row("a set", labelled, tmp_path) == [
+        *("a set", sizes, "mcc", "3", kmers, "-", "-", "0.600 ± 0.141 (2)", "0.250", ".5")
+    ]
