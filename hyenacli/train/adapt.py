@@ -297,7 +297,7 @@ def _set_head(model: HyenaDNA, head: HeadConfig, generator: torch.Generator) -> 
         model.config = replace(model.config, head=head)
         return
     if old is not None:
-        log.info("the model's head (%s, %s) gives way to a fresh one", old.task, ", ".join(old.labels[:4]))
+        log.info("the model's head (%s) gives way to a fresh one", ", ".join((old.task, *old.labels[:4])))
     model.set_head(head, generator=generator)
 
 
