@@ -74,6 +74,15 @@ def json_sink(path: Path) -> Iterator[None]:
             _json_sinks.remove(sink)
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "record"), counted(1200, "record")
+    ('1 record', '1,200 records')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def event(name: str, **fields: Any) -> None:
     """Write one JSON object {"event": name, "time": seconds since the epoch, ...} to every sink."""
     line = json.dumps({"event": name, "time": round(time.time(), 3), **fields}, default=str)

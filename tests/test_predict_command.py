@@ -187,7 +187,7 @@ def test_bases_are_rows_or_a_track(run: Run) -> None:
 
 def test_a_track_of_whole_sequences_leaves_out_what_cannot_be_predicted(run: Run) -> None:
     result = run("s.fa.gz -m three --track b -o out.bedGraph.gz")
-    assert "predicted 1 records, 1 EMPTY, 1 ALL_N: 6 bases" in result.stderr
+    assert "predicted 1 record, 1 EMPTY, 1 ALL_N: 6 bases" in result.stderr
     found = rows(gzip.decompress(Path("out.bedGraph.gz").read_bytes()).decode())
     values = np.zeros(6)
     for name, start, end, number in found:

@@ -214,7 +214,7 @@ class Tally:
         seconds = time.monotonic() - self.start
         done = self.statuses.pop("OK", 0)
         failed = "".join(f", {count:,} {status}" for status, count in self.statuses.most_common())
-        counts = f"{done:,} records{failed}: {self.bases:,} bases"
+        counts = f"{console.counted(done, 'record')}{failed}: {console.counted(self.bases, 'base')}"
         log.info("%s %s in %.1f s, %s", self.done, counts, seconds, share.describe())
         console.event(
             self.verb, records=done, failed=dict(self.statuses), bases=self.bases, seconds=round(seconds, 3)

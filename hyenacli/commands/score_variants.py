@@ -287,7 +287,8 @@ class _Tally:
         left_out = (
             f" ({self._refs.differing:,} left out)" if self._choice == "x" and self._refs.differing else ""
         )
-        counts = f"{done:,} alleles{failed} of {self._records:,} records{left_out}"
+        alleles, records = console.counted(done, "allele"), console.counted(self._records, "record")
+        counts = f"{alleles}{failed} of {records}{left_out}"
         seconds = time.monotonic() - self._start
         speed = f"{self._speed():,.0f} variants/s"
         log.info("scored %s in %.1f s (%s), %s", counts, seconds, speed, share.describe())

@@ -204,7 +204,8 @@ class _Tally:
         done = self.statuses.pop("OK", 0)
         found = abbreviate((f"{count:,} {name}" for name, count in self.predictions.most_common()), limit=12)
         failed = "".join(f", {count:,} {status}" for status, count in self.statuses.most_common())
-        counts = f"{done:,} contigs{f' ({found})' if found else ''}{failed}: {self.bases:,} bases"
+        contigs = console.counted(done, "contig") + (f" ({found})" if found else "")
+        counts = f"{contigs}{failed}: {console.counted(self.bases, 'base')}"
         log.info("classified %s in %.1f s, %s", counts, seconds, share.describe())
         console.event(
             "classify-species",

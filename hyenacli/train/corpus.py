@@ -160,7 +160,7 @@ def _check_lengths(contigs: list[Contig], splits: Splits, width: int, files: lis
         raise UserError(
             f"the longest training stretch has {most:,} bases, a window {width:,}",
             at=", ".join(map(str, files)),
-            remedy=f"use --max-length {max(8, most - 1)} or less, or hold out less",
+            remedy=f"use --max-length {most - 1} or less, or hold out less" if most > 8 else "add sequence",
         )
     for source in (path for path, length in longest.items() if length < width):
         console.log.warning("%s: no training stretch fills a window of %d bases", source, width)

@@ -324,11 +324,12 @@ def test_bfloat16_trains(genome: Path, tmp_path: Path) -> None:
     ("text", "changes", "error", "message"),
     [
         (
-            ">a\nACGTACGT\n",
+            ">a\nACGTACGTA\n",
             {},
             UserError,
-            r"longest training stretch has 8 bases, a window 33; use --max",
+            r"longest training stretch has 9 bases, a window 33; use --max-length 8 or less",
         ),
+        (">a\nACGTACGT\n", {}, UserError, "has 8 bases, a window 33; add sequence"),
         (">a\n" + "N" * 99 + "\n", {}, UserError, "no A, C, G or T in any record"),
         (
             ">a\n" + "N" * 99 + "\n>b\n" + "ACGT" * 30 + "\n" + "N" * 200 + "\n",
