@@ -109,17 +109,20 @@ def species_head(model: HyenaDNA, name: object = None) -> HeadConfig:
     """The head of a model that messages call `name`, whose outputs are species.
 
     Raises:
-        UserError: there is none, or its outputs are no classes of whole sequences.
+        UserError: there is none, or its outputs are no named classes of whole sequences.
     """
     head = model.config.head
-    if head is not None and head.task in ("binary", "multiclass") and head.level == "sequence":
+    classes = ("binary", "multiclass")
+    if head is not None and head.task in classes and head.level == "sequence" and head.labels:
         return head
     if head is None:
         what = "the model has no head, so it knows no species"
     elif head.level != "sequence":
         what = "the model predicts each base by itself, and no species"
-    else:
+    elif head.task not in classes:
         what = f"the model's head is for {head.task}, and not for one of several species"
+    else:
+        what = f"the {head.n_outputs} classes of the model have no names, so they are no species"
     raise UserError(what, at=name, remedy="train one with `hyena classify-species train`")
 
 

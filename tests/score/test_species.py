@@ -35,7 +35,7 @@ def with_head(head: HeadConfig = THREE, context: int = 32) -> HyenaDNA:
     return model
 
 
-MODELS = {"three": with_head(), "two": with_head(HeadConfig("binary", 1, pool="last"))}
+MODELS = {"three": with_head(), "two": with_head(HeadConfig("binary", 2, ("human", "mouse"), pool="last"))}
 
 
 def contig(bases: str, name: str = "c") -> Contig:
@@ -175,6 +175,7 @@ def test_progress_is_told_by_bases() -> None:
         (HeadConfig("regression", 1), "m: the model's head is for regression, and not for one of several"),
         (HeadConfig("multilabel", 3), "the model's head is for multilabel"),
         (HeadConfig("binary", 2, level="nucleotide"), "the model predicts each base by itself"),
+        (HeadConfig("binary", 2), "the 2 classes of the model have no names, so they are no species"),
     ],
 )
 def test_a_model_that_knows_no_species(head: HeadConfig | None, said: str) -> None:
