@@ -18,6 +18,7 @@ from hyenadna.config import Task
 BINS = 15
 # Beyond these the data are told apart perfectly, or the wrong way round: no temperature is right.
 _LOWEST, _HIGHEST = 0.01, 100.0
+_UNTOUCHED = 1.0
 _STEPS = 60
 
 
@@ -84,6 +85,9 @@ def probabilities(task: Task, logits: npt.ArrayLike, temperature: float = 1.0) -
 
 def calibrate(task: Task, logits: npt.ArrayLike, targets: npt.ArrayLike) -> Calibration:
     """The temperature with the least cross entropy, between 0.01 and 100.
+
+    Where all labels are told right, the loss falls with the temperature to the end, which would make every
+    doubt a certainty; they do not say how sure to be, and the temperature is 1.
 
     Fit it on validation data: on training data it learns how well those are known.
 
@@ -163,7 +167,7 @@ def _best_scale(logits_PC: Floats, truth_P: npt.NDArray[np.int64]) -> float:
     """1 / temperature, in which the loss is convex: Newton's steps, halved where they leave the bracket."""
     low, high, scale = 1 / _HIGHEST, 1 / _LOWEST, 1.0
     if _slope(logits_PC, truth_P, high)[0] <= 0 and _slope(logits_PC, truth_P, scale)[0] < 0:
-        return high
+        return _UNTOUCHED
     if _slope(logits_PC, truth_P, low)[0] > 0:
         return low
     for _ in range(_STEPS):

@@ -8,7 +8,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -74,15 +74,16 @@ class Checkpoints:
         self._provenance = provenance
 
     def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
-        """Write the state after `progress.step` on the first rank; point `last`, and maybe `best`, at it."""
+        """Write the state after `progress.step` on the first rank; point `last` at it, `best` at the best."""
         if current_ranks().first:
-            final = self.folder / f"step-{progress.step}"
+            final, best = (self.folder / f"step-{step}" for step in (progress.step, progress.best_step))
             if not (final / _STATE).exists():
                 self._write(final, model, optimizer, progress)
             self._link("last", final)
-            if progress.best_step == progress.step:
-                self._link("best", final)
-            self._prune()
+            # also where the run was over, and `best` the calibrated one: it would be calibrated again
+            if best.exists():
+                self._link("best", best)
+            self._prune(wanted=(final, best))
             console.event("checkpoint", step=progress.step, path=str(final))
         barrier()
 
@@ -161,11 +162,10 @@ class Checkpoints:
         draft.symlink_to(target.name, target_is_directory=True)
         draft.replace(self.folder / name)
 
-    def _prune(self) -> None:
+    def _prune(self, wanted: Sequence[Path]) -> None:
         steps = sorted(self.folder.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
-        linked = {(self.folder / name).resolve() for name in ("last", "best")}
         for path in steps[: -self._keep]:
-            if path.resolve() not in linked:
+            if path not in wanted:
                 shutil.rmtree(path)
 
 
