@@ -8,6 +8,7 @@ from hyenacli import __version__, console
 from hyenacli.commands.pictures import draw_by_length
 from hyenacli.config import SpeciesEvaluateConfig, SpeciesTrainConfig
 from hyenacli.errors import UsageError, UserError
+from hyenacli.ranks import current_ranks
 from hyenacli.settings_file import to_dict
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ def _check(config: SpeciesEvaluateConfig) -> None:
     from hyenacli.writers.atomic import ensure_writable
     from hyenacli.writers.tables import table_type
 
+    if current_ranks().world_size > 1:
+        raise UsageError("one process does it all", remedy="start it without torchrun")
     table_type(config.output, config.output_type)
     if config.split not in ("valid", "test"):
         raise UsageError(f"unknown split '{config.split}'", at="--split", remedy="use valid or test")
@@ -97,13 +100,18 @@ def _check(config: SpeciesEvaluateConfig) -> None:
 def _splits(config: SpeciesEvaluateConfig, settings: SpeciesTrainConfig, window: int) -> "SpeciesSplits":
     """The splits of the run, whose files are as they were."""
     from hyenacli.train.record import changed_inputs
-    from hyenacli.train.species_data import fingerprints, open_run_genomes, split_run
+    from hyenacli.train.species_data import check_splits, fingerprints, open_run_genomes, split_run
 
-    genomes = open_run_genomes(settings)
+    try:
+        genomes = open_run_genomes(settings)
+    except UserError as error:
+        remedy = "put them back where its config.yaml has them, or train again"
+        raise UserError(f"its genomes cannot be read ({error})", at=config.run, remedy=remedy) from error
     if changed := changed_inputs(config.run, fingerprints(genomes)):
         remedy = "put the files back as they were, or train again"
         raise UserError(f"what is held out is not known: {'; '.join(changed)}", at=config.run, remedy=remedy)
     splits = split_run(settings, genomes, window)
+    check_splits(config.run, splits)
     if not any(splits.intervals(config.split)):
         what = f"the run has no {config.split} windows"
         raise UserError(what, at=config.run, remedy="choose another --split")

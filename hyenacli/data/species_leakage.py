@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from hyenacli.data.sketch import K, Sketch, shared_kmers, sketch
 from hyenacli.data.species_splits import SpeciesSplits
@@ -93,6 +93,19 @@ class Shared:
 
     twins: tuple[Twins, ...]
     overlaps: tuple[Overlap, ...]
+
+    @property
+    def pairs(self) -> dict[tuple[str, str], Overlap]:
+        """The overlaps by what is held out and what is trained on."""
+        return {(one.held, one.seen): one for one in self.overlaps}
+
+    def to_json(self) -> dict[str, Any]:
+        """For metrics.json."""
+        fields = ("held", "seen", "share", "count", "total")
+        return {
+            "contigs": [twin.sentence for twin in self.twins],
+            f"shared_{K}_mers": [{name: getattr(one, name) for name in fields} for one in self.overlaps],
+        }
 
     def sentences(self, above: float = SHARE) -> list[str]:
         """What to warn of: twins, overlaps of more than a share of the k-mers, and those nobody can tell."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hyenacli.data.splits import Interval
 from hyenacli.data.store import Codes, Contig, Tokens, plain_tokens
@@ -23,6 +24,8 @@ for _bit in (0, 0x80):
 # A window of which more than this share is N is drawn again: assembly gaps teach nothing.
 MAX_N_SHARE = 0.5
 _MAX_DRAWS = 100
+# Bases looked at together for gaps.
+_PIECE = 1 << 20
 
 
 class WindowSampler:
@@ -142,19 +145,37 @@ def fixed_windows(contigs: Sequence[Contig], intervals: Sequence[Interval], widt
     Intervals are tiled without overlap; tiles that are mostly N are left out, and the last tile of an
     interval, which is shorter, is used only where there are no whole ones.
     """
-    tiles = [
-        (interval.contig, start, min(start + width, interval.end))
-        for interval in intervals
-        for start in range(interval.start, interval.end - 1, width)
-    ]
-    whole = [tile for tile in tiles if tile[2] - tile[1] == width]
-    for choice in (whole, tiles):
-        usable = [(c, start, end) for c, start, end in choice if _is_sequence(contigs[c].tokens(start, end))]
-        if usable:
-            chosen = np.linspace(0, len(usable) - 1, min(count, len(usable))).round().astype(int).tolist()
-            picked = [usable[i] for i in chosen]
-            return np.stack([padded(contigs[c].tokens(start, end), width) for c, start, end in picked])
+    for tiles_of in (_whole_tiles, _last_tile):
+        starts = [tiles_of(contigs[interval.contig], interval, width) for interval in intervals]
+        edges = np.cumsum([0, *map(len, starts)])
+        rows = []
+        for i in np.linspace(0, edges[-1] - 1, min(count, edges[-1])).round().astype(int):
+            place = int(np.searchsorted(edges, i, side="right")) - 1
+            contig, start = contigs[intervals[place].contig], int(starts[place][i - edges[place]])
+            tokens = contig.tokens(start, min(start + width, intervals[place].end))
+            rows.append(padded(tokens, width))
+        if rows:
+            return np.stack(rows)
     return np.empty((0, width), np.uint8)
+
+
+def _whole_tiles(contig: Contig, interval: Interval, width: int) -> NDArray[np.int64]:
+    """Where the tiles of an interval begin that are not mostly N, without its last, shorter one."""
+    end = interval.end - len(interval) % width
+    step = width * max(1, _PIECE // width)
+    found = [np.empty(0, np.int64)]
+    for start in range(interval.start, end, step):
+        tiles = contig.tokens(start, min(start + step, end)).reshape(-1, width)
+        usable = np.count_nonzero(tiles == N, axis=1) <= MAX_N_SHARE * width
+        found.append(start + width * np.flatnonzero(usable))
+    return np.concatenate(found)
+
+
+def _last_tile(contig: Contig, interval: Interval, width: int) -> NDArray[np.int64]:
+    """Where the last, shorter tile of an interval begins, of two bases or more, if it is not mostly N."""
+    start = interval.end - len(interval) % width
+    usable = interval.end - start > 1 and _is_sequence(contig.tokens(start, interval.end))
+    return np.array([start] if usable else [], np.int64)
 
 
 def has_window(contigs: Sequence[Contig], intervals: Sequence[Interval], width: int) -> bool:

@@ -126,12 +126,12 @@ def default_lengths(context: int) -> list[int]:
 
 
 def parse_lengths(text: str | None) -> list[int] | None:
-    """Lengths as the user says them, or None.
+    """Lengths as the user says them, from the shortest, or None.
 
     Raises:
         UsageError: not whole numbers from 1 on.
 
-    >>> parse_lengths("1024, 4096")
+    >>> parse_lengths("4096, 1024")
     [1024, 4096]
     """
     if text is None:
@@ -142,7 +142,7 @@ def parse_lengths(text: str | None) -> list[int] | None:
             raise UsageError(
                 f"'{word}' is no length", at="--lengths", remedy="give whole numbers from 1 on, as 1024,4096"
             )
-    return list(dict.fromkeys(map(int, words)))
+    return sorted(set(map(int, words)))
 
 
 def choose_intervals(

@@ -36,6 +36,7 @@ class Closing:
         progress: how the training ended.
         warnings: what is known of the data.
         origin: what checkpoints say of where they come from.
+        sections: what else its report shows, after the metrics.
     """
 
     run: Path
@@ -45,6 +46,7 @@ class Closing:
     progress: Progress
     warnings: Sequence[str]
     origin: Mapping[str, Any]
+    sections: Sequence[str] = ()
 
     def keep_calibrated(self, model: HyenaDNA, outcome: Outcome) -> None:
         """Have the calibrated model be the best one of the run, where it was calibrated."""
@@ -71,7 +73,7 @@ class Closing:
             "best step": f"{progress.best_step:,}",
         }
         title = f"{self.run.resolve().name}: {self.kind}"
-        write_report(self.run, title, shown, self.scheme, outcome, self.warnings)
+        write_report(self.run, title, shown, self.scheme, outcome, self.warnings, self.sections)
         add_to_record(self.run, plan=dict(self.plan), result=facts)
         said = {**about, **facts, **outcome.to_json(), "warnings": list(self.warnings)}
         write_json(self.run / METRICS, said)  # last: its presence says that all is there

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from hyenacli.data.labels import LabelScheme
+from hyenacli.data.sketch import K as KMER
+from hyenacli.data.species_leakage import Shared
 from hyenacli.train.calibration import reliability
 from hyenacli.train.figures import (
     Ranked,
@@ -41,6 +43,7 @@ def write_report(
     scheme: LabelScheme,
     outcome: Outcome,
     warnings: Sequence[str],
+    more: Sequence[str] = (),
 ) -> None:
     """Write report.html of one trial.
 
@@ -51,6 +54,7 @@ def write_report(
         scheme: what labels mean.
         outcome: what the model is worth.
         warnings: what is known of the data.
+        more: sections after the metrics.
     """
     sections = [
         f"<h1>{escape(title)}</h1>",
@@ -58,6 +62,7 @@ def write_report(
         facts_table(facts),
         settings_section(run),
         f"<h2>Metrics</h2>{_metrics(outcome)}",
+        *more,
         _curves(run, scheme),
         f"<h2>Figures of the {outcome.last} split</h2>{_figures(outcome, scheme)}",
     ]
@@ -106,6 +111,19 @@ def write_summary(
             bold = [len(rows) - 2]
         sections.append(f"<h2>{escape(split)} split</h2>{number_table(['trial', *names], rows, bold=bold)}")
     write_page(run / "report.html", title, sections)
+
+
+def shared_section(shared: Shared) -> str:
+    """What a report says of what held-out splits of species share with training splits, however little."""
+    held, seen = (list(dict.fromkeys(names)) for names in zip(*shared.pairs, strict=True))
+    rows = [[name, *(_percent(shared.pairs[name, other].share) for other in seen)] for name in held]
+    table = number_table([f"share of the {KMER}-mers of", *(f"in {name}" for name in seen)], rows)
+    twins = "".join(f"<p>{escape(twin.sentence)}</p>" for twin in shared.twins)
+    return f"<h2>What held-out splits share with training splits</h2>{table}{twins}"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.2%}"
 
 
 def pooled_sections(outcome: Outcome, scheme: LabelScheme) -> list[str]:

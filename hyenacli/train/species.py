@@ -12,8 +12,10 @@ from hyenacli import __version__, console
 from hyenacli.config import SpeciesTrainConfig
 from hyenacli.data.species import SpeciesGenomes
 from hyenacli.data.species_leakage import find_shared
+from hyenacli.data.species_splits import SpeciesSplits
 from hyenacli.devices import autocast, resolve_device, set_threads
 from hyenacli.errors import UserError
+from hyenacli.genome.names import abbreviate
 from hyenacli.ranks import current_ranks
 from hyenacli.score.batch_size import parse_batch_size
 from hyenacli.train.adapt import (
@@ -31,16 +33,19 @@ from hyenacli.train.closing import METRICS, Closing
 from hyenacli.train.criterion import Criterion
 from hyenacli.train.curriculum import Curriculum, parse_curriculum
 from hyenacli.train.distributed import barrier, process_group
+from hyenacli.train.finetune_report import shared_section
 from hyenacli.train.judge import Judge, Logits
 from hyenacli.train.memory import Load, MemoryPlan
 from hyenacli.train.outcome import Judging, Yardstick, conclude, fit_yardstick
 from hyenacli.train.session import Precision, TrainingRun, open_run
 from hyenacli.train.signals import stop_on_signals
 from hyenacli.train.species_data import (
+    SPLITS_FILE,
     HeldOut,
     K,
     SpeciesStream,
     bases_of,
+    check_splits,
     fingerprints,
     open_run_genomes,
     scheme_of,
@@ -53,7 +58,6 @@ from hyenacli.writers.atomic import check_run_directory
 from hyenadna import HyenaDNA, load_model, model_sha256
 from hyenadna.config import HeadConfig
 
-SPLITS_FILE = "splits.bed"
 METHODS = ["full", "head", "lora", "soft-prompt"]
 
 
@@ -101,6 +105,16 @@ def _with_defaults(settings: SpeciesTrainConfig) -> SpeciesTrainConfig:
     )
 
 
+def _check_all_held_out(splits: SpeciesSplits, split: str) -> None:
+    """Raise UserError where a split has some species only: what is chosen by it would mean nothing."""
+    pairs = zip(splits.names, splits.intervals(split), strict=True)
+    if lacking := [name for name, intervals in pairs if not intervals]:
+        raise UserError(
+            f"nothing of {abbreviate(lacking)} is held out for the {split} split, which others have",
+            remedy=f"name {split} contigs of every species, or give --{split}-fraction",
+        )
+
+
 class _Run:
     """One run directory from its opening to the end of its training."""
 
@@ -132,7 +146,10 @@ class _Run:
         }
         if "valid" not in self._held:
             raise UserError("there is nothing to choose the model by", remedy="raise --valid-fraction")
-        self._warnings = find_shared(self._splits).sentences()
+        for split in self._held:
+            _check_all_held_out(self._splits, split)
+        self._shared = find_shared(self._splits)
+        self._warnings = self._shared.sentences()
         self._warnings += [text for held in self._held.values() for text in held.missing]
 
     def run(self) -> SpeciesResult:
@@ -144,8 +161,10 @@ class _Run:
             console.log.warning("%s", sentence)
         inputs = fingerprints(self._genomes)
         open_run(settings, inputs, self._device, splits=list(self._splits.notes))
-        if current_ranks().first:
-            write_splits(settings.output / SPLITS_FILE, self._splits)
+        if settings.resume and (settings.output / SPLITS_FILE).exists():
+            check_splits(settings.output, self._splits)
+        elif current_ranks().first:
+            write_splits(settings.output, self._splits)
         curriculum = parse_curriculum(
             settings.length_warmup,
             length=self._window,
@@ -203,6 +222,7 @@ class _Run:
                 progress,
                 self._warnings,
                 self._origin(),
+                sections=[shared_section(self._shared)],
             )
             closing.keep_calibrated(model, outcome)
             about = {
@@ -210,6 +230,7 @@ class _Run:
                 "labels": list(self._scheme.names),
                 "window": self._window,
                 "model_sha256": model_sha256(model),
+                "leakage": self._shared.to_json(),
             }
             closing.write(outcome, about)
         barrier()

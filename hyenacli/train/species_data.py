@@ -20,6 +20,7 @@ from hyenacli.data.species_splits import SpeciesSplits, split_species, use_publi
 from hyenacli.data.species_windows import SpeciesSampler, fixed_species_windows
 from hyenacli.data.splits import SPLITS
 from hyenacli.data.store import Tokens, plain_tokens
+from hyenacli.errors import UserError
 from hyenacli.score.predict import predict_by, recipe_of
 from hyenacli.score.species import pool, species_head
 from hyenacli.score.stretches import Stretch
@@ -30,6 +31,7 @@ from hyenacli.train.supervised import predict_in_shares
 from hyenacli.writers.atomic import atomic_path
 from hyenadna import HyenaDNA
 
+SPLITS_FILE = "splits.bed"
 K = 6
 # The k-mer model is fitted to at most so many windows, and so many bases.
 _FITTED, _FITTED_BASES = 4_000, 1 << 25
@@ -67,14 +69,33 @@ def fingerprints(genomes: SpeciesGenomes) -> list[dict[str, str | int]]:
     return [genome.fingerprint() for files in genomes.genomes for genome in files]
 
 
-def write_splits(path: Path, splits: SpeciesSplits) -> None:
-    """Write what is for what as a BED: contig, start, end, split and species, by species."""
-    with atomic_path(path) as target, target.open("w", encoding="utf-8") as stream:
-        for species, mine in zip(splits.names, splits.splits, strict=True):
-            rows = [(interval, split) for split in SPLITS for interval in getattr(mine, split)]
-            for interval, split in sorted(rows):
-                name = splits.contigs[interval.contig].name
-                stream.write(f"{name}\t{interval.start}\t{interval.end}\t{split}\t{species}\n")
+def write_splits(run: Path, splits: SpeciesSplits) -> None:
+    """Write what is for what into a run as a BED: contig, start, end, split and species, by species."""
+    with atomic_path(run / SPLITS_FILE) as target:
+        target.write_text(_bed(splits), encoding="utf-8")
+
+
+def check_splits(run: Path, splits: SpeciesSplits) -> None:
+    """See that splits are those a run was trained with: a YAML may have changed since.
+
+    Raises:
+        UserError: they are not, or the run does not say.
+    """
+    path = run / SPLITS_FILE
+    if not path.is_file() or path.read_text(encoding="utf-8") != _bed(splits):
+        raise UserError(
+            "the species, their order or what is held out of them are no longer those of the run",
+            at=path,
+            remedy="put the YAML back as it was, or train again",
+        )
+
+
+def _bed(splits: SpeciesSplits) -> str:
+    return "".join(
+        f"{splits.contigs[interval.contig].name}\t{interval.start}\t{interval.end}\t{split}\t{species}\n"
+        for species, mine in zip(splits.names, splits.splits, strict=True)
+        for interval, split in sorted((one, split) for split in SPLITS for one in getattr(mine, split))
+    )
 
 
 def scheme_of(names: tuple[str, ...]) -> LabelScheme:

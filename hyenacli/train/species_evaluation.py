@@ -36,7 +36,7 @@ class LengthQuality:
         p_NK: how probable each species is.
         low: of the 95 % bootstrap interval of the accuracy.
         high: of it.
-        kmers: accuracy of the k-mer model fitted to windows of this length; NaN without.
+        kmers: accuracy of the k-mer model fitted to windows of this length; NaN where there is none.
     """
 
     length: int
@@ -154,9 +154,16 @@ def evaluate_species(
 
 
 def _kmers(splits: SpeciesSplits, settings: SpeciesTrainConfig, held: HeldOut, length: int) -> float:
-    """Accuracy of the k-mer model of a length; its penalty is chosen by the validation windows."""
-    seen = SpeciesStream(settings, splits).to_fit(length)
+    """Accuracy of the k-mer model of a length; its penalty is chosen by the validation windows.
+
+    NaN, and a warning, where a species has no such window.
+    """
     valid = HeldOut(splits, "valid", length, settings.eval_windows)
+    if len(np.unique(valid.labels_N)) < len(splits.names):
+        sentence = "no k-mer model of %s bases: a species has no such validation window to choose it by"
+        console.log.warning(sentence, f"{length:,}")
+        return math.nan
+    seen = SpeciesStream(settings, splits).to_fit(length)
     task = held.judge.scheme.task
     fitted = fit_baseline(
         bases_of(seen.inputs), seen.targets, task, valid=(valid.sequences, valid.judge.targets), lengths=(K,)

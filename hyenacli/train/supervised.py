@@ -132,7 +132,7 @@ def predict_in_shares(
     if ranks.world_size == 1:
         return predict(model, places)
     mine = range(ranks.rank, len(places), ranks.world_size)
-    own = predict(model, [places[i] for i in mine])
+    own = predict(model, [places[i] for i in mine]) if mine else []
     columns = head_of(model).n_outputs
     rows = [max(1, size) for size in sizes]
     ends = np.cumsum(rows)

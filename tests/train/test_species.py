@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from hyenacli.app import app
 from hyenacli.config import SpeciesTrainConfig
 from hyenacli.errors import UserError
+from hyenacli.ranks import Ranks
 from hyenacli.score.predict import predict, recipe_of
 from hyenacli.score.species import Contig, classify, species_head
 from hyenacli.score.stretches import Stretch
@@ -116,6 +117,104 @@ def test_files_that_have_changed_are_not_judged_on(
     assert "rich.fa has other contents than rich.fa had" in done.stderr
 
 
+@pytest.fixture(scope="module")
+def held_out_by_name(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a YAML, whose validation contigs have 100 bases, in the folder of the YAML."""
+    folder, rng = tmp_path_factory.mktemp("named"), random.Random(4)
+    lines = []
+    for name, weights in list(KINDS.items())[:2]:
+        sizes = {"train": 3_000, "valid": 100, "test": 1_000, "other": 1_000}
+        contigs = [(f"{one}{name}", "".join(rng.choices("ACGT", weights, k=k))) for one, k in sizes.items()]
+        path = write_fasta(folder / f"{name}.fa", contigs)
+        lines.append(f"{name}: {{fasta: {path}, valid: [valid{name}], test: [test{name}]}}\n")
+    yaml = folder / "species.yaml"
+    yaml.write_text("".join(lines))
+    train_species(by_yaml(yaml, base))
+    return folder / "run"
+
+
+def by_yaml(yaml: Path, base: Path, **changes: Any) -> SpeciesTrainConfig:
+    """Settings of a run beside a YAML."""
+    run = yaml.parent / "run"
+    return SpeciesTrainConfig(
+        species_file=yaml, model=str(base), output=run, **(TINY | {"max_steps": 2} | changes)
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("test: [test", "test: [other"),
+        lambda text: "".join(sorted(text.splitlines(keepends=True))),  # another order, other labels
+    ],
+)
+def test_species_that_have_changed_are_neither_judged_on_nor_trained_on(
+    held_out_by_name: Path, base: Path, change: Any
+) -> None:
+    yaml = held_out_by_name.parent / "species.yaml"
+    before = yaml.read_text()
+    yaml.write_text(change(before))
+    assert yaml.read_text() != before
+    command = ["classify-species", "evaluate", str(held_out_by_name), "--device", "cpu"]
+    done = CliRunner().invoke(app, command)
+    with pytest.raises(UserError, match=r"put the YAML back|has other contents"):
+        train_species(by_yaml(yaml, base, resume=True))
+    yaml.write_text(before)
+    assert done.exit_code == 1
+    assert "train again" in done.stderr
+
+
+def test_a_length_that_only_the_test_split_has_is_judged_without_kmers(held_out_by_name: Path) -> None:
+    command = ["classify-species", "evaluate", str(held_out_by_name), "--lengths", "64,256"]
+    done = CliRunner().invoke(app, [*command, "--device", "cpu"])
+    assert done.exit_code == 0, done.stderr
+    assert "no k-mer model of 256 bases: a species has no such validation window" in done.stderr
+    short, long = csv.DictReader(
+        (line for line in done.stdout.splitlines() if not line.startswith("##")), delimiter="\t"
+    )
+    assert float(short["kmers_accuracy"]) > 0
+    assert long["kmers_accuracy"] in ("", "nan", ".")
+    assert int(long["windows"]) > 0
+
+
+def test_all_species_are_held_out_or_none(held_out_by_name: Path, base: Path, tmp_path: Path) -> None:
+    yaml = tmp_path / "species.yaml"
+    rich, poor = (held_out_by_name.parent / f"{name}.fa" for name in ("rich", "poor"))
+    yaml.write_text(f"rich: {{fasta: {rich}, valid: [validrich]}}\npoor: {poor}\n")
+    what = "nothing of poor is held out for the valid split, which others have; name valid contigs of every"
+    with pytest.raises(UserError, match=what):
+        train_species(by_yaml(yaml, base, valid_fraction=0.0))
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_splits_share_is_told_however_little(run: Path) -> None:
+    said = json.loads((run / "metrics.json").read_text())["leakage"]
+    assert said["contigs"] == []
+    pairs = [(one["held"], one["seen"]) for one in said["shared_31_mers"]]
+    kinds = [(split, held, seen) for split in ("valid", "test") for held in KINDS for seen in KINDS]
+    assert pairs == [(f"{held} {split}", f"{seen} train") for split, held, seen in kinds]
+    assert {one["share"] for one in said["shared_31_mers"]} == {0}
+    assert "What held-out splits share with training splits" in (run / "report.html").read_text()
+
+
+def test_evaluation_is_of_one_process(run: Path) -> None:
+    done = CliRunner().invoke(
+        app, ["classify-species", "evaluate", str(run)], env={"RANK": "1", "WORLD_SIZE": "2"}
+    )
+    assert done.exit_code == 2
+    assert "start it without torchrun" in done.stderr
+
+
+def test_a_genome_that_has_gone_is_named(genomes: dict[str, Path], base: Path, tmp_path: Path) -> None:
+    mine = {name: Path(shutil.copy(path, tmp_path / f"{name}.fa")) for name, path in genomes.items()}
+    train_species(settings(mine, base, tmp_path / "run", max_steps=1))
+    mine["poor"].unlink()
+    done = CliRunner().invoke(app, ["classify-species", "evaluate", str(tmp_path / "run"), "--device", "cpu"])
+    assert done.exit_code == 1
+    assert f"has a file that is not there: {mine['poor']}" in done.stderr.replace("\n", "")
+    assert "put them back where its config.yaml has them" in done.stderr.replace("\n", " ")
+
+
 def test_the_model_knows_its_window_and_species(run: Path, genomes: dict[str, Path]) -> None:
     model = load_model(run)
     head = model.config.head
@@ -142,6 +241,16 @@ def test_a_resumed_run_is_bit_identical(genomes: dict[str, Path], base: Path, tm
     first, second = (load_model(path / "checkpoints" / "last").state_dict() for path in (one, two))
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
     assert value(one, "test", "accuracy") == value(two, "test", "accuracy")
+
+
+def test_a_finished_run_is_calibrated_once(genomes: dict[str, Path], base: Path, tmp_path: Path) -> None:
+    run, changes = tmp_path / "run", {"max_length": 8, "max_steps": 8, "eval_every": 2, "keep": 1}
+    train_species(settings(genomes, base, run, **changes))
+    said, weights = json.loads((run / "metrics.json").read_text()), load_model(run).state_dict()
+    assert said["calibration"]["temperature"] != pytest.approx(1, abs=1e-3)
+    train_species(settings(genomes, base, run, resume=True, **changes))
+    assert json.loads((run / "metrics.json").read_text()) == said
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in load_model(run).state_dict().items())
 
 
 def test_two_ranks_are_one(genomes: dict[str, Path], base: Path, tmp_path: Path) -> None:
@@ -181,6 +290,16 @@ def test_bad_use_is_told(genomes: dict[str, Path], base: Path, tmp_path: Path) -
     assert not (tmp_path / "run").exists()
 
 
+def test_a_rank_beyond_the_windows_has_nothing_to_do(
+    run: Path, genomes: dict[str, Path], base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings(genomes, base, run)
+    held = HeldOut(split_run(config, open_run_genomes(config), 64), "test", 64, 1)
+    monkeypatch.setattr("hyenacli.train.supervised.current_ranks", lambda: Ranks(rank=3, world_size=4))
+    alone = held.logits(load_model(run), rc=False, precision=nullcontext, device=torch.device("cpu"))
+    assert np.array_equal(alone, np.zeros((3, 3)))  # what it adds to those of the others
+
+
 def test_tokens_are_bases_again() -> None:
     tokens = Tokenizer().encode_array(b"ACGTNACG")
     assert bases_of(np.asarray(tokens, np.uint8)[None]) == [b"ACGTNACG"]
@@ -200,7 +319,7 @@ def test_accuracy_by_length(run: Path, tmp_path: Path) -> None:
         str(plot),
     ]
     done = CliRunner().invoke(
-        app, [*command, "--lengths", "8,64,150,8", "--threshold", "0.8", "--device", "cpu"]
+        app, [*command, "--lengths", "64,150,8,64", "--threshold", "0.8", "--device", "cpu"]
     )
     assert done.exit_code == 0, done.output
     with out.open() as stream:
