@@ -261,6 +261,31 @@ def test_regions_pick_records_under_any_name(hyena: Run) -> None:
     assert max(int(position) for contig, position in found if contig == "chr1") <= 100
 
 
+def test_regions_pick_records_of_any_spelling_that_resolves(hyena: Run) -> None:
+    Path("aliases").write_text("NC_1 chr1\n")
+    for contig in ("Chr1", "NC_1"):
+        Path("in.vcf").write_text(HEADER + snv(contig, 50))
+        line = "score-variants in.vcf -m model -f g.fa --contig-aliases aliases -q -o out.tsv"
+        assert hyena(f"{line} -r 1:1-100").exit_code == 0
+        assert Path("out.tsv").read_text().splitlines()[1].startswith(f"{contig}\t50\t")
+    result = hyena(f"{line.replace(' -q', '')} -r 1:60-100")
+    assert "in.vcf: no record lies in the regions" in result.stderr
+
+
+def test_a_stream_may_begin_with_a_contig_that_the_genome_lacks(
+    hyena: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hyenacli.score.variant_input.BLOCK", 4)
+    header = HEADER.replace("#CHROM", "##contig=<ID=chr8>\n##contig=<ID=chr1>\n#CHROM", 1)
+    text = header + "".join(snv("chr8", position) for position in range(1, 9)) + snv("chr1", 50)
+    line = "score-variants - -m model -f g.fa -q -o out.tsv"
+    result = CliRunner().invoke(app, line.split(), input=text)
+    assert result.exit_code == 0, result.stderr
+    rows = [row.split("\t") for row in Path("out.tsv").read_text().splitlines()]
+    status = rows[0].index("HYENA_STATUS") if "HYENA_STATUS" in rows[0] else rows[0].index("status")
+    assert [row[status] for row in rows[1:]] == ["NO_CONTIG"] * 8 + ["OK"]
+
+
 def test_pictures_of_regions(hyena: Run) -> None:
     Path("r.bed").write_text("chr1\t100\t130\tpeak\ngap\t195\t205\n")
     line = "score-variants r.bed --all-snvs -m model -f g.fa -o out.tsv --heatmap out-pictures"
@@ -398,6 +423,11 @@ def test_what_an_interrupted_run_has_left_is_neither_lost_nor_mixed_up(hyena: Ru
         Path("in.vcf").write_text(changed)
         result = hyena(f"{failing} --resume")
         assert "was made from other records than this input's" in result.stderr
+        Path("in.vcf").write_text(wrong)
+        before = (folder / "g.fa").stat()
+        os.utime("g.fa")
+        assert "was left by a run with another genome" in hyena(f"{failing} --resume").stderr
+        os.utime("g.fa", ns=(before.st_atime_ns, before.st_mtime_ns))
     assert not Path("out2.vcf").exists()
     Path("out2.vcf.unfinished").unlink()
 

@@ -40,7 +40,6 @@ def run(config: EmbedConfig) -> None:
     from hyenacli.score.batch_size import parse_batch_size
     from hyenacli.score.recipe import make_recipe
     from hyenacli.score.shards import choose_share, join_by_the_last
-    from hyenacli.writers.atomic import ensure_writable
     from hyenacli.writers.merge import merge_shards
     from hyenacli.writers.tables import open_table
 
@@ -56,7 +55,7 @@ def run(config: EmbedConfig) -> None:
     kind = _output_type(config, per_base=recipe.pooling.per_base)
     parse_style(config.contig_style)
     share = choose_share(config.shard, config.output)
-    ensure_writable(share.target, config.input, config.fasta, config.contig_aliases)
+    share.check(config.input, config.fasta, config.contig_aliases)
 
     from hyenacli.devices import autocast, resolve_device, set_threads
     from hyenadna.layouts.locate import locate
@@ -64,6 +63,7 @@ def run(config: EmbedConfig) -> None:
     device = resolve_device(config.device)
     precision = autocast(device, config.dtype)
     locate(config.model)
+    share.clear()
     with ExitStack() as stack:
         records = _open_input(config, share, stack)
 

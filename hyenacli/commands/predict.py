@@ -34,7 +34,6 @@ def run(config: PredictConfig) -> None:
     from hyenacli.readers.contigs import parse_style
     from hyenacli.score.batch_size import parse_batch_size
     from hyenacli.score.shards import choose_share, join_by_the_last
-    from hyenacli.writers.atomic import ensure_writable
     from hyenacli.writers.merge import merge_shards
 
     batch_size = parse_batch_size(config.batch_size)
@@ -42,7 +41,7 @@ def run(config: PredictConfig) -> None:
     _check_words(config)
     parse_style(config.contig_style)
     share = choose_share(config.shard, config.output)
-    ensure_writable(share.target, config.input, config.fasta, config.contig_aliases)
+    share.check(config.input, config.fasta, config.contig_aliases)
 
     from hyenacli.devices import autocast, resolve_device, set_threads
     from hyenadna.layouts.locate import locate
@@ -50,6 +49,7 @@ def run(config: PredictConfig) -> None:
     device = resolve_device(config.device)
     precision = autocast(device, config.dtype)
     locate(config.model)
+    share.clear()
     with ExitStack() as stack:
         records = _open_input(config, share, stack, bedgraph=kind not in _TABLES)
 

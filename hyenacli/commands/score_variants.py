@@ -98,14 +98,14 @@ def _check_words(config: ScoreVariantsConfig, share: "Share") -> None:
 def _check_surroundings(config: ScoreVariantsConfig, share: "Share") -> None:
     """Look at output, machine and model before the input is read, which may take minutes."""
     from hyenacli.devices import autocast, resolve_device
-    from hyenacli.writers.atomic import ensure_writable
     from hyenacli.writers.vcf import annotated_type
     from hyenadna.layouts.locate import locate
 
-    ensure_writable(share.target, config.input, config.fasta, config.regions_file, config.contig_aliases)
+    share.check(config.input, config.fasta, config.regions_file, config.contig_aliases)
     annotated_type(share.target, config.output_type, "vcf")
     autocast(resolve_device(config.device), config.dtype)
     locate(config.model)
+    share.clear()
 
 
 def _open_input(config: ScoreVariantsConfig, share: "Share", stack: ExitStack) -> "VariantInput":
@@ -142,6 +142,7 @@ def _score(
 ) -> "_Tally":
     """Load the model, and write every record with its scores."""
     from hyenacli.devices import autocast, resolve_device, set_threads
+    from hyenacli.readers.genome_cache import signature
     from hyenacli.score.annotate import AlleleReader, score_records
     from hyenacli.score.batching import make_budget
     from hyenacli.score.journal import open_journal
@@ -170,7 +171,10 @@ def _score(
     reader = AlleleReader(source.genome, source.contigs, longest_allele(plan, recipe))
     about = {"hyena_version": __version__, "hyena_command": _command_line(config)}
     about["hyena_model"] = model_sha256(model)
-    kept = about | {"genome": fingerprint((), source.genome.lengths), "shard": source.shard}
+    # a genome or aliases that were corrected in place give other answers
+    size_and_time = signature(config.fasta)[:2]
+    naming = map(repr, (size_and_time, *sorted(source.contigs.aliases.items())))
+    kept = about | {"genome": fingerprint(naming, source.genome.lengths), "shard": source.shard}
     journal = stack.enter_context(open_journal(share.target, kept, recipe.scores, resume=config.resume))
     provenance = [] if config.no_version else [f"##{key}={value}" for key, value in about.items()]
     if source.shard:

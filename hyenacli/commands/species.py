@@ -51,6 +51,8 @@ def predict(config: SpeciesPredictConfig) -> None:
     device = resolve_device(config.device)
     precision = autocast(device, config.dtype)
     locate(config.model)
+    for share in shares:
+        share.clear()
     with ExitStack() as stack:
         from hyenacli.score.species import classify, open_contigs, species_head
 
@@ -119,12 +121,12 @@ def _check_words(config: SpeciesPredictConfig) -> None:
 def _check_outputs(config: SpeciesPredictConfig, shares: "Sequence[Share]") -> None:
     """Raise UserError where an output cannot be written, or stands in the way of another file."""
     from hyenacli.score.species_table import SUFFIX
-    from hyenacli.writers.atomic import check_directory, ensure_writable
+    from hyenacli.writers.atomic import check_directory
 
     for table, share in zip(_tables(config), shares, strict=True):
         _table_type(config, table)
         check_input(config.input, None, share)
-        ensure_writable(share.target, config.input)
+        share.check(config.input)
     if len({table.resolve() for table in _tables(config)}) < len(shares):
         raise UsageError("is the output already", at="--per-window", remedy="name another file")
     folder = config.split_fasta

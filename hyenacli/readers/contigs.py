@@ -157,14 +157,18 @@ def spellings(contig: str, style: ContigStyle, aliases: Mapping[str, str]) -> li
     """The names that an input may have for a contig of the genome, its own first.
 
     >>> spellings("chr2", "auto", {"NC_2": "chr2"}), spellings("MT", "auto", {})[:3]
-    (['chr2', 'NC_2', '2'], ['MT', 'M', 'chrM'])
+    (['chr2', 'NC_2', '2', 'Chr2', 'CHR2'], ['MT', 'M', 'chrM'])
     """
-    names = [contig, *(name for name, target in aliases.items() if target == contig)]
+    key = _key(contig)
+    names = [contig, *aliases]
     if style == "auto":
-        key = _key(contig)
-        bare = ["M", "MT", "Mito", "mitochondrion"] if key == "MT" else [key]
-        names += [name for one in bare for name in (one, f"chr{one}")]
-    return list(dict.fromkeys(names))
+        bare = [key]
+        if key == "MT":
+            words = ("M", "MT", "Mito", "mitochondrion")
+            bare = [one for word in words for one in dict.fromkeys((word, word.lower(), word.title()))]
+        names += [prefix + one for one in bare for prefix in ("", "chr", "Chr", "CHR")]
+    meant = {name: aliases.get(name, name) for name in names}
+    return [name for name, one in meant.items() if one == contig or (style == "auto" and _key(one) == key)]
 
 
 def _key(name: str) -> str:

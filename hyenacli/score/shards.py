@@ -14,6 +14,8 @@ from hyenacli.readers.fasta_blocks import read_blocks
 from hyenacli.readers.labelled import open_labelled
 from hyenacli.readers.labelled_record import Columns
 from hyenacli.readers.streams import open_binary, source_name
+from hyenacli.writers.atomic import ensure_writable
+from hyenacli.writers.bgzip import remove_indexes
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,26 @@ class Share:
     target: Path
     whole: Path | None = None
 
+    def check(self, *inputs: Path | None) -> None:
+        """Fail before the work is done rather than after it.
+
+        Args:
+            inputs: files that are read, which the output must not replace.
+
+        Raises:
+            UsageError, UserError: as `ensure_writable`, of both files.
+        """
+        for path in (self.target, self.whole):
+            if path is not None:
+                ensure_writable(path, *inputs)
+
+    def clear(self) -> None:
+        """Remove what a run of several processes that was cut short has left: it is not this run's."""
+        if self.whole is not None:
+            self.target.unlink(missing_ok=True)
+            if current_ranks().first:
+                _claim(self.whole).unlink(missing_ok=True)
+
     def describe(self) -> str:
         """Where what this process does will be, for a message."""
         if self.whole is not None:
@@ -110,10 +132,6 @@ def choose_share(shard: str | None, target: Path) -> Share:
     if str(target) == "-":
         raise UsageError("several processes cannot share stdout", at="-o", remedy="name a file")
     own = Shard(ranks.rank + 1, ranks.world_size)
-    # What a run that was cut short has left must not be taken for this run's.
-    own.path(target).unlink(missing_ok=True)
-    if ranks.first:
-        _claim(target).unlink(missing_ok=True)
     return Share(own, own.path(target), target)
 
 
@@ -145,6 +163,7 @@ def join_by_the_last(share: Share, join: Callable[[Sequence[Path], Path], object
             return False
         join(paths, share.whole)
         for path in paths:
+            remove_indexes(path)
             path.unlink()
     finally:
         claim.unlink()

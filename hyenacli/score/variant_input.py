@@ -105,7 +105,9 @@ def open_file(
             known, sha256 = survey(variants)
     with open_variants(source, regions) as variants:
         first = list(islice(variants, BLOCK))
-        contigs = _match(variants, first, source, genome, naming, whole=len(first) < BLOCK or stream)
+        if regions is not None and not first:
+            _logger.warning("%s: no record lies in the regions", variants.name)
+        contigs = _match(variants, first, source, genome, naming, whole=len(first) < BLOCK, again=not stream)
         _logger.info("%s: %s", variants.name, contigs.summary())
         rest = chain(first, variants)
         found: dict[str, Any] = {
@@ -130,8 +132,12 @@ def _match(
     naming: Naming,
     *,
     whole: bool,
+    again: bool,
 ) -> ContigMap:
-    """The contigs of the first records, or of the header where there are none; of all, if none matches."""
+    """The contigs of the first records, or of the header where there are none; of all, if none matches.
+
+    Where a file cannot be read `again` to know all, those of its header do.
+    """
 
     def match(names: Iterable[str]) -> ContigMap:
         return match_contigs(
@@ -148,10 +154,12 @@ def _match(
         # Headers declare contigs of which the file has no record: they are only asked where records are not.
         return match(seen or variants.contigs)
     except UserError:
-        if whole:
+        if whole or not (again or variants.contigs):
             raise
-    with open_variants(source) as again:
-        return match(dict.fromkeys(record.contig for record in again))
+    if not again:
+        return match(variants.contigs)
+    with open_variants(source) as whole_file:
+        return match(dict.fromkeys(record.contig for record in whole_file))
 
 
 @contextmanager

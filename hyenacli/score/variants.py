@@ -162,8 +162,10 @@ class VariantScorer:
             strands = _Strands(self._genome, reverse=reverse)
             windows = self._tasks(alleles, statuses, strands)
             places = sorted(windows)
-            for first in range(0, len(places), self._windows):
+            first = 0
+            while first < len(places):  # where memory runs out, `_windows` is less from then on
                 some = places[first : first + self._windows]
+                first += len(some)
                 found = self._bearable(some, [windows[place] for place in some], strands)
                 for number, values in found:
                     sums[number].append(values)
@@ -310,7 +312,8 @@ class VariantScorer:
             for parts in ([job.ref for job in batch], [job.alt for job in batch])
         )
         nats_M = _chosen(alt_MV, alt_M) - _chosen(ref_MV, ref_M)
-        return starts_N, nats_M.double().cpu().numpy(), (_real(ref_M) & _real(alt_M)).cpu().numpy()
+        real_M = (_real(ref_M) & _real(alt_M)).cpu().numpy()
+        return starts_N, _finite(nats_M).cpu().double().numpy(), real_M
 
     def _pooled(self, hidden_KD: Tensor, job: _Job, states_nD: Tensor) -> tuple[Tensor, Tensor]:
         """The mean states of REF and ALT."""
@@ -335,9 +338,24 @@ def _chosen(log_p_nV: Tensor, ids_n: Tensor) -> Tensor:
 
 
 def _mean_state(states_nD: Tensor, ids_n: Tokens) -> Tensor:
-    """The mean state of the positions that are no N, float64."""
+    """The mean state of the positions that are no N, in float64 where the device has it; NaN without any."""
     real_n = torch.from_numpy((ids_n >= A) & (ids_n <= T)).to(states_nD.device)
-    return states_nD[real_n].mean(0, dtype=torch.float64)
+    dtype = torch.float32 if states_nD.device.type == "mps" else torch.float64
+    return _finite(states_nD[real_n]).mean(0, dtype=dtype)
+
+
+def _finite(values: Tensor) -> Tensor:
+    """Values of a model, which N does not make NaN.
+
+    Raises:
+        UserError: some are not finite.
+    """
+    if values.isfinite().all():
+        return values
+    raise UserError(
+        "the model gives values that are not finite",
+        remedy="use --dtype float32, or check the model with `hyena models verify`",
+    )
 
 
 def _mean(found: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 
 import pysam
 
+from hyenacli.errors import UsageError
 from hyenacli.readers.bcf import quiet_htslib
 from hyenacli.readers.streams import open_binary
 from hyenacli.writers.atomic import atomic_path
@@ -74,7 +75,13 @@ def join_vcf(paths: Sequence[Path], target: Path, kind: str) -> None:
 
 
 def join_bcf(paths: Sequence[Path], target: Path) -> None:
-    """Write the records of BCF shards as one file, number for number; it declares what any of them does."""
+    """Write the records of BCF shards as one file, number for number; it declares what any of them does.
+
+    Raises:
+        UsageError: to stdout.
+    """
+    if str(target) == "-":
+        raise UsageError("BCF does not go to stdout", at="-o", remedy="name a file")
     with quiet_htslib(), atomic_path(target) as path:
         header = pysam.VariantHeader()
         for number, shard in enumerate(paths):

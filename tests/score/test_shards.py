@@ -63,9 +63,15 @@ def test_a_process_of_many_does_its_own_and_removes_what_an_earlier_run_left(
     for name in ("o.shard-1-of-2.tsv", "o.shard-2-of-2.tsv", ".o.tsv.joining", "o.tsv"):
         (tmp_path / name).touch()
     ranks(monkeypatch, 1, 2)
-    assert choose_share(None, target) == Share(Shard(2, 2), tmp_path / "o.shard-2-of-2.tsv", target)
+    share = choose_share(None, target)
+    assert share == Share(Shard(2, 2), tmp_path / "o.shard-2-of-2.tsv", target)
+    with pytest.raises(UsageError, match=r"o\.tsv: is an input of this very command"):
+        share.check(target)
+    assert share.target.exists()
+    share.check()
+    share.clear()
     ranks(monkeypatch, 0, 2)
-    choose_share(None, target)
+    choose_share(None, target).clear()
     assert [path.name for path in tmp_path.iterdir()] == ["o.tsv"]
     with pytest.raises(UsageError, match="leave it out"):
         choose_share("1/2", target)

@@ -251,9 +251,12 @@ def test_nothing_depends_on_company(model: HyenaDNA, batch_tokens: int, order: l
         check(answer, dict(expected[i].values), 1e-9)
 
 
-@pytest.mark.parametrize(("bearable", "fits"), [(300, True), (64, True), (20, False)])
+@pytest.mark.parametrize(
+    ("bearable", "batch", "fits"),
+    [(300, 4096, True), (300, 512, True), (64, 4096, True), (64, 256, True), (20, 4096, False)],
+)
 def test_where_memory_runs_out_less_is_read_at_a_time(
-    model: HyenaDNA, monkeypatch: pytest.MonkeyPatch, bearable: int, fits: bool
+    model: HyenaDNA, monkeypatch: pytest.MonkeyPatch, bearable: int, batch: int, fits: bool
 ) -> None:
     how, alleles = recipe(WindowRule(64, 8)), alleles_of("one", 24, 7)
     expected = scored(model, how, alleles)
@@ -267,10 +270,20 @@ def test_where_memory_runs_out_less_is_read_at_a_time(
     monkeypatch.setattr("hyenacli.score.variants.ReferencePass", Small)
     if not fits:
         with pytest.raises(UserError, match="out of memory on cpu with one window of 64 bases; choose"):
-            scored(model, how, alleles)
+            scored(model, how, alleles, batch_tokens=batch)
         return
-    for one, other in zip(expected, scored(model, how, alleles), strict=True):
+    for one, other in zip(expected, scored(model, how, alleles, batch_tokens=batch), strict=True):
         check(other, dict(one.values), 1e-9)
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_a_model_that_gives_nan_is_told(model: HyenaDNA, score: str) -> None:
+    broken = copy.deepcopy(model)
+    with torch.no_grad():
+        broken.backbone.ln_f.weight[0] = float("nan")
+    how = recipe(WindowRule(64, 8), (score,))
+    with pytest.raises(UserError, match="the model gives values that are not finite; use --dtype float32"):
+        scored(broken, how, alleles_of("one", 3, 7))
 
 
 def test_spellings_of_one_indel_get_one_score(model: HyenaDNA) -> None:
