@@ -21,6 +21,7 @@ from hyenacli.train.calibration import probabilities
 from hyenacli.train.finetune import finetune
 from hyenadna import HyenaDNA, load_model
 from hyenadna.layouts import describe
+from tests.builders import random_dna, write_bed, write_fasta
 from tests.train.finetunes import (
     base_model,
     metrics,
@@ -209,6 +210,26 @@ def test_bases_have_labels_of_their_own(base: Path, tmp_path: Path) -> None:
     shown = [row for row in predictions(run) if row["id"] == predictions(run)[0]["id"]]
     assert len(shown) == int(shown[-1]["end"])
     assert {row["split"] for row in predictions(run)} == {"test"}
+
+
+def test_rows_of_bases_go_along_the_plus_strand(base: Path, tmp_path: Path) -> None:
+    genome = random_dna(1_200, seed=4)
+    strong = "".join("1" if letter in "GC" else "0" for letter in genome)
+    spans = [(start, start + 30, "+-"[start // 30 % 2]) for start in range(0, 1_200, 30)]
+    rows = [
+        ("chr1", start, end, strong[start:end][:: 1 if strand == "+" else -1], 0, strand)
+        for start, end, strand in spans
+    ]
+    bed, run = write_bed(tmp_path / "r.bed", rows), tmp_path / "run"
+    fasta = write_fasta(tmp_path / "g.fa", [("chr1", genome)])
+    finetune(settings(bed, base, run, fasta=fasta, label_column=["name"], level="nucleotide"))
+    shown = predictions(run)
+    assert {row["strand"] for row in shown} == {"+", "-"}
+    assert all(row["label"] == strong[int(row["start"])] for row in shown)
+    first = [row for row in shown if row["id"] == next(row["id"] for row in shown if row["strand"] == "-")]
+    own = reverse_complement(genome[int(first[0]["start"]) : int(first[-1]["end"])].encode()).decode()
+    expected = probabilities("binary", said(load_model(run), [own])[0])[::-1, 1]
+    np.testing.assert_allclose([float(row["p_1"]) for row in first], expected, atol=1e-6)
 
 
 def test_both_strands_get_one_answer(base: Path, table: Path, tmp_path: Path) -> None:
