@@ -123,7 +123,11 @@ class Trial:
         """The pooled states (N, S, D) of every record: of both strands where one of them is asked for."""
         records, ranks = self.data.records, current_ranks()
         strands = 2 if self.settings.rc_augment or self.settings.rc == "mean" else 1
-        recipe = Recipe(pooling=Pooling(self.settings.pool), rc="concat" if strands == 2 else "none")
+        recipe = Recipe(
+            pooling=Pooling(self.settings.pool),
+            rc="concat" if strands == 2 else "none",
+            window=self.settings.max_length,
+        )
         width = model.config.d_model
         whole = np.zeros((len(records), strands * width))
         mine = range(ranks.rank, len(records), ranks.world_size)

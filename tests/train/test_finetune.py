@@ -417,6 +417,16 @@ def test_long_sequences_are_learnt_from_in_windows_and_read_whole_in_prediction(
     assert whole != pytest.approx(said(model, [bases])[0])
 
 
+def test_a_head_is_trained_on_the_windows_it_predicts_from(base: Path, tmp_path: Path) -> None:
+    rows = [(bases, "rich" if share > 0.5 else "poor") for bases, share in sequences(40, length=(40, 60))]
+    run = tmp_path / "run"
+    table = write_table(tmp_path / "t.csv", rows)
+    finetune(settings(table, base, run, max_length=25, method="head", pool="max", epochs=2))
+    shown = predictions(run)
+    expected = probabilities("binary", said(load_model(run), [rows[int(row["id"]) - 1][0] for row in shown]))
+    np.testing.assert_allclose([float(row["p_rich"]) for row in shown], expected[:, 1], atol=1e-6)
+
+
 def test_a_preset_starts_from_fresh_weights(table: Path, tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match="--method lora: a frozen model of fresh weights has nothing to adapt"
