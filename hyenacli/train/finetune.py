@@ -8,10 +8,9 @@ from hyenacli.data.labelled_set import open_set
 from hyenacli.devices import autocast, resolve_device, set_threads
 from hyenacli.errors import UsageError, nearest
 from hyenacli.score.batch_size import parse_batch_size
+from hyenacli.train import in_context, probe
 from hyenacli.train.adapt import check_model, with_defaults
 from hyenacli.train.distributed import process_group
-from hyenacli.train.in_context import check_classes
-from hyenacli.train.probe import check_sklearn
 from hyenacli.train.tensorboard import check_tensorboard
 from hyenacli.train.trials import Trials, read_grid
 from hyenacli.writers.atomic import check_run_directory
@@ -51,7 +50,9 @@ def finetune(settings: FinetuneConfig) -> FinetuneResult:
     check_model(settings.model)
     data = open_set(settings)
     if settings.method == "icl":
-        check_classes(whole, data)
+        in_context.check_classes(whole, data)
+    if settings.solver == "sklearn":
+        probe.check_classes(data)
     if settings.calibrate and data.scheme.task == "regression":
         raise UsageError(
             "a regression has no probabilities", at="--calibrate", remedy="leave it out, or give --task"
@@ -71,6 +72,6 @@ def _check(settings: FinetuneConfig) -> None:
             remedy=nearest(settings.predictions, _TABLES),
         )
     if settings.solver == "sklearn":
-        check_sklearn()
+        probe.check_sklearn()
     if settings.tensorboard:
         check_tensorboard()

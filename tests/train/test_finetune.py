@@ -199,6 +199,33 @@ def test_three_classes(base: Path, tmp_path: Path) -> None:
     assert value(run, "valid", "mcc") > 0.5
 
 
+def one_class_apart(path: Path) -> Path:
+    """A table of three classes and eight groups; one class is in the last group only."""
+    rows = [
+        (bases, "strange" if i >= 70 and i % 3 == 0 else "rich" if share > 0.5 else "poor", f"g{i // 10}")
+        for i, (bases, share) in enumerate(sequences(80))
+    ]
+    return write_table(path, rows, ("sequence", "label", "family"))
+
+
+def test_a_class_may_be_in_the_test_split_only(base: Path, tmp_path: Path) -> None:
+    run, table = tmp_path / "run", one_class_apart(tmp_path / "t.csv")
+    finetune(settings(table, base, run, group_column="family", test_groups="g7", epochs=1, no_baseline=False))
+    assert metrics(run)["labels"] == ["poor", "rich", "strange"]
+    assert metrics(run)["kmer_baseline"]["splits"]["test"]["metrics"]["accuracy"]["value"] > 0.5
+
+
+def test_the_quick_head_knows_no_class_without_training_records(base: Path, tmp_path: Path) -> None:
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    run, table = tmp_path / "run", one_class_apart(tmp_path / "t.csv")
+    changes: dict[str, Any] = {"method": "head", "solver": "sklearn"}
+    with pytest.raises(
+        UserError, match=r"--solver sklearn: class 'strange' has no training record; .* adamw"
+    ):
+        finetune(settings(table, base, run, group_column="family", test_groups="g7", **changes))
+    assert not run.exists()
+
+
 def test_bases_have_labels_of_their_own(base: Path, tmp_path: Path) -> None:
     rows = [
         (bases, "".join("1" if base in "GC" else "0" for base in bases))
