@@ -4,6 +4,7 @@ N record, S strand, D width.
 """
 
 from collections.abc import Sequence
+from copy import deepcopy
 from functools import partial
 
 import numpy as np
@@ -111,8 +112,10 @@ class Trial:
     def _project(self, model: HyenaDNA, places: Sequence[int]) -> list[Logits]:
         assert self._features is not None  # noqa: S101  (a bug, not an input)
         assert model.head is not None  # noqa: S101
-        states_ND = torch.from_numpy(self.pooled(self._features[places])).to(self.device)
-        return list(model.head.project(states_ND).double().cpu().numpy())
+        # in float64, as `predict` does it: no autocast touches that
+        head = deepcopy(model.head).cpu().double()
+        states_ND = torch.from_numpy(self.pooled(self._features[places])).double()
+        return list(head.project(states_ND).numpy())
 
     def pooled(self, features_NSD: Features) -> Features:
         """What predictions are made from (N, D): the sequence as it is, or the mean of both strands."""

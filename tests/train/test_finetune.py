@@ -177,6 +177,18 @@ def test_regression_speaks_in_the_unit_of_the_labels(base: Path, tmp_path: Path,
     assert abs(float(row["prediction_down"]) - float(row["label_down"])) < 0.4
 
 
+def test_a_head_in_bfloat16_is_judged_as_it_predicts(base: Path, tmp_path: Path) -> None:
+    rows = [(bases, 1000 + 50 * share) for bases, share in sequences(60)]
+    run, table = tmp_path / "run", write_table(tmp_path / "t.csv", rows)
+    finetune(settings(table, base, run, method="head", epochs=2, dtype="bfloat16"))
+    shown = predictions(run)
+    stretches = [stretch(rows[int(row["id"]) - 1][0]) for row in shown]
+    precision = torch.autocast("cpu", torch.bfloat16)
+    answers = predict(load_model(run), stretches, rc=False, precision=precision)
+    expected = np.concatenate([answer.logits for answer in answers if answer.logits is not None])
+    np.testing.assert_allclose([float(row["prediction"]) for row in shown], expected, atol=2e-3)
+
+
 def test_several_labels(base: Path, tmp_path: Path) -> None:
     rows = [
         (bases, int(share > 0.5), int(share < 0.5), "" if i % 7 == 0 else int(share > 0.6))
