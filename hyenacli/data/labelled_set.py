@@ -117,12 +117,21 @@ def _read(settings: FinetuneConfig) -> tuple[list[LabelledRecord], tuple[str, ..
             with open_labelled(
                 files, columns, reference=reference, signal=settings.bedgraph, split=split
             ) as rows:
-                records += rows.load()
+                records += _agreeing(rows.load(), split)
                 if names and rows.label_names != names:
                     what = f"has label columns {', '.join(rows.label_names)}, DATA has {', '.join(names)}"
                     raise UserError(what, at=rows.names[0], remedy="give files of the same columns")
                 names = rows.label_names
     return records, names
+
+
+def _agreeing(records: list[LabelledRecord], split: str) -> list[LabelledRecord]:
+    """The records of one flag, none of which says itself that it is for something else."""
+    for record in records if split in ("valid", "test") else ():
+        if record.split != split:
+            what = f"its own split is '{record.split}', but it is given with --{split}"
+            raise record.error(what, "correct one of the two, or give the file as DATA")
+    return records
 
 
 def _split(

@@ -48,6 +48,18 @@ def test_a_column_is_splits(tmp_path: Path) -> None:
         sizes(table, tmp_path, folds=3)
 
 
+@pytest.mark.parametrize(("flag", "word"), [("test", "train"), ("test", "valid"), ("valid", "train")])
+def test_a_column_does_not_speak_against_a_flag(table: Path, tmp_path: Path, flag: str, word: str) -> None:
+    header = ("sequence", "label", "split")
+    rows = [("ACGTTA", "rich", flag), ("ACGGTA", "poor", "")]
+    agreeing = write_table(tmp_path / "yes.csv", rows, header)
+    assert f"2 {flag}" in sizes(table, tmp_path, **{flag: [str(agreeing)]})
+    other = write_table(tmp_path / "no.csv", [*rows, ("ACGGTT", "poor", word)], header)
+    message = rf"no\.csv, line 4: its own split is '{word}', but it is given with --{flag}; correct"
+    with pytest.raises(UserError, match=message):
+        sizes(table, tmp_path, **{flag: [str(other)]})
+
+
 def test_groups_stay_together(tmp_path: Path) -> None:
     rows = [(bases, int(share > 0.5), f"g{i // 4}") for i, (bases, share) in enumerate(sequences(80))]
     table = write_table(tmp_path / "t.csv", rows, ("sequence", "label", "family"))
