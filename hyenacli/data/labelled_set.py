@@ -267,7 +267,11 @@ def _fingerprint(settings: FinetuneConfig, records: list[LabelledRecord]) -> dic
         label = (
             record.label.tobytes() if isinstance(record.label, np.ndarray) else repr(record.label).encode()
         )
-        digest.update(b"\t".join([record.id.encode(), record.sequence, label, record.split.encode()]) + b"\n")
+        parts = [record.id.encode(), record.sequence, label, record.split.encode()]
+        # what else decides the splits that are drawn, where there is such
+        parts += [f"group {record.group}".encode()] * bool(record.group)
+        parts += [f"region {record.region}".encode()] * (record.region is not None)
+        digest.update(b"\t".join(parts) + b"\n")
     files = [*settings.data, *(settings.valid or ()), *(settings.test or ())]
     names = ", ".join(Path(file).name for file in files)
     return {"path": names, "records": len(records), "sha256": digest.hexdigest()}

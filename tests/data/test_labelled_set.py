@@ -74,6 +74,31 @@ def test_groups_stay_together(tmp_path: Path) -> None:
     assert sizes(table, tmp_path, **named) == "68 train, 8 valid, 4 test"
 
 
+def test_a_fingerprint_is_of_all_that_decides_splits(tmp_path: Path) -> None:
+    header, flags = ("sequence", "label", "family"), {"group_column": "family"}
+    rows = [(bases, int(share > 0.5), f"g{i // 4}") for i, (bases, share) in enumerate(sequences(40))]
+
+    def sha256(path: Path, **changes: Any) -> object:
+        return open_set(settings(path, "model", tmp_path / "run", **changes)).inputs["sha256"]
+
+    one = write_table(tmp_path / "one.csv", rows, header)
+    other = write_table(
+        tmp_path / "other.csv", [(*row[:2], f"h{i // 5}") for i, row in enumerate(rows)], header
+    )
+    assert sha256(one) == sha256(other)
+    assert sha256(one, **flags) != sha256(other, **flags)
+    genome = write_fasta(tmp_path / "g.fa", [(f"chr{i}", random_dna(800, 1)) for i in (1, 2)])
+    beds = [
+        write_bed(
+            tmp_path / f"chr{c}.bed",
+            [(f"chr{c}", s, s + 30, f"r{s}", s // 40 % 2) for s in range(0, 760, 40)],
+        )
+        for c in (1, 2)
+    ]
+    first, second = (sha256(bed, fasta=genome, label_column=["score"]) for bed in beds)
+    assert first != second
+
+
 def test_contigs_of_a_bed_are_groups(tmp_path: Path) -> None:
     genome = write_fasta(tmp_path / "g.fa", [(f"chr{i}", random_dna(400, i)) for i in (1, 2, 3)])
     rows = [(f"chr{c}", s, s + 30, f"r{s}", s // 40 % 2, "+") for c in (1, 2, 3) for s in range(0, 360, 40)]
