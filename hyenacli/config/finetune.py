@@ -249,7 +249,7 @@ class FinetuneConfig:
         list[str] | None,
         typer.Option(
             help="Values to try, as lr=1e-4,6e-4; keys lr, weight-decay, embed-dropout, resid-dropout. "
-            "Repeatable: all combinations. The validation split chooses.",
+            "Repeatable: all combinations. The validation split chooses, of every fold for itself.",
             metavar="KEY=V,V,...",
             rich_help_panel=TRAINING,
         ),

@@ -414,6 +414,25 @@ def test_the_validation_split_chooses_of_a_sweep(base: Path, table: Path, tmp_pa
     assert (run / "checkpoints").resolve().parent.name == found["model_of"]
 
 
+def test_every_fold_has_a_sweep_of_its_own(base: Path, table: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    finetune(settings(table, base, run, folds=3, sweep=["lr=0,1e-2"], epochs=2))
+    found = metrics(run)
+    names = {fold: [f"fold-{fold},lr={lr}" for lr in ("0", "0.01")] for fold in (1, 2, 3)}
+    assert set(found["trials"]) == {name for both in names.values() for name in both}
+    assert found["summed_up"] == [
+        max(both, key=lambda name: value(run / "trials" / name, "valid", "mcc")) for both in names.values()
+    ]
+    for name, splits in found["trials"].items():
+        assert ("test" in splits) == (name in found["summed_up"])
+    # all folds together are the winners of each
+    tested = {row["id"]: row["p_rich"] for row in predictions(run)}
+    for name in found["summed_up"]:
+        own = [row for row in predictions(run / "trials" / name) if row["split"] == "test"]
+        assert [tested.pop(row["id"]) for row in own] == [row["p_rich"] for row in own]
+    assert not tested
+
+
 def test_undefined_metrics_of_small_folds_are_left_out(base: Path, tmp_path: Path) -> None:
     rows = [(bases, "rich" if share > 0.5 else "poor") for bases, share in sequences(12)]
     run = tmp_path / "run"
