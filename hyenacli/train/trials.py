@@ -103,6 +103,8 @@ class Trials:
     def __init__(
         self, settings: FinetuneConfig, data: LabelledSet, grid: list[Choice], device: torch.device
     ) -> None:
+        if len(grid) == 1:  # nothing to choose
+            settings = _with_choice(settings, grid[0])
         self._settings, self._data, self._grid, self._device = settings, data, grid, device
         self._faults = [_find_faults(data, splits) for splits in data.splits]
         self._yardsticks: dict[int, Yardstick] = {}
@@ -184,9 +186,8 @@ class Trials:
             force=False,
             seeds=1,
             sweep=None,
-            **{_SWEPT[key]: value for key, value in chosen.items()},  # type: ignore[arg-type]
         )
-        return _Planned(name, settings, fold, chosen)
+        return _Planned(name, _with_choice(settings, chosen), fold, chosen)
 
     def _make_all(self, planned: Iterable[_Planned], judged: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Trials by name, up to a signal."""
@@ -274,6 +275,10 @@ class Trials:
             console.log.info("wrote %s", output / "report.html")
         barrier()
         return said
+
+
+def _with_choice(settings: FinetuneConfig, chosen: Choice) -> FinetuneConfig:
+    return replace(settings, **{_SWEPT[key]: value for key, value in chosen.items()})  # type: ignore[arg-type]
 
 
 def _find_faults(data: LabelledSet, splits: LabelSplits) -> list[str]:

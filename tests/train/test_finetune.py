@@ -414,6 +414,14 @@ def test_the_validation_split_chooses_of_a_sweep(base: Path, table: Path, tmp_pa
     assert (run / "checkpoints").resolve().parent.name == found["model_of"]
 
 
+def test_a_sweep_of_one_value_is_that_value(base: Path, table: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    finetune(settings(table, base, run, sweep=["lr=0", "embed-dropout=0"], epochs=1))
+    assert not (run / "trials").exists()
+    (before, after) = (load_model(path).state_dict() for path in (base, run))
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+
+
 def test_every_fold_has_a_sweep_of_its_own(base: Path, table: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     finetune(settings(table, base, run, folds=3, sweep=["lr=0,1e-2"], epochs=2))
