@@ -44,6 +44,11 @@ BAD = [
     ("table.csv --valid-groups a", 1, "lies on no contig"),
     ("table.csv --task regression", 1, "label 'rich' is not a number"),
     ("numbers.csv --task regression --calibrate", 2, "--calibrate: a regression has no probabilities"),
+    (
+        "numbers.csv --class-weights balanced",
+        2,
+        "--class-weights: a regression has no classes to weigh; leave",
+    ),
     ("table.csv -m tiny-1k --method soft-prompt", 2, "nothing to adapt; give -m a pretrained model"),
     ("table.csv --method soft-prompt --soft-tokens 66", 1, "leaves no room in a model that takes 66"),
     ("regions.bed", 2, "regions.bed: is a BED; give its genome with -f/--fasta"),

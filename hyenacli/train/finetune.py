@@ -53,13 +53,20 @@ def finetune(settings: FinetuneConfig) -> FinetuneResult:
         in_context.check_classes(whole, data)
     if settings.solver == "sklearn":
         probe.check_classes(data)
-    if settings.calibrate and data.scheme.task == "regression":
-        raise UsageError(
-            "a regression has no probabilities", at="--calibrate", remedy="leave it out, or give --task"
-        )
+    if data.scheme.task == "regression":
+        _check_regression(settings)
     with process_group(device):
         trials = Trials(whole, data, grid, device)
         return FinetuneResult(trials.run(), trials.exit_code)
+
+
+def _check_regression(settings: FinetuneConfig) -> None:
+    """Refuse what means nothing for numbers."""
+    remedy = "leave it out, or give --task"
+    if settings.calibrate:
+        raise UsageError("a regression has no probabilities", at="--calibrate", remedy=remedy)
+    if settings.class_weights == "balanced":
+        raise UsageError("a regression has no classes to weigh", at="--class-weights", remedy=remedy)
 
 
 def _check(settings: FinetuneConfig) -> None:
