@@ -57,6 +57,18 @@ BAD = [
         2,
         "kinds.fa: is a FASTA, which has no columns; leave out --group-col",
     ),
+    (
+        "table.csv --method head --embed-dropout 0.1",
+        2,
+        "--embed-dropout: --method head computes the states of",
+    ),
+    (
+        "table.csv --method head --sweep lr=0,1e-3 --sweep resid-dropout=0",
+        2,
+        "--sweep resid-dropout: --method",
+    ),
+    ("table.csv --level nucleotide --pool max", 2, "--pool: bases with labels of their own are not pooled"),
+    ("table.csv --method icl --pool last", 2, "--pool: the letters of --method icl are not pooled; leave it"),
     ("table.csv --shots 2", 2, "--shots: belongs to --method icl; leave it out, or choose --method icl"),
     ("table.csv --method head --solver sklearn", 2, "--lr: --solver sklearn takes no steps; leave it out"),
     ("table.csv --label-column 2-9", 1, "no column '2-9'; the columns are sequence, label"),

@@ -12,7 +12,7 @@ from hyenacli.train import in_context, probe
 from hyenacli.train.adapt import check_model, with_defaults
 from hyenacli.train.distributed import process_group
 from hyenacli.train.tensorboard import check_tensorboard
-from hyenacli.train.trials import Trials, read_grid
+from hyenacli.train.trials import Choice, Trials, read_grid
 from hyenacli.writers.atomic import check_run_directory
 
 _TABLES = ["tsv", "tsv.gz", "parquet"]
@@ -46,6 +46,7 @@ def finetune(settings: FinetuneConfig) -> FinetuneResult:
     whole = with_defaults(settings)
     grid = read_grid(settings.sweep or ())
     _check(settings)
+    _check_useful(settings, grid)
     check_run_directory(settings.output, resume=settings.resume, force=settings.force)
     check_model(settings.model)
     data = open_set(settings)
@@ -58,6 +59,20 @@ def finetune(settings: FinetuneConfig) -> FinetuneResult:
     with process_group(device):
         trials = Trials(whole, data, grid, device)
         return FinetuneResult(trials.run(), trials.exit_code)
+
+
+def _check_useful(settings: FinetuneConfig, grid: list[Choice]) -> None:
+    """Refuse flags that would do nothing."""
+    per_base = settings.level == "nucleotide" or settings.bedgraph is not None
+    if settings.method == "head" and not per_base:
+        for name, flag in (("embed_dropout", "embed-dropout"), ("resid_dropout", "resid-dropout")):
+            if getattr(settings, name) is not None or flag in grid[0]:
+                what = "--method head computes the states of sequences once, without dropout"
+                at = f"--sweep {flag}" if flag in grid[0] else f"--{flag}"
+                raise UsageError(what, at=at, remedy="leave it out, or choose another method")
+    if settings.pool != FinetuneConfig.pool and (per_base or settings.method == "icl"):
+        what = "bases with labels of their own" if per_base else "the letters of --method icl"
+        raise UsageError(f"{what} are not pooled", at="--pool", remedy="leave it out")
 
 
 def _check_regression(settings: FinetuneConfig) -> None:
