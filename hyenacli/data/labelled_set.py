@@ -122,6 +122,8 @@ def _read(settings: FinetuneConfig) -> tuple[list[LabelledRecord], tuple[str, ..
                     what = f"has label columns {', '.join(rows.label_names)}, DATA has {', '.join(names)}"
                     raise UserError(what, at=rows.names[0], remedy="give files of the same columns")
                 names = rows.label_names
+    if settings.fasta and all(record.region is None for record in records):
+        raise UsageError("a genome is for BED, and no input is one", at="--fasta", remedy="leave it out")
     return records, names
 
 
@@ -152,6 +154,9 @@ def _split(
             raise UsageError(
                 "the splits are named already", at="--folds", remedy="leave it out, or use --seeds"
             )
+        if settings.test_fraction is not None:
+            what = "every fold tests on its own part of the data"
+            raise UsageError(what, at="--test-fraction", remedy="leave it out, or give other --folds")
         drawing = _Drawing(records, strata, groups, settings.seed)
         return [
             drawing.held_out(splits, settings.valid_fraction, 0.0) for splits in drawing.folds(settings.folds)
@@ -162,6 +167,8 @@ def _split(
                 "the data name their splits already", remedy="leave out --valid-groups and --test-groups"
             )
         given = named_splits(groups or contigs_of(records), *map(_names, _named_groups(settings)))
+    if settings.test_fraction is not None and given is not None and len(given.test):
+        raise UsageError("the test split is given already", at="--test-fraction", remedy="leave it out")
     # a test set is made only where nobody has said anything of splits
     test = settings.test_fraction if settings.test_fraction is not None else _TEST_SHARE * (given is None)
     splits = given or LabelSplits(np.arange(len(records)), _NOBODY, _NOBODY)

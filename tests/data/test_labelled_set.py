@@ -7,7 +7,7 @@ import pytest
 
 from hyenacli.data.labelled_set import find_gaps, open_set, split_sizes
 from hyenacli.data.leakage import find_leaks
-from hyenacli.errors import UserError
+from hyenacli.errors import UsageError, UserError
 from hyenacli.genome.dna import reverse_complement
 from tests.builders import random_dna, write_bed, write_fasta
 from tests.train.finetunes import sequences, settings, two_classes, write_table
@@ -44,6 +44,8 @@ def test_a_column_is_splits(tmp_path: Path) -> None:
     rows = [(bases, int(share > 0.5), names[i % 10]) for i, (bases, share) in enumerate(sequences(100))]
     table = write_table(tmp_path / "t.csv", rows, ("sequence", "label", "split"))
     assert sizes(table, tmp_path) == "72 train, 8 valid, 20 test"
+    with pytest.raises(UsageError, match="--test-fraction: the test split is given already; leave it out"):
+        sizes(table, tmp_path, test_fraction=0.2)
     with pytest.raises(UserError, match="--folds: the splits are named already"):
         sizes(table, tmp_path, folds=3)
 
@@ -116,6 +118,20 @@ def test_folds_use_every_record(table: Path, tmp_path: Path) -> None:
     data = open_set(settings(table, "model", tmp_path / "run", folds=5))
     assert [splits.counts() for splits in data.splits] == [{"train": 64, "valid": 16, "test": 20}] * 5
     assert sorted(i for splits in data.splits for i in splits.test.tolist()) == list(range(100))
+
+
+def test_a_share_to_test_on_is_refused_where_it_means_nothing(table: Path, tmp_path: Path) -> None:
+    for changes in ({"test": [str(table)]}, {"valid": [str(table)], "test": [str(table)]}):
+        with pytest.raises(UsageError, match="--test-fraction: the test split is given already"):
+            sizes(table, tmp_path, test_fraction=0.2, **changes)
+    with pytest.raises(UsageError, match="--test-fraction: every fold tests on its own part of the data"):
+        sizes(table, tmp_path, test_fraction=0.2, folds=3)
+
+
+def test_a_genome_is_refused_where_nothing_lies_on_one(table: Path, tmp_path: Path) -> None:
+    genome = write_fasta(tmp_path / "g.fa", [("chr1", random_dna(60))])
+    with pytest.raises(UsageError, match="--fasta: a genome is for BED, and no input is one; leave it out"):
+        sizes(table, tmp_path, fasta=genome)
 
 
 def test_one_fasta_per_class(tmp_path: Path) -> None:
