@@ -7,7 +7,7 @@ from typer.testing import CliRunner, Result
 
 from hyenacli.app import app
 from hyenadna import load_model, model_sha256
-from tests.builders import random_dna
+from tests.builders import random_dna, write_fasta
 from tests.train.finetunes import TINY, base_model, two_classes, write_table
 
 
@@ -44,9 +44,31 @@ BAD = [
     ("table.csv --valid-groups a", 1, "lies on no contig"),
     ("table.csv --task regression", 1, "label 'rich' is not a number"),
     ("numbers.csv --task regression --calibrate", 2, "--calibrate: a regression has no probabilities"),
+    (
+        "numbers.csv --class-weights balanced",
+        2,
+        "--class-weights: a regression has no classes to weigh; leave",
+    ),
     ("table.csv -m tiny-1k --method soft-prompt", 2, "nothing to adapt; give -m a pretrained model"),
     ("table.csv --method soft-prompt --soft-tokens 66", 1, "leaves no room in a model that takes 66"),
     ("regions.bed", 2, "regions.bed: is a BED; give its genome with -f/--fasta"),
+    (
+        "kinds.fa --group-column family",
+        2,
+        "kinds.fa: is a FASTA, which has no columns; leave out --group-col",
+    ),
+    (
+        "table.csv --method head --embed-dropout 0.1",
+        2,
+        "--embed-dropout: --method head computes the states of",
+    ),
+    (
+        "table.csv --method head --sweep lr=0,1e-3 --sweep resid-dropout=0",
+        2,
+        "--sweep resid-dropout: --method",
+    ),
+    ("table.csv --level nucleotide --pool max", 2, "--pool: bases with labels of their own are not pooled"),
+    ("table.csv --method icl --pool last", 2, "--pool: the letters of --method icl are not pooled; leave it"),
     ("table.csv --shots 2", 2, "--shots: belongs to --method icl; leave it out, or choose --method icl"),
     ("table.csv --method head --solver sklearn", 2, "--lr: --solver sklearn takes no steps; leave it out"),
     ("table.csv --label-column 2-9", 1, "no column '2-9'; the columns are sequence, label"),
@@ -59,8 +81,10 @@ BAD = [
 @pytest.mark.parametrize(("line", "code", "message"), BAD)
 def test_bad_use_is_told_in_one_line(folder: Path, line: str, code: int, message: str) -> None:
     write_table(folder / "numbers.csv", [(random_dna(20, i), i / 7) for i in range(40)])
+    write_fasta(folder / "kinds.fa", [(f"x{i}|{'ab'[i % 2]}", random_dna(20, i)) for i in range(40)])
     (folder / "regions.bed").write_text("chr1\t0\t10\ta\n")
-    flags = [f"--{key.replace('_', '-')}={value}" for key, value in TINY.items() if key != "no_baseline"]
+    tiny = {key: value for key, value in TINY.items() if key not in ("no_baseline", "test_fraction")}
+    flags = [f"--{key.replace('_', '-')}={value}" for key, value in tiny.items()]
     model = [] if " -m " in line else ["-m", "base"]
     done = hyena(*line.split(), *model, "-o", "run", *flags)
     assert done.exit_code == code, done.output

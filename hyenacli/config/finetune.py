@@ -119,7 +119,8 @@ class FinetuneConfig:
     test_fraction: Annotated[
         float | None,
         typer.Option(
-            help="Share of DATA to test on; default 0.1 where no test data are named.",
+            help="Share of DATA to test on, where no test data are named; default 0.1, or none where any "
+            "split is named.",
             min=0.0,
             max=0.9,
             rich_help_panel=SPLITS,
@@ -249,7 +250,7 @@ class FinetuneConfig:
         list[str] | None,
         typer.Option(
             help="Values to try, as lr=1e-4,6e-4; keys lr, weight-decay, embed-dropout, resid-dropout. "
-            "Repeatable: all combinations. The validation split chooses.",
+            "Repeatable: all combinations. The validation split chooses, of every fold for itself.",
             metavar="KEY=V,V,...",
             rich_help_panel=TRAINING,
         ),

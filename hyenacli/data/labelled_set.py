@@ -117,12 +117,23 @@ def _read(settings: FinetuneConfig) -> tuple[list[LabelledRecord], tuple[str, ..
             with open_labelled(
                 files, columns, reference=reference, signal=settings.bedgraph, split=split
             ) as rows:
-                records += rows.load()
+                records += _agreeing(rows.load(), split)
                 if names and rows.label_names != names:
                     what = f"has label columns {', '.join(rows.label_names)}, DATA has {', '.join(names)}"
                     raise UserError(what, at=rows.names[0], remedy="give files of the same columns")
                 names = rows.label_names
+    if settings.fasta and all(record.region is None for record in records):
+        raise UsageError("a genome is for BED, and no input is one", at="--fasta", remedy="leave it out")
     return records, names
+
+
+def _agreeing(records: list[LabelledRecord], split: str) -> list[LabelledRecord]:
+    """The records of one flag, none of which says itself that it is for something else."""
+    for record in records if split in ("valid", "test") else ():
+        if record.split != split:
+            what = f"its own split is '{record.split}', but it is given with --{split}"
+            raise record.error(what, "correct one of the two, or give the file as DATA")
+    return records
 
 
 def _split(
@@ -143,6 +154,9 @@ def _split(
             raise UsageError(
                 "the splits are named already", at="--folds", remedy="leave it out, or use --seeds"
             )
+        if settings.test_fraction is not None:
+            what = "every fold tests on its own part of the data"
+            raise UsageError(what, at="--test-fraction", remedy="leave it out, or give other --folds")
         drawing = _Drawing(records, strata, groups, settings.seed)
         return [
             drawing.held_out(splits, settings.valid_fraction, 0.0) for splits in drawing.folds(settings.folds)
@@ -153,6 +167,8 @@ def _split(
                 "the data name their splits already", remedy="leave out --valid-groups and --test-groups"
             )
         given = named_splits(groups or contigs_of(records), *map(_names, _named_groups(settings)))
+    if settings.test_fraction is not None and given is not None and len(given.test):
+        raise UsageError("the test split is given already", at="--test-fraction", remedy="leave it out")
     # a test set is made only where nobody has said anything of splits
     test = settings.test_fraction if settings.test_fraction is not None else _TEST_SHARE * (given is None)
     splits = given or LabelSplits(np.arange(len(records)), _NOBODY, _NOBODY)
@@ -258,7 +274,11 @@ def _fingerprint(settings: FinetuneConfig, records: list[LabelledRecord]) -> dic
         label = (
             record.label.tobytes() if isinstance(record.label, np.ndarray) else repr(record.label).encode()
         )
-        digest.update(b"\t".join([record.id.encode(), record.sequence, label, record.split.encode()]) + b"\n")
+        parts = [record.id.encode(), record.sequence, label, record.split.encode()]
+        # what else decides the splits that are drawn, where there is such
+        parts += [f"group {record.group}".encode()] * bool(record.group)
+        parts += [f"region {record.region}".encode()] * (record.region is not None)
+        digest.update(b"\t".join(parts) + b"\n")
     files = [*settings.data, *(settings.valid or ()), *(settings.test or ())]
     names = ", ".join(Path(file).name for file in files)
     return {"path": names, "records": len(records), "sha256": digest.hexdigest()}

@@ -26,6 +26,14 @@ from hyenacli.readers.streams import BOM, Source, compression, open_binary, snif
 Kind = Literal["table", "parquet", "fasta", "bed", "folder"]
 _Opened = tuple[Kind, tuple[str, ...], Iterator[LabelledRecord]]
 _PARQUET = b"PAR1"
+# The fields of `Columns`, as they are asked for.
+_COLUMN_FLAGS = {
+    "sequence": "--sequence-column",
+    "labels": "--label-column",
+    "id": "--id-column",
+    "group": "--group-column",
+    "split": "--split-column",
+}
 _logger = logging.getLogger("hyena")
 
 
@@ -116,7 +124,7 @@ def open_labelled(
             a FASTA is the name of its sequence.
 
     Raises:
-        UsageError: a BED comes without a genome.
+        UsageError: a BED comes without a genome, or columns are named that an input cannot have.
         UserError: an input cannot be read or lacks a column, or inputs disagree about the label columns.
     """
     columns = columns or Columns()
@@ -131,6 +139,9 @@ def open_labelled(
                 raise UserError(
                     "a bedGraph has labels for regions only", at=source_name(source), remedy=remedy
                 )
+            if labelled:
+                given = signal is not None or label is not None
+                _refuse_columns(columns, opened[0], source_name(source), labels_given=given)
             names.append(source_name(source))
             inputs.append(_marked(opened, label, split))
         return LabelledRows(names, inputs, files.pop_all())
@@ -150,6 +161,29 @@ def parted(source: Source) -> tuple[str | None, Source]:
     if not label or not path:
         raise UsageError(f"'{source}' is not label=FILE", remedy="write a label and a file, as enhancer=a.fa")
     return label, path
+
+
+def _refuse_columns(columns: Columns, kind: Kind, name: str, *, labels_given: bool) -> None:
+    """Refuse columns that were named but mean nothing for an input.
+
+    Args:
+        columns: what was named.
+        kind: of the input.
+        name: what messages call it.
+        labels_given: whether its labels come from no column.
+    """
+    usual, meaningless, instead = Columns(), dict[str, str](), ""
+    if kind in ("fasta", "folder"):
+        what = f"is a {kind.replace('fasta', 'FASTA')}, which has no columns"
+        meaningless, instead = dict.fromkeys(_COLUMN_FLAGS, what), ", or give a table"
+    if kind == "bed":
+        meaningless["sequence"] = "is a BED, and its sequences are those of the genome"
+    if labels_given:
+        meaningless["labels"] = "has its labels from elsewhere"
+    for field, what in meaningless.items():
+        asked = getattr(columns, field)
+        if asked and asked != getattr(usual, field):
+            raise UsageError(what, at=name, remedy=f"leave out {_COLUMN_FLAGS[field]}{instead}")
 
 
 def _marked(opened: _Opened, label: str | None, split: str) -> _Opened:

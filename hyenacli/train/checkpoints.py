@@ -117,7 +117,7 @@ class Checkpoints:
             raise UserError(
                 f"the trainer's state is damaged ({error})",
                 at=last,
-                remedy="point `last` at an older step-N, or start anew with --init-from",
+                remedy="point `last` at an older step-N, or start anew",
             ) from error
         console.log.info("going on after step %d", progress.step)
         return progress

@@ -8,12 +8,11 @@ from hyenacli.data.labelled_set import open_set
 from hyenacli.devices import autocast, resolve_device, set_threads
 from hyenacli.errors import UsageError, nearest
 from hyenacli.score.batch_size import parse_batch_size
+from hyenacli.train import in_context, probe
 from hyenacli.train.adapt import check_model, with_defaults
 from hyenacli.train.distributed import process_group
-from hyenacli.train.in_context import check_classes
-from hyenacli.train.probe import check_sklearn
 from hyenacli.train.tensorboard import check_tensorboard
-from hyenacli.train.trials import Trials, read_grid
+from hyenacli.train.trials import Choice, Trials, read_grid
 from hyenacli.writers.atomic import check_run_directory
 
 _TABLES = ["tsv", "tsv.gz", "parquet"]
@@ -47,18 +46,42 @@ def finetune(settings: FinetuneConfig) -> FinetuneResult:
     whole = with_defaults(settings)
     grid = read_grid(settings.sweep or ())
     _check(settings)
+    _check_useful(settings, grid)
     check_run_directory(settings.output, resume=settings.resume, force=settings.force)
     check_model(settings.model)
     data = open_set(settings)
     if settings.method == "icl":
-        check_classes(whole, data)
-    if settings.calibrate and data.scheme.task == "regression":
-        raise UsageError(
-            "a regression has no probabilities", at="--calibrate", remedy="leave it out, or give --task"
-        )
+        in_context.check_classes(whole, data)
+    if settings.solver == "sklearn":
+        probe.check_classes(data)
+    if data.scheme.task == "regression":
+        _check_regression(settings)
     with process_group(device):
         trials = Trials(whole, data, grid, device)
         return FinetuneResult(trials.run(), trials.exit_code)
+
+
+def _check_useful(settings: FinetuneConfig, grid: list[Choice]) -> None:
+    """Refuse flags that would do nothing."""
+    per_base = settings.level == "nucleotide" or settings.bedgraph is not None
+    if settings.method == "head" and not per_base:
+        for name, flag in (("embed_dropout", "embed-dropout"), ("resid_dropout", "resid-dropout")):
+            if getattr(settings, name) is not None or flag in grid[0]:
+                what = "--method head computes the states of sequences once, without dropout"
+                at = f"--sweep {flag}" if flag in grid[0] else f"--{flag}"
+                raise UsageError(what, at=at, remedy="leave it out, or choose another method")
+    if settings.pool != FinetuneConfig.pool and (per_base or settings.method == "icl"):
+        what = "bases with labels of their own" if per_base else "the letters of --method icl"
+        raise UsageError(f"{what} are not pooled", at="--pool", remedy="leave it out")
+
+
+def _check_regression(settings: FinetuneConfig) -> None:
+    """Refuse what means nothing for numbers."""
+    remedy = "leave it out, or give --task"
+    if settings.calibrate:
+        raise UsageError("a regression has no probabilities", at="--calibrate", remedy=remedy)
+    if settings.class_weights == "balanced":
+        raise UsageError("a regression has no classes to weigh", at="--class-weights", remedy=remedy)
 
 
 def _check(settings: FinetuneConfig) -> None:
@@ -71,6 +94,6 @@ def _check(settings: FinetuneConfig) -> None:
             remedy=nearest(settings.predictions, _TABLES),
         )
     if settings.solver == "sklearn":
-        check_sklearn()
+        probe.check_sklearn()
     if settings.tensorboard:
         check_tensorboard()

@@ -1,6 +1,6 @@
 """How good a model's outputs are on records whose labels are known.
 
-N record, L base of the longest, C output.
+N record, P base of any record, C output.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hyenacli.data.labels import IGNORED, LabelScheme, Targets
+from hyenacli.data.labels import LabelScheme, Targets
 from hyenacli.train.calibration import probabilities
 from hyenacli.train.criterion import Criterion
 from hyenacli.train.quality import intervals, measure
@@ -28,19 +28,26 @@ class Judge:
     Args:
         scheme: what labels mean.
         targets: of each record.
+
+    Attributes:
+        targets: of all: (N,) or (N, C), or of their bases, one record after the other, (P,) or (P, C).
     """
 
     def __init__(self, scheme: LabelScheme, targets: Sequence[Targets]) -> None:
         self.scheme = scheme
-        self.targets = _stacked(targets, IGNORED if scheme.has_classes else np.nan)
+        self._per_base = scheme.level == "nucleotide"
+        self.targets = self.stacked(targets)
+        # the record of each base
+        lengths = [len(target) for target in targets] if self._per_base else []
+        self._record_P = np.repeat(np.arange(len(targets)), lengths) if self._per_base else None
 
     def outputs(self, logits: Sequence[Logits]) -> Floats:
-        """What `quality.measure` takes: probabilities or numbers (N, C), or of bases (N, L, C)."""
+        """What `quality.measure` takes: probabilities or numbers, of shapes as `stacked`."""
         return probabilities(self.scheme.task, self.stacked(logits))
 
-    def stacked(self, logits: Sequence[Logits]) -> Floats:
-        """The logits (N, C), or of bases (N, L, C) with zeros after the last of a record."""
-        return _stacked(logits, 0.0)
+    def stacked(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """What there is of each record as one: (N, ...), or (P, ...) where labels are those of bases."""
+        return np.concatenate(arrays) if self._per_base else np.stack(arrays)
 
     def loss(self, logits: Sequence[Logits], criterion: Criterion) -> float:
         """Mean loss of a label."""
@@ -49,7 +56,7 @@ class Judge:
 
     def measure(self, logits: Sequence[Logits]) -> dict[str, float]:
         """The metrics of `quality.measure`."""
-        return measure(self.scheme.task, self.targets, self.outputs(logits))
+        return measure(self.scheme.task, self.targets, self.outputs(logits), self._record_P)
 
     def repeated(self, times: int) -> NDArray[Any]:
         """The targets, so many times one after the other."""
@@ -63,15 +70,4 @@ class Judge:
     def intervals(self, logits: Sequence[Logits], seed: int) -> dict[str, tuple[float, float]]:
         """95 % bootstrap intervals of the metrics; records are drawn."""
         outputs = self.outputs(logits)
-        return intervals(self.scheme.task, self.targets, outputs, draws=self.draws, seed=seed)
-
-
-def _stacked(arrays: Sequence[NDArray[Any]], filler: float) -> NDArray[Any]:
-    """Arrays that differ in their first axis at most as one, filled up at the end."""
-    longest = max((array.shape[:1] for array in arrays), default=(0,))
-    if all(array.shape == arrays[0].shape for array in arrays):
-        return np.stack(arrays)
-    out = np.full((len(arrays), *longest, *arrays[0].shape[1:]), filler, arrays[0].dtype)
-    for row, array in zip(out, arrays, strict=True):
-        row[: len(array)] = array
-    return out
+        return intervals(self.scheme.task, self.targets, outputs, self._record_P, draws=self.draws, seed=seed)

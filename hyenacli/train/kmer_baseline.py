@@ -71,6 +71,7 @@ def fit_baseline(
     task: Task,
     *,
     valid: tuple[Sequence[bytes], npt.ArrayLike],
+    n_classes: int = 2,
     lengths: Sequence[int] = LENGTHS,
     canonical: bool = True,
 ) -> KmerBaseline:
@@ -85,6 +86,7 @@ def fit_baseline(
             `quality.measure`.
         task: what they mean.
         valid: sequences and targets to choose k and penalty on.
+        n_classes: outputs for classes at least, also for those that neither training nor validation has.
         lengths: the k to try, 1 to 6.
         canonical: count a word and its reverse complement as one.
 
@@ -94,7 +96,7 @@ def fit_baseline(
     truth = _targets(task, targets, len(sequences))
     valid_truth = _targets(task, valid[1], len(valid[0]))
     if task in ("binary", "multiclass"):
-        n_outputs = max(2, int(max(np.nanmax(truth), np.nanmax(valid_truth))) + 1)
+        n_outputs = max(n_classes, int(max(np.nanmax(truth), np.nanmax(valid_truth))) + 1)
     else:
         n_outputs = truth.shape[1]
     most = min(_MOST, _MOST_PRODUCTS // n_outputs)

@@ -183,13 +183,15 @@ def fit_yardstick(
         seed: of the bootstrap.
         how: as of `fit_baseline`.
     """
-    task, places = judges["train"].scheme.task, some_of(len(sequences["train"]), _MOST_FITTED)
+    scheme, places = judges["train"].scheme, some_of(len(sequences["train"]), _MOST_FITTED)
+    task = scheme.task
     console.log.info("fitting the k-mer baseline to %s sequences", f"{len(places):,}")
     fitted = fit_baseline(
         [sequences["train"][i] for i in places.tolist()],
         judges["train"].targets[places],
         task,
         valid=(sequences["valid"], judges["valid"].targets),
+        n_classes=scheme.n_outputs,
         **how,
     )
     outputs = {name: fitted.predict(some) for name, some in sequences.items()}

@@ -42,11 +42,15 @@ def write_predictions(
     with open_table(path, None, [first, *own, *others], provenance) as table:
         for split in shown:
             places = getattr(trial.splits, split).tolist()
-            for i, logits in zip(places, splits[split].logits, strict=True):
-                record = trial.data.records[i]
-                answer = Predicted(_placed(record), 1 if logits.ndim > 1 else len(record.sequence), logits)
+            for i, said in zip(places, splits[split].logits, strict=True):
+                record, per_base = trial.data.records[i], said.ndim > 1
+                logits, target = said, trial.data.targets[i]
+                if per_base and record.region is not None and record.region.strand == "-":
+                    # rows of bases go along the + strand, and the record was read along the other
+                    logits, target = logits[::-1], target[::-1]
+                answer = Predicted(_placed(record), 1 if per_base else len(record.sequence), logits)
                 rows = dict(prediction_rows(answer, head))
-                labels = _texts(scheme, trial.data.targets[i])
+                labels = _texts(scheme, target)
                 rows["split"] = [split] * len(labels[0])
                 table.write(rows | dict(zip(titles, labels, strict=True)))
     return path

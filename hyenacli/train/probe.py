@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from hyenacli.console import log
+from hyenacli.data.labelled_set import LabelledSet
 from hyenacli.data.labels import LabelScheme, Targets
 from hyenacli.errors import UserError
 from hyenacli.train.judge import Judge
@@ -36,6 +37,25 @@ def check_sklearn() -> None:
         raise UserError(
             "scikit-learn is not installed", at="--solver sklearn", remedy="pip install 'hyenacli[probe]'"
         )
+
+
+def check_classes(data: LabelledSet) -> None:
+    """Refuse a class without training records, for which scikit-learn fits nothing.
+
+    Raises:
+        UserError: naming the class.
+    """
+    if not data.scheme.has_classes:
+        return
+    for splits in data.splits:
+        seen = {int(data.targets[i]) for i in splits.train.tolist()}
+        for k, name in enumerate(data.scheme.names):
+            if k not in seen:
+                raise UserError(
+                    f"class '{name}' has no training record",
+                    at="--solver sklearn",
+                    remedy="split the data so that it has some, or take --solver adamw",
+                )
 
 
 def fit_head(

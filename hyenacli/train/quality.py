@@ -1,7 +1,8 @@
 """How good predictions are: one set of metrics for each task, with bootstrap intervals.
 
 Legend of shape suffixes: N sequences, P items (a label with its prediction), D draws, C classes, T columns.
-At nucleotide level an axis of positions comes after that of the sequences.
+At nucleotide level an axis of positions comes after that of the sequences; or else, where sequences differ in
+length, the first axis is that of all positions (P), and `sequence_P` says whose they are.
 """
 
 import math
@@ -53,7 +54,9 @@ def metric_names(task: Task, columns: int) -> tuple[str, ...]:
     return ("pearson", "spearman", "r2", "mse", *("columns_left_out",) * (columns > 1))
 
 
-def measure(task: Task, targets: npt.ArrayLike, outputs: npt.ArrayLike) -> dict[str, float]:
+def measure(
+    task: Task, targets: npt.ArrayLike, outputs: npt.ArrayLike, sequence_P: Ints | None = None
+) -> dict[str, float]:
     """The metrics of a task, in an order that depends on the task only.
 
     binary and multiclass: accuracy, balanced_accuracy, mcc, macro_f1, auroc, auprc; the last two are of
@@ -69,6 +72,7 @@ def measure(task: Task, targets: npt.ArrayLike, outputs: npt.ArrayLike) -> dict[
             negative or NaN where missing. regression: numbers (N, T), or (N,) for one column, NaN where
             missing. Missing ones are left out.
         outputs: probabilities (N, C), the highest being the prediction; probabilities (N, T); numbers (N, T).
+        sequence_P: the sequence of each item, from 0 on, where the first axis is of items.
 
     Raises:
         ValueError: shapes that do not fit, a class without an output, or outputs that are not numbers.
@@ -76,13 +80,19 @@ def measure(task: Task, targets: npt.ArrayLike, outputs: npt.ArrayLike) -> dict[
     >>> measure("regression", [1.0, 2.0, 3.0], [1.0, 2.0, 4.0])["mse"]
     0.3333333333333333
     """
-    judge, shape = _judge(task, targets, outputs)
-    values = judge.metrics(np.ones((1, shape[0]), dtype=np.int32))
+    judge, size = _judge(task, targets, outputs, sequence_P)
+    values = judge.metrics(np.ones((1, size[0]), dtype=np.int32))
     return {name: float(value_D[0]) for name, value_D in values.items()}
 
 
 def intervals(
-    task: Task, targets: npt.ArrayLike, outputs: npt.ArrayLike, *, draws: int = 1000, seed: int = 0
+    task: Task,
+    targets: npt.ArrayLike,
+    outputs: npt.ArrayLike,
+    sequence_P: Ints | None = None,
+    *,
+    draws: int = 1000,
+    seed: int = 0,
 ) -> dict[str, tuple[float, float]]:
     """95 % bootstrap intervals of what `measure` gives, except the count of columns.
 
@@ -95,15 +105,16 @@ def intervals(
         task: as for `measure`.
         targets: as for `measure`.
         outputs: as for `measure`.
+        sequence_P: as for `measure`.
         draws: how many.
         seed: of the draws.
 
     Raises:
         ValueError: as for `measure`.
     """
-    judge, shape = _judge(task, targets, outputs)
-    estimates = judge.metrics(np.ones((1, shape[0]), dtype=np.int32))
-    blocks = [judge.metrics(weights_DN) for weights_DN in _draws(shape, draws, seed)]
+    judge, size = _judge(task, targets, outputs, sequence_P)
+    estimates = judge.metrics(np.ones((1, size[0]), dtype=np.int32))
+    blocks = [judge.metrics(weights_DN) for weights_DN in _draws(size, draws, seed)]
     result = {
         name: _interval(np.concatenate([block[name] for block in blocks]), float(estimate_1[0]))
         for name, estimate_1 in estimates.items()
@@ -132,42 +143,51 @@ def measure_columns(task: Task, targets: npt.ArrayLike, outputs: npt.ArrayLike) 
         ValueError: as for `measure`, or a task without columns.
     """
     targets, outputs = _columns(task, targets, outputs)
-    judge = _Columns(task, targets, outputs)
+    judge = _Columns(task, targets, outputs, _sequences(targets[..., 0]))
     return {
         name: value_TD[:, 0]
         for name, value_TD in judge.by_column(np.ones((1, len(targets)), dtype=np.int32)).items()
     }
 
 
-def _draws(shape: tuple[int, ...], draws: int, seed: int) -> Iterator[Weights]:
+def _draws(size: tuple[int, int], draws: int, seed: int) -> Iterator[Weights]:
     """Blocks (D, N) of how often each sequence was drawn; the draws do not depend on the blocks."""
     rng = np.random.default_rng(seed)
-    n, block = shape[0], max(8, _BLOCK // math.prod(shape))
+    n, block = size[0], max(8, _BLOCK // size[1])
     for first in range(0, draws, block):
         count = min(block, draws - first)
         drawn = [np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(count)]
         yield np.array(drawn, dtype=np.int32)
 
 
-def _judge(task: Task, targets: npt.ArrayLike, outputs: npt.ArrayLike) -> tuple[_Judge, tuple[int, ...]]:
-    """What measures these predictions, and their shape without classes or columns."""
+def _judge(
+    task: Task, targets: npt.ArrayLike, outputs: npt.ArrayLike, sequence_P: Ints | None = None
+) -> tuple[_Judge, tuple[int, int]]:
+    """What measures these predictions, and of how many sequences and items they are."""
     if task in ("multilabel", "regression"):
         targets, outputs = _columns(task, targets, outputs)
-        return _Columns(task, targets, outputs), targets.shape[:-1]
+        sequences = _sequences(targets[..., 0]) if sequence_P is None else sequence_P
+        return _Columns(task, targets, outputs, sequences), _size(sequences)
     targets, outputs = _numbers(targets, outputs)
     if outputs.shape[:-1] != targets.shape or outputs.shape[-1] < 2:
         raise ValueError(f"targets {targets.shape} and probabilities {outputs.shape} do not fit")
     if not (task == "multiclass" or outputs.shape[-1] == 2):
         raise ValueError(f"a {task} task has 2 classes, not {outputs.shape[-1]}")
-    return _Classes(targets, outputs), targets.shape
+    sequences = _sequences(targets) if sequence_P is None else sequence_P
+    return _Classes(targets, outputs, sequences), _size(sequences)
+
+
+def _size(sequences: Ints) -> tuple[int, int]:
+    """How many sequences and items there are."""
+    return int(sequences.max()) + 1, sequences.size
 
 
 class _Classes:
     """Predictions of one class each."""
 
-    def __init__(self, targets: Floats, outputs: Floats):
+    def __init__(self, targets: Floats, outputs: Floats, sequences: Ints):
         there = targets >= 0
-        sequence_P = _sequences(targets)[there]
+        sequence_P = sequences[there]
         truth_P, outputs_PC = targets[there].astype(np.int64), outputs[there]
         classes = outputs.shape[-1]
         if truth_P.size and truth_P.max() >= classes:
@@ -190,9 +210,8 @@ class _Classes:
 class _Columns:
     """Predictions of a number or of a probability in each of several columns."""
 
-    def __init__(self, task: Task, targets: Floats, outputs: Floats):
+    def __init__(self, task: Task, targets: Floats, outputs: Floats, sequences: Ints):
         self._labels = task == "multilabel"
-        sequences = _sequences(targets[..., 0])
         self._columns: list[Ranking | Agreement] = []
         for t in range(targets.shape[-1]):
             truth, scores = targets[..., t], outputs[..., t]

@@ -4,6 +4,7 @@ N record, S strand, D width.
 """
 
 from collections.abc import Sequence
+from copy import deepcopy
 from functools import partial
 
 import numpy as np
@@ -111,8 +112,10 @@ class Trial:
     def _project(self, model: HyenaDNA, places: Sequence[int]) -> list[Logits]:
         assert self._features is not None  # noqa: S101  (a bug, not an input)
         assert model.head is not None  # noqa: S101
-        states_ND = torch.from_numpy(self.pooled(self._features[places])).to(self.device)
-        return list(model.head.project(states_ND).double().cpu().numpy())
+        # in float64, as `predict` does it: no autocast touches that
+        head = deepcopy(model.head).cpu().double()
+        states_ND = torch.from_numpy(self.pooled(self._features[places])).double()
+        return list(head.project(states_ND).numpy())
 
     def pooled(self, features_NSD: Features) -> Features:
         """What predictions are made from (N, D): the sequence as it is, or the mean of both strands."""
@@ -123,7 +126,11 @@ class Trial:
         """The pooled states (N, S, D) of every record: of both strands where one of them is asked for."""
         records, ranks = self.data.records, current_ranks()
         strands = 2 if self.settings.rc_augment or self.settings.rc == "mean" else 1
-        recipe = Recipe(pooling=Pooling(self.settings.pool), rc="concat" if strands == 2 else "none")
+        recipe = Recipe(
+            pooling=Pooling(self.settings.pool),
+            rc="concat" if strands == 2 else "none",
+            window=self.settings.max_length,
+        )
         width = model.config.d_model
         whole = np.zeros((len(records), strands * width))
         mine = range(ranks.rank, len(records), ranks.world_size)

@@ -3,7 +3,7 @@
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -78,11 +78,13 @@ class _Planned:
         name: of its directory; '' for the run's own.
         settings: of it.
         fold: which of the data's splits it trains, chooses and tests on.
+        chosen: values of what is swept.
     """
 
     name: str
     settings: FinetuneConfig
     fold: int = 0
+    chosen: Choice = field(default_factory=dict)
 
 
 class Trials:
@@ -101,6 +103,8 @@ class Trials:
     def __init__(
         self, settings: FinetuneConfig, data: LabelledSet, grid: list[Choice], device: torch.device
     ) -> None:
+        if len(grid) == 1:  # nothing to choose
+            settings = _with_choice(settings, grid[0])
         self._settings, self._data, self._grid, self._device = settings, data, grid, device
         self._faults = [_find_faults(data, splits) for splits in data.splits]
         self._yardsticks: dict[int, Yardstick] = {}
@@ -116,25 +120,15 @@ class Trials:
         if len(self._grid) == len(self._data.splits) == settings.seeds == 1:
             return self._make(_Planned("", settings))
         open_run(settings, [self._data.inputs], self._device)
-        chosen: Choice = {}
         swept: dict[str, dict[str, Any]] = {}
-        winner: _Planned | None = None
-        if len(self._grid) > 1:
-            named = [",".join(f"{key}={value:g}" for key, value in one.items()) for one in self._grid]
-            planned = [self._planned(*each, settings.seed) for each in zip(named, self._grid, strict=True)]
-            # of what the test split says nothing is computed, so that nobody can choose by it
-            swept = self._make_all(planned, SPLITS[:2])
+        winners: list[_Planned | None] = []
+        for fold in range(len(self._data.splits)):
+            made, winner = self._sweep(fold)
             if self.exit_code:
                 return {}
-            best = max(range(len(planned)), key=lambda i: self._chosen_by(swept[named[i]]))
-            winner, chosen = planned[best], self._grid[best]
-            console.log.info(
-                "of the sweep, %s is best: valid %s %.3f",
-                winner.name,
-                monitor(self._data.scheme.task),
-                self._chosen_by(swept[winner.name]),
-            )
-        repeats = list(self._repeats(chosen, winner))
+            swept |= made
+            winners.append(winner)
+        repeats = list(self._repeats(winners))
         final = self._make_all(repeats, SPLITS)
         if self.exit_code:
             return {}
@@ -144,18 +138,45 @@ class Trials:
             pooled = pool_folds(settings, self._data, of_folds, self._device)
         return self._sum_up(swept | final, final, pooled)
 
-    def _repeats(self, chosen: Choice, winner: _Planned | None) -> Iterator[_Planned]:
-        """Every fold with every seed; the winner of a sweep is the first of them."""
-        for fold in range(len(self._data.splits)):
-            for seed in range(self._settings.seed, self._settings.seed + self._settings.seeds):
-                if winner is not None and (fold, seed) == (0, self._settings.seed):
-                    yield self._planned(winner.name, chosen, seed)
-                    continue
-                parts = [f"fold-{fold + 1}"] * (len(self._data.splits) > 1)
-                parts += [f"seed-{seed}"] * (self._settings.seeds > 1)
-                yield self._planned(",".join(parts), chosen, seed, fold)
+    def _sweep(self, fold: int) -> tuple[dict[str, dict[str, Any]], _Planned | None]:
+        """What is swept, on one fold alone, and which is best there; nothing where nothing is swept.
 
-    def _planned(self, name: str, chosen: Choice, seed: int, fold: int = 0) -> _Planned:
+        Another fold has no say: it trains on what this one tests on.
+        """
+        if len(self._grid) == 1:
+            return {}, None
+        planned = []
+        for chosen in self._grid:
+            words = ",".join(f"{key}={value:g}" for key, value in chosen.items())
+            planned.append(self._planned([*self._parts(fold), words], chosen, self._settings.seed, fold))
+        # of what the test split says nothing is computed, so that nobody can choose by it
+        made = self._make_all(planned, SPLITS[:2])
+        if self.exit_code:
+            return {}, None
+        winner = max(planned, key=lambda one: self._chosen_by(made[one.name]))
+        value = self._chosen_by(made[winner.name])
+        judged = monitor(self._data.scheme.task)
+        console.log.info("of the sweep, %s is best: valid %s %.3f", winner.name, judged, value)
+        return made, winner
+
+    def _repeats(self, winners: Sequence[_Planned | None]) -> Iterator[_Planned]:
+        """Every fold with every seed; the winner of a fold's sweep is the first of them."""
+        first = self._settings.seed
+        for fold, winner in enumerate(winners):
+            for seed in range(first, first + self._settings.seeds):
+                chosen = winner.chosen if winner is not None else {}
+                if winner is not None and seed == first:
+                    yield self._planned([winner.name], chosen, seed, fold)
+                    continue
+                named = [f"seed-{seed}"] * (self._settings.seeds > 1)
+                yield self._planned([*self._parts(fold), *named], chosen, seed, fold)
+
+    def _parts(self, fold: int) -> list[str]:
+        """Of the names of a fold's trials."""
+        return [f"fold-{fold + 1}"] * (len(self._data.splits) > 1)
+
+    def _planned(self, parts: Sequence[str], chosen: Choice, seed: int, fold: int) -> _Planned:
+        name = ",".join(parts)
         directory = self._settings.output / "trials" / name
         settings = replace(
             self._settings,
@@ -165,9 +186,8 @@ class Trials:
             force=False,
             seeds=1,
             sweep=None,
-            **{_SWEPT[key]: value for key, value in chosen.items()},  # type: ignore[arg-type]
         )
-        return _Planned(name, settings, fold)
+        return _Planned(name, _with_choice(settings, chosen), fold, chosen)
 
     def _make_all(self, planned: Iterable[_Planned], judged: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Trials by name, up to a signal."""
@@ -255,6 +275,10 @@ class Trials:
             console.log.info("wrote %s", output / "report.html")
         barrier()
         return said
+
+
+def _with_choice(settings: FinetuneConfig, chosen: Choice) -> FinetuneConfig:
+    return replace(settings, **{_SWEPT[key]: value for key, value in chosen.items()})  # type: ignore[arg-type]
 
 
 def _find_faults(data: LabelledSet, splits: LabelSplits) -> list[str]:

@@ -52,6 +52,8 @@ class Head(nn.Module):
         out: Tensor = self.output_transform(states)
         if not self._scale:
             return out
+        # numbers such as 1000.3 do not survive what an autocast rounds to
+        out = out if out.dtype == torch.float64 else out.float()
         return out.new_tensor(self._center) + out.new_tensor(self._scale) * out
 
 

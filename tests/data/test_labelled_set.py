@@ -7,7 +7,7 @@ import pytest
 
 from hyenacli.data.labelled_set import find_gaps, open_set, split_sizes
 from hyenacli.data.leakage import find_leaks
-from hyenacli.errors import UserError
+from hyenacli.errors import UsageError, UserError
 from hyenacli.genome.dna import reverse_complement
 from tests.builders import random_dna, write_bed, write_fasta
 from tests.train.finetunes import sequences, settings, two_classes, write_table
@@ -44,8 +44,22 @@ def test_a_column_is_splits(tmp_path: Path) -> None:
     rows = [(bases, int(share > 0.5), names[i % 10]) for i, (bases, share) in enumerate(sequences(100))]
     table = write_table(tmp_path / "t.csv", rows, ("sequence", "label", "split"))
     assert sizes(table, tmp_path) == "72 train, 8 valid, 20 test"
+    with pytest.raises(UsageError, match="--test-fraction: the test split is given already; leave it out"):
+        sizes(table, tmp_path, test_fraction=0.2)
     with pytest.raises(UserError, match="--folds: the splits are named already"):
         sizes(table, tmp_path, folds=3)
+
+
+@pytest.mark.parametrize(("flag", "word"), [("test", "train"), ("test", "valid"), ("valid", "train")])
+def test_a_column_does_not_speak_against_a_flag(table: Path, tmp_path: Path, flag: str, word: str) -> None:
+    header = ("sequence", "label", "split")
+    rows = [("ACGTTA", "rich", flag), ("ACGGTA", "poor", "")]
+    agreeing = write_table(tmp_path / "yes.csv", rows, header)
+    assert f"2 {flag}" in sizes(table, tmp_path, **{flag: [str(agreeing)]})
+    other = write_table(tmp_path / "no.csv", [*rows, ("ACGGTT", "poor", word)], header)
+    message = rf"no\.csv, line 4: its own split is '{word}', but it is given with --{flag}; correct"
+    with pytest.raises(UserError, match=message):
+        sizes(table, tmp_path, **{flag: [str(other)]})
 
 
 def test_groups_stay_together(tmp_path: Path) -> None:
@@ -60,6 +74,31 @@ def test_groups_stay_together(tmp_path: Path) -> None:
     assert not groups[0] & groups[1] | groups[0] & groups[2] | groups[1] & groups[2]
     named = {"group_column": "family", "valid_groups": "g1,g2", "test_groups": "g3"}
     assert sizes(table, tmp_path, **named) == "68 train, 8 valid, 4 test"
+
+
+def test_a_fingerprint_is_of_all_that_decides_splits(tmp_path: Path) -> None:
+    header, flags = ("sequence", "label", "family"), {"group_column": "family"}
+    rows = [(bases, int(share > 0.5), f"g{i // 4}") for i, (bases, share) in enumerate(sequences(40))]
+
+    def sha256(path: Path, **changes: Any) -> object:
+        return open_set(settings(path, "model", tmp_path / "run", **changes)).inputs["sha256"]
+
+    one = write_table(tmp_path / "one.csv", rows, header)
+    other = write_table(
+        tmp_path / "other.csv", [(*row[:2], f"h{i // 5}") for i, row in enumerate(rows)], header
+    )
+    assert sha256(one) == sha256(other)
+    assert sha256(one, **flags) != sha256(other, **flags)
+    genome = write_fasta(tmp_path / "g.fa", [(f"chr{i}", random_dna(800, 1)) for i in (1, 2)])
+    beds = [
+        write_bed(
+            tmp_path / f"chr{c}.bed",
+            [(f"chr{c}", s, s + 30, f"r{s}", s // 40 % 2) for s in range(0, 760, 40)],
+        )
+        for c in (1, 2)
+    ]
+    first, second = (sha256(bed, fasta=genome, label_column=["score"]) for bed in beds)
+    assert first != second
 
 
 def test_contigs_of_a_bed_are_groups(tmp_path: Path) -> None:
@@ -79,6 +118,20 @@ def test_folds_use_every_record(table: Path, tmp_path: Path) -> None:
     data = open_set(settings(table, "model", tmp_path / "run", folds=5))
     assert [splits.counts() for splits in data.splits] == [{"train": 64, "valid": 16, "test": 20}] * 5
     assert sorted(i for splits in data.splits for i in splits.test.tolist()) == list(range(100))
+
+
+def test_a_share_to_test_on_is_refused_where_it_means_nothing(table: Path, tmp_path: Path) -> None:
+    for changes in ({"test": [str(table)]}, {"valid": [str(table)], "test": [str(table)]}):
+        with pytest.raises(UsageError, match="--test-fraction: the test split is given already"):
+            sizes(table, tmp_path, test_fraction=0.2, **changes)
+    with pytest.raises(UsageError, match="--test-fraction: every fold tests on its own part of the data"):
+        sizes(table, tmp_path, test_fraction=0.2, folds=3)
+
+
+def test_a_genome_is_refused_where_nothing_lies_on_one(table: Path, tmp_path: Path) -> None:
+    genome = write_fasta(tmp_path / "g.fa", [("chr1", random_dna(60))])
+    with pytest.raises(UsageError, match="--fasta: a genome is for BED, and no input is one; leave it out"):
+        sizes(table, tmp_path, fasta=genome)
 
 
 def test_one_fasta_per_class(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from hyenadna import PRESETS, HeadConfig, HyenaConfig, HyenaDNA, ModelError, preset
 from hyenadna.fftconv import direct_conv, fft_conv
 from hyenadna.filter import positional_features
-from hyenadna.heads import pool
+from hyenadna.heads import build_head, pool
 
 # trainable numbers and z + t of the published models
 PUBLISHED = {
@@ -249,6 +249,15 @@ def test_pools_by_hand() -> None:
     assert pool(hidden, "last", mask).tolist() == [[3.0, 1.0]]
     assert pool(hidden, "max", mask).tolist() == [[3.0, 5.0]]
     assert pool(hidden[:, :2], "last").tolist() == [[3.0, 1.0]]
+
+
+def test_an_autocast_does_not_round_the_unit_of_numbers() -> None:
+    head = build_head(8, HeadConfig(task="regression", n_outputs=1, center=(1000.3,), scale=(0.5,)))
+    torch.nn.init.zeros_(head.output_transform.weight)
+    torch.nn.init.zeros_(head.output_transform.bias)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert head.project(torch.ones(1, 8)).item() == pytest.approx(1000.3, abs=1e-4)
+    assert head.double().project(torch.ones(1, 8).double()).item() == 1000.3
 
 
 def test_nucleotide_head(config: HyenaConfig) -> None:

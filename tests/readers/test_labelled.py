@@ -455,3 +455,40 @@ def test_real_regions_are_the_sequences_of_the_tables(shared: Path) -> None:
         mine = [r for r in rows if r.id.startswith("H3|dev")]
     assert len(mine) == 1442
     assert all((table[r.id].sequence, table[r.id].label) == (r.sequence, r.label) for r in mine)
+
+
+@pytest.mark.parametrize(
+    ("columns", "flag"),
+    [
+        (Columns(sequence="seq"), "--sequence-column"),
+        (Columns(labels=("kind",)), "--label-column"),
+        (Columns(id="name"), "--id-column"),
+        (Columns(group="family"), "--group-column"),
+        (Columns(split="fold"), "--split-column"),
+    ],
+)
+def test_columns_of_what_has_none_are_refused(tmp_path: Path, columns: Columns, flag: str) -> None:
+    fasta = write_fasta(tmp_path / "a.fa", [("x|yes", "ACGT")])
+    (tmp_path / "classes" / "yes").mkdir(parents=True)
+    write_bytes(tmp_path / "classes" / "yes" / "1.txt", b"ACGT")
+    with pytest.raises(UsageError, match=rf"a\.fa: is a FASTA, which has no columns; leave out {flag}, or"):
+        read(fasta, columns=columns)
+    with pytest.raises(
+        UsageError, match=rf"classes: is a folder, which has no columns; leave out {flag}, or"
+    ):
+        read(tmp_path / "classes", columns=columns)
+
+
+def test_columns_that_others_stand_in_for_are_refused(tmp_path: Path, reference: Reference) -> None:
+    bed = write_bed(tmp_path / "a.bed", [("chr1", 0, 4, "yes")])
+    table = write_bytes(tmp_path / "a.csv", CSV)
+    bedgraph = write_bed(tmp_path / "a.bedgraph", [("chr1", 0, 4, 1)])
+    named = Columns(labels=("name",))
+    with pytest.raises(UsageError, match=r"a\.bed: is a BED, .*; leave out --sequence-column$"):
+        open_labelled([bed], Columns("seq", ("name",)), reference=reference)
+    with pytest.raises(UsageError, match=r"a\.csv: has its labels from elsewhere; leave out --label-column$"):
+        open_labelled([f"yes={table}"], named)
+    with pytest.raises(UsageError, match=r"a\.bed: has its labels from elsewhere; leave out --label-column$"):
+        open_labelled([bed], named, reference=reference, signal=bedgraph)
+    with open_labelled([f"yes={table}"], Columns(id="label")) as rows:
+        assert [record.id for record in rows] == ["x", "y"]

@@ -59,6 +59,8 @@ def two_classes(path: Path, count: int = 120) -> Path:
 def settings(data: Path | Sequence[object], model: Path | str, run: Path, **changes: Any) -> FinetuneConfig:
     files = [data] if isinstance(data, Path) else data
     tiny = TINY | changes
+    if "test_fraction" not in changes and {"folds", "test", "test_groups"} & set(changes):
+        tiny = tiny | {"test_fraction": None}
     if changes.get("solver") == "sklearn":
         tiny = {key: value for key, value in tiny.items() if key not in ("epochs", "batch_size", "lr")}
     return FinetuneConfig(data=[str(f) for f in files], model=str(model), output=run, **tiny)

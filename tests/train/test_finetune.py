@@ -21,6 +21,7 @@ from hyenacli.train.calibration import probabilities
 from hyenacli.train.finetune import finetune
 from hyenadna import HyenaDNA, load_model
 from hyenadna.layouts import describe
+from tests.builders import random_dna, write_bed, write_fasta
 from tests.train.finetunes import (
     base_model,
     metrics,
@@ -176,6 +177,18 @@ def test_regression_speaks_in_the_unit_of_the_labels(base: Path, tmp_path: Path,
     assert abs(float(row["prediction_down"]) - float(row["label_down"])) < 0.4
 
 
+def test_a_head_in_bfloat16_is_judged_as_it_predicts(base: Path, tmp_path: Path) -> None:
+    rows = [(bases, 1000 + 50 * share) for bases, share in sequences(60)]
+    run, table = tmp_path / "run", write_table(tmp_path / "t.csv", rows)
+    finetune(settings(table, base, run, method="head", epochs=2, dtype="bfloat16"))
+    shown = predictions(run)
+    stretches = [stretch(rows[int(row["id"]) - 1][0]) for row in shown]
+    precision = torch.autocast("cpu", torch.bfloat16)
+    answers = predict(load_model(run), stretches, rc=False, precision=precision)
+    expected = np.concatenate([answer.logits for answer in answers if answer.logits is not None])
+    np.testing.assert_allclose([float(row["prediction"]) for row in shown], expected, atol=2e-3)
+
+
 def test_several_labels(base: Path, tmp_path: Path) -> None:
     rows = [
         (bases, int(share > 0.5), int(share < 0.5), "" if i % 7 == 0 else int(share > 0.6))
@@ -198,6 +211,33 @@ def test_three_classes(base: Path, tmp_path: Path) -> None:
     assert value(run, "valid", "mcc") > 0.5
 
 
+def one_class_apart(path: Path) -> Path:
+    """A table of three classes and eight groups; one class is in the last group only."""
+    rows = [
+        (bases, "strange" if i >= 70 and i % 3 == 0 else "rich" if share > 0.5 else "poor", f"g{i // 10}")
+        for i, (bases, share) in enumerate(sequences(80))
+    ]
+    return write_table(path, rows, ("sequence", "label", "family"))
+
+
+def test_a_class_may_be_in_the_test_split_only(base: Path, tmp_path: Path) -> None:
+    run, table = tmp_path / "run", one_class_apart(tmp_path / "t.csv")
+    finetune(settings(table, base, run, group_column="family", test_groups="g7", epochs=1, no_baseline=False))
+    assert metrics(run)["labels"] == ["poor", "rich", "strange"]
+    assert metrics(run)["kmer_baseline"]["splits"]["test"]["metrics"]["accuracy"]["value"] > 0.5
+
+
+def test_the_quick_head_knows_no_class_without_training_records(base: Path, tmp_path: Path) -> None:
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    run, table = tmp_path / "run", one_class_apart(tmp_path / "t.csv")
+    changes: dict[str, Any] = {"method": "head", "solver": "sklearn"}
+    with pytest.raises(
+        UserError, match=r"--solver sklearn: class 'strange' has no training record; .* adamw"
+    ):
+        finetune(settings(table, base, run, group_column="family", test_groups="g7", **changes))
+    assert not run.exists()
+
+
 def test_bases_have_labels_of_their_own(base: Path, tmp_path: Path) -> None:
     rows = [
         (bases, "".join("1" if base in "GC" else "0" for base in bases))
@@ -209,6 +249,26 @@ def test_bases_have_labels_of_their_own(base: Path, tmp_path: Path) -> None:
     shown = [row for row in predictions(run) if row["id"] == predictions(run)[0]["id"]]
     assert len(shown) == int(shown[-1]["end"])
     assert {row["split"] for row in predictions(run)} == {"test"}
+
+
+def test_rows_of_bases_go_along_the_plus_strand(base: Path, tmp_path: Path) -> None:
+    genome = random_dna(1_200, seed=4)
+    strong = "".join("1" if letter in "GC" else "0" for letter in genome)
+    spans = [(start, start + 30, "+-"[start // 30 % 2]) for start in range(0, 1_200, 30)]
+    rows = [
+        ("chr1", start, end, strong[start:end][:: 1 if strand == "+" else -1], 0, strand)
+        for start, end, strand in spans
+    ]
+    bed, run = write_bed(tmp_path / "r.bed", rows), tmp_path / "run"
+    fasta = write_fasta(tmp_path / "g.fa", [("chr1", genome)])
+    finetune(settings(bed, base, run, fasta=fasta, label_column=["name"], level="nucleotide"))
+    shown = predictions(run)
+    assert {row["strand"] for row in shown} == {"+", "-"}
+    assert all(row["label"] == strong[int(row["start"])] for row in shown)
+    first = [row for row in shown if row["id"] == next(row["id"] for row in shown if row["strand"] == "-")]
+    own = reverse_complement(genome[int(first[0]["start"]) : int(first[-1]["end"])].encode()).decode()
+    expected = probabilities("binary", said(load_model(run), [own])[0])[::-1, 1]
+    np.testing.assert_allclose([float(row["p_1"]) for row in first], expected, atol=1e-6)
 
 
 def test_both_strands_get_one_answer(base: Path, table: Path, tmp_path: Path) -> None:
@@ -354,6 +414,33 @@ def test_the_validation_split_chooses_of_a_sweep(base: Path, table: Path, tmp_pa
     assert (run / "checkpoints").resolve().parent.name == found["model_of"]
 
 
+def test_a_sweep_of_one_value_is_that_value(base: Path, table: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    finetune(settings(table, base, run, sweep=["lr=0", "embed-dropout=0"], epochs=1))
+    assert not (run / "trials").exists()
+    (before, after) = (load_model(path).state_dict() for path in (base, run))
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+
+
+def test_every_fold_has_a_sweep_of_its_own(base: Path, table: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    finetune(settings(table, base, run, folds=3, sweep=["lr=0,1e-2"], epochs=2))
+    found = metrics(run)
+    names = {fold: [f"fold-{fold},lr={lr}" for lr in ("0", "0.01")] for fold in (1, 2, 3)}
+    assert set(found["trials"]) == {name for both in names.values() for name in both}
+    assert found["summed_up"] == [
+        max(both, key=lambda name: value(run / "trials" / name, "valid", "mcc")) for both in names.values()
+    ]
+    for name, splits in found["trials"].items():
+        assert ("test" in splits) == (name in found["summed_up"])
+    # all folds together are the winners of each
+    tested = {row["id"]: row["p_rich"] for row in predictions(run)}
+    for name in found["summed_up"]:
+        own = [row for row in predictions(run / "trials" / name) if row["split"] == "test"]
+        assert [tested.pop(row["id"]) for row in own] == [row["p_rich"] for row in own]
+    assert not tested
+
+
 def test_undefined_metrics_of_small_folds_are_left_out(base: Path, tmp_path: Path) -> None:
     rows = [(bases, "rich" if share > 0.5 else "poor") for bases, share in sequences(12)]
     run = tmp_path / "run"
@@ -394,6 +481,16 @@ def test_long_sequences_are_learnt_from_in_windows_and_read_whole_in_prediction(
     assert next(windows).logits == pytest.approx(said(model, [bases])[0])
     whole = next(predict(model, [stretch(bases)], rc=False, window=66)).logits
     assert whole != pytest.approx(said(model, [bases])[0])
+
+
+def test_a_head_is_trained_on_the_windows_it_predicts_from(base: Path, tmp_path: Path) -> None:
+    rows = [(bases, "rich" if share > 0.5 else "poor") for bases, share in sequences(40, length=(40, 60))]
+    run = tmp_path / "run"
+    table = write_table(tmp_path / "t.csv", rows)
+    finetune(settings(table, base, run, max_length=25, method="head", pool="max", epochs=2))
+    shown = predictions(run)
+    expected = probabilities("binary", said(load_model(run), [rows[int(row["id"]) - 1][0] for row in shown]))
+    np.testing.assert_allclose([float(row["p_rich"]) for row in shown], expected[:, 1], atol=1e-6)
 
 
 def test_a_preset_starts_from_fresh_weights(table: Path, tmp_path: Path) -> None:

@@ -102,6 +102,14 @@ def test_what_words_tell_is_learnt_and_noise_is_not() -> None:
     assert noise.valid_loss == pytest.approx(np.log(2), abs=0.02)
 
 
+def test_a_class_that_was_never_seen_is_hardly_possible() -> None:
+    seqs, held = sequences(100, 1), sequences(50, 2)
+    labels = [(gc(split) > 0.5).astype(int) for split in (seqs, held)]
+    fit = fit_baseline(seqs, labels[0], "multiclass", valid=(held, labels[1]), n_classes=3, lengths=(2,))
+    assert fit.predict(held).shape == (50, 3)
+    assert fit.predict(held)[:, 2].max() < 0.01
+
+
 def test_columns_with_missing_labels() -> None:
     seqs, held = sequences(200, 8), sequences(60, 9)
 

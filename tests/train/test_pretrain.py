@@ -201,8 +201,9 @@ def test_a_damaged_checkpoint_is_said(genome: Path, tmp_path: Path, name: str) -
     pretrain(settings(genome, run))
     path = run / "checkpoints" / "last" / name
     path.write_bytes(path.read_bytes()[:20])
-    with pytest.raises((UserError, ModelError), match="damaged"):
+    with pytest.raises((UserError, ModelError), match="damaged") as error:
         pretrain(settings(genome, run, resume=True))
+    assert "--init-from" not in str(error.value)  # which other verbs that resume do not have
 
 
 def test_a_loss_that_explodes_is_explained(genome: Path, tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from hyenacli.data.labels import LabelScheme
+from hyenacli.train.judge import Judge
 from hyenacli.train.quality import _draws, _judge, intervals, measure, measure_columns, monitor
 from hyenadna.config import Task
 
@@ -145,6 +147,24 @@ def test_positions_count_one_by_one() -> None:
     x, y = RNG(1).random((2, 60))
     apart = measure("regression", x.reshape(6, 10), y.reshape(6, 10, 1))
     assert apart == pytest.approx(measure("regression", x, y))
+
+
+def test_sequences_of_any_length_take_no_more_than_their_bases() -> None:
+    lengths = (3, 500, 1, 40, 7, 60)
+    truth, p = classes(sum(lengths), 2, 3, ties=False)
+    starts = np.cumsum((0, *lengths))
+    judge = Judge(LabelScheme("binary", "nucleotide", ("no", "yes")), np.split(truth, starts[1:-1]))
+    logits = np.split(np.log(p), starts[1:-1])
+    padded = np.full((6, 500), -100), np.full((6, 500, 2), 0.5)
+    for row, (start, length) in enumerate(zip(starts[:-1], lengths, strict=True)):
+        for whole, own in zip(padded, (truth, p), strict=True):
+            whole[row, :length] = own[start : start + length]
+    assert judge.targets.shape == (sum(lengths),)
+    assert judge.outputs(logits).shape == (sum(lengths), 2)
+    assert judge.measure(logits) == pytest.approx(measure("binary", *padded))
+    expected = intervals("binary", *padded, draws=judge.draws, seed=4)
+    for name, span in judge.intervals(logits, seed=4).items():
+        assert span == pytest.approx(expected[name])
 
 
 def multiclass() -> tuple[Task, Array, Array]:
