@@ -5,10 +5,11 @@ Messages go through the standard logger `hyena`; numbers for programs through `e
 
 import json
 import logging
+import math
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -83,9 +84,25 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def finite(value: Any) -> Any:
+    """A value for JSON, in which a number that is not finite is null, also inside lists and mappings.
+
+    >>> finite({"loss": float("nan"), "steps": (1, float("inf"))})
+    {'loss': None, 'steps': [1, None]}
+    """
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def event(name: str, **fields: Any) -> None:
-    """Write one JSON object {"event": name, "time": seconds since the epoch, ...} to every sink."""
-    line = json.dumps({"event": name, "time": round(time.time(), 3), **fields}, default=str)
+    """Write one JSON object {"event": name, "time": seconds since the epoch, ...} to every sink.
+
+    A number that is not finite is null.
+    """
+    line = json.dumps({"event": name, "time": round(time.time(), 3), **finite(fields)}, default=str)
     for sink in _json_sinks:
         sink.write(line + "\n")
 

@@ -146,7 +146,7 @@ class Checkpoints:
         self, draft: Path, model: HyenaDNA, optimizer: torch.optim.Optimizer, progress: Progress
     ) -> None:
         facts = {"steps": progress.step, "tokens": progress.tokens, "held_out_loss": progress.last}
-        save_model(model, draft, provenance={**self._provenance, **facts})
+        save_model(model, draft, provenance={**self._provenance, **console.finite(facts)})
         tensors = {
             f"{key}/{name}": value.contiguous()
             for name, parameter in _named(model, optimizer).items()

@@ -24,6 +24,8 @@ def process_group(device: torch.device) -> Iterator[None]:
     if current_ranks().world_size == 1:
         yield
         return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # where a collective without a tensor of its own, as a barrier, runs
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
     try:
         yield
@@ -58,8 +60,15 @@ def _reduce(tensor: torch.Tensor, how: dist.ReduceOp.RedOpType = dist.ReduceOp.S
     Raises:
         UserError: another process is gone.
     """
-    try:
+    with _connected():
         dist.all_reduce(tensor, how)
+
+
+@contextmanager
+def _connected() -> Iterator[None]:
+    """Raise UserError where another process is gone."""
+    try:
+        yield
     except RuntimeError as error:
         raise UserError(
             "the connection to another process of this job was lost",
@@ -112,9 +121,14 @@ def share_windows(model: HyenaDNA, ranks: int) -> None:
 
 
 def barrier() -> None:
-    """Wait for all ranks."""
+    """Wait for all ranks.
+
+    Raises:
+        UserError: another process is gone.
+    """
     if dist.is_initialized():
-        dist.barrier()
+        with _connected():
+            dist.barrier()
 
 
 def min_over_ranks(value: float, *, device: torch.device) -> float:

@@ -38,7 +38,8 @@ class PretrainResult:
 
     Attributes:
         progress: steps, tokens, seconds, and the last and best loss on the held-out windows, in nats a base.
-        markov: the loss of Markov models of order 0, 1, ... there; empty if nothing is held out.
+        markov: the loss of Markov models of order 0, 1, ... there; empty if nothing is held out, or after a
+            signal.
         exit_code: 0, or 143 or 130 after a signal.
     """
 
@@ -77,7 +78,8 @@ def pretrain(settings: PretrainConfig) -> PretrainResult:
         progress, stop = run.train(model.to(device), precision)
     markov: list[float] = []
     if current_ranks().first:
-        markov = corpus.markov(rc=settings.rc_augment)
+        # who is told to stop has seconds to do so
+        markov = [] if stop else corpus.markov(rc=settings.rc_augment)
         run.close(progress, markov, stop)
     return PretrainResult(progress, markov, stop.exit_code)
 

@@ -2,7 +2,6 @@
 
 import datetime as dt
 import json
-import math
 import os
 import platform
 import sys
@@ -11,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from hyenacli import __version__, settings_file
+from hyenacli import __version__, console, settings_file
 from hyenacli.errors import UserError
 from hyenacli.readers.labelled import parted
 
@@ -144,15 +143,7 @@ def add_to_record(run: Path, **facts: Any) -> None:
 
 def write_json(path: Path, record: dict[str, Any]) -> None:
     """Write JSON, in which a number that is not finite is null, in one operation."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [plain(item) for item in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    _replace(path, json.dumps(plain(record), indent=2, default=str) + "\n")
+    _replace(path, json.dumps(console.finite(record), indent=2, default=str) + "\n")
 
 
 def _replace(path: Path, text: str) -> None:

@@ -27,7 +27,7 @@ def write_report(
         run: the run directory.
         facts: what to list under the title, in order.
         curriculum: stages of the run; where there are several, each has a mark in the curves and a row.
-        markov: nats a base of Markov models of order 0, 1, ... on the held-out windows; empty without any.
+        markov: nats a base of Markov models of order 0, 1, ... on the held-out windows; may be empty.
         loss: nats a base of the model on the same windows; NaN if there are none.
     """
     rows = read_metrics(run / "metrics.csv")
@@ -105,7 +105,7 @@ def best_order(markov: Sequence[float]) -> int:
 
 def _markov_table(markov: Sequence[float], loss: float) -> str:
     if not markov:
-        return "<p>Nothing is held out, so there is nothing to compare on.</p>"
+        return "<p>None: nothing is held out to compare on, or the run was stopped before its end.</p>"
     rows = [(f"Markov, order {order}", nats, "") for order, nats in enumerate(markov)]
     rows.append(("this model", loss, ' class="model"'))
     cell = '<td class="n">{:.4f}</td>'

@@ -132,8 +132,13 @@ class HyenaDNA(nn.Module):
         )
 
     def lm_logits(self, hidden_BLD: Tensor) -> Tensor:
-        """Next-token scores (B, L, V) of final hidden states."""
-        return functional.linear(hidden_BLD, self.lm_weight)
+        """Next-token scores (B, L, V) of final hidden states, in the weights' precision under autocast too.
+
+        Probabilities of bases differ by less than bfloat16 can tell apart, and it is a small product.
+        """
+        weight = self.lm_weight
+        with inference.plain_precision(hidden_BLD.device):
+            return functional.linear(hidden_BLD.to(weight.dtype), weight)
 
     @property
     def lm_weight(self) -> Tensor:

@@ -227,5 +227,6 @@ class _SlicedCrossEntropy(torch.autograd.Function):
 
 
 def _logits(hidden_nD: Tensor, weight_VD: Tensor) -> Tensor:
-    logits_nV = functional.linear(hidden_nD, weight_VD)
+    with plain_precision(hidden_nD.device):
+        logits_nV = functional.linear(hidden_nD, weight_VD)
     return logits_nV.to(torch.promote_types(logits_nV.dtype, torch.float32))
