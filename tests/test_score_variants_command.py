@@ -350,6 +350,8 @@ def test_shards_of_bcf_and_parquet_hold_the_same(hyena: Run, monkeypatch: pytest
         assert hyena(f"{line} -o one.{kind}").exit_code == 0
         result = hyena(f"merge out3.{kind} out1.{kind} out2.{kind} -o whole.{kind}")
         assert result.exit_code == 0, result.output
+        refused = hyena(f"merge out3.{kind} out1.{kind} out2.{kind} -o -")
+        assert (refused.exit_code, Path("-").exists()) == (2, False)
     one, whole = pq.read_table("one.parquet"), pq.read_table("whole.parquet")
     assert whole.schema.equals(one.schema, check_metadata=True)
     assert str(whole.to_pylist()) == str(one.to_pylist())

@@ -95,6 +95,7 @@ def test_the_last_joins_in_the_order_of_the_input(tmp_path: Path, order: list[in
     done = []
     for place in order:
         shares[place].target.write_text(f"{place}\n")
+        Path(f"{shares[place].target}.tbi").touch()
         done.append(join_by_the_last(shares[place], join))
     assert done == [False, False, True]
     assert target.read_text() == "0\n1\n2\n"
