@@ -26,6 +26,8 @@ from hyenadna import HyenaDNA, load_model, save_model
 from hyenadna.layouts.directories import write_tensors
 
 _TENSORS, _STATE = "trainer.safetensors", "trainer.json"
+# AdamW's state of a parameter.
+_KEYS = ("exp_avg", "exp_avg_sq", "step")
 
 
 @dataclass
@@ -106,10 +108,12 @@ class Checkpoints:
         model.load_state_dict(load_model(last).state_dict())
         try:
             tensors = load_file(last / _TENSORS)
-            # before its first step an optimizer has no state
-            for name, parameter in _named(model, optimizer).items() if tensors else ():
+            for name, parameter in _named(model, optimizer).items():
+                # an optimizer has no state of what had no gradient yet
+                if not any(f"{key}/{name}" in tensors for key in _KEYS):
+                    continue
                 state = optimizer.state[parameter]
-                for key in ("exp_avg", "exp_avg_sq", "step"):
+                for key in _KEYS:
                     value = tensors[f"{key}/{name}"]
                     state[key] = value if key == "step" else value.to(parameter.device)
             progress = Progress(**json.loads((last / _STATE).read_text()))

@@ -100,7 +100,7 @@ def build_model(settings: PretrainConfig) -> HyenaDNA:
         if named or settings.window_shift is not None:
             remedy = "leave out --preset, --d-model, --n-layer and --window-shift"
             raise UsageError("--init-from fixes the architecture", remedy=remedy)
-        model: HyenaDNA = load_model(settings.init_from)
+        model = _language_model(settings.init_from)
         if settings.max_length and settings.max_length > model.config.l_max:
             raise UserError(
                 f"--max-length {settings.max_length} is beyond the model's {model.config.l_max} tokens",
@@ -118,6 +118,16 @@ def build_model(settings: PretrainConfig) -> HyenaDNA:
     if settings.window_shift is not None:
         config = replace(config, window_shift=settings.window_shift)
     return HyenaDNA(config, generator=torch.Generator().manual_seed(settings.seed))
+
+
+def _language_model(spec: str) -> HyenaDNA:
+    """The model to start from, without what another task has added."""
+    model: HyenaDNA = load_model(spec)
+    if model.config.head is not None or model.config.demonstrations is not None:
+        added = "head" if model.config.demonstrations is None else "demonstrations"
+        console.log.info("%s: pretraining leaves out its %s", spec, added)
+        model.config, model.head = replace(model.config, head=None, demonstrations=None), None
+    return model
 
 
 class _Run:

@@ -21,8 +21,8 @@ from hyenacli.config import PretrainConfig
 from hyenacli.errors import UsageError, UserError
 from hyenacli.train.language import NextNucleotide
 from hyenacli.train.pretrain import build_model, pretrain
-from hyenadna import ModelError, load_model
-from tests.train.runs import command, losses, rows, settings, weights
+from hyenadna import DemonstrationsConfig, ModelError, load_model, save_model
+from tests.train.runs import command, continuing, losses, rows, settings, small_model, weights
 
 
 def test_a_run_directory_is_complete(genome: Path, tmp_path: Path) -> None:
@@ -134,6 +134,21 @@ def test_init_from_continues_with_another_models_weights(genome: Path, tmp_path:
     best = load_model(tmp_path / "first").state_dict()
     for name, tensor in weights(tmp_path / "second").items():
         assert torch.equal(tensor, best[name]), name
+
+
+def test_what_another_task_added_is_no_part_of_it(genome: Path, tmp_path: Path) -> None:
+    model, run = small_model(), tmp_path / "run"
+    save_model(model, tmp_path / "headed")
+    shots = (("AC", "a"), ("GT", "b"))
+    model.set_demonstrations(DemonstrationsConfig("binary", ("a", "b"), "AC", shots, max_length=8))
+    save_model(model, tmp_path / "shown")
+    for name in ("headed", "shown"):
+        pretrain(continuing(genome, tmp_path / name, run, force=True))
+        config = load_model(run).config
+        assert (config.head, config.demonstrations) == (None, None)
+        before = losses(run)
+        pretrain(continuing(genome, tmp_path / name, run, resume=True))
+        assert losses(run) == before
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from hyenacli.errors import UsageError, UserError
@@ -20,7 +21,7 @@ from hyenacli.train.loop import MOST_SKIPPED_IN_A_ROW, _better
 from hyenacli.train.memory import Load, MemoryPlanner, training_bytes
 from hyenacli.train.pretrain import pretrain
 from hyenadna import HyenaConfig, HyenaDNA
-from tests.train.runs import TINY, losses, rows, settings, weights
+from tests.train.runs import TINY, losses, rows, settings, small_model, weights
 
 
 class Scarce:
@@ -215,6 +216,21 @@ def test_a_full_disk_leaves_the_checkpoint_before(
     pretrain(settings(genome, run, resume=True))
     assert losses(run) == losses(tmp_path / "whole")
     assert TINY["max_steps"] == len(losses(run)) - 1
+
+
+def test_the_state_of_what_had_no_gradient_is_not_missed(tmp_path: Path) -> None:
+    model, folder = small_model(), checkpoints.Checkpoints(tmp_path, 1, {})
+    optimizer = torch.optim.AdamW(model.parameters())
+    model.hidden(torch.full((1, 4), 7)).sum().backward()
+    optimizer.step()
+    folder.save(model, optimizer, Progress(step=1))
+    assert folder.restore(model, torch.optim.AdamW(model.parameters())).step == 1
+    path = tmp_path / "checkpoints" / "last" / "trainer.safetensors"
+    tensors = load_file(path)
+    del tensors["step/backbone.ln_f.weight"]
+    save_file(tensors, path)
+    with pytest.raises(UserError, match="damaged"):
+        folder.restore(model, torch.optim.AdamW(model.parameters()))
 
 
 def test_a_held_out_loss_that_is_lost_ends_the_run(genome: Path, tmp_path: Path) -> None:
