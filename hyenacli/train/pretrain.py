@@ -28,6 +28,8 @@ from hyenacli.train.signals import Stop, stop_on_signals
 from hyenacli.train.tensorboard import check_tensorboard
 from hyenacli.writers.atomic import check_run_directory
 from hyenadna import HyenaDNA, load_model, preset
+from hyenadna.adapters.kinds import SoftPromptConfig
+from hyenadna.adapters.lora import merge
 
 _PRESET = "tiny-1k"
 
@@ -121,8 +123,18 @@ def build_model(settings: PretrainConfig) -> HyenaDNA:
 
 
 def _language_model(spec: str) -> HyenaDNA:
-    """The model to start from, without what another task has added."""
+    """The model to start from, without what another task has added; LoRA becomes part of the weights.
+
+    Raises:
+        UserError: the model has a soft prompt.
+    """
     model: HyenaDNA = load_model(spec)
+    if model.adapter is not None:
+        if isinstance(model.adapter.config, SoftPromptConfig):
+            remedy = f"start from its base, {model.adapter.base}"
+            raise UserError("the model has a soft prompt", at=spec, remedy=remedy)
+        console.log.info("%s: its LoRA becomes part of the weights", spec)
+        merge(model)
     if model.config.head is not None or model.config.demonstrations is not None:
         added = "head" if model.config.demonstrations is None else "demonstrations"
         console.log.info("%s: pretraining leaves out its %s", spec, added)
