@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,7 @@ from hyenacli.errors import UsageError, UserError
 from hyenacli.train import checkpoints, memory
 from hyenacli.train.checkpoints import Progress
 from hyenacli.train.language import NextNucleotide
-from hyenacli.train.loop import MOST_SKIPPED_IN_A_ROW, _better
+from hyenacli.train.loop import MOST_SKIPPED_IN_A_ROW, Trainer, _better
 from hyenacli.train.memory import Load, MemoryPlanner, training_bytes
 from hyenacli.train.pretrain import pretrain
 from hyenadna import HyenaConfig, HyenaDNA, load_model
@@ -80,6 +81,28 @@ def test_a_single_window_that_does_not_fit_is_said(
     Scarce(0, after=3).patch(monkeypatch)
     with pytest.raises(UserError, match="memory ran out with a single window of 32 tokens; use --activation"):
         pretrain(settings(genome, tmp_path / "run", micro_batch_size=1))
+
+
+def test_ranks_that_share_windows_do_not_try_again_alone(
+    genome: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others wait within the pass, for a part that would never come."""
+    gradients = Trainer._gradients
+
+    def sharing(self: Trainer[Any], step: int) -> float | None:
+        self._settings = replace(self._settings, context_parallel=2)
+        return gradients(self, step)
+
+    Scarce(1, after=3).patch(monkeypatch)
+    monkeypatch.setattr(Trainer, "_gradients", sharing)
+    with pytest.raises(
+        UserError, match=r"windows of 32 tokens shared by 2 processes; .*larger --context-par"
+    ):
+        pretrain(settings(genome, tmp_path / "run", micro_batch_size=4))
+    task = Fits(lambda windows, again: windows <= 4)
+    with pytest.raises(UserError, match="windows of 100 tokens shared by 2 processes"):
+        planner(task).plan(Load(100, 16, context_parallel=2), 8, "auto")
+    assert len(task.tried) == 1
 
 
 class Fits:
