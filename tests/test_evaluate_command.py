@@ -39,6 +39,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Path) -> Run:
     """Run the command in a directory with two genomes, a BED and a model called `model`."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model").symlink_to(model)
+    write_fasta(tmp_path / "drawn.svg", [("one", random_dna(700, 1))])
     write_fasta(tmp_path / "g.fa", [("one", random_dna(700, 1)), ("two", random_dna(700, 2))])
     write_fasta(tmp_path / "h.fa", [("other", random_dna(300, 3))])
     write_fasta(tmp_path / "short.fa", [("a", "ACGT")])
@@ -121,6 +122,9 @@ def test_batches_and_precision_change_little(run: Run) -> None:
 
 
 BAD = [
+    ("g.fa -m model --intervals s.bed --lengths 64 -o s.bed -O tsv", 2, "s.bed: is an input of this very"),
+    ("g.fa h.fa -m model -o h.fa -O tsv", 2, "h.fa: is an input of this very command; write to another file"),
+    ("drawn.svg -m model --plot drawn.svg", 2, "drawn.svg: is an input of this very command"),
     ("g.fa -m model --lengths 64,x", 2, "--lengths: 'x' is no length"),
     ("g.fa -m model --lengths 300", 2, "--lengths: 300 is beyond the model's context of 256 bases"),
     ("g.fa -m model --contigs tow", 1, "no contig 'tow' to evaluate on; did you mean 'two'?"),

@@ -32,7 +32,7 @@ def run(config: EvaluateConfig) -> None:
         raise UsageError("the plot is an SVG", at=config.plot, remedy="give it the suffix .svg")
     for target in (config.output, config.plot):
         if target is not None:
-            ensure_writable(target)
+            ensure_writable(target, *config.fasta, config.intervals)
 
     from hyenacli.data.store import open_genomes
     from hyenacli.devices import autocast, resolve_device, set_threads

@@ -20,7 +20,7 @@ from hyenacli.train.loop import LoopSettings
 from hyenadna import HyenaDNA, load_model, preset
 from hyenadna.adapters.kinds import LoraConfig, SoftPromptConfig
 from hyenadna.adapters.lora import add_lora, merge
-from hyenadna.adapters.methods import Method, trainable_parameters
+from hyenadna.adapters.methods import Method, freeze
 from hyenadna.adapters.soft_prompt import add_soft_prompt
 from hyenadna.config import PRESETS, HeadConfig, Pool
 from hyenadna.errors import ModelError
@@ -146,8 +146,10 @@ def pool_of(settings: Adapted) -> Pool:
 
 def groups_of(settings: Adapted, model: HyenaDNA) -> list[dict[str, Any]]:
     """What the method trains, for an optimizer; everything else is frozen."""
-    lr, weight_decay = settings.lr or 0.0, settings.weight_decay or 0.0
-    return trainable_parameters(model, method_of(settings), lr=lr, weight_decay=weight_decay)
+    freeze(model, method_of(settings))
+    if model.head is not None and model.lm_head is not None:
+        model.lm_head.requires_grad_(False)  # the head's loss says nothing of it
+    return model.parameter_groups(settings.lr or 0.0, settings.weight_decay or 0.0)
 
 
 def loop_of(settings: Adapted, steps: Steps, every: int, micro_tokens: int) -> LoopSettings:

@@ -26,6 +26,8 @@ from hyenadna import HyenaDNA, load_model, save_model
 from hyenadna.layouts.directories import write_tensors
 
 _TENSORS, _STATE = "trainer.safetensors", "trainer.json"
+# AdamW's state of a parameter.
+_KEYS = ("exp_avg", "exp_avg_sq", "step")
 
 
 @dataclass
@@ -72,18 +74,22 @@ class Checkpoints:
         self.folder = run / "checkpoints"
         self._keep = keep
         self._provenance = provenance
+        self._saved = -1  # the step whose directory is known to hold the state after it
 
     def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
         """Write the state after `progress.step` on the first rank; point `last` at it, `best` at the best."""
         if current_ranks().first:
             final, best = (self.folder / f"step-{step}" for step in (progress.step, progress.best_step))
-            if not (final / _STATE).exists():
+            if progress.step != self._saved:
                 self._write(final, model, optimizer, progress)
+                self._saved = progress.step
             self._link("last", final)
             # also where the run was over, and `best` the calibrated one: it would be calibrated again
             if best.exists():
                 self._link("best", best)
-            self._prune(wanted=(final, best))
+            else:
+                (self.folder / "best").unlink(missing_ok=True)
+            self._prune(progress.step, wanted=(final, best))
             console.event("checkpoint", step=progress.step, path=str(final))
         barrier()
 
@@ -97,19 +103,23 @@ class Checkpoints:
         """Fill model and optimizer from `last` and say how far it was: at the start, if that came too early.
 
         Raises:
-            UserError: the trainer's files are damaged; ModelError: the weights are.
+            UserError: the trainer's files are damaged, or `last` leads nowhere; ModelError: the weights are.
         """
         last = self.folder / "last"
+        if last.is_symlink() and not last.exists():
+            raise UserError("leads nowhere", at=last, remedy="point it at a step-N, or start anew")
         if not last.exists():
             console.log.info("no checkpoint yet in %s: starting from the first step", self.folder)
             return Progress()
         model.load_state_dict(load_model(last).state_dict())
         try:
             tensors = load_file(last / _TENSORS)
-            # before its first step an optimizer has no state
-            for name, parameter in _named(model, optimizer).items() if tensors else ():
+            for name, parameter in _named(model, optimizer).items():
+                # an optimizer has no state of what had no gradient yet
+                if not any(f"{key}/{name}" in tensors for key in _KEYS):
+                    continue
                 state = optimizer.state[parameter]
-                for key in ("exp_avg", "exp_avg_sq", "step"):
+                for key in _KEYS:
                     value = tensors[f"{key}/{name}"]
                     state[key] = value if key == "step" else value.to(parameter.device)
             progress = Progress(**json.loads((last / _STATE).read_text()))
@@ -119,6 +129,10 @@ class Checkpoints:
                 at=last,
                 remedy="point `last` at an older step-N, or start anew",
             ) from error
+        self._saved = progress.step
+        if not (self.folder / f"step-{progress.best_step}").exists():
+            # it gave way to a better one, of the course that is left by going on from here
+            progress.best, progress.best_step, progress.best_tie = math.inf, -1, math.inf
         console.log.info("going on after step %d", progress.step)
         return progress
 
@@ -162,10 +176,13 @@ class Checkpoints:
         draft.symlink_to(target.name, target_is_directory=True)
         draft.replace(self.folder / name)
 
-    def _prune(self, wanted: Sequence[Path]) -> None:
-        steps = sorted(self.folder.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
-        for path in steps[: -self._keep]:
-            if path not in wanted:
+    def _prune(self, step: int, wanted: Sequence[Path]) -> None:
+        """Remove what is too old, and what is newer: left by a course that went on from an older one."""
+        numbers = sorted(int(path.name.removeprefix("step-")) for path in self.folder.glob("step-*"))
+        kept = [number for number in numbers if number <= step][-self._keep :]
+        for number in numbers:
+            path = self.folder / f"step-{number}"
+            if number not in kept and path not in wanted:
                 shutil.rmtree(path)
 
 

@@ -50,6 +50,18 @@ NO_ROOM = (
 )
 
 
+def no_room_to_share(length: int, ranks: int) -> UserError:
+    """What ends a run of ranks that share windows where memory runs out on one.
+
+    They wait for each other within the pass: it cannot try again alone.
+    """
+    return UserError(
+        f"memory ran out with windows of {length:,} tokens shared by {ranks} processes",
+        remedy="use --activation-checkpointing block, a smaller --micro-batch-size, a shorter --max-length "
+        "or a larger --context-parallel",
+    )
+
+
 @dataclass(frozen=True)
 class LoopSettings:
     """How long, how fast, how often: steps are optimizer steps, rates per step.
@@ -228,9 +240,11 @@ class Trainer(Generic[B]):
                 (loss / max(1.0, count)).backward()  # type: ignore[no-untyped-call]
                 loss_sum += loss.detach()
         except (RuntimeError, MemoryError) as error:
-            # ranks that share a window wait for each other within the pass: they cannot try again alone
-            if self._settings.context_parallel > 1 or not is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
+            if self._settings.context_parallel > 1:
+                length = self._settings.curriculum.at(step).length
+                raise no_room_to_share(length, self._settings.context_parallel) from error
             failed = True
         total, failures = sum_over_ranks(float(loss_sum), float(failed), device=self._device)
         return None if failures else total / max(1.0, count)

@@ -13,7 +13,7 @@ from hyenacli import console
 from hyenacli.devices import free_memory, is_out_of_memory
 from hyenacli.errors import UsageError, UserError
 from hyenacli.train.distributed import min_over_ranks
-from hyenacli.train.loop import NO_ROOM
+from hyenacli.train.loop import NO_ROOM, no_room_to_share
 from hyenacli.train.task import Task
 from hyenadna import HyenaConfig, HyenaDNA
 
@@ -106,7 +106,7 @@ class MemoryPlanner:
 
         Raises:
             UsageError: unknown `checkpointing`.
-            UserError: a single window does not fit.
+            UserError: a single window does not fit, or what is tried does not where ranks share windows.
         """
         if checkpointing not in CHECKPOINTING:
             raise UsageError(
@@ -180,6 +180,8 @@ class MemoryPlanner:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
+            if load.context_parallel > 1:
+                raise no_room_to_share(load.length, load.context_parallel) from error
             fits = False
         model.zero_grad(set_to_none=True)
         seconds = time.monotonic() - started

@@ -28,6 +28,8 @@ from hyenacli.train.signals import Stop, stop_on_signals
 from hyenacli.train.tensorboard import check_tensorboard
 from hyenacli.writers.atomic import check_run_directory
 from hyenadna import HyenaDNA, load_model, preset
+from hyenadna.adapters.kinds import SoftPromptConfig
+from hyenadna.adapters.lora import merge
 
 _PRESET = "tiny-1k"
 
@@ -102,7 +104,7 @@ def build_model(settings: PretrainConfig) -> HyenaDNA:
         if named or settings.window_shift is not None:
             remedy = "leave out --preset, --d-model, --n-layer and --window-shift"
             raise UsageError("--init-from fixes the architecture", remedy=remedy)
-        model: HyenaDNA = load_model(settings.init_from)
+        model = _language_model(settings.init_from)
         if settings.max_length and settings.max_length > model.config.l_max:
             raise UserError(
                 f"--max-length {settings.max_length} is beyond the model's {model.config.l_max} tokens",
@@ -120,6 +122,26 @@ def build_model(settings: PretrainConfig) -> HyenaDNA:
     if settings.window_shift is not None:
         config = replace(config, window_shift=settings.window_shift)
     return HyenaDNA(config, generator=torch.Generator().manual_seed(settings.seed))
+
+
+def _language_model(spec: str) -> HyenaDNA:
+    """The model to start from, without what another task has added; LoRA becomes part of the weights.
+
+    Raises:
+        UserError: the model has a soft prompt.
+    """
+    model: HyenaDNA = load_model(spec)
+    if model.adapter is not None:
+        if isinstance(model.adapter.config, SoftPromptConfig):
+            remedy = f"start from its base, {model.adapter.base}"
+            raise UserError("the model has a soft prompt", at=spec, remedy=remedy)
+        console.log.info("%s: its LoRA becomes part of the weights", spec)
+        merge(model)
+    if model.config.head is not None or model.config.demonstrations is not None:
+        added = "head" if model.config.demonstrations is None else "demonstrations"
+        console.log.info("%s: pretraining leaves out its %s", spec, added)
+        model.config, model.head = replace(model.config, head=None, demonstrations=None), None
+    return model
 
 
 class _Run:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from hyenacli.config import PretrainConfig
-from hyenadna import load_model
+from hyenadna import HeadConfig, HyenaConfig, HyenaDNA, load_model
 
 TINY: dict[str, Any] = {
     "d_model": 8,
@@ -26,6 +26,18 @@ TINY: dict[str, Any] = {
 
 def settings(genome: Path, run: Path, **changes: Any) -> PretrainConfig:
     return PretrainConfig(fasta=[genome], output=run, **(TINY | changes))
+
+
+def small_model() -> HyenaDNA:
+    """A model with a head, as another task left it."""
+    head = HeadConfig("binary", 1, ("bound",))
+    return HyenaDNA(HyenaConfig(d_model=8, n_layer=1, d_inner=16, l_max=34, head=head))
+
+
+def continuing(genome: Path, model: Path, run: Path, **changes: Any) -> PretrainConfig:
+    """Settings that start from another model, which fixes the architecture."""
+    fixed = {"d_model": None, "n_layer": None, "init_from": str(model)}
+    return settings(genome, run, **fixed | changes)
 
 
 def rows(run: Path) -> list[dict[str, str]]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from hyenacli.errors import UserError
 from hyenacli.genome.dna import reverse_complement
@@ -19,7 +20,7 @@ from hyenacli.score.predict import predict
 from hyenacli.score.stretches import Stretch
 from hyenacli.train.calibration import probabilities
 from hyenacli.train.finetune import finetune
-from hyenadna import HyenaDNA, load_model
+from hyenadna import HyenaConfig, HyenaDNA, load_model, save_model
 from hyenadna.layouts import describe
 from tests.builders import random_dna, write_bed, write_fasta
 from tests.train.finetunes import (
@@ -506,6 +507,21 @@ def test_a_head_for_the_same_labels_is_trained_on(run: Path, table: Path, tmp_pa
     finetune(settings(table, run, again, lr=0.0, epochs=1))
     assert value(again, "test", "mcc") == pytest.approx(value(run, "test", "mcc"))
     assert torch.equal(*(load_model(r).state_dict()["head.output_transform.weight"] for r in (run, again)))
+
+
+def test_a_head_trains_no_weights_of_the_next_nucleotide(table: Path, tmp_path: Path) -> None:
+    """They have no gradient, and so no state of AdamW, and no weight decay either."""
+    config = HyenaConfig(d_model=8, n_layer=1, d_inner=16, l_max=66, tied_head=False)
+    save_model(HyenaDNA(config), tmp_path / "base")
+    run = tmp_path / "run"
+    finetune(settings(table, tmp_path / "base", run, epochs=1))
+    lm_head = [load_model(path).state_dict()["lm_head.weight"] for path in (tmp_path / "base", run)]
+    assert torch.equal(*lm_head)
+    moments = load_file(run / "checkpoints" / "last" / "trainer.safetensors")
+    assert "exp_avg/head.output_transform.weight" in moments
+    before = predictions(run)
+    finetune(settings(table, tmp_path / "base", run, epochs=1, resume=True))
+    assert predictions(run) == before
 
 
 def test_lora_of_an_earlier_run_becomes_part_of_the_weights(base: Path, table: Path, tmp_path: Path) -> None:

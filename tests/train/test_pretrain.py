@@ -21,8 +21,11 @@ from hyenacli.config import PretrainConfig
 from hyenacli.errors import UsageError, UserError
 from hyenacli.train.language import NextNucleotide
 from hyenacli.train.pretrain import build_model, pretrain
-from hyenadna import ModelError, load_model
-from tests.train.runs import command, losses, rows, settings, weights
+from hyenadna import DemonstrationsConfig, ModelError, load_model, save_model
+from hyenadna.adapters.kinds import LoraConfig, SoftPromptConfig
+from hyenadna.adapters.lora import add_lora, merge
+from hyenadna.adapters.soft_prompt import add_soft_prompt
+from tests.train.runs import command, continuing, losses, rows, settings, small_model, weights
 
 
 def test_a_run_directory_is_complete(genome: Path, tmp_path: Path) -> None:
@@ -134,6 +137,52 @@ def test_init_from_continues_with_another_models_weights(genome: Path, tmp_path:
     best = load_model(tmp_path / "first").state_dict()
     for name, tensor in weights(tmp_path / "second").items():
         assert torch.equal(tensor, best[name]), name
+
+
+def test_lora_becomes_part_of_what_is_trained(genome: Path, tmp_path: Path) -> None:
+    model = small_model()
+    save_model(model, tmp_path / "base")
+    add_lora(model, LoraConfig(rank=2), base=str(tmp_path / "base"))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.fill_(0.1)
+    save_model(model, tmp_path / "adapted")
+    merge(model)
+    pretrain(continuing(genome, tmp_path / "adapted", tmp_path / "run"))
+    trained = load_model(tmp_path / "run" / "checkpoints" / "last")
+    assert trained.adapter is None
+    for name, tensor in trained.named_parameters():
+        before = model.get_parameter(name)
+        assert not torch.equal(tensor, before), name
+        torch.testing.assert_close(tensor, before, rtol=0, atol=0.05)
+
+
+def test_a_soft_prompt_is_refused(genome: Path, tmp_path: Path) -> None:
+    model, run = small_model(), tmp_path / "run"
+    save_model(model, tmp_path / "base")
+    add_soft_prompt(model, SoftPromptConfig(4), base=str(tmp_path / "base"))
+    save_model(model, tmp_path / "prompted")
+    pretrain(settings(genome, run))
+    before = losses(run)
+    with pytest.raises(UserError, match=r"prompted: the model has a soft prompt; .* its base, .*base"):
+        pretrain(continuing(genome, tmp_path / "prompted", run, force=True))
+    assert losses(run) == before
+
+
+def test_what_another_task_added_is_no_part_of_it(genome: Path, tmp_path: Path) -> None:
+    model, run = small_model(), tmp_path / "run"
+    save_model(model, tmp_path / "headed")
+    shots = (("AC", "a"), ("GT", "b"))
+    model.set_demonstrations(DemonstrationsConfig("binary", ("a", "b"), "AC", shots, max_length=8))
+    save_model(model, tmp_path / "shown")
+    for name in ("headed", "shown"):
+        pretrain(continuing(genome, tmp_path / name, run, force=True))
+        config = load_model(run).config
+        assert (config.head, config.demonstrations) == (None, None)
+        before = losses(run)
+        pretrain(continuing(genome, tmp_path / name, run, resume=True))
+        assert losses(run) == before
 
 
 @pytest.mark.parametrize(

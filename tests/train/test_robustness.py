@@ -2,7 +2,9 @@
 
 import json
 import math
+import shutil
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,17 +12,18 @@ from typing import Any
 import pytest
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from hyenacli.errors import UsageError, UserError
 from hyenacli.train import checkpoints, memory
 from hyenacli.train.checkpoints import Progress
 from hyenacli.train.language import NextNucleotide
-from hyenacli.train.loop import MOST_SKIPPED_IN_A_ROW, _better
+from hyenacli.train.loop import MOST_SKIPPED_IN_A_ROW, Trainer, _better
 from hyenacli.train.memory import Load, MemoryPlanner, training_bytes
 from hyenacli.train.pretrain import pretrain
-from hyenadna import HyenaConfig, HyenaDNA
-from tests.train.runs import TINY, losses, rows, settings, weights
+from hyenadna import HyenaConfig, HyenaDNA, load_model
+from tests.train.runs import TINY, losses, rows, settings, small_model, weights
 
 
 class Scarce:
@@ -78,6 +81,28 @@ def test_a_single_window_that_does_not_fit_is_said(
     Scarce(0, after=3).patch(monkeypatch)
     with pytest.raises(UserError, match="memory ran out with a single window of 32 tokens; use --activation"):
         pretrain(settings(genome, tmp_path / "run", micro_batch_size=1))
+
+
+def test_ranks_that_share_windows_do_not_try_again_alone(
+    genome: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others wait within the pass, for a part that would never come."""
+    gradients = Trainer._gradients
+
+    def sharing(self: Trainer[Any], step: int) -> float | None:
+        self._settings = replace(self._settings, context_parallel=2)
+        return gradients(self, step)
+
+    Scarce(1, after=3).patch(monkeypatch)
+    monkeypatch.setattr(Trainer, "_gradients", sharing)
+    with pytest.raises(
+        UserError, match=r"windows of 32 tokens shared by 2 processes; .*larger --context-par"
+    ):
+        pretrain(settings(genome, tmp_path / "run", micro_batch_size=4))
+    task = Fits(lambda windows, again: windows <= 4)
+    with pytest.raises(UserError, match="windows of 100 tokens shared by 2 processes"):
+        planner(task).plan(Load(100, 16, context_parallel=2), 8, "auto")
+    assert len(task.tried) == 1
 
 
 class Fits:
@@ -215,6 +240,69 @@ def test_a_full_disk_leaves_the_checkpoint_before(
     pretrain(settings(genome, run, resume=True))
     assert losses(run) == losses(tmp_path / "whole")
     assert TINY["max_steps"] == len(losses(run)) - 1
+
+
+def test_the_state_of_what_had_no_gradient_is_not_missed(tmp_path: Path) -> None:
+    model, folder = small_model(), checkpoints.Checkpoints(tmp_path, 1, {})
+    optimizer = torch.optim.AdamW(model.parameters())
+    model.hidden(torch.full((1, 4), 7)).sum().backward()
+    optimizer.step()
+    folder.save(model, optimizer, Progress(step=1))
+    assert folder.restore(model, torch.optim.AdamW(model.parameters())).step == 1
+    path = tmp_path / "checkpoints" / "last" / "trainer.safetensors"
+    tensors = load_file(path)
+    del tensors["step/backbone.ln_f.weight"]
+    save_file(tensors, path)
+    with pytest.raises(UserError, match="damaged"):
+        folder.restore(model, torch.optim.AdamW(model.parameters()))
+
+
+def test_going_on_from_an_older_checkpoint_replaces_the_newer(genome: Path, tmp_path: Path) -> None:
+    """Its advice where `last` is damaged; else the damaged one would be `last` again."""
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    for path in (whole, run):
+        pretrain(settings(genome, path, save_every=1, keep=9))
+    folder = run / "checkpoints"
+    for step in (3, 6):
+        (folder / f"step-{step}" / "model.safetensors").write_bytes(b"")
+    (folder / "last").unlink()
+    (folder / "last").symlink_to("step-2")
+    pretrain(settings(genome, run, save_every=1, keep=9, resume=True))
+    assert losses(run) == losses(whole)
+    for name in ("step-3", "last", "best"):
+        one, two = (load_model(path / "checkpoints" / name).state_dict() for path in (whole, run))
+        assert all(torch.equal(tensor, two[key]) for key, tensor in one.items()), name
+
+
+def test_the_best_is_one_of_the_course_that_is_gone_on_with(tmp_path: Path) -> None:
+    model, folder = small_model(), checkpoints.Checkpoints(tmp_path, 1, {})
+    optimizer = torch.optim.AdamW(model.parameters())
+    for progress in (
+        Progress(step=1, best=1.3, best_step=1),
+        Progress(step=2, best=1.3, best_step=1),
+        Progress(step=3, best=1.2, best_step=3),
+    ):
+        folder.save(model, optimizer, progress)
+        if progress.step == 2:  # the user keeps it
+            (tmp_path / "checkpoints" / "step-2").rename(tmp_path / "kept")
+    (tmp_path / "kept").rename(tmp_path / "checkpoints" / "step-2")
+    (tmp_path / "checkpoints" / "last").unlink()
+    (tmp_path / "checkpoints" / "last").symlink_to("step-2")
+    resumed = checkpoints.Checkpoints(tmp_path, 1, {})
+    progress = resumed.restore(model, optimizer)
+    assert (progress.step, progress.best_step, progress.best) == (2, -1, math.inf)
+    resumed.save(model, optimizer, progress)
+    names = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert names == {"last", "step-2"}
+
+
+def test_a_last_that_leads_nowhere_does_not_start_anew(genome: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    pretrain(settings(genome, run))
+    shutil.rmtree(run / "checkpoints" / "step-6")
+    with pytest.raises(UserError, match="leads nowhere; point it at a step-N"):
+        pretrain(settings(genome, run, resume=True))
+    assert (run / "checkpoints" / "step-4").exists()
 
 
 def test_a_held_out_loss_that_is_lost_ends_the_run(genome: Path, tmp_path: Path) -> None:
