@@ -51,7 +51,8 @@ class Closing:
     def keep_calibrated(self, model: HyenaDNA, outcome: Outcome) -> None:
         """Have the calibrated model be the best one of the run, where it was calibrated."""
         if outcome.calibration is not None:
-            origin = {**self.origin, "temperature": outcome.calibration.temperature}
+            found = outcome.calibration
+            origin = {**self.origin, "temperature": found.temperature, "offsets": list(found.offsets)}
             Checkpoints(self.run, 1, origin).put_best("calibrated", model)
 
     def write(self, outcome: Outcome, about: Mapping[str, Any]) -> None:
@@ -92,7 +93,10 @@ class Closing:
             )
         if (found := outcome.calibration) is not None:
             losses = found.loss[::-1]
-            console.log.info("temperature %.3g: valid loss %.4f, before %.4f", found.temperature, *losses)
+            pairs = zip(self.scheme.names, found.offsets, strict=False)
+            offsets = "".join(f", {name} {offset:+.2f}" for name, offset in pairs)
+            said = f"temperature {found.temperature:.3g}{offsets}"
+            console.log.info("%s: valid loss %.4f, before %.4f", said, *losses)
             if found.useless:
                 console.log.warning(
                     "on the validation split nothing does better than equal probabilities, and so they "

@@ -84,7 +84,7 @@ class Outcome:
     Attributes:
         splits: each split it was judged on.
         yardstick: the k-mer model, or None.
-        calibration: what the temperature did on the validation split, or None.
+        calibration: what temperature and offsets did on the validation split, or None.
     """
 
     splits: dict[str, Scored]
@@ -101,6 +101,7 @@ class Outcome:
         found, draws = self.calibration, max(scored.judge.draws for scored in self.splits.values())
         calibration = found and {
             "temperature": found.temperature,
+            "offsets": list(found.offsets),
             "valid_loss": found.loss,
             "valid_calibration_error": found.error,
         }
@@ -120,12 +121,14 @@ class Judging:
         criterion: the loss.
         seed: of the bootstrap.
         calibrated: whether its probabilities are scaled to fit the validation split first.
+        offsets: whether its classes are made to count the same there as well; see `calibrate`.
         letters: whether logits are those of letters among all tokens.
     """
 
     criterion: Criterion
     seed: int
     calibrated: bool = False
+    offsets: bool = False
     letters: bool = False
 
     def score(self, judge: Judge, logits: list[Logits]) -> Scored:
@@ -154,22 +157,26 @@ def conclude(
     found = None
     if judging.calibrated:
         judge = judges["valid"]
-        found = calibrate(judge.scheme.task, judge.stacked(logits["valid"]), judge.targets)
-        scale_logits(model, found.temperature)
-        logits = {name: [one / found.temperature for one in some] for name, some in logits.items()}
+        stacked, task = judge.stacked(logits["valid"]), judge.scheme.task
+        found = calibrate(task, stacked, judge.targets, offsets=judging.offsets)
+        keep_calibration(model, found)
+        logits = {name: [found.apply(one) for one in some] for name, some in logits.items()}
     splits = {name: judging.score(judge, logits[name]) for name, judge in judges.items()}
     return Outcome(splits, calibration=found)
 
 
-def scale_logits(model: HyenaDNA, temperature: float) -> None:
-    """Divide what a model predicts with by a temperature: in a head's weights, or beside demonstrations."""
+def keep_calibration(model: HyenaDNA, found: Calibration) -> None:
+    """Have a model predict as its calibration says: in a head's weights, or beside demonstrations."""
     if (shots := model.config.demonstrations) is not None:
-        model.set_demonstrations(replace(shots, temperature=shots.temperature * temperature))
+        model.set_demonstrations(replace(shots, temperature=shots.temperature * found.temperature))
         return
     assert model.head is not None  # noqa: S101  (a bug, not an input)
+    affine = model.head.output_transform
     with torch.no_grad():
-        for parameter in model.head.output_transform.parameters():
-            parameter.div_(temperature)
+        for parameter in affine.parameters():
+            parameter.div_(found.temperature)
+        if found.offsets:
+            affine.bias.add_(torch.tensor(found.offsets))
 
 
 def fit_yardstick(

@@ -197,7 +197,7 @@ class _Run:
         if stop:
             console.log.warning("stopped after step %d, and saved; go on with --resume", progress.step)
             return SpeciesResult({}, stop.exit_code)
-        judging = Judging(criterion, settings.seed, calibrated=True)
+        judging = Judging(criterion, settings.seed, calibrated=True, offsets=True)
         return SpeciesResult(self._close(stream, judging, plan, progress), 0)
 
     def _close(

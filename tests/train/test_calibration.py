@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from hyenacli.train.calibration import BINS, calibrate, probabilities, reliability
 from hyenacli.train.quality import measure
@@ -51,6 +52,35 @@ def test_no_other_temperature_has_less_loss(task: Task) -> None:
         assert loss(task, 3 * logits, targets, found.temperature * nearby) > after
     best = min(np.linspace(0.5, 8, 4001), key=lambda t: loss(task, 3 * logits, targets, t))
     assert found.temperature == pytest.approx(best, abs=0.003)
+
+
+def test_offsets_are_the_best_with_every_class_counting_the_same() -> None:
+    logits, targets = drawn("multiclass", 400, seed=5)
+    logits = 2 * logits + np.array([1.5, 0.0, -1.0, 0.5])
+    kept = (targets != 1) | (np.arange(400) % 3 == 0)  # fewer of one class
+    logits, targets = logits[kept], targets[kept]
+    found = calibrate("multiclass", logits, targets, offsets=True)
+    weights = torch.from_numpy(1 / np.bincount(targets)[targets])
+
+    def loss_of(parameters: torch.Tensor) -> torch.Tensor:
+        moved = torch.from_numpy(logits) * parameters[0] + parameters[1:]
+        nats = torch.nn.functional.cross_entropy(moved, torch.from_numpy(targets), reduction="none")
+        return (nats * weights).sum() / weights.sum()
+
+    mine = torch.tensor([1 / found.temperature, *found.offsets], dtype=torch.float64, requires_grad=True)
+    loss_of(mine).backward()
+    assert mine.grad is not None
+    assert mine.grad.abs().max() < 1e-6  # convex: the least there is
+    assert sum(found.offsets) == pytest.approx(0, abs=1e-9)
+    assert found.loss[1] == pytest.approx(loss_of(mine).item())
+    assert found.loss[1] < calibrate("multiclass", logits, targets).loss[1]
+    moved = found.apply(logits)
+    assert moved == pytest.approx(logits / found.temperature + np.array(found.offsets))
+
+
+def test_offsets_of_a_class_without_labels() -> None:
+    with pytest.raises(ValueError, match="a class has no label"):
+        calibrate("multiclass", np.zeros((2, 3)), [0, 1], offsets=True)
 
 
 def test_temperature_changes_no_ranking_and_no_choice() -> None:
