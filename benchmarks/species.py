@@ -178,7 +178,7 @@ def length_rows(name: str, task: Task, folder: Path) -> Iterator[list[str]]:
     said = {start: _rows(lengths_of(name, start, folder)) for start in judged(name, task, folder)}
     for length in task.lengths:
         found = {start: row for start, lines in said.items() for row in lines if row["length"] == str(length)}
-        cells = [_interval(found[start]) if start in found else "-" for start in STARTS]
+        cells = [_interval(found[start]) if start in found else "-" for start in task.starts]
         if rows := list(found.values()):
             recall = ", ".join(f"{one} {float(rows[-1][f'recall_{one}']):.2f}" for one in task.species)
             kmers = f"{float(rows[0]['kmers_accuracy']):.3f}"
@@ -219,7 +219,7 @@ def main() -> None:
     parts = [ABOUT]
     known = {name: task for name, task in chosen.items() if judged(name, task, args.runs)}
     for name, task in known.items():
-        header = ["bases of a window", "windows", "6-mers", *STARTS, "recall of the last"]
+        header = ["bases of a window", "windows", "6-mers", *task.starts, "recall of the last"]
         title = f"{name} ({', '.join(task.species)}; {task.about})"
         parts.append(f"{title}:\n\n{table(header, length_rows(name, task, args.runs))}")
     strangers = [row for name, task in known.items() for row in stranger_rows(name, task, args)]

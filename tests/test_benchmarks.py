@@ -103,8 +103,8 @@ def test_species_are_tabulated_by_the_runs_that_are_there(tmp_path: Path) -> Non
     assert species.judged("v", task, tmp_path) == ["pretrained", "longer"]
     interval, recalls = "0.500 [0.250, 1.000]", "human 0.12, mouse 0.12, dog 0.12, chicken 0.12"
     assert list(species.length_rows("v", task, tmp_path)) == [
-        ["1,024", "240", "0.750", "-", interval, interval, "-", recalls],
-        ["4,096", "240", "0.750", "-", interval, "-", "-", recalls],
+        ["1,024", "240", "0.750", "-", interval, interval, "-", "-", recalls],
+        ["4,096", "240", "0.750", "-", interval, "-", "-", "-", recalls],
     ]
 
 
