@@ -187,6 +187,7 @@ BAD = [
     ("r.bed -f g.fa -m model -o o.tsv --stride 65", 2, "--stride: a stride of 65 skips bases"),
     ("r.bed -f g.fa -m model -o o.tsv -b 0", 2, "--batch-size: unknown batch size '0'"),
     ("r.bed -f g.fa -m model -o o.tsv --contig-style ucsc", 2, "--contig-style: unknown style 'ucsc'"),
+    ("r.bed -m model -o o.tsv --contig-style exact", 2, "--contig-style: matches names with a genome's; lea"),
     ("r.bed -f g.fa -m model -o o.tsv --dtype half", 2, "--dtype: unknown dtype 'half'"),
     ("r.bed -f g.fa -m model -o o.tsv --device gpu", 2, "--device: unknown device 'gpu'"),
     ("r.bed -f g.fa -m model -o -O npz", 2, ""),

@@ -72,6 +72,11 @@ BAD = [
     ("table.csv --shots 2", 2, "--shots: belongs to --method icl; leave it out, or choose --method icl"),
     ("table.csv --method head --solver sklearn", 2, "--lr: --solver sklearn takes no steps; leave it out"),
     ("table.csv --label-column 2-9", 1, "no column '2-9'; the columns are sequence, label"),
+    (
+        "table.csv --contig-style exact",
+        2,
+        "--contig-style: matches names with a genome's; leave it out, or g",
+    ),
     ("table.csv --max-length 0", 2, "--max-length"),
     ("table.csv --max-length 67", 1, "base: --max-length 67 is beyond what the model takes, 66 bases"),
     ("table.csv --dtype float16", 2, "float16"),

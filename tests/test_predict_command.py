@@ -275,6 +275,7 @@ BAD = [
     ("r.bed -r 1:1-2 -f g.fa -m sites -o o.tsv", 2, "-r stands instead of an INPUT"),
     ("r.bed -m sites -o o.tsv", 2, "r.bed: is a BED; give its genome with -f"),
     ("s.fa.gz -f g.fa -m sites -o o.tsv", 2, "s.fa.gz: is a FASTA, and -f gives the genome of a BED"),
+    ("s.fa.gz --contig-aliases r.bed -m sites -o o.tsv", 2, "--contig-aliases: matches names with a genome"),
     ("s.fa.gz --id-column x -m sites -o o.tsv", 2, "s.fa.gz: has no such columns"),
     ("r.bed -f g.fa --id-column x -m sites -o o.tsv", 2, "r.bed: has no such columns"),
     ("t.csv -m sites -o o.h5ad", 2, "o.h5ad: the suffix names no table type; use one of .parquet, .tsv, "),

@@ -36,7 +36,7 @@ def run(config: EmbedConfig) -> None:
     Raises:
         UserError: bad input, an output that cannot be written, or a model that cannot do what is asked.
     """
-    from hyenacli.readers.contigs import parse_style
+    from hyenacli.readers.contigs import check_naming
     from hyenacli.score.batch_size import parse_batch_size
     from hyenacli.score.recipe import make_recipe
     from hyenacli.score.shards import choose_share, join_by_the_last
@@ -53,7 +53,7 @@ def run(config: EmbedConfig) -> None:
     )
     batch_size = parse_batch_size(config.batch_size)
     kind = _output_type(config, per_base=recipe.pooling.per_base)
-    parse_style(config.contig_style)
+    check_naming(config.contig_style, config.contig_aliases, config.fasta)
     share = choose_share(config.shard, config.output)
     share.check(config.input, config.fasta, config.contig_aliases)
 

@@ -108,14 +108,14 @@ class FinetuneConfig:
         ),
     ] = None
     valid_fraction: Annotated[
-        float,
+        float | None,
         typer.Option(
-            help="Share of DATA to choose the model by, where nothing else says so.",
+            help="Share of DATA to choose the model by, where no validation data are named; default 0.1.",
             min=0.0,
             max=0.9,
             rich_help_panel=SPLITS,
         ),
-    ] = 0.1
+    ] = None
     test_fraction: Annotated[
         float | None,
         typer.Option(

@@ -26,7 +26,7 @@ from hyenacli.data.leakage import strandless
 from hyenacli.data.splits import SPLITS
 from hyenacli.errors import UsageError, UserError, nearest
 from hyenacli.genome.names import abbreviate
-from hyenacli.readers.contigs import parse_style, read_aliases
+from hyenacli.readers.contigs import check_naming, parse_style, read_aliases
 from hyenacli.readers.genome_file import Genome
 from hyenacli.readers.labelled import open_labelled
 from hyenacli.readers.labelled_record import Columns, LabelledRecord
@@ -35,7 +35,7 @@ from hyenadna.config import Level
 
 _TASKS: tuple[AskedTask, ...] = ("auto", "binary", "multiclass", "multilabel", "regression")
 _LEVELS: tuple[Level, ...] = ("sequence", "nucleotide")
-_TEST_SHARE = 0.1
+_VALID_SHARE = _TEST_SHARE = 0.1
 _FEW = 10
 _NOBODY = np.empty(0, np.int64)
 
@@ -102,7 +102,7 @@ def _read(settings: FinetuneConfig) -> tuple[list[LabelledRecord], tuple[str, ..
         group=settings.group_column,
         split=settings.split_column,
     )
-    style = parse_style(settings.contig_style)
+    check_naming(settings.contig_style, settings.contig_aliases, settings.fasta)
     aliases = read_aliases(settings.contig_aliases) if settings.contig_aliases else None
     named = settings.valid or settings.test
     sources = [("train" if named else "", settings.data), ("valid", settings.valid), ("test", settings.test)]
@@ -110,7 +110,7 @@ def _read(settings: FinetuneConfig) -> tuple[list[LabelledRecord], tuple[str, ..
     names: tuple[str, ...] = ()
     with ExitStack() as stack:
         genome = stack.enter_context(Genome(settings.fasta)) if settings.fasta else None
-        reference = Reference(genome, style, aliases) if genome else None
+        reference = Reference(genome, parse_style(settings.contig_style), aliases) if genome else None
         for split, files in sources:
             if not files:
                 continue
@@ -149,6 +149,7 @@ def _split(
         else np.zeros(len(records), np.int64)
     )
     groups = _groups(settings, records)
+    valid = _VALID_SHARE if settings.valid_fraction is None else settings.valid_fraction
     if settings.folds is not None:
         if given is not None or settings.valid_groups or settings.test_groups:
             raise UsageError(
@@ -158,21 +159,21 @@ def _split(
             what = "every fold tests on its own part of the data"
             raise UsageError(what, at="--test-fraction", remedy="leave it out, or give other --folds")
         drawing = _Drawing(records, strata, groups, settings.seed)
-        return [
-            drawing.held_out(splits, settings.valid_fraction, 0.0) for splits in drawing.folds(settings.folds)
-        ]
+        return [drawing.held_out(splits, valid, 0.0) for splits in drawing.folds(settings.folds)]
     if settings.valid_groups or settings.test_groups:
         if given is not None:
             raise UsageError(
                 "the data name their splits already", remedy="leave out --valid-groups and --test-groups"
             )
         given = named_splits(groups or contigs_of(records), *map(_names, _named_groups(settings)))
-    if settings.test_fraction is not None and given is not None and len(given.test):
-        raise UsageError("the test split is given already", at="--test-fraction", remedy="leave it out")
+    for split, fraction in (("valid", settings.valid_fraction), ("test", settings.test_fraction)):
+        if fraction is not None and given is not None and len(getattr(given, split)):
+            what = f"the {split} split is given already"
+            raise UsageError(what, at=f"--{split}-fraction", remedy="leave it out")
     # a test set is made only where nobody has said anything of splits
     test = settings.test_fraction if settings.test_fraction is not None else _TEST_SHARE * (given is None)
     splits = given or LabelSplits(np.arange(len(records)), _NOBODY, _NOBODY)
-    return [_Drawing(records, strata, groups, settings.seed).held_out(splits, settings.valid_fraction, test)]
+    return [_Drawing(records, strata, groups, settings.seed).held_out(splits, valid, test)]
 
 
 class _Drawing:

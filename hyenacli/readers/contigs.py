@@ -26,6 +26,17 @@ def parse_style(text: str, flag: str = "--contig-style") -> ContigStyle:
     return "auto" if text == "auto" else "exact"
 
 
+def check_naming(style: str, aliases: Path | None, genome: Path | None) -> None:
+    """Refuse an unknown style, and ways to match names where there is no genome whose names they are.
+
+    Raises:
+        UsageError: naming the flag.
+    """
+    given = {"--contig-style": parse_style(style) != "auto", "--contig-aliases": aliases is not None}
+    for flag in (flag for flag in given if given[flag] and genome is None):
+        raise UsageError("matches names with a genome's", at=flag, remedy="leave it out, or give -f/--fasta")
+
+
 @dataclass(frozen=True, slots=True)
 class ContigMap:
     """How an input's contig names read in the genome's spelling; built by `match_contigs`.

@@ -19,7 +19,7 @@ def table(tmp_path: Path) -> Path:
 
 
 def sizes(data: Any, tmp_path: Path, **changes: Any) -> str:
-    plain = {"valid_fraction": 0.1, "test_fraction": None}
+    plain = {"valid_fraction": None, "test_fraction": None}
     return split_sizes(open_set(settings(data, "model", tmp_path / "run", **(plain | changes))).splits[0])
 
 
@@ -120,10 +120,14 @@ def test_folds_use_every_record(table: Path, tmp_path: Path) -> None:
     assert sorted(i for splits in data.splits for i in splits.test.tolist()) == list(range(100))
 
 
-def test_a_share_to_test_on_is_refused_where_it_means_nothing(table: Path, tmp_path: Path) -> None:
-    for changes in ({"test": [str(table)]}, {"valid": [str(table)], "test": [str(table)]}):
-        with pytest.raises(UsageError, match="--test-fraction: the test split is given already"):
-            sizes(table, tmp_path, test_fraction=0.2, **changes)
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_a_share_is_refused_where_it_means_nothing(table: Path, tmp_path: Path, split: str) -> None:
+    for changes in ({split: [str(table)]}, {"valid": [str(table)], "test": [str(table)]}):
+        with pytest.raises(UsageError, match=f"--{split}-fraction: the {split} split is given already"):
+            sizes(table, tmp_path, **{f"{split}_fraction": 0.2}, **changes)
+
+
+def test_folds_test_on_shares_of_their_own(table: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--test-fraction: every fold tests on its own part of the data"):
         sizes(table, tmp_path, test_fraction=0.2, folds=3)
 
