@@ -456,7 +456,9 @@ def test_what_splits_share_is_said(
 ) -> None:
     run = tmp_path / "run"
     with caplog.at_level("WARNING", logger="hyena"):
-        finetune(settings(table, base, run, valid=[str(table)], test=[str(table)], valid_fraction=None, epochs=1))
+        finetune(
+            settings(table, base, run, valid=[str(table)], test=[str(table)], valid_fraction=None, epochs=1)
+        )
     assert "120 of 120 test records (100.0%) have a sequence" in caplog.text
     assert len(metrics(run)["warnings"]) == 3
     assert "120 of 120 test records" in (run / "report.html").read_text()
