@@ -13,6 +13,7 @@ from hyenacli.settings_file import to_dict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from hyenacli.data.species_splits import SpeciesSplits
     from hyenacli.train.species_evaluation import LengthQuality
@@ -82,7 +83,6 @@ def run(config: SpeciesEvaluateConfig) -> None:
 
 
 def _check(config: SpeciesEvaluateConfig) -> None:
-    from hyenacli.writers.atomic import ensure_writable
     from hyenacli.writers.tables import table_type
 
     if current_ranks().world_size > 1:
@@ -92,9 +92,15 @@ def _check(config: SpeciesEvaluateConfig) -> None:
         raise UsageError(f"unknown split '{config.split}'", at="--split", remedy="use valid or test")
     if config.plot is not None and config.plot.suffix != ".svg":
         raise UsageError("the plot is an SVG", at=config.plot, remedy="give it the suffix .svg")
+    _check_outputs(config)
+
+
+def _check_outputs(config: SpeciesEvaluateConfig, *inputs: "Path | None") -> None:
+    from hyenacli.writers.atomic import ensure_writable
+
     for target in (config.output, config.plot):
         if target is not None:
-            ensure_writable(target)
+            ensure_writable(target, *inputs)
 
 
 def _splits(config: SpeciesEvaluateConfig, settings: SpeciesTrainConfig, window: int) -> "SpeciesSplits":
@@ -107,6 +113,7 @@ def _splits(config: SpeciesEvaluateConfig, settings: SpeciesTrainConfig, window:
     except UserError as error:
         remedy = "put them back where its config.yaml has them, or train again"
         raise UserError(f"its genomes cannot be read ({error})", at=config.run, remedy=remedy) from error
+    _check_outputs(config, settings.species_file, *(path for one in genomes.species for path in one.fasta))
     if changed := changed_inputs(config.run, fingerprints(genomes)):
         remedy = "put the files back as they were, or train again"
         raise UserError(f"what is held out is not known: {'; '.join(changed)}", at=config.run, remedy=remedy)

@@ -205,6 +205,15 @@ def test_evaluation_is_of_one_process(run: Path) -> None:
     assert "start it without torchrun" in done.stderr
 
 
+def test_evaluation_replaces_no_genome(run: Path, genomes: dict[str, Path]) -> None:
+    before = genomes["poor"].read_bytes()
+    command = ["classify-species", "evaluate", str(run), "-o", str(genomes["poor"]), "-O", "tsv"]
+    done = CliRunner().invoke(app, command)
+    assert genomes["poor"].read_bytes() == before
+    assert done.exit_code == 2, done.stderr
+    assert "is an input of this very command" in done.stderr
+
+
 def test_a_genome_that_has_gone_is_named(genomes: dict[str, Path], base: Path, tmp_path: Path) -> None:
     mine = {name: Path(shutil.copy(path, tmp_path / f"{name}.fa")) for name, path in genomes.items()}
     train_species(settings(mine, base, tmp_path / "run", max_steps=1))
