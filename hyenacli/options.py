@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from hyenacli import settings_file
+from hyenacli.errors import UserError
 
 GENERAL = "General"
 DATA, MODEL, TRAINING = "Data", "Model and method", "Training"
@@ -233,8 +234,13 @@ Seed = Annotated[
 def _load_config(ctx: typer.Context, path: Path | None) -> Path | None:
     """Make the values of a YAML file the defaults of this command line; runs before other options."""
     if path is not None:
-        known = [p.name for p in ctx.command.params if p.name and p.name not in NOT_IN_CONFIG]
-        ctx.default_map = settings_file.read_yaml(path, known)
+        known = {p.name: p for p in ctx.command.params if p.name and p.name not in NOT_IN_CONFIG}
+        ctx.default_map = values = settings_file.read_yaml(path, list(known))
+        for name, value in values.items():
+            try:
+                known[name].process_value(ctx, value)
+            except typer.BadParameter as error:
+                raise UserError(f"{name}: {error.message}", at=path, remedy="correct it") from error
     return path
 
 

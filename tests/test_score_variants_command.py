@@ -340,6 +340,34 @@ def test_joined_shards_are_byte_for_byte_the_single_run(
         assert Path(f"whole.{kind}").read_bytes() == Path(f"one.{kind}").read_bytes()
 
 
+@pytest.mark.parametrize("kind", ["vcf", "tsv"])
+def test_a_shard_that_is_cut_short_is_not_joined(
+    hyena: Run, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(annotate, "BLOCK", 16)
+    monkeypatch.setattr("hyenacli.score.variant_input.BLOCK", 16)
+    for number in (1, 2):
+        line = f"score-variants v.vcf -m model -f g.fa -q --shard {number}/2 -o out{number}.{kind}"
+        assert hyena(line).exit_code == 0
+    whole = Path(f"out2.{kind}").read_bytes()
+    for less in (whole[: whole.rindex(b"\n", 0, -1) + 1], whole[:-20]):
+        Path(f"out2.{kind}").write_bytes(less)
+        result = hyena(f"merge out1.{kind} out2.{kind} -o cut.{kind}")
+        assert result.exit_code == 1
+        assert "cut short" in result.stderr
+        assert not Path(f"cut.{kind}").exists()
+
+
+def test_shards_without_records_that_were_left_out_are_whole(hyena: Run) -> None:
+    wrong = record("1", 60, other(BASES[59]), BASES[59])
+    Path("in.vcf").write_text(HEADER + snv("1", 50) + wrong + snv("1", 70))
+    line = "score-variants in.vcf -m model -f g.fa -q --shard 1/1 -o out1.vcf --check-ref x"
+    assert hyena(line).exit_code == 0
+    assert hyena("merge out1.vcf -o whole.vcf").exit_code == 0
+    shard, whole = (Path(name).read_text().splitlines() for name in ("out1.vcf", "whole.vcf"))
+    assert [line for line in shard if not line.startswith("##hyena_shard=")] == whole
+
+
 def test_shards_of_bcf_and_parquet_hold_the_same(hyena: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(annotate, "BLOCK", 16)
     monkeypatch.setattr("hyenacli.score.variant_input.BLOCK", 16)
@@ -430,8 +458,11 @@ def test_what_an_interrupted_run_has_left_is_neither_lost_nor_mixed_up(hyena: Ru
         os.utime("g.fa")
         assert "was left by a run with another genome" in hyena(f"{failing} --resume").stderr
         os.utime("g.fa", ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert not Path("out2.vcf").exists()
-    Path("out2.vcf.unfinished").unlink()
+        assert not Path("out2.vcf").exists()
+        # the error's own remedy goes on with what was scored
+        for line in ("in.vcf -o out2.vcf --check-ref w --resume", "in.vcf -o one.vcf"):
+            assert hyena(f"score-variants {line} -m model -f g.fa -q --no-version").exit_code == 0
+    assert Path("out2.vcf").read_bytes() == Path("one.vcf").read_bytes()
 
 
 def test_a_reader_that_leaves_early_ends_it_silently(folder: Path) -> None:

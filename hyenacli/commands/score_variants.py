@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -174,7 +174,10 @@ def _score(
     # a genome or aliases that were corrected in place give other answers
     size_and_time = signature(config.fasta)[:2]
     naming = map(repr, (size_and_time, *sorted(source.contigs.aliases.items())))
-    kept = about | {"genome": fingerprint(naming, source.genome.lengths), "shard": source.shard}
+    # what is done with a wrong REF changes no score
+    command = _command_line(replace(config, check_ref=ScoreVariantsConfig.check_ref))
+    genome = fingerprint(naming, source.genome.lengths)
+    kept = about | {"hyena_command": command, "genome": genome, "shard": source.shard}
     journal = stack.enter_context(open_journal(share.target, kept, recipe.scores, resume=config.resume))
     provenance = [] if config.no_version else [f"##{key}={value}" for key, value in about.items()]
     if source.shard:
@@ -315,7 +318,7 @@ class _Tally:
             f"REF of {record.contig}:{record.position + 1} is not what {self._source.genome.path} has there",
             at=self._source.name,
             line=record.line or None,
-            remedy="use the genome that the variants were called on, or --check-ref w or x",
+            remedy="use the genome that the variants were called on, or --check-ref w or x with --resume",
         )
 
     def _ask_for_the_build(self, *, at_least: int, so_far: str = "") -> None:

@@ -105,6 +105,16 @@ def open_species(species: Sequence[Species]) -> SpeciesGenomes:
     return SpeciesGenomes(tuple(species), tuple(tuple(next(genomes) for _ in one.fasta) for one in species))
 
 
+def absolute_flag(text: str) -> str:
+    """A `name=FASTA[,FASTA...]` flag as it means the same in any folder.
+
+    Raises:
+        UsageError: it is none.
+    """
+    species = _from_flag(text).species
+    return f"{species.name}={','.join(str(path.absolute()) for path in species.fasta)}"
+
+
 def _from_flag(text: str) -> _Entry:
     name, found, files = text.partition("=")
     if not found:

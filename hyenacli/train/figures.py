@@ -307,4 +307,6 @@ def _turned(x: float, y: float, text: str, anchor: str = "middle", degrees: int 
 
 
 def _shortened(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "\u2026"
+    """A text without its middle: names of strains often differ in their ends."""
+    end = (most - 1) // 2
+    return text if len(text) <= most else f"{text[: most - 1 - end]}\u2026{text[-end:]}"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hyenacli import __version__, console, settings_file
+from hyenacli.data.species import absolute_flag
 from hyenacli.errors import UserError
 from hyenacli.readers.labelled import parted
 
@@ -61,12 +62,11 @@ def _absolute(key: str, value: Any) -> Any:
         return [_absolute(key, item) for item in value]
     if value is None or key not in _PATHS:
         return value
+    if key == "species":
+        return absolute_flag(value)
     label, source = parted(value)
-    paths = str(source).split(",") if key == "species" else [str(source)]
-    whole = ",".join(
-        str(Path(path).absolute()) if path != "-" and (key not in _NAMES or Path(path).exists()) else path
-        for path in paths
-    )
+    path = Path(str(source))
+    whole = str(path.absolute() if str(path) != "-" and (key not in _NAMES or path.exists()) else source)
     return whole if label is None else f"{label}={whole}"
 
 
@@ -84,7 +84,7 @@ def check_resumable(run: Path, settings: Any, inputs: Sequence[dict[str, str | i
     now = {key: value for key, value in _portable(settings).items() if value is not None}
     earlier = settings_file.read_yaml(run / "config.yaml", list(settings_file.to_dict(settings)))
     differing = [
-        f"{key} was {earlier.get(key)}, is {now.get(key)}"
+        f"{key} was {earlier.get(key, 'not given')}, is {now.get(key, 'not given')}"
         for key in sorted((set(earlier) | set(now)) - _MAY_CHANGE)
         if earlier.get(key) != now.get(key)
     ]

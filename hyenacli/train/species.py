@@ -31,7 +31,7 @@ from hyenacli.train.adapt import (
 from hyenacli.train.checkpoints import Progress
 from hyenacli.train.closing import METRICS, Closing
 from hyenacli.train.criterion import Criterion
-from hyenacli.train.curriculum import Curriculum, parse_curriculum
+from hyenacli.train.curriculum import parse_curriculum
 from hyenacli.train.distributed import barrier, process_group
 from hyenacli.train.finetune_report import shared_section
 from hyenacli.train.judge import Judge, Logits
@@ -138,6 +138,12 @@ class _Run:
         self._window = settings.max_length or min(model.config.context, model.longest_input)
         model.config = replace(model.config, head=replace(head, window=self._window))
         self._model = model.to(device)
+        self._curriculum = parse_curriculum(
+            settings.length_warmup,
+            length=self._window,
+            windows=settings.global_batch_size,
+            steps=settings.max_steps,
+        )
         self._splits = split_run(settings, genomes, self._window)
         self._held = {
             split: HeldOut(self._splits, split, self._window, settings.eval_windows)
@@ -165,12 +171,6 @@ class _Run:
             check_splits(settings.output, self._splits)
         elif current_ranks().first:
             write_splits(settings.output, self._splits)
-        curriculum = parse_curriculum(
-            settings.length_warmup,
-            length=self._window,
-            windows=settings.global_batch_size,
-            steps=settings.max_steps,
-        )
         run = TrainingRun(
             settings,
             model,
@@ -190,9 +190,9 @@ class _Run:
         with stop_on_signals() as stop:
             windows = -(-settings.global_batch_size // current_ranks().world_size)
             memory = run.plan(task, Load(self._window, windows))
-            plan = self._describe(curriculum, memory, run.progress)
+            plan = self._describe(memory, run.progress)
             console.log.info("%s", "\n".join(f"{name}: {text}" for name, text in plan.items()))
-            loop = loop_of(settings, curriculum, settings.max_steps // 10, run.progress.micro_tokens)
+            loop = loop_of(settings, self._curriculum, settings.max_steps // 10, run.progress.micro_tokens)
             progress = run.train(task, loop, stop)
         if stop:
             console.log.warning("stopped after step %d, and saved; go on with --resume", progress.step)
@@ -256,8 +256,8 @@ class _Run:
             "species": {one.name: [path.name for path in one.fasta] for one in self._genomes.species},
         }
 
-    def _describe(self, curriculum: Curriculum, memory: MemoryPlan, progress: Progress) -> dict[str, str]:
-        settings, ranks = self._settings, current_ranks().world_size
+    def _describe(self, memory: MemoryPlan, progress: Progress) -> dict[str, str]:
+        settings, curriculum, ranks = self._settings, self._curriculum, current_ranks().world_size
         left = memory.duration(settings.global_batch_size, curriculum.steps - progress.step, ranks)
         return {
             "species": ", ".join(self._scheme.names),

@@ -130,11 +130,15 @@ def check_directory(target: Path, suffix: str, *, force: bool) -> None:
         force: replace one that holds something.
 
     Raises:
-        UserError: a file is in the way, the directory holds something and force is not set, or force is set
-            and there are other files.
+        UserError: a file is in the way, it is the current directory, the directory holds something and force
+            is not set, or force is set and there are other files.
     """
     if target.exists() and not target.is_dir():
         raise UserError("is a file, and a directory is needed", at=target, remedy="choose another name")
+    if target.exists() and target.samefile(Path.cwd()):
+        raise UserError(
+            "is the current directory, which cannot be replaced", at=target, remedy="name another"
+        )
     if not _holds_something(target):
         return
     if not force:

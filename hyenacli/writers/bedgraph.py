@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from hyenacli.writers.atomic import atomic_path
 from hyenacli.writers.bgzip import open_bgzip
+from hyenacli.writers.tables import shard_end
 
 TYPES = ("bedgraph", "bedgraph.gz")
 MARK = b"# hyena bedGraph shard "
@@ -57,7 +58,8 @@ def open_bedgraph(target: Path, kind: str, provenance: Mapping[str, Any]) -> Ite
     Args:
         target: output file, or `-` for stdout.
         kind: one of `TYPES`.
-        provenance: JSON values. Only a shard says what it is, in a first line that joining takes out.
+        provenance: JSON values. Only a shard says what it is, in a first line and one at the end, which
+            joining takes out.
 
     Raises:
         UserError: as `atomic_path`.
@@ -66,6 +68,7 @@ def open_bedgraph(target: Path, kind: str, provenance: Mapping[str, Any]) -> Ite
         if "shard" in provenance:
             write(MARK + json.dumps(provenance).encode() + b"\n")
         yield BedGraph(write)
+        write(b"".join(shard_end(provenance)))
 
 
 @contextmanager

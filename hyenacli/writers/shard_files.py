@@ -4,27 +4,26 @@ To add a type: a `Format` in `FORMATS`, and how to know it in `sniff`.
 """
 
 import json
-import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, AnyStr, Protocol, TextIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hyenacli.errors import UserError
 from hyenacli.readers.streams import compression, open_binary
 from hyenacli.writers import bedgraph
 from hyenacli.writers.atomic import atomic_path
-from hyenacli.writers.tables import SHARD_MARK, Batch, Column, open_table, open_text, table_type
+from hyenacli.writers.tables import SHARD_END, SHARD_MARK, Batch, Column, open_table, open_text, table_type
 
 Content = tuple[list[Column], dict[str, Any], Iterator[Batch]]
 """Columns, provenance (empty: another tool's file), and the rows, read as they are asked for."""
-_COPIED = 1 << 20
 NOT_OURS: Content = ([], {}, iter(()))
 
 
@@ -91,7 +90,7 @@ class _Text:
                     header = next(lines)
                     if number == 0:
                         whole.write(header)
-                    shutil.copyfileobj(lines, whole)
+                    whole.writelines(_rows(lines, SHARD_END.decode(), path))
 
     @contextmanager
     def _open(self, target: Path) -> Iterator[TextIO]:
@@ -117,8 +116,8 @@ class _Track:
             for path in paths:
                 with open_binary(path) as stream:
                     stream.readline()
-                    while data := stream.read(_COPIED):
-                        write(data)
+                    for line in _rows(stream, SHARD_END, path):
+                        write(line)
 
 
 @dataclass(frozen=True)
@@ -139,6 +138,21 @@ class _Variants:
             join_bcf(paths, target)
         else:
             join_vcf(paths, target, self.kind)
+
+
+def _rows(lines: Iterable[AnyStr], end: AnyStr, path: Path) -> Iterator[AnyStr]:
+    """Lines without the last, which is to be the `end` of a shard.
+
+    Raises:
+        UserError: it is not, so that there were more lines.
+    """
+    last = None
+    for line in lines:
+        if last is not None:
+            yield last
+        last = line
+    if last != end:
+        raise UserError("is cut short", at=path, remedy="make this shard again, or copy it again")
 
 
 @contextmanager

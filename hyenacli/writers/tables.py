@@ -28,6 +28,7 @@ from hyenacli.writers.atomic import atomic_path
 ROW_GROUP_BYTES = 16 << 20
 _ROWS_AT_ONCE = 256
 SHARD_MARK = "# hyena shard "
+SHARD_END = b"# end of hyena shard\n"
 Batch = Mapping[str, Any]
 _BLANKS = str.maketrans("\t\n\r", "   ")
 _Opener = Callable[[Path, Sequence["Column"], Mapping[str, Any]], AbstractContextManager["TableWriter"]]
@@ -104,7 +105,7 @@ def _joined(parts: Sequence[Any]) -> Any:
 class _Tsv:
     """One line per row; a missing float is empty, and what would break the lines of a text is a blank.
 
-    Only a shard says what it is, in a line before the header that joining takes out.
+    Only a shard says what it is, in a line before the header, and one at the end, that joining takes out.
     """
 
     def __init__(self, stream: TextIO, columns: Sequence[Column], provenance: Mapping[str, Any]) -> None:
@@ -118,9 +119,25 @@ class _Tsv:
         self.stream.writelines("\t".join(row) + "\n" for row in zip(*cells, strict=True))
 
 
+@contextmanager
+def _rows_of(
+    stream: TextIO, columns: Sequence[Column], provenance: Mapping[str, Any]
+) -> Iterator[TableWriter]:
+    """Rows as lines of a text."""
+    rows = _Gathered(_Tsv(stream, columns, provenance))
+    yield rows
+    rows.flush()
+    stream.writelines(line.decode() for line in shard_end(provenance))
+
+
 def shard_mark(provenance: Mapping[str, Any]) -> list[bytes]:
     """The line with which a TSV begins that is a shard; no line for another."""
     return [f"{SHARD_MARK}{json.dumps(provenance)}\n".encode()] if "shard" in provenance else []
+
+
+def shard_end(provenance: Mapping[str, Any]) -> list[bytes]:
+    """The line with which it ends, so that one that was cut short is known."""
+    return [SHARD_END] if "shard" in provenance else []
 
 
 def _cells(column: Column, values: Any) -> Iterator[str]:
@@ -260,9 +277,8 @@ def open_table(
     """
     kind = table_type(target, output_type)
     if str(target) == "-":
-        rows = _Gathered(_Tsv(sys.stdout, columns, provenance))
-        yield rows
-        rows.flush()
+        with _rows_of(sys.stdout, columns, provenance) as rows:
+            yield rows
         sys.stdout.flush()
         return
     with atomic_path(target) as path, TYPES[kind](path, columns, provenance) as writer:
@@ -303,10 +319,8 @@ def open_text(path: Path, kind: str) -> Iterator[TextIO]:
 def _open_tsv(
     kind: str, path: Path, columns: Sequence[Column], provenance: Mapping[str, Any]
 ) -> Iterator[TableWriter]:
-    with open_text(path, kind) as stream:
-        rows = _Gathered(_Tsv(stream, columns, provenance))
+    with open_text(path, kind) as stream, _rows_of(stream, columns, provenance) as rows:
         yield rows
-        rows.flush()
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from hyenacli.errors import UsageError, nearest
 from hyenacli.readers.variant_record import VariantHeader, VariantRecord, VariantsKind
-from hyenacli.writers.tables import open_table, shard_mark
+from hyenacli.writers.tables import open_table, shard_end, shard_mark
 from hyenacli.writers.variant_sink import open_sink
 from hyenacli.writers.variant_table import ParquetWriter, TsvWriter, parquet_columns
 from hyenacli.writers.vcf_lines import InfoField, Values, VcfWriter, annotated_header
@@ -95,8 +95,10 @@ def open_annotated(
             rows.flush()
         return
     if kind == "tsv":
-        with open_sink(target, kind, shard_mark(provenance_of(provenance))) as sink:
+        about = provenance_of(provenance)
+        with open_sink(target, kind, shard_mark(about)) as sink:
             yield TsvWriter(sink, header, fields)
+            sink(b"".join(shard_end(about)))
         return
     with open_sink(target, kind, annotated_header(header, fields, provenance)) as sink:
         last = _LAST_IN_BCF if kind == "bcf" else _LAST_IN_TEXT

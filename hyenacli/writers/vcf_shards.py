@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 import pysam
 
-from hyenacli.errors import UsageError
+from hyenacli.errors import UsageError, UserError
 from hyenacli.readers.bcf import quiet_htslib
 from hyenacli.readers.streams import open_binary
 from hyenacli.writers.atomic import atomic_path
@@ -17,6 +17,7 @@ from hyenacli.writers.variant_sink import open_sink
 
 _OURS, _MARK = "##hyena_", "##hyena_shard="
 _COPIED = 1 << 20
+_LEAVES_OUT = "--check-ref x"
 
 
 def shard_line(shard: Mapping[str, Any]) -> str:
@@ -63,15 +64,29 @@ def _header(stream: BinaryIO) -> Iterator[bytes]:
 
 
 def join_vcf(paths: Sequence[Path], target: Path, kind: str) -> None:
-    """Write the lines of VCF shards as one file; a vcf.gz gets an index."""
+    """Write the lines of VCF shards as one file; a vcf.gz gets an index.
+
+    Raises:
+        UserError: there are fewer records than were shared.
+    """
     with open_binary(paths[0]) as stream:
         above = [line for line in _header(stream) if not line.startswith(_MARK.encode())]
+    counts = []
     with open_sink(target, kind, above) as write:
         for path in paths:
             with open_binary(path) as stream:
                 deque(_header(stream), maxlen=0)
+                counts.append(0)
                 while data := stream.read(_COPIED):
+                    counts[-1] += data.count(b"\n")
                     write(data)
+        about = read_vcf_head(paths[0])[1]
+        records = about["shard"]["records"]
+        # a VCF has no place for a mark at its end; without a command it does not say whether it is whole
+        if sum(counts) != records and _LEAVES_OUT not in about.get("hyena_command", _LEAVES_OUT):
+            found = ", ".join(f"{path} has {count:,}" for path, count in zip(paths, counts, strict=True))
+            what = f"one of the shards is cut short: of {records:,} records {found}"
+            raise UserError(what, remedy="make that shard again, or copy it again")
 
 
 def join_bcf(paths: Sequence[Path], target: Path) -> None:

@@ -73,6 +73,10 @@ def test_shards_join_to_the_single_file(tmp_path: Path, kind: str) -> None:
     assert text(joined) == text(whole)
     with pytest.raises(UserError, match="is no shard"):
         merge_shards([whole], joined)
+    cut = "".join(text(paths[2]).splitlines(keepends=True)[:-1]).encode()
+    paths[2].write_bytes(gzip.compress(cut) if kind.endswith("gz") else cut)
+    with pytest.raises(UserError, match=r"3\..*: is cut short; make this shard again"):
+        merge_shards(paths, joined)
 
 
 def test_nothing_is_left_of_a_file_that_was_not_finished(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Joined shards are the file that one process writes, and what does not fit together is refused by name."""
 
+import gzip
 import json
 from collections.abc import Callable
 from contextlib import closing
@@ -213,6 +214,19 @@ def test_other_tools_files_and_damaged_ones_are_no_shards(tmp_path: Path) -> Non
         path.write_bytes(path.read_bytes()[:200])
         with pytest.raises(UserError, match=rf"1\.{kind}: cannot be read as {kind}; make this shard again"):
             merge_shards([path], tmp_path / "o")
+
+
+@pytest.mark.parametrize("kind", ["tsv", "tsv.gz"])
+@pytest.mark.parametrize("less", [-1, -2])
+def test_a_text_that_is_cut_short_is_not_joined(tmp_path: Path, kind: str, less: int) -> None:
+    paths = [write_shard(tmp_path / f"{number}.{kind}", ROWS, number, 2) for number in (1, 2)]
+    packed = kind.endswith("gz")
+    lines = (gzip.decompress if packed else bytes)(paths[0].read_bytes()).splitlines(keepends=True)
+    cut = b"".join(lines[:less])
+    paths[0].write_bytes(gzip.compress(cut) if packed else cut)
+    with pytest.raises(UserError, match=rf"1\.{kind}: is cut short; make this shard again"):
+        merge_shards(paths, tmp_path / f"o.{kind}")
+    assert not (tmp_path / f"o.{kind}").exists()
 
 
 def test_the_target_is_none_of_the_shards(tmp_path: Path) -> None:

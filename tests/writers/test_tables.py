@@ -105,9 +105,10 @@ def test_a_shard_says_what_it_is_before_the_header(tmp_path: Path, kind: str) ->
     with open_table(path, None, COLUMNS, about):
         pass
     raw = path.read_bytes()
-    first, header = (gzip.decompress(raw) if kind == "tsv.gz" else raw).decode().splitlines()
+    first, header, end = (gzip.decompress(raw) if kind == "tsv.gz" else raw).decode().splitlines()
     assert json.loads(first.removeprefix("# hyena shard ")) == about
     assert header.startswith("id\tstart\t")
+    assert end == "# end of hyena shard"
 
 
 def test_stdout_is_tsv(capsys: pytest.CaptureFixture[str]) -> None:
