@@ -69,7 +69,8 @@ def test_usage_errors_are_one_line_and_exit_2(arguments: str, message: str) -> N
         ("quiet: true\n", "unknown key 'quiet'"),
         ("lr: [1\n", "line 2: not valid YAML"),
         ("- 1\n", "not a mapping"),
-        ("lr: fast\n", "Invalid value for '--lr'"),
+        ("lr: fast\n", "run.yaml: lr: "),
+        ("max_steps: -1\n", "run.yaml: max_steps: "),
     ],
 )
 def test_settings_files_that_are_wrong(tmp_path: Path, text: str, message: str) -> None:

@@ -63,11 +63,13 @@ def predict(config: SpeciesPredictConfig) -> None:
         from hyenacli.score.predict import recipe_of
         from hyenacli.score.prediction_table import value_names
         from hyenacli.score.species_table import SpeciesTable
+        from hyenacli.train.record import warn_unfinished
         from hyenadna import load_model, model_sha256
 
         set_threads(config.threads)
         model = load_model(config.model).to(device)
         head = species_head(model, config.model)
+        warn_unfinished(Path(config.model))
         rc = head.rc if config.rc == "auto" else config.rc == "mean"
         recipe = recipe_of(head, rc=rc, window=config.window, stride=config.stride)
         width, _ = recipe.windows(model.config, model.longest_input)

@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from hyenacli import __version__, console
@@ -33,6 +34,7 @@ def run(config: SpeciesEvaluateConfig) -> None:
     from hyenacli.devices import autocast, resolve_device, set_threads
     from hyenacli.score.perplexity import parse_lengths
     from hyenacli.score.species import species_head
+    from hyenacli.train.record import warn_unfinished
     from hyenacli.train.species_evaluation import default_lengths, evaluate_species, read_run
     from hyenadna import load_model, model_sha256
 
@@ -42,6 +44,7 @@ def run(config: SpeciesEvaluateConfig) -> None:
     settings = read_run(config.run)
     model = load_model(config.run).to(device)
     window = species_head(model, config.run).window or model.longest_input
+    warn_unfinished(config.run)
     splits = _splits(config, settings, window)
     names = splits.names
     columns = [Column("length", int), Column("windows", int)]
@@ -54,25 +57,27 @@ def run(config: SpeciesEvaluateConfig) -> None:
         "model_sha256": model_sha256(model),
         "settings": to_dict(config),
     }
+    judged = evaluate_species(
+        model,
+        splits,
+        settings,
+        lengths or default_lengths(window),
+        split=config.split,
+        per_species=config.windows,
+        kmers=not config.no_baseline,
+        precision=partial(autocast, device, config.dtype),
+    )
+    first = next(judged, None)
+    if first is None:
+        remedy = "give shorter ones to --lengths"
+        raise UserError("no length has windows of every species", at=config.run, remedy=remedy)
     found = []
     with open_table(config.output, config.output_type, columns, provenance) as table:
-        for one in evaluate_species(
-            model,
-            splits,
-            settings,
-            lengths or default_lengths(window),
-            split=config.split,
-            per_species=config.windows,
-            kmers=not config.no_baseline,
-            precision=partial(autocast, device, config.dtype),
-        ):
+        for one in chain([first], judged):
             found.append(one)
             beside = "" if math.isnan(one.kmers) else f", k-mers {one.kmers:.3f}"
             console.log.info("length %s: accuracy %.3f%s", f"{one.length:,}", one.accuracy, beside)
             table.write(_row(one, names, config.threshold))
-        if not found:
-            remedy = "give shorter ones to --lengths"
-            raise UserError("no length has windows of every species", at=config.run, remedy=remedy)
     if config.plot is not None:
         lines = {config.run.absolute().name: [one.accuracy for one in found]}
         if not config.no_baseline:

@@ -53,7 +53,7 @@ def given_splits(records: Sequence[LabelledRecord]) -> LabelSplits | None:
         raise records[int(bare[0])].error("the split is missing, which other records have", remedy)
     splits = LabelSplits(*(np.flatnonzero(names_N == name) for name in SPLITS))
     if not len(splits.train):
-        raise UserError("no record is for training", at=records[0].file, remedy="write train into some rows")
+        raise UserError("no record is for training", at=records[0].file, remedy="mark some as train")
     return splits
 
 

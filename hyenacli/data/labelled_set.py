@@ -215,6 +215,9 @@ class _Drawing:
                 "there is nothing to choose the model by",
                 remedy="give --valid, or a --valid-fraction above 0",
             )
+        if valid + test >= 1:
+            what = f"{valid:g} to choose the model by and {test:g} to test on leave nothing to train on"
+            raise UsageError(what, at="--valid-fraction, --test-fraction", remedy="hold out less")
         if not valid and not test:
             return splits
         places = splits.train

@@ -67,24 +67,28 @@ class LabelledRows:
             yield from records
 
     def load(self) -> list[LabelledRecord]:
-        """Every record; those that lie on no contig of the genome are left out, which is logged.
+        """Every record, but for those on no contig of the genome or of nothing but N, of which is warned.
 
         Raises:
             UserError: there is no record, or one has no bases; and as the readers.
         """
         found: list[LabelledRecord] = []
-        left_out = 0
+        left_out: dict[str, list[str]] = {"on no contig of the genome": [], "nothing but N": []}
         for record in self:
             if record.status == "EMPTY":
                 raise record.error("the sequence is empty", "remove the record")
-            if record.status == "OK":
-                found.append(record)
+            if record.status != "OK":
+                left_out["on no contig of the genome"].append(record.id)
+            elif not record.sequence.strip(b"N"):
+                left_out["nothing but N"].append(record.id)
             else:
-                left_out += 1
-        if left_out:
-            _logger.warning("%s: %d regions are not on the genome: left out", ", ".join(self.names), left_out)
+                found.append(record)
+        names = ", ".join(self.names)
+        for why, ids in left_out.items():
+            if ids:
+                _logger.warning("%s: left out, as %s: %s", names, why, abbreviate(ids))
         if not found:
-            raise UserError("no records", at=", ".join(self.names))
+            raise UserError("no records", at=names, remedy="give some with A, C, G and T")
         return found
 
     def __enter__(self) -> Self:

@@ -17,11 +17,9 @@ from hyenacli.train.finetune_report import in_words, write_report
 from hyenacli.train.outcome import Judging, Outcome, Yardstick, conclude
 from hyenacli.train.predictions import write_predictions
 from hyenacli.train.quality import monitor
-from hyenacli.train.record import add_to_record, write_json
+from hyenacli.train.record import METRICS, add_to_record, write_json
 from hyenacli.train.trial import Trial
 from hyenadna import HyenaDNA, load_model, model_sha256
-
-METRICS = "metrics.json"
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,8 @@ _PATHS = {
     "species_file",
 }
 _NAMES = {"model", "init_from"}
+# What a run of labels or species ends with.
+METRICS = "metrics.json"
 
 
 def write_config(run: Path, settings: Any) -> None:
@@ -96,6 +98,12 @@ def check_resumable(run: Path, settings: Any, inputs: Sequence[dict[str, str | i
             remedy="give everything as it was (config.yaml has it), or start another run from this one's "
             "model",
         )
+
+
+def warn_unfinished(run: Path) -> None:
+    """Say of a run directory of labels or species that its training has not ended, where it has not."""
+    if (run / "config.yaml").is_file() and not (run / METRICS).is_file():
+        console.log.warning("%s: training has not ended: this is its best model so far, not calibrated", run)
 
 
 def changed_inputs(run: Path, inputs: Sequence[dict[str, str | int]]) -> list[str]:

@@ -29,7 +29,7 @@ from hyenacli.train.adapt import (
     pool_of,
 )
 from hyenacli.train.checkpoints import Progress
-from hyenacli.train.closing import METRICS, Closing
+from hyenacli.train.closing import Closing
 from hyenacli.train.criterion import Criterion
 from hyenacli.train.curriculum import parse_curriculum
 from hyenacli.train.distributed import barrier, process_group
@@ -37,6 +37,7 @@ from hyenacli.train.finetune_report import shared_section
 from hyenacli.train.judge import Judge, Logits
 from hyenacli.train.memory import Load, MemoryPlan
 from hyenacli.train.outcome import Judging, Yardstick, conclude, fit_yardstick
+from hyenacli.train.record import METRICS
 from hyenacli.train.session import Precision, TrainingRun, open_run
 from hyenacli.train.signals import stop_on_signals
 from hyenacli.train.species_data import (

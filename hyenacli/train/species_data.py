@@ -86,7 +86,7 @@ def check_splits(run: Path, splits: SpeciesSplits) -> None:
         raise UserError(
             "the species, their order or what is held out of them are no longer those of the run",
             at=path,
-            remedy="put the YAML (or this file) back as it was, or train again",
+            remedy="put the YAML back as it was, or this file, or train again",
         )
 
 

@@ -19,7 +19,7 @@ from hyenacli.data.splits import SPLITS
 from hyenacli.errors import UsageError
 from hyenacli.ranks import current_ranks
 from hyenacli.train.adaptation import adapt
-from hyenacli.train.closing import METRICS, close
+from hyenacli.train.closing import close
 from hyenacli.train.distributed import barrier
 from hyenacli.train.finetune_report import (
     in_words,
@@ -32,7 +32,7 @@ from hyenacli.train.judge import Judge
 from hyenacli.train.outcome import Outcome, Yardstick, fit_yardstick
 from hyenacli.train.pooled import pool_folds
 from hyenacli.train.quality import monitor
-from hyenacli.train.record import write_json
+from hyenacli.train.record import METRICS, write_json
 from hyenacli.train.session import open_run
 from hyenacli.train.trial import Trial
 

@@ -37,10 +37,10 @@ def atomic_path(target: Path) -> Iterator[Path]:
     Raises:
         UserError: the target is a directory, its directory is missing, or the place is not writable or full.
     """
-    final = Path(os.path.realpath(target))
-    if _is_device(final, target):
-        yield final
+    if _is_device(target):
+        yield target
         return
+    final = Path(os.path.realpath(target))
     temporary = _create_beside(final, target)
     try:
         yield temporary
@@ -69,9 +69,8 @@ def ensure_writable(target: Path, *inputs: Path | None) -> None:
     for path in inputs:
         if path is not None and path.is_file() and target.is_file() and path.samefile(target):
             raise UsageError("is an input of this very command", at=target, remedy="write to another file")
-    final = Path(os.path.realpath(target))
-    if str(target) != "-" and not _is_device(final, target):
-        _create_beside(final, target).unlink()
+    if str(target) != "-" and not _is_device(target):
+        _create_beside(Path(os.path.realpath(target)), target).unlink()
 
 
 def check_run_directory(path: Path, *, resume: bool, force: bool) -> None:
@@ -194,9 +193,10 @@ def _holds_something(path: Path) -> bool:
     return path.is_dir() and any(path.iterdir())
 
 
-def _is_device(final: Path, target: Path) -> bool:
+def _is_device(target: Path) -> bool:
+    # of /dev/stdout, which leads to no path where it is a pipe, nothing but the target itself can be asked
     try:
-        mode = final.stat().st_mode
+        mode = target.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:

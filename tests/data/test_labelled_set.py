@@ -127,6 +127,23 @@ def test_a_share_is_refused_where_it_means_nothing(table: Path, tmp_path: Path, 
             sizes(table, tmp_path, **{f"{split}_fraction": 0.2}, **changes)
 
 
+def test_shares_leave_something_to_train_on(table: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        UsageError, match=r"--valid-fraction, --test-fraction: 0\.6 .* leave nothing to train"
+    ):
+        sizes(table, tmp_path, valid_fraction=0.6, test_fraction=0.4)
+
+
+def test_what_has_no_bases_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [(bases, int(share > 0.5)) for bases, share in sequences(40)]
+    path = write_table(tmp_path / "n.csv", [*rows, *(("nNNn", i % 2) for i in range(20))])
+    with caplog.at_level("WARNING", logger="hyena"):
+        data = open_set(settings(path, "model", tmp_path / "run"))
+    assert [record.sequence.decode() for record in data.records] == [bases for bases, _ in rows]
+    assert "n.csv: left out, as nothing but N: " in caplog.text
+    assert "(20 in all)" in caplog.text
+
+
 def test_folds_test_on_shares_of_their_own(table: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--test-fraction: every fold tests on its own part of the data"):
         sizes(table, tmp_path, test_fraction=0.2, folds=3)

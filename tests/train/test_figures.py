@@ -142,3 +142,9 @@ def test_reliability_has_a_dot_for_each_bin_with_items() -> None:
     assert figure.count("<circle") == np.count_nonzero(found.count_K)
     assert figure.count("<rect") == np.count_nonzero(found.count_K)
     assert "nan" not in figure.replace("nothing: nan", "")
+
+
+def test_names_that_differ_in_their_ends_stay_apart() -> None:
+    picture = confusion_matrix([[1, 0], [0, 1]], ["Escherichia coli K-12", "Escherichia coli O157"])
+    for name in ("Escherich\u2026oli K-12", "Escherich\u2026oli O157"):
+        assert f">{name}<" in picture

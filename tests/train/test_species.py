@@ -197,6 +197,25 @@ def test_what_splits_share_is_told_however_little(run: Path) -> None:
     assert "What held-out splits share with training splits" in (run / "report.html").read_text()
 
 
+def test_a_name_may_have_a_slash(genomes: dict[str, Path], base: Path, tmp_path: Path) -> None:
+    mine = {"A/H1N1": genomes["rich"], "B": genomes["poor"]}
+    run = tmp_path / "run"
+    train_species(settings(mine, base, run, max_steps=2))
+    command = ["classify-species", "evaluate", str(run), "--lengths", "64", "--no-baseline", "--windows", "4"]
+    done = CliRunner().invoke(app, [*command, "--device", "cpu"])
+    assert done.exit_code == 0, done.stderr
+    assert "recall_A/H1N1" in done.stdout
+    assert "training has not ended" not in done.stderr
+    (run / "metrics.json").unlink()
+    assert "training has not ended" in CliRunner().invoke(app, [*command, "--device", "cpu"]).stderr
+
+
+def test_what_cannot_be_trained_leaves_no_run(genomes: dict[str, Path], base: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--length-warmup"):
+        train_species(settings(genomes, base, tmp_path / "run", length_warmup="4096:2"))
+    assert not (tmp_path / "run").exists()
+
+
 def test_evaluation_is_of_one_process(run: Path) -> None:
     done = CliRunner().invoke(
         app, ["classify-species", "evaluate", str(run)], env={"RANK": "1", "WORLD_SIZE": "2"}

@@ -1,12 +1,14 @@
 import errno
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from hyenacli.errors import UsageError, UserError
-from hyenacli.writers.atomic import atomic_path, ensure_writable, prepare_run_directory
+from hyenacli.writers.atomic import atomic_path, check_directory, ensure_writable, prepare_run_directory
 
 
 def test_a_file_appears_whole_and_alone(tmp_path: Path) -> None:
@@ -97,6 +99,23 @@ def test_the_bodys_own_errors_stay_what_they_are(tmp_path: Path) -> None:
 
 def test_stdout_is_writable() -> None:
     ensure_writable(Path("-"))
+
+
+def test_a_pipe_is_written_by_its_name() -> None:
+    code = "import pathlib; from hyenacli.writers.atomic import atomic_path as a\n"
+    code += "with a(pathlib.Path('/dev/stdout')) as path: path.open('w').write('whole')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert done.stdout == "whole"
+
+
+def test_the_current_directory_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    for target in (Path(), Path("../empty")):
+        with pytest.raises(
+            UserError, match="is the current directory, which cannot be replaced; name another"
+        ):
+            check_directory(target, ".fa", force=True)
 
 
 def test_a_run_directory_is_made(tmp_path: Path) -> None:
