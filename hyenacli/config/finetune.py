@@ -236,7 +236,8 @@ class FinetuneConfig:
     lr: Annotated[
         float | None,
         typer.Option(
-            help="Peak learning rate; default 6e-4, for lora and soft-prompt 1e-3, for icl 1e-4.",
+            help="Peak learning rate; default 6e-4, for head 1e-2, for lora and soft-prompt 1e-3, "
+            "for icl 1e-4.",
             min=0.0,
             rich_help_panel=TRAINING,
         ),

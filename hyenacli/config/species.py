@@ -183,7 +183,7 @@ class SpeciesTrainConfig:
     lr: Annotated[
         float | None,
         typer.Option(
-            help="Peak learning rate; default 6e-4, for lora and soft-prompt 1e-3.",
+            help="Peak learning rate; default 6e-4, for head 1e-2, for lora and soft-prompt 1e-3.",
             min=0.0,
             rich_help_panel=TRAINING,
         ),
