@@ -50,8 +50,8 @@ class Recipe:
 
 
 # Paper, section A.2 and the configurations of its code: whole models, soft prompts and in-context learning.
-# The others are ours; a head learns from means of states, which vary little: with 6e-4 it is far from done after
-# 100 epochs (mouse2 and H4, by their validation splits).
+# The others are ours; a head learns from means of states, which vary little: with 6e-4 it is far from done
+# after 100 epochs (mouse2 and H4, by their validation splits).
 RECIPES: dict[str, Recipe] = {
     "full": Recipe(6e-4, 0.1, 128, 100, 10),
     "head": Recipe(1e-2, 0.1, 128, 100, 10),
