@@ -43,7 +43,7 @@ ABOUT = textwrap.dedent("""\
     held-out parts without labels among them; *longer*: trained on from there; *published*: from HyenaDNA's
     tiny-1k, pretrained by its authors on the human genome, the held-out parts of the human pieces among it,
     and fine-tuned by a third party on one of the GenomicBenchmarks sets; as many steps as *pretrained*;
-    *published-longer*: from there as well, with four times the steps, in bfloat16.""")
+    *published-longer*: from there as well, with four times the steps, in bfloat16, and both strands read.""")
 FRESH, PRETRAINED, LONGER = "fresh", "pretrained", "longer"
 PUBLISHED, PUBLISHED_LONGER = "published", "published-longer"
 STARTS = FRESH, PRETRAINED, LONGER, PUBLISHED, PUBLISHED_LONGER
@@ -80,7 +80,7 @@ _WARMUP = ("--global-batch-size", 2, "--length-warmup", "1024:80,4096:50,16384:3
 _HELD_OUT = ("--valid-fraction", 0.1, "--test-fraction", 0.3)
 _LEARNING = ("--lr", "1e-3", "--rc-augment", "--embed-dropout", 0)
 _LONG = (1024, 4096, 16_384, 32_768)
-_EXTENDED = ("--dtype", "bfloat16", "--max-steps")
+_EXTENDED = ("--dtype", "bfloat16", "--rc", "mean", "--max-steps")
 _BRIEF = ("--max-steps", 250, "--lr", "2e-3", "--rc-augment", "--eval-windows", 64)
 TASKS = {
     "microbes": Task(
