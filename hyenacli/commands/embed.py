@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from hyenacli.score.predict import Predicted
     from hyenacli.score.shards import Shard, Share
     from hyenacli.score.stretches import Input
-    from hyenacli.writers.tables import Column
+    from hyenacli.writers.columns import Column
 
 Answer = TypeVar("Answer", "Embedded", "Predicted")
 

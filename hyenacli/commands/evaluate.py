@@ -24,7 +24,8 @@ def run(config: EvaluateConfig) -> None:
     """
     from hyenacli.score.batch_size import parse_batch_size
     from hyenacli.writers.atomic import ensure_writable
-    from hyenacli.writers.tables import Column, open_table, table_type
+    from hyenacli.writers.columns import Column
+    from hyenacli.writers.tables import open_table, table_type
 
     batch_size = parse_batch_size(config.batch_size)
     table_type(config.output, config.output_type)

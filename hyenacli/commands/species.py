@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hyenacli.score.shards import Share
     from hyenacli.score.species import Classified
     from hyenacli.score.species_table import SpeciesTable
-    from hyenacli.writers.tables import Column, TableWriter
+    from hyenacli.writers.columns import Column, TableWriter
 
 _RC = ("auto", "none", "mean")
 _TABLES = ("parquet", "tsv", "tsv.gz", "npz")

@@ -27,7 +27,8 @@ def run(config: SpeciesEvaluateConfig) -> None:
         UserError: the run is none of species, its files have changed since, an output cannot be written, or
             no length has windows.
     """
-    from hyenacli.writers.tables import Column, open_table
+    from hyenacli.writers.columns import Column
+    from hyenacli.writers.tables import open_table
 
     _check(config)
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from hyenacli.score.embed import Embedded
 from hyenacli.score.pooling import FINAL
-from hyenacli.writers.tables import Batch, Column
+from hyenacli.writers.columns import Batch, Column
 
 _RECORD = [
     *(Column("id", str), Column("chrom", str), Column("start", int), Column("end", int)),

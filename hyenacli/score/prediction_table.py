@@ -15,7 +15,7 @@ from hyenacli.score.embed import Embedded
 from hyenacli.score.embed_table import embedding_columns, embedding_rows
 from hyenacli.score.predict import Predicted
 from hyenacli.train.calibration import probabilities
-from hyenacli.writers.tables import Batch, Column
+from hyenacli.writers.columns import Batch, Column
 from hyenadna.config import HeadConfig
 
 RECORD = embedding_columns((), 0)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from hyenacli.writers.atomic import atomic_directory
-from hyenacli.writers.tables import Batch, Column
+from hyenacli.writers.columns import Batch, Column
 
 if TYPE_CHECKING:
     from hyenacli.score.species import Classified, Floats

@@ -12,7 +12,8 @@ from hyenacli.score.prediction_table import prediction_columns, prediction_rows
 from hyenacli.score.stretches import Stretch
 from hyenacli.train.outcome import Scored
 from hyenacli.train.trial import Trial, stretch_of
-from hyenacli.writers.tables import Column, open_table
+from hyenacli.writers.columns import Column
+from hyenacli.writers.tables import open_table
 from hyenadna.config import HeadConfig
 
 

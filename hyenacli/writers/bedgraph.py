@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hyenacli.writers.atomic import atomic_path
 from hyenacli.writers.bgzip import open_bgzip
-from hyenacli.writers.tables import shard_end
+from hyenacli.writers.tsv import shard_end
 
 TYPES = ("bedgraph", "bedgraph.gz")
 MARK = b"# hyena bedGraph shard "

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hyenacli.writers.tables import Batch, Column
+from hyenacli.writers.columns import Batch, Column
 
 
 class H5ad:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyenacli.errors import UserError
-from hyenacli.writers.tables import Batch, Column
+from hyenacli.writers.columns import Batch, Column
 
 _CHUNK_BYTES = 1 << 18
 _INDEX_CHUNK = 1 << 10

@@ -20,7 +20,9 @@ from hyenacli.errors import UserError
 from hyenacli.readers.streams import compression, open_binary
 from hyenacli.writers import bedgraph
 from hyenacli.writers.atomic import atomic_path
-from hyenacli.writers.tables import SHARD_END, SHARD_MARK, Batch, Column, open_table, open_text, table_type
+from hyenacli.writers.columns import Batch, Column
+from hyenacli.writers.tables import open_table, table_type
+from hyenacli.writers.tsv import SHARD_END, SHARD_MARK, open_text
 
 Content = tuple[list[Column], dict[str, Any], Iterator[Batch]]
 """Columns, provenance (empty: another tool's file), and the rows, read as they are asked for."""

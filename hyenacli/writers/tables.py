@@ -1,22 +1,13 @@
-"""Tables with a vector per row, written as they come: Parquet, TSV, NumPy archives, AnnData and HDF5.
+"""Tables with a vector per row, written as they come: Parquet, TSV, NumPy archives, AnnData and HDF5."""
 
-A batch of rows is a mapping of column name to values, all of one length N: sequences of str or int, and
-float32 arrays (N, width) for vectors. Missing vectors are NaN rows. (HDF5 keeps more than one vector per
-record: see `hdf5`.)
-"""
-
-import gzip
-import io
 import json
-import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,133 +15,11 @@ import pyarrow.parquet as pq
 
 from hyenacli.errors import UsageError, UserError, nearest
 from hyenacli.writers.atomic import atomic_path
+from hyenacli.writers.columns import Batch, Column, Gathered, TableWriter
+from hyenacli.writers.tsv import open_tsv, rows_of
 
 ROW_GROUP_BYTES = 16 << 20
-_ROWS_AT_ONCE = 256
-SHARD_MARK = "# hyena shard "
-SHARD_END = b"# end of hyena shard\n"
-Batch = Mapping[str, Any]
-_BLANKS = str.maketrans("\t\n\r", "   ")
-_Opener = Callable[[Path, Sequence["Column"], Mapping[str, Any]], AbstractContextManager["TableWriter"]]
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of a table.
-
-    Attributes:
-        name: as it stands in the file.
-        type: str, int or float: one number, or a vector of float32 where there is a width.
-        width: numbers in the vector.
-        prefix: TSV has one column per number, named prefix + index.
-        digits: significant ones of a number in TSV; 9 give a float32 back.
-    """
-
-    name: str
-    type: type
-    width: int = 0
-    prefix: str = "e"
-    digits: int = 9
-
-    @property
-    def titles(self) -> list[str]:
-        """Names of its TSV columns.
-
-        >>> Column("embedding", float, 3).titles
-        ['e0', 'e1', 'e2']
-        """
-        return [f"{self.prefix}{i}" for i in range(self.width)] or [self.name]
-
-
-class TableWriter(Protocol):
-    """What every table type offers."""
-
-    def write(self, batch: Batch) -> None:
-        """Append rows."""
-
-
-class _Gathered:
-    """Hands rows on in batches of many: one at a time they cost more to write than to make.
-
-    Args:
-        writer: of the rows.
-    """
-
-    def __init__(self, writer: TableWriter) -> None:
-        self._writer = writer
-        self._waiting: list[Batch] = []
-        self._rows = 0
-
-    def write(self, batch: Batch) -> None:
-        self._waiting.append(batch)
-        self._rows += len(next(iter(batch.values())))
-        if self._rows >= _ROWS_AT_ONCE:
-            self.flush()
-
-    def flush(self) -> None:
-        """Hand on what is waiting."""
-        waiting, self._waiting, self._rows = self._waiting, [], 0
-        if waiting:
-            self._writer.write({name: _joined([batch[name] for batch in waiting]) for name in waiting[0]})
-
-
-def _joined(parts: Sequence[Any]) -> Any:
-    if len(parts) == 1:
-        return parts[0]
-    if all(isinstance(part, list) for part in parts):
-        return [value for part in parts for value in part]
-    return np.concatenate([np.asarray(part) for part in parts])
-
-
-class _Tsv:
-    """One line per row; a missing float is empty, and what would break the lines of a text is a blank.
-
-    Only a shard says what it is, in a line before the header, and one at the end, that joining takes out.
-    """
-
-    def __init__(self, stream: TextIO, columns: Sequence[Column], provenance: Mapping[str, Any]) -> None:
-        self.stream, self.columns = stream, columns
-        self.stream.writelines(line.decode() for line in shard_mark(provenance))
-        titles = (title.translate(_BLANKS) for column in columns for title in column.titles)
-        self.stream.write("\t".join(titles) + "\n")
-
-    def write(self, batch: Batch) -> None:
-        cells = [_cells(column, batch[column.name]) for column in self.columns]
-        self.stream.writelines("\t".join(row) + "\n" for row in zip(*cells, strict=True))
-
-
-@contextmanager
-def _rows_of(
-    stream: TextIO, columns: Sequence[Column], provenance: Mapping[str, Any]
-) -> Iterator[TableWriter]:
-    """Rows as lines of a text."""
-    rows = _Gathered(_Tsv(stream, columns, provenance))
-    yield rows
-    rows.flush()
-    stream.writelines(line.decode() for line in shard_end(provenance))
-
-
-def shard_mark(provenance: Mapping[str, Any]) -> list[bytes]:
-    """The line with which a TSV begins that is a shard; no line for another."""
-    return [f"{SHARD_MARK}{json.dumps(provenance)}\n".encode()] if "shard" in provenance else []
-
-
-def shard_end(provenance: Mapping[str, Any]) -> list[bytes]:
-    """The line with which it ends, so that one that was cut short is known."""
-    return [SHARD_END] if "shard" in provenance else []
-
-
-def _cells(column: Column, values: Any) -> Iterator[str]:
-    if column.type is str:
-        return (value.translate(_BLANKS) for value in values)
-    if column.type is int:
-        return map(str, values)
-    number = f"%.{column.digits}g"
-    if not column.width:
-        return ("" if math.isnan(value) else number % value for value in np.ravel(values).tolist())
-    template, missing = "\t".join([number] * column.width), "\t" * (column.width - 1)
-    rows = map(np.atleast_1d, values)
-    return (missing if np.isnan(row).all() else template % tuple(row.tolist()) for row in rows)
+_Opener = Callable[[Path, Sequence[Column], Mapping[str, Any]], AbstractContextManager[TableWriter]]
 
 
 class _Parquet:
@@ -277,7 +146,7 @@ def open_table(
     """
     kind = table_type(target, output_type)
     if str(target) == "-":
-        with _rows_of(sys.stdout, columns, provenance) as rows:
+        with rows_of(sys.stdout, columns, provenance) as rows:
             yield rows
         sys.stdout.flush()
         return
@@ -290,37 +159,13 @@ def _open_parquet(
     path: Path, columns: Sequence[Column], provenance: Mapping[str, Any]
 ) -> Iterator[TableWriter]:
     writer, complete = _Parquet(path, columns, provenance), False
-    rows = _Gathered(writer)
+    rows = Gathered(writer)
     try:
         yield rows
         rows.flush()
         complete = True
     finally:
         writer.close(complete=complete)
-
-
-@contextmanager
-def open_text(path: Path, kind: str) -> Iterator[TextIO]:
-    """A text file to write, of lines that end in a newline; kinds that end in gz are compressed."""
-    if not kind.endswith("gz"):
-        with path.open("w", encoding="utf-8", newline="\n") as stream:
-            yield stream
-        return
-    # No name and no time in the gzip header: equal tables are equal files.
-    with (
-        path.open("wb") as raw,
-        gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=6, mtime=0) as packed,
-        io.TextIOWrapper(packed, encoding="utf-8", newline="\n") as stream,
-    ):
-        yield stream
-
-
-@contextmanager
-def _open_tsv(
-    kind: str, path: Path, columns: Sequence[Column], provenance: Mapping[str, Any]
-) -> Iterator[TableWriter]:
-    with open_text(path, kind) as stream, _rows_of(stream, columns, provenance) as rows:
-        yield rows
 
 
 @contextmanager
@@ -349,8 +194,8 @@ def _open_hdf5(path: Path, columns: Sequence[Column], provenance: Mapping[str, A
 
 TYPES: dict[str, _Opener] = {
     "parquet": _open_parquet,
-    "tsv": partial(_open_tsv, "tsv"),
-    "tsv.gz": partial(_open_tsv, "tsv.gz"),
+    "tsv": partial(open_tsv, "tsv"),
+    "tsv.gz": partial(open_tsv, "tsv.gz"),
     "npz": _open_npz,
     "h5ad": _open_h5ad,
     "h5": _open_hdf5,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hyenacli.readers.variant_record import VariantHeader, VariantRecord
-from hyenacli.writers.tables import Column, TableWriter
+from hyenacli.writers.columns import Column, TableWriter
 from hyenacli.writers.vcf_lines import InfoField, Values, value_text, values_of
 
 _ROWS = 4096

@@ -7,7 +7,8 @@ from typing import Protocol
 
 from hyenacli.errors import UsageError, nearest
 from hyenacli.readers.variant_record import VariantHeader, VariantRecord, VariantsKind
-from hyenacli.writers.tables import open_table, shard_end, shard_mark
+from hyenacli.writers.tables import open_table
+from hyenacli.writers.tsv import shard_end, shard_mark
 from hyenacli.writers.variant_sink import open_sink
 from hyenacli.writers.variant_table import ParquetWriter, TsvWriter, parquet_columns
 from hyenacli.writers.vcf_lines import InfoField, Values, VcfWriter, annotated_header

@@ -6,7 +6,8 @@ import pytest
 
 anndata = pytest.importorskip("anndata", reason="the extra h5ad is not installed")
 
-from hyenacli.writers.tables import Batch, Column, open_table  # noqa: E402
+from hyenacli.writers.columns import Batch, Column  # noqa: E402
+from hyenacli.writers.tables import open_table  # noqa: E402
 
 COLUMNS = [
     *(Column("id", str), Column("start", int), Column("gc", float)),

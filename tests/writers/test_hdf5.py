@@ -9,7 +9,8 @@ h5py = pytest.importorskip("h5py", reason="the extra hdf5 is not installed")
 
 from hyenacli.errors import UserError  # noqa: E402
 from hyenacli.writers import hdf5  # noqa: E402
-from hyenacli.writers.tables import Batch, Column, open_table  # noqa: E402
+from hyenacli.writers.columns import Batch, Column  # noqa: E402
+from hyenacli.writers.tables import open_table  # noqa: E402
 
 COLUMNS = [
     Column("id", str),

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 
 from hyenacli.errors import UsageError, UserError
 from hyenacli.score.shards import Shard
-from hyenacli.writers import tables
+from hyenacli.writers import columns, tables
+from hyenacli.writers.columns import Column
 from hyenacli.writers.merge import Joined, merge_shards
 from hyenacli.writers.shard_files import sniff
-from hyenacli.writers.tables import TYPES, Column, open_table
+from hyenacli.writers.tables import TYPES, open_table
 
 COLUMNS = [
     *(Column("id", str), Column("start", int), Column("gc", float)),
@@ -117,7 +118,7 @@ def test_any_number_of_shards_in_any_order_is_the_single_run(
 
 def test_parquet_row_groups_grow_to_their_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "ROW_GROUP_BYTES", 200)
-    monkeypatch.setattr(tables, "_ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(columns, "_ROWS_AT_ONCE", 2)
     rows: Rows = [(str(i), i, i / 7) for i in range(40)]
     paths = [write_shard(tmp_path / f"{i}.parquet", rows, i, 3) for i in (1, 2, 3)]
     merge_shards(paths, tmp_path / "o.parquet")

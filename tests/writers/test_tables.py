@@ -8,8 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from hyenacli.errors import UsageError
-from hyenacli.writers import tables
-from hyenacli.writers.tables import Column, open_table, table_type
+from hyenacli.writers import columns, tables
+from hyenacli.writers.columns import Column
+from hyenacli.writers.tables import open_table, table_type
 
 COLUMNS = [Column("id", str), Column("start", int), Column("embedding", float, 3)]
 VECTORS = np.array([[0.1, -2.5e-30, 3.0], [np.nan] * 3, [1 / 3, 16777216.0, -1e38]], dtype=np.float32)
@@ -44,7 +45,7 @@ def test_parquet_holds_types_values_and_provenance(tmp_path: Path) -> None:
 
 def test_parquet_writes_row_groups_as_they_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "ROW_GROUP_BYTES", 100)
-    monkeypatch.setattr(tables, "_ROWS_AT_ONCE", 1)
+    monkeypatch.setattr(columns, "_ROWS_AT_ONCE", 1)
     write(tmp_path / "x.parquet", batches=BATCHES * 20)
     file = pq.ParquetFile(tmp_path / "x.parquet")
     assert file.metadata.num_rows == 60
