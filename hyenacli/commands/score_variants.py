@@ -181,7 +181,8 @@ def _score(
     journal = stack.enter_context(open_journal(share.target, kept, recipe.scores, resume=config.resume))
     provenance = [] if config.no_version else [f"##{key}={value}" for key, value in about.items()]
     if source.shard:
-        provenance.append(shard_line(source.shard["shard"]))
+        # joining counts records where none is left out
+        provenance.append(shard_line(source.shard["shard"] | {"every_record": config.check_ref != "x"}))
     infos = _fields(recipe)
     out = stack.enter_context(
         open_annotated(share.target, config.output_type, source.header, infos, provenance)
@@ -318,7 +319,7 @@ class _Tally:
             f"REF of {record.contig}:{record.position + 1} is not what {self._source.genome.path} has there",
             at=self._source.name,
             line=record.line or None,
-            remedy="use the genome that the variants were called on, or --check-ref w or x with --resume",
+            remedy="use the genome that the variants were called on, or --check-ref w or x",
         )
 
     def _ask_for_the_build(self, *, at_least: int, so_far: str = "") -> None:

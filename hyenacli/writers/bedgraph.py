@@ -68,7 +68,7 @@ def open_bedgraph(target: Path, kind: str, provenance: Mapping[str, Any]) -> Ite
         if "shard" in provenance:
             write(MARK + json.dumps(provenance).encode() + b"\n")
         yield BedGraph(write)
-        write(b"".join(shard_end(provenance)))
+        write(shard_end(provenance))
 
 
 @contextmanager

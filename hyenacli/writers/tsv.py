@@ -43,7 +43,7 @@ def rows_of(
     rows = Gathered(_Tsv(stream, columns, provenance))
     yield rows
     rows.flush()
-    stream.writelines(line.decode() for line in shard_end(provenance))
+    stream.write(shard_end(provenance).decode())
 
 
 def shard_mark(provenance: Mapping[str, Any]) -> list[bytes]:
@@ -51,9 +51,9 @@ def shard_mark(provenance: Mapping[str, Any]) -> list[bytes]:
     return [f"{SHARD_MARK}{json.dumps(provenance)}\n".encode()] if "shard" in provenance else []
 
 
-def shard_end(provenance: Mapping[str, Any]) -> list[bytes]:
-    """The line with which it ends, so that one that was cut short is known."""
-    return [SHARD_END] if "shard" in provenance else []
+def shard_end(provenance: Mapping[str, Any]) -> bytes:
+    """The line with which it ends, so that one that was cut short is known; nothing for another."""
+    return SHARD_END if "shard" in provenance else b""
 
 
 def _cells(column: Column, values: Any) -> Iterator[str]:

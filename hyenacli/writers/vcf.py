@@ -99,7 +99,7 @@ def open_annotated(
         about = provenance_of(provenance)
         with open_sink(target, kind, shard_mark(about)) as sink:
             yield TsvWriter(sink, header, fields)
-            sink(b"".join(shard_end(about)))
+            sink(shard_end(about))
         return
     with open_sink(target, kind, annotated_header(header, fields, provenance)) as sink:
         last = _LAST_IN_BCF if kind == "bcf" else _LAST_IN_TEXT

@@ -17,7 +17,6 @@ from hyenacli.writers.variant_sink import open_sink
 
 _OURS, _MARK = "##hyena_", "##hyena_shard="
 _COPIED = 1 << 20
-_LEAVES_OUT = "--check-ref x"
 
 
 def shard_line(shard: Mapping[str, Any]) -> str:
@@ -71,6 +70,7 @@ def join_vcf(paths: Sequence[Path], target: Path, kind: str) -> None:
     """
     with open_binary(paths[0]) as stream:
         above = [line for line in _header(stream) if not line.startswith(_MARK.encode())]
+    shards = [read_vcf_head(path)[1]["shard"] for path in paths]
     counts = []
     with open_sink(target, kind, above) as write:
         for path in paths:
@@ -80,10 +80,9 @@ def join_vcf(paths: Sequence[Path], target: Path, kind: str) -> None:
                 while data := stream.read(_COPIED):
                     counts[-1] += data.count(b"\n")
                     write(data)
-        about = read_vcf_head(paths[0])[1]
-        records = about["shard"]["records"]
-        # a VCF has no place for a mark at its end; without a command it does not say whether it is whole
-        if sum(counts) != records and _LEAVES_OUT not in about.get("hyena_command", _LEAVES_OUT):
+        records = shards[0]["records"]
+        # a VCF has no place for a mark at its end
+        if sum(counts) != records and all(shard["every_record"] for shard in shards):
             found = ", ".join(f"{path} has {count:,}" for path, count in zip(paths, counts, strict=True))
             what = f"one of the shards is cut short: of {records:,} records {found}"
             raise UserError(what, remedy="make that shard again, or copy it again")
