@@ -24,15 +24,15 @@ import torch
 
 from benchmarks.data import GENOMES, VARIANTS
 from benchmarks.results import table, write_section
-from hyenacli.data.store import Tokens, open_genomes
-from hyenacli.data.windows import complement
+from hyenacli.evaluation.markov import MarkovModels
 from hyenacli.genome.variant import Variant
+from hyenacli.inference.sampling import complement
 from hyenacli.readers.genome_file import Genome
+from hyenacli.readers.token_store import Tokens, open_genomes
 from hyenacli.readers.vcf import open_variants
-from hyenacli.score.haplotypes import Strand, WindowRule, haplotypes, tokens
-from hyenacli.score.variant_plan import SCORES
-from hyenacli.score.variants import VariantRecipe, VariantScorer
-from hyenacli.train.markov import MarkovModels
+from hyenacli.variants.haplotypes import Strand, WindowRule, haplotypes, tokens
+from hyenacli.variants.plan import SCORES
+from hyenacli.variants.scorer import ScoringOptions, VariantScorer
 from hyenadna import HyenaDNA, load_model
 from hyenadna.tokenizer import A, T
 
@@ -98,7 +98,7 @@ def each_once(
 def model_scores(model: HyenaDNA, genome: Genome, alleles: Sequence[Variant]) -> Scores:
     """Every score as `hyena score-variants` computes it by default, and the size of the first."""
     context = model.config.context
-    recipe = VariantRecipe(WindowRule(context, context // 8), tuple(SCORES))
+    recipe = ScoringOptions(WindowRule(context, context // 8), tuple(SCORES))
     scorer = VariantScorer(model, genome, recipe, batch_tokens=BATCH_TOKENS, precision=nullcontext())
     answers = list(scorer.score(alleles))
     values = {name: np.array([answer.values[name] for answer in answers]) for name in SCORES}

@@ -19,14 +19,14 @@ from benchmarks.data import GENOMES, VARIANTS
 from benchmarks.engine import fresh
 from benchmarks.processes import Timing, Work, interleave
 from benchmarks.results import ROOT, table, write_section
+from hyenacli.evaluation.svg import Series, line_chart, standalone
 from hyenacli.genome.dna import normalise
 from hyenacli.genome.variant import Variant
+from hyenacli.inference.batching import make_budget
 from hyenacli.readers.genome_file import Genome
 from hyenacli.readers.vcf import open_variants
-from hyenacli.score.batching import make_budget
-from hyenacli.score.haplotypes import Strand, WindowRule, haplotypes, status_of, tokens
-from hyenacli.score.variants import VariantRecipe, VariantScorer
-from hyenacli.train.svg import Series, line_chart, standalone
+from hyenacli.variants.haplotypes import Strand, WindowRule, haplotypes, status_of, tokens
+from hyenacli.variants.scorer import ScoringOptions, VariantScorer
 from hyenadna import HyenaConfig, HyenaDNA, preset
 from hyenadna.engine.inference import token_log_probs
 from hyenadna.engine.tiling import slices
@@ -110,7 +110,7 @@ def shared(case: Case) -> Work:
     scorer = VariantScorer(
         model,
         genome,
-        VariantRecipe(case.rule, case.scores),
+        ScoringOptions(case.rule, case.scores),
         batch_tokens=budget(model),
         precision=nullcontext(),
     )

@@ -20,9 +20,17 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from hyenacli import __version__, config, console, options, settings_file
-from hyenacli.commands import models
-from hyenacli.ranks import current_ranks
+from hyenacli import __version__, console, options, settings_file
+from hyenacli.distributed import current_ranks
+from hyenacli.embed.settings import EmbedSettings
+from hyenacli.finetune.predict_settings import PredictSettings
+from hyenacli.finetune.settings import FinetuneSettings
+from hyenacli.pretrain.evaluate_settings import EvaluateSettings
+from hyenacli.pretrain.settings import PretrainSettings
+from hyenacli.species.settings import SpeciesEvaluateSettings, SpeciesPredictSettings, SpeciesTrainSettings
+from hyenacli.tools import models
+from hyenacli.tools.settings import DoctorSettings, MergeSettings
+from hyenacli.variants.settings import ScoreVariantsSettings
 
 BROKEN_PIPE = 128 + signal.SIGPIPE
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
@@ -178,20 +186,20 @@ def _take_signature(run: Callable[..., None], settings: type) -> None:
     run.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs).replace("[", r"\[")
 
 
-add_verb(app, "pretrain", config.PretrainConfig, "hyenacli.commands.training:pretrain")
-add_verb(app, "finetune", config.FinetuneConfig, "hyenacli.commands.training:finetune")
-add_verb(app, "evaluate", config.EvaluateConfig, "hyenacli.commands.evaluate:run")
-add_verb(app, "predict", config.PredictConfig, "hyenacli.commands.predict:run")
-add_verb(app, "embed", config.EmbedConfig, "hyenacli.commands.embed:run")
-add_verb(app, "score-variants", config.ScoreVariantsConfig, "hyenacli.commands.score_variants:run")
-add_verb(app, "merge", config.MergeConfig, "hyenacli.commands.merge:run")
-add_verb(app, "doctor", config.DoctorConfig, "hyenacli.commands.doctor:run")
+add_verb(app, "pretrain", PretrainSettings, "hyenacli.training.start:pretrain")
+add_verb(app, "finetune", FinetuneSettings, "hyenacli.training.start:finetune")
+add_verb(app, "evaluate", EvaluateSettings, "hyenacli.pretrain.evaluate_command:run")
+add_verb(app, "predict", PredictSettings, "hyenacli.finetune.predict_command:run")
+add_verb(app, "embed", EmbedSettings, "hyenacli.embed.command:run")
+add_verb(app, "score-variants", ScoreVariantsSettings, "hyenacli.variants.command:run")
+add_verb(app, "merge", MergeSettings, "hyenacli.tools.merge:run")
+add_verb(app, "doctor", DoctorSettings, "hyenacli.tools.doctor:run")
 
 species_app = typer.Typer(help="Tell which species contigs come from.", no_args_is_help=True)
 app.add_typer(species_app, name="classify-species")
-add_verb(species_app, "train", config.SpeciesTrainConfig, "hyenacli.commands.training:train_species")
-add_verb(species_app, "evaluate", config.SpeciesEvaluateConfig, "hyenacli.commands.species_evaluate:run")
-add_verb(species_app, "predict", config.SpeciesPredictConfig, "hyenacli.commands.species:predict")
+add_verb(species_app, "train", SpeciesTrainSettings, "hyenacli.training.start:train_species")
+add_verb(species_app, "evaluate", SpeciesEvaluateSettings, "hyenacli.species.evaluate_command:run")
+add_verb(species_app, "predict", SpeciesPredictSettings, "hyenacli.species.command:predict")
 
 models_app = typer.Typer(help="List, inspect, convert and verify models.", no_args_is_help=True)
 app.add_typer(models_app, name="models")

@@ -14,7 +14,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from hyenacli.ranks import current_ranks
+from hyenacli.distributed import current_ranks
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from hyenacli.distributed import current_ranks
 from hyenacli.errors import UsageError, UserError
-from hyenacli.ranks import current_ranks
 
 _CGROUP = Path("/sys/fs/cgroup")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

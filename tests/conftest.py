@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 # Before anything imports torch: test processes run side by side, and two threads each would only wait.
@@ -24,3 +25,14 @@ def shared() -> Path:
 def _private_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Have tests, and the processes they start, leave the user's cache alone."""
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def genome(tmp_path: Path) -> Path:
+    """A genome for small training runs."""
+    rng = np.random.default_rng(5)
+    path = tmp_path / "genome.fa"
+    with path.open("w") as stream:
+        for name in ("one", "two", "three"):
+            stream.write(f">{name}\n{''.join(rng.choice(list('ACGT'), 2_000, p=[0.4, 0.1, 0.1, 0.4]))}\n")
+    return path

@@ -120,7 +120,7 @@ def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(_settings: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hyenacli.commands.models.info", interrupt)
+    monkeypatch.setattr("hyenacli.tools.models.info", interrupt)
     assert hyena("models", "info", "x").exit_code == 130
 
 
@@ -128,7 +128,7 @@ def test_bugs_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_settings: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("hyenacli.commands.models.info", fail)
+    monkeypatch.setattr("hyenacli.tools.models.info", fail)
     assert isinstance(hyena("models", "info", "x").exception, ZeroDivisionError)
 
 

@@ -19,8 +19,8 @@ from hyenacli.readers.labelled_record import (
     read_bases,
     split_name,
 )
-from hyenacli.readers.labelled_regions import Reference, Signal, read_regions
 from hyenacli.readers.labelled_table import is_sequence, read_table
+from hyenacli.readers.region_records import Reference, Signal, read_regions
 from hyenacli.readers.streams import BOM, Source, compression, open_binary, sniff_format, source_name
 
 Kind = Literal["table", "parquet", "fasta", "bed", "folder"]
@@ -136,7 +136,7 @@ def open_labelled(
         numbers = Signal(signal, reference) if signal is not None and reference is not None else None
         names, inputs = [], []
         for text in sources:
-            label, source = parted(text)
+            label, source = split_label_prefix(text)
             opened = _open(source, files, columns, reference, numbers, labelled=labelled and label is None)
             if signal is not None and opened[0] != "bed":
                 remedy = "give a BED and its genome"
@@ -151,7 +151,7 @@ def open_labelled(
         return LabelledRows(names, inputs, files.pop_all())
 
 
-def parted(source: Source) -> tuple[str | None, Source]:
+def split_label_prefix(source: Source) -> tuple[str | None, Source]:
     """The label of `label=FILE`, if it is that, and the file.
 
     Raises:

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from hyenacli.errors import UserError
+from hyenacli.genome.contigs import ContigMap, ContigStyle, match_contigs
 from hyenacli.genome.region import Region
 from hyenacli.readers.bed import BedRecord, read_bed
-from hyenacli.readers.contigs import ContigMap, ContigStyle, match_contigs
 from hyenacli.readers.genome_file import Genome
 from hyenacli.readers.streams import Source, open_binary, source_name
 

@@ -50,7 +50,7 @@ class TableWriter(Protocol):
         """Append rows."""
 
 
-class Gathered:
+class BufferedTableWriter:
     """Hands rows on in batches of many: one at a time they cost more to write than to make.
 
     Args:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from hyenacli.errors import UsageError, UserError, nearest
 from hyenacli.writers.atomic import atomic_path
-from hyenacli.writers.columns import Batch, Column, Gathered, TableWriter
+from hyenacli.writers.columns import Batch, BufferedTableWriter, Column, TableWriter
 from hyenacli.writers.tsv import open_tsv, rows_of
 
 ROW_GROUP_BYTES = 16 << 20
@@ -159,7 +159,7 @@ def _open_parquet(
     path: Path, columns: Sequence[Column], provenance: Mapping[str, Any]
 ) -> Iterator[TableWriter]:
     writer, complete = _Parquet(path, columns, provenance), False
-    rows = Gathered(writer)
+    rows = BufferedTableWriter(writer)
     try:
         yield rows
         rows.flush()

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from hyenacli.writers.columns import Batch, Column, Gathered, TableWriter
+from hyenacli.writers.columns import Batch, BufferedTableWriter, Column, TableWriter
 
 SHARD_MARK = "# hyena shard "
 SHARD_END = b"# end of hyena shard\n"
@@ -40,7 +40,7 @@ def rows_of(
     stream: TextIO, columns: Sequence[Column], provenance: Mapping[str, Any]
 ) -> Iterator[TableWriter]:
     """Rows as lines of a text."""
-    rows = Gathered(_Tsv(stream, columns, provenance))
+    rows = BufferedTableWriter(_Tsv(stream, columns, provenance))
     yield rows
     rows.flush()
     stream.write(shard_end(provenance).decode())

@@ -5,11 +5,11 @@ from .adapters.kinds import Adapter, LoraConfig, SoftPromptConfig
 from .adapters.lora import add_lora, merge
 from .adapters.methods import freeze, trainable_parameters
 from .adapters.soft_prompt import add_soft_prompt
-from .checks import Check, verify
+from .checks.verify import Check, verify
 from .config import PRESETS, PUBLISHED_NAMES, DemonstrationsConfig, HeadConfig, HyenaConfig, preset
 from .engine.decoding import Decoder, generate
 from .errors import ModelError
-from .layouts import ModelInfo, convert, describe, load_model, model_sha256, save_model
+from .formats import ModelInfo, convert, describe, load_model, model_sha256, save_model
 from .model import HyenaDNA, HyenaOutput
 from .tokenizer import Tokenizer
 

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hyenadna import selftest
+from hyenadna.checks import selftest
+from hyenadna.checks.selftest import DeviceCheck, check_definition, self_test
 from hyenadna.engine import block, mlp
 from hyenadna.engine.convolution import Partition, convolve_, partition
 from hyenadna.engine.pointwise import gelu_with_slope
 from hyenadna.engine.tiling import tiling
 from hyenadna.fftconv import fft_conv
-from hyenadna.selftest import DeviceCheck, check_definition, self_test
 
 CPU = torch.device("cpu")
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from hyenadna import ModelError
-from hyenadna.layouts.unpickle import read_torch
+from hyenadna.formats.unpickle import read_torch
 
 
 class Runs:

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from hyenadna.config import HeadConfig
 from hyenadna.errors import ModelError
-from hyenadna.layouts.canonical import base_sha256
-from hyenadna.layouts.directories import whole_directory, write_tensors
-from hyenadna.layouts.heads import head_from_json
-from hyenadna.layouts.locate import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from hyenadna.formats.canonical import base_sha256
+from hyenadna.formats.directories import whole_directory, write_tensors
+from hyenadna.formats.heads import head_from_json
+from hyenadna.formats.locate import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from hyenadna.model import HyenaDNA
 
 from .kinds import LoraConfig, SoftPromptConfig, is_adapter_parameter

@@ -6,7 +6,7 @@ from hyenadna.errors import ModelError
 
 TARGETS = ("in_proj", "out_proj", "fc1", "fc2")
 """The linear layers of a block that LoRA may change: the Hyena operator's, then the MLP's."""
-MOST_SOFT_TOKENS = 32_768
+MAX_SOFT_TOKENS = 32_768
 
 
 def _require(holds: bool, what: str) -> None:
@@ -59,8 +59,8 @@ class SoftPromptConfig:
 
     def __post_init__(self) -> None:
         _require(
-            1 <= self.tokens <= MOST_SOFT_TOKENS,
-            f"a soft prompt has 1 to {MOST_SOFT_TOKENS:,} tokens, not {self.tokens:,}",
+            1 <= self.tokens <= MAX_SOFT_TOKENS,
+            f"a soft prompt has 1 to {MAX_SOFT_TOKENS:,} tokens, not {self.tokens:,}",
         )
         _require(0 <= self.dropout < 1, f"a soft prompt's dropout must lie in [0, 1), not {self.dropout}")
 

@@ -1,0 +1,1 @@
+"""Fit a pretrained model to labels: what finetune and classify-species share."""

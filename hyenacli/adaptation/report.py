@@ -1,0 +1,281 @@
+"""report.html of a fine-tuning run: what was learnt, how well, and the figures that belong to the task.
+
+P item (a label with its prediction), C class or column.
+"""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hyenacli.adaptation.evaluation_result import Outcome, Scored
+from hyenacli.adaptation.labels import LabelScheme
+from hyenacli.evaluation.bootstrap import Floats
+from hyenacli.evaluation.calibration import reliability
+from hyenacli.evaluation.figures import (
+    Ranked,
+    confusion_matrix,
+    pr_chart,
+    reliability_chart,
+    roc_chart,
+    scatter_chart,
+)
+from hyenacli.evaluation.html import facts_table, number_table, settings_section, write_page
+from hyenacli.evaluation.metrics import measure_columns, monitor
+from hyenacli.evaluation.sketch import K as KMER
+from hyenacli.evaluation.svg import Series, line_chart, smoothed
+from hyenacli.pretrain.report import BLUE, GREY, RED
+from hyenacli.species.leakage import LeakageReport
+from hyenacli.training.csv_logger import read_metrics
+
+_MAX_LINES = 6
+_MAX_COLUMNS = 40
+
+
+def write_report(
+    run: Path,
+    title: str,
+    facts: Mapping[str, object],
+    scheme: LabelScheme,
+    outcome: Outcome,
+    warnings: Sequence[str],
+    more: Sequence[str] = (),
+) -> None:
+    """Write report.html of one trial.
+
+    Args:
+        run: its directory, with config.yaml and, unless nothing was trained step by step, metrics.csv.
+        title: of the page.
+        facts: what to list under the title, in order.
+        scheme: what labels mean.
+        outcome: what the model is worth.
+        warnings: what is known of the data.
+        more: sections after the metrics.
+    """
+    sections = [
+        f"<h1>{escape(title)}</h1>",
+        *(f'<p class="warning">{escape(warning)}</p>' for warning in warnings),
+        facts_table(facts),
+        settings_section(run),
+        f"<h2>Metrics</h2>{_metrics(outcome)}",
+        *more,
+        _curves(run, scheme),
+        f"<h2>Figures of the {outcome.last} split</h2>{_figures(outcome, scheme)}",
+    ]
+    write_page(run / "report.html", title, sections)
+
+
+def write_summary(
+    run: Path,
+    title: str,
+    facts: Mapping[str, object],
+    made: tuple[Mapping[str, Mapping[str, Any]], Mapping[str, Mapping[str, Any]]],
+    together: Sequence[str],
+) -> None:
+    """Write report.html of a run of several trials: each trial's metrics, mean and spread of the final ones.
+
+    Args:
+        run: its directory.
+        title: of the page.
+        facts: what to list under the title.
+        made: what metrics.json says of each trial, and of those that are summed up; others were a sweep, and
+            are not judged on the test split.
+        together: sections about all trials as one.
+    """
+    trials, final = made
+    links = "".join(
+        f'<li><a href="trials/{escape(name)}/report.html">{escape(name)}</a></li>' for name in trials
+    )
+    sections = [
+        f"<h1>{escape(title)}</h1>",
+        facts_table(facts),
+        settings_section(run),
+        f"<h2>Trials</h2><ul>{links}</ul>",
+        *together,
+    ]
+    for split, metrics in spread(list(final.values())).items():
+        names = list(metrics)
+        rows = [
+            [name, *(_text(said["splits"][split]["metrics"][metric]["value"]) for metric in names)]
+            for name, said in trials.items()
+            if split in said["splits"]
+        ]
+        bold = [i for i, row in enumerate(rows) if row[0] in final]
+        if len(final) > 1:
+            rows.append([f"mean of {len(final)}", *(_text(metrics[metric]["mean"]) for metric in names)])
+            rows.append(["standard deviation", *(_text(metrics[metric]["sd"]) for metric in names)])
+            bold = [len(rows) - 2]
+        sections.append(f"<h2>{escape(split)} split</h2>{number_table(['trial', *names], rows, bold=bold)}")
+    write_page(run / "report.html", title, sections)
+
+
+def shared_section(shared: LeakageReport) -> str:
+    """What a report says of what held-out splits of species share with training splits, however little."""
+    held, seen = (list(dict.fromkeys(names)) for names in zip(*shared.pairs, strict=True))
+    rows = [[name, *(_percent(shared.pairs[name, other].share) for other in seen)] for name in held]
+    table = number_table([f"share of the {KMER}-mers of", *(f"in {name}" for name in seen)], rows)
+    twins = "".join(f"<p>{escape(twin.sentence)}</p>" for twin in shared.twins)
+    return f"<h2>What held-out splits share with training splits</h2>{table}{twins}"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.2%}"
+
+
+def pooled_sections(outcome: Outcome, scheme: LabelScheme) -> list[str]:
+    """What a report says of every record as the fold says it that was tested on it."""
+    figures = _figures(outcome, scheme)
+    return [f"<h2>Every record, by the fold that was tested on it</h2>{_metrics(outcome)}{figures}"]
+
+
+def _text(value: float | None) -> str:
+    if value is None or math.isnan(value):
+        return "-"
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.4g}"
+
+
+def _metrics(outcome: Outcome) -> str:
+    """A row for each metric; the yardstick beside the last split."""
+    splits, yardstick = outcome.splits, outcome.yardstick
+    last = outcome.last
+    header = ["", *(f"{name} ({len(scored.logits):,})" for name, scored in splits.items())]
+    about = "95 % bootstrap intervals in brackets. "
+    if yardstick is not None:
+        header.append(f"k-mers, {last}")
+        about += (
+            f"Beside it a linear model of the frequencies of {yardstick.model.k}-mers on both strands, "
+            "fitted to the same training split, its k and penalty chosen by the same validation split."
+        )
+    rows = []
+    for metric in splits[last].values:
+        row = [_with_span(scored.values[metric], scored.spans.get(metric)) for scored in splits.values()]
+        if yardstick is not None:
+            row.append(_with_span(yardstick.values[last][metric], yardstick.spans[last].get(metric)))
+        rows.append([metric, *row])
+    return f"<p>{about}</p>{number_table(header, rows)}"
+
+
+def _with_span(value: float, span: tuple[float, float] | None) -> str:
+    return _text(value) + (f" [{_text(span[0])}, {_text(span[1])}]" if span else "")
+
+
+def _curves(run: Path, scheme: LabelScheme) -> str:
+    path = run / "metrics.csv"
+    if not path.exists():
+        return ""
+    rows = read_metrics(path)
+
+    def column(name: str) -> list[tuple[float, float]]:
+        return [(float(row["step"]), float(row[name])) for row in rows if row[name]]
+
+    chosen = monitor(scheme.task)
+    losses = line_chart(
+        [
+            Series("training", smoothed(column("loss")), BLUE),
+            Series("valid", column("valid_loss"), RED, dots=True),
+        ],
+        x_label="step",
+        y_label="loss",
+    )
+    quality = line_chart(
+        [Series(chosen, column(f"valid_{chosen}"), RED, dots=True)], x_label="step", y_label=f"valid {chosen}"
+    )
+    rate = line_chart([Series("rate", column("lr"), GREY)], x_label="step", y_label="learning rate")
+    return f"<h2>Loss</h2>{losses}<h2>What the model is chosen by</h2>{quality}<h2>Learning rate</h2>{rate}"
+
+
+def _figures(outcome: Outcome, scheme: LabelScheme) -> str:
+    scored = outcome.splits[outcome.last]
+    outputs, targets = scored.judge.outputs(scored.logits), scored.judge.targets
+    if scheme.task == "regression":
+        return _of_numbers(outputs, targets, scheme)
+    if scheme.task == "multilabel":
+        return _of_labels(outputs, targets, scheme)
+    return _of_classes(outcome, outputs, targets, scheme)
+
+
+def _of_classes(outcome: Outcome, outputs: Floats, targets: Any, scheme: LabelScheme) -> str:
+    there = targets >= 0
+    truth_P, said_PC = targets[there], outputs[there]
+    counts_CC = np.zeros((scheme.n_outputs, scheme.n_outputs))
+    np.add.at(counts_CC, (truth_P, said_PC.argmax(axis=-1)), 1)
+    lines = _lines(truth_P, said_PC, scheme, "")
+    if outcome.yardstick is not None and scheme.n_outputs == 2:
+        lines += _lines(
+            truth_P, outcome.yardstick.outputs[outcome.last][there], scheme, "k-mer baseline: ", color=GREY
+        )
+    charts = roc_chart(lines) + pr_chart(lines)
+    reliable = reliability_chart([(outcome.last, reliability(scheme.task, outputs, targets))])
+    matrix = confusion_matrix(counts_CC, scheme.names)
+    return f"{matrix}{charts}<h2>Do probabilities come true?</h2>{reliable}"
+
+
+def _lines(
+    truth_P: Any, said_PC: Floats, scheme: LabelScheme, prefix: str, color: str | None = None
+) -> list[Ranked]:
+    """A line for the second of two classes, or for each of several against all others."""
+    classes = [1] if scheme.n_outputs == 2 else range(min(scheme.n_outputs, _MAX_LINES))
+    return [Ranked(f"{prefix}{scheme.names[k]}", truth_P == k, said_PC[:, k], color) for k in classes]
+
+
+def _of_labels(outputs: Floats, targets: Any, scheme: LabelScheme) -> str:
+    values = measure_columns(scheme.task, targets, outputs)
+    order = np.argsort(-np.nan_to_num(values["auroc"], nan=-1.0), kind="stable")
+    shown = [*order[: _MAX_COLUMNS // 2], *order[_MAX_COLUMNS // 2 :][-_MAX_COLUMNS // 2 :]]
+    ones = [f"{int((targets[..., i] == 1).sum()):,}" for i in range(scheme.n_outputs)]
+    rows = [[scheme.names[i], ones[i], *(_text(float(values[name][i])) for name in values)] for i in shown]
+    lines = []
+    for i in order[: _MAX_LINES // 2].tolist():
+        there = targets[..., i] >= 0
+        lines.append(Ranked(scheme.names[i], targets[..., i][there] == 1, outputs[..., i][there]))
+    some = (
+        f"<p>The best and the worst of {scheme.n_outputs} labels.</p>"
+        if len(shown) < scheme.n_outputs
+        else ""
+    )
+    table = number_table(["label", "ones", *values], rows)
+    return f"{some}{table}{roc_chart(lines)}{pr_chart(lines)}"
+
+
+def _of_numbers(outputs: Floats, targets: Any, scheme: LabelScheme) -> str:
+    targets = targets.reshape(outputs.shape)
+    charts = []
+    for i, name in enumerate(scheme.names[:_MAX_LINES]):
+        there = ~np.isnan(targets[..., i])
+        charts.append(scatter_chart(targets[..., i][there], outputs[..., i][there], name=name))
+    return "".join(charts)
+
+
+def spread(trials: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, float | None]]]:
+    """Mean, standard deviation, least and largest value of each metric of each split over trials.
+
+    Where a metric is undefined in a trial it counts among the others; one trial has no deviation.
+    """
+    summary: dict[str, dict[str, dict[str, float | None]]] = {}
+    for split in ("train", "valid", "test"):
+        having = [trial["splits"][split]["metrics"] for trial in trials if split in trial["splits"]]
+        for metric in having[0] if having else ():
+            values = [m[metric]["value"] for m in having if m[metric]["value"] is not None]
+            if values:
+                summary.setdefault(split, {})[metric] = {
+                    "mean": statistics.fmean(values),
+                    "sd": statistics.stdev(values) if len(values) > 1 else None,
+                    "low": min(values),
+                    "high": max(values),
+                }
+    return summary
+
+
+def in_words(split: str, scored: Scored) -> str:
+    """The metrics of a split in a line, with the interval of the first two."""
+    parts = [f"{name} {_with_span(value, scored.spans.get(name))}" for name, value in scored.values.items()]
+    return f"{split} ({len(scored.logits):,} records): " + ", ".join(parts)
+
+
+def spread_in_words(metrics: Mapping[str, Mapping[str, float | None]]) -> str:
+    """Mean and standard deviation of each metric."""
+    return ", ".join(f"{name} {_text(one['mean'])} (sd {_text(one['sd'])})" for name, one in metrics.items())

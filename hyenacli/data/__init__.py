@@ -1,1 +1,0 @@
-"""Records to tensors: splits, windows and the sampler."""

@@ -1,0 +1,1 @@
+"""Verb `embed`: vectors of regions and sequences."""

@@ -1,0 +1,1 @@
+"""Metrics and their intervals, calibration, baseline models, plots and the report page."""

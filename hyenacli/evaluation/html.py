@@ -1,0 +1,60 @@
+"""The page around a report: one self-contained HTML file."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+from hyenacli.evaluation.svg import STYLE
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 800px; margin: 2em auto; }
+h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; }
+table { border-collapse: collapse; } td, th { padding: 2px 14px 2px 0; text-align: left; }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; } td { white-space: nowrap; }
+td:last-child { white-space: normal; } td.n:last-child { white-space: nowrap; } tr.model { font-weight: 600; }
+svg { width: 100%; }
+.warning { border-left: 4px solid #d9822b; padding: 4px 12px; background: #fdf3e7; }
+"""
+
+
+def write_page(path: Path, title: str, sections: Sequence[str]) -> None:
+    """Write a report, in one operation.
+
+    Args:
+        path: the file.
+        title: of the page.
+        sections: its body, as HTML.
+    """
+    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
+    draft = path.with_name(f".{path.name}.tmp")
+    draft.write_text(f"{head}<style>{_STYLE}{STYLE}</style><body>{''.join(sections)}</body></html>\n")
+    draft.replace(path)
+
+
+def facts_table(facts: Mapping[str, object]) -> str:
+    """Names and what there is to say of each."""
+    rows = "\n".join(f"<tr><td>{escape(k)}</td><td>{escape(str(v))}</td></tr>" for k, v in facts.items())
+    return f"<table>{rows}</table>"
+
+
+def number_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, bold: Sequence[int] = ()) -> str:
+    """Texts under a header, the first column on the left and the others on the right.
+
+    Args:
+        header: names of the columns.
+        rows: as many texts each.
+        bold: places of rows to stand out.
+    """
+    names = "".join(f'<th class="n">{escape(name)}</th>' for name in header[1:])
+    body = ""
+    for i, (first, *cells) in enumerate(rows):
+        style = ' class="model"' if i in bold else ""
+        numbers = "".join(f'<td class="n">{escape(cell)}</td>' for cell in cells)
+        body += f"<tr{style}><td>{escape(first)}</td>{numbers}</tr>"
+    return f"<table><tr><th>{escape(header[0])}</th>{names}</tr>{body}</table>"
+
+
+def settings_section(run: Path) -> str:
+    """All settings of a run, folded."""
+    text = escape((run / "config.yaml").read_text())
+    return f"<details><summary>All settings</summary><pre>{text}</pre></details>"

@@ -1,0 +1,1 @@
+"""Verbs `finetune` and `predict`: labelled sequences, and models fitted to them."""

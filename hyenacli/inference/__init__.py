@@ -1,0 +1,1 @@
+"""What several verbs read off a model: batches, windows, embeddings, predictions, likelihoods."""

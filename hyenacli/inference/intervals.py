@@ -1,0 +1,190 @@
+"""Which stretches of a genome are trained on, evaluated on, and left alone."""
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from hyenacli.errors import UserError, nearest
+from hyenacli.genome.contigs import ContigMap, match_contigs
+from hyenacli.readers.bed import read_bed
+from hyenacli.readers.token_store import Contig
+
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True, order=True)
+class Interval:
+    """Bases start..end (0-based half-open) of contig number `contig`."""
+
+    contig: int
+    start: int
+    end: int
+
+    def __len__(self) -> int:
+        """Length in bases."""
+        return self.end - self.start
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Disjoint stretches of the contigs, by what they are for."""
+
+    train: list[Interval] = field(default_factory=list)
+    valid: list[Interval] = field(default_factory=list)
+    test: list[Interval] = field(default_factory=list)
+
+    def bases(self) -> dict[str, int]:
+        """Bases in each split."""
+        return {name: sum(map(len, getattr(self, name))) for name in SPLITS}
+
+
+def split_by_contigs(contigs: Sequence[Contig], valid: Sequence[str], test: Sequence[str]) -> Splits:
+    """Hold out whole contigs by name; a name in several files is held out in all of them.
+
+    chr1 and 1, chrM and MT are taken for each other where the FASTA has only one of them.
+
+    Raises:
+        UserError: a name that no file has, or that is asked for twice.
+    """
+    held, left = (named_contigs(contigs, names, "to hold out") for names in (valid, test))
+    if both := held & left:
+        raise UserError(f"contigs both for validation and test: {', '.join(sorted(both))}")
+    splits = Splits()
+    for number, contig in enumerate(contigs):
+        role = splits.valid if contig.name in held else splits.test if contig.name in left else splits.train
+        role.append(Interval(number, 0, len(contig)))
+    return splits
+
+
+def named_contigs(contigs: Sequence[Contig], names: Sequence[str], purpose: str) -> set[str]:
+    """Contigs by name, as the genomes spell them.
+
+    Raises:
+        UserError: a name that no file has; the message says what it was named for.
+    """
+    spellings = _spellings(contigs, f"the names {purpose}")
+    found = set()
+    for name in names:
+        spelt = spellings.resolve(name)
+        if spelt is None:
+            known = list(dict.fromkeys(contig.name for contig in contigs))
+            raise UserError(f"no contig '{name}' {purpose}", remedy=nearest(name, known))
+        found.add(spelt)
+    return found
+
+
+def _spellings(contigs: Sequence[Contig], input_name: str) -> ContigMap:
+    """Contig names in another style, as the genomes spell them."""
+    fasta = ", ".join(dict.fromkeys(str(contig.source) for contig in contigs))
+    names = dict.fromkeys(contig.name for contig in contigs)
+    return match_contigs((), names, style="auto", aliases={}, input_name=input_name, genome_name=fasta)
+
+
+def split_by_fraction(contigs: Sequence[Contig], fraction: float, window: int, seed: int) -> Splits:
+    """Hold out a fraction of the bases in blocks spread over the genome, chosen by seed.
+
+    Contigs are cut into equal blocks, about ten of them held out in all and none shorter than a window, so
+    that no window crosses from one split into the other.
+    """
+    total = sum(map(len, contigs))
+    blocks = cut_into_blocks(contigs, max(window, round(total * fraction / 10)))
+    held = min(len(blocks) - 1, max(1, round(len(blocks) * fraction))) if fraction else 0
+    order = np.random.Generator(np.random.Philox(seed)).permutation(len(blocks))
+    chosen = set(order[:held].tolist())
+    return Splits(
+        train=[b for i, b in enumerate(blocks) if i not in chosen],
+        valid=[b for i, b in enumerate(blocks) if i in chosen],
+    )
+
+
+def cut_into_blocks(contigs: Sequence[Contig], least: int) -> list[Interval]:
+    """Contigs cut into equal blocks of at least so many bases; a shorter contig is one block."""
+    blocks = []
+    for number, contig in enumerate(contigs):
+        pieces = max(1, len(contig) // least)
+        edges = np.linspace(0, len(contig), pieces + 1).astype(int).tolist()
+        blocks += [Interval(number, a, b) for a, b in itertools.pairwise(edges)]
+    return blocks
+
+
+def split_by_intervals(contigs: Sequence[Contig], bed: Path) -> Splits:
+    """Take the splits from column 4 of a BED (train, valid or test), as the published recipe does.
+
+    Overlapping intervals of one split are merged, so that no base counts twice. chr1 and 1, chrM and MT are
+    taken for each other where the FASTA has only one of them.
+
+    Raises:
+        UserError: an unknown split or contig, a contig that several files have, an interval past a contig's
+            end, or two splits that overlap.
+    """
+    numbers = {contig.name: number for number, contig in enumerate(contigs)}
+    names = Counter(contig.name for contig in contigs)
+    ambiguous = {name for name, times in names.items() if times > 1}
+    spellings = _spellings(contigs, str(bed))
+    found: dict[str, list[tuple[Interval, int]]] = {name: [] for name in SPLITS}
+    for record in read_bed(bed):
+        region = record.region
+        if region.name not in found:
+            raise UserError(
+                f"column 4 is '{region.name}'", at=bed, line=record.line, remedy="write train, valid or test"
+            )
+        name = spellings.resolve(region.contig)
+        if name in ambiguous:
+            raise UserError(
+                f"several FASTA files have a contig '{name}'",
+                at=bed,
+                line=record.line,
+                remedy="give contigs names of their own, or use --valid-contigs",
+            )
+        if name is None:
+            raise UserError(
+                f"no contig '{region.contig}' in {spellings.genome_name}",
+                at=bed,
+                line=record.line,
+                remedy=nearest(region.contig, list(numbers)),
+            )
+        number = numbers[name]
+        if region.end > len(contigs[number]):
+            raise UserError(
+                f"end {region.end} is past the contig's {len(contigs[number])} bases",
+                at=bed,
+                line=record.line,
+                remedy="check that BED and FASTA are the same assembly",
+            )
+        found[region.name].append((Interval(number, region.start, region.end), record.line))
+    _refuse_overlaps(found, bed)
+    return Splits(**{name: merged([interval for interval, _ in found[name]]) for name in SPLITS})
+
+
+def _refuse_overlaps(found: dict[str, list[tuple[Interval, int]]], bed: Path) -> None:
+    """Raise if two intervals of different splits share a base."""
+    rows = sorted((interval, line, name) for name, rows in found.items() for interval, line in rows)
+    reach: dict[str, tuple[Interval, int]] = {}
+    for interval, line, name in rows:
+        for other, (last, last_line) in reach.items():
+            if other != name and last.contig == interval.contig and last.end > interval.start:
+                raise UserError(
+                    f"overlaps the {other} interval of line {last_line}",
+                    at=bed,
+                    line=line,
+                    remedy="give every base to one split",
+                )
+        previous = reach.get(name)
+        if previous is None or (previous[0].contig, previous[0].end) < (interval.contig, interval.end):
+            reach[name] = (interval, line)
+
+
+def merged(intervals: list[Interval]) -> list[Interval]:
+    """The same bases in as few intervals as hold them, in order."""
+    joined: list[Interval] = []
+    for interval in sorted(intervals):
+        last = joined[-1] if joined else None
+        if last and last.contig == interval.contig and interval.start <= last.end:
+            joined[-1] = Interval(last.contig, last.start, max(last.end, interval.end))
+        else:
+            joined.append(interval)
+    return joined

@@ -1,0 +1,1 @@
+"""Verbs `pretrain` and `evaluate`: next-nucleotide models, and how well they predict."""

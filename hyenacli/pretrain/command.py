@@ -1,0 +1,290 @@
+"""`hyena pretrain` as a function: read genomes, split them, train, report."""
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from hyenacli import __version__, console
+from hyenacli.devices import autocast, resolve_device, set_threads
+from hyenacli.distributed import current_ranks
+from hyenacli.errors import UsageError, UserError
+from hyenacli.inference.batch_size import parse_batch_size
+from hyenacli.pretrain.corpus import Corpus, open_corpus
+from hyenacli.pretrain.language_model import NextNucleotide
+from hyenacli.pretrain.report import best_order, write_report
+from hyenacli.pretrain.settings import PretrainSettings
+from hyenacli.readers.token_store import fingerprint
+from hyenacli.training import run_metadata as record
+from hyenacli.training.checkpoints import Progress
+from hyenacli.training.curriculum import Curriculum, parse_curriculum
+from hyenacli.training.gradients import process_group, share_windows
+from hyenacli.training.loop import LoopSettings
+from hyenacli.training.memory import BatchShape, MemoryPlan
+from hyenacli.training.run_directory import Precision, TrainingRun, open_run
+from hyenacli.training.signals import Stop, stop_on_signals
+from hyenacli.training.tensorboard import check_tensorboard
+from hyenacli.writers.atomic import check_run_directory
+from hyenadna import HyenaDNA, load_model, preset
+from hyenadna.adapters.kinds import SoftPromptConfig
+from hyenadna.adapters.lora import merge
+
+_PRESET = "tiny-1k"
+
+
+@dataclass(frozen=True)
+class PretrainResult:
+    """How a run ended.
+
+    Attributes:
+        progress: steps, tokens, seconds, and the last and best loss on the held-out windows, in nats a base.
+        markov: the loss of Markov models of order 0, 1, ... there; empty if nothing is held out, or after a
+            signal.
+        exit_code: 0, or 143 or 130 after a signal.
+    """
+
+    progress: Progress
+    markov: list[float]
+    exit_code: int
+
+
+def pretrain(settings: PretrainSettings) -> PretrainResult:
+    """Pretrain a model as `settings` say and leave a run directory.
+
+    Raises:
+        UserError: anything wrong with the inputs, the splits, the run directory or the training itself.
+    """
+    set_threads(settings.threads)
+    device = resolve_device(settings.device)
+    precision = functools.partial(autocast, device, settings.dtype)
+    precision()  # refuses an unknown dtype before anything is read
+    parse_batch_size(str(settings.micro_batch_size), "--micro-batch-size")
+    _check_rates(settings)
+    if settings.tensorboard:
+        check_tensorboard()
+    check_run_directory(settings.output, resume=settings.resume, force=settings.force)
+    model = build_model(settings)
+    length = settings.max_length or model.config.context
+    curriculum = parse_curriculum(
+        settings.length_warmup, length=length, windows=settings.global_batch_size, steps=settings.max_steps
+    )
+    if settings.length_warmup and len(curriculum.stages) == 1:
+        console.log.warning("no length warm-up: there is no shorter stage, or no step for one")
+    corpus = open_corpus(settings, length)
+    run = _Run(settings, corpus, curriculum, device)
+    with process_group(device):
+        share_windows(model, settings.context_parallel)
+        run.open()
+        progress, stop = run.train(model.to(device), precision)
+    markov: list[float] = []
+    if current_ranks().first:
+        # who is told to stop has seconds to do so
+        markov = [] if stop else corpus.markov(rc=settings.rc_augment)
+        run.close(progress, markov, stop)
+    return PretrainResult(progress, markov, stop.exit_code)
+
+
+def _check_rates(settings: PretrainSettings) -> None:
+    lowest = 0.0 if settings.min_lr is None else settings.min_lr
+    if not 0 <= lowest <= settings.lr < math.inf:
+        raise UsageError(
+            f"--lr {settings.lr:g} and --min-lr {lowest:g}", remedy="give 0 <= --min-lr <= --lr, finite"
+        )
+
+
+def build_model(settings: PretrainSettings) -> HyenaDNA:
+    """The model to train: a preset's architecture, changed where flags say so, or another model's weights.
+
+    A fresh model's l_max is its context + 2, as in every published one; weights depend on --seed alone.
+    """
+    if settings.init_from is not None:
+        named = settings.preset or settings.d_model or settings.n_layer
+        if named or settings.window_shift is not None:
+            remedy = "leave out --preset, --d-model, --n-layer and --window-shift"
+            raise UsageError("--init-from fixes the architecture", remedy=remedy)
+        model = _language_model(settings.init_from)
+        if settings.max_length and settings.max_length > model.config.l_max:
+            raise UserError(
+                f"--max-length {settings.max_length} is beyond the model's {model.config.l_max} tokens",
+                at=settings.init_from,
+                remedy="choose a model with a longer context",
+            )
+        return model
+    config = preset(settings.preset or _PRESET)
+    if settings.d_model:
+        config = replace(config, d_model=settings.d_model, d_inner=4 * settings.d_model)
+    if settings.n_layer:
+        config = replace(config, n_layer=settings.n_layer)
+    if settings.max_length:
+        config = replace(config, l_max=settings.max_length + 2)
+    if settings.window_shift is not None:
+        config = replace(config, window_shift=settings.window_shift)
+    return HyenaDNA(config, generator=torch.Generator().manual_seed(settings.seed))
+
+
+def _language_model(spec: str) -> HyenaDNA:
+    """The model to start from, without what another task has added; LoRA becomes part of the weights.
+
+    Raises:
+        UserError: the model has a soft prompt.
+    """
+    model: HyenaDNA = load_model(spec)
+    if model.adapter is not None:
+        if isinstance(model.adapter.config, SoftPromptConfig):
+            remedy = f"start from its base, {model.adapter.base}"
+            raise UserError("the model has a soft prompt", at=spec, remedy=remedy)
+        console.log.info("%s: its LoRA becomes part of the weights", spec)
+        merge(model)
+    if model.config.head is not None or model.config.demonstrations is not None:
+        added = "head" if model.config.demonstrations is None else "demonstrations"
+        console.log.info("%s: pretraining leaves out its %s", spec, added)
+        model.config, model.head = replace(model.config, head=None, demonstrations=None), None
+    return model
+
+
+class _Run:
+    """One run directory from its opening to its report."""
+
+    def __init__(
+        self, settings: PretrainSettings, corpus: Corpus, curriculum: Curriculum, device: torch.device
+    ):
+        self._settings, self._corpus, self._curriculum = settings, corpus, curriculum
+        self._device = device
+        self._plan: dict[str, str] = {}
+
+    def open(self) -> None:
+        """Make the directory and say in it what is run; for a resumption, check that it is the same run."""
+        inputs = [genome.fingerprint() for genome in self._corpus.genomes]
+        inputs += [fingerprint(self._settings.intervals)] if self._settings.intervals else []
+        open_run(self._settings, inputs, self._device)
+
+    def train(self, model: HyenaDNA, precision: Precision) -> tuple[Progress, Stop]:
+        """Train to the end or to a signal."""
+        settings = self._settings
+        groups = model.parameter_groups(settings.lr, settings.weight_decay)
+        run = TrainingRun(
+            settings, model, groups, origin=self._origin(), precision=precision, device=self._device
+        )
+        with stop_on_signals() as stop:
+            windows = -(-settings.global_batch_size // self._replicas())
+            load = BatchShape(self._curriculum.target.length, windows, settings.context_parallel)
+            memory = run.plan(self._task(batch_size=1), load)
+            self._plan = self._describe(model, memory, run.progress)
+            console.log.info("%s", "\n".join(f"{name}: {text}" for name, text in self._plan.items()))
+            loop = loop_settings(settings, self._curriculum, self._device, run.progress.micro_tokens)
+            return run.train(self._task(batch_size=memory.windows), loop, stop, bits=True), stop
+
+    def _task(self, batch_size: int) -> NextNucleotide:
+        return NextNucleotide(
+            self._corpus.sampler,
+            self._corpus.valid_NW,
+            batch_size=batch_size,
+            device=self._device,
+            soft_mask_weight=self._settings.soft_mask_weight,
+        )
+
+    def close(self, progress: Progress, markov: Sequence[float], stop: Stop) -> None:
+        """Write how it ended, and the report."""
+        facts = {
+            "steps": progress.step,
+            "tokens": progress.tokens,
+            "seconds": round(progress.seconds, 1),
+            "valid_loss": progress.last,
+            "valid_loss_after_step": progress.last_step,
+            "best_valid_loss": progress.best,
+            "best_step": progress.best_step,
+            "skipped_steps": progress.skipped,
+            "markov_loss": list(markov),
+        }
+        directory = self._settings.output
+        record.add_to_record(directory, plan=self._plan, result=facts)
+        listed = self._plan | {"steps made": f"{progress.step:,} in {progress.seconds:,.0f} s"}
+        if progress.last_step < progress.step:
+            listed["held-out loss"] = f"of step {progress.last_step:,}, the last evaluation"
+        write_report(directory, listed, self._curriculum, markov, progress.last)
+        if markov:
+            order = best_order(markov)
+            console.log.info(
+                "held-out loss after step %d: %.4f nats (%.4f bits) per base; order-0 %.4f, "
+                "best Markov model (order %d) %.4f",
+                progress.last_step,
+                progress.last,
+                progress.last / math.log(2),
+                markov[0],
+                order,
+                markov[order],
+            )
+        console.log.info("wrote %s", directory / "report.html")
+        if stop:
+            console.log.warning(
+                "stopped after step %d of %d, and saved; go on with --resume",
+                progress.step,
+                self._curriculum.steps,
+            )
+
+    def _name(self) -> str:
+        settings = self._settings
+        changed = settings.d_model or settings.n_layer or settings.max_length
+        return settings.init_from or f"{settings.preset or _PRESET}{', changed' if changed else ''}"
+
+    def _replicas(self) -> int:
+        """Groups of ranks that each go through windows of their own."""
+        return current_ranks().world_size // self._settings.context_parallel
+
+    def _origin(self) -> dict[str, object]:
+        return {
+            "made_by": f"hyena pretrain {__version__}",
+            "genomes": [path.name for path in self._settings.fasta],
+            "init_from": self._settings.init_from,
+        }
+
+    def _describe(self, model: HyenaDNA, memory: MemoryPlan, progress: Progress) -> dict[str, str]:
+        """What will be done, in a few lines."""
+        settings, config, curriculum = self._settings, model.config, self._curriculum
+        target, replicas = curriculum.target, self._replicas()
+        bases = self._corpus.splits.bases()["train"]
+        each = {stage.windows * stage.length for stage in curriculum.stages}
+        per_step = f"{'about ' * (len(each) > 1)}{target.windows * target.length:,}"
+        left = memory.duration(target.windows, curriculum.steps - progress.step, replicas)
+        plan = {
+            "model": f"{self._name()}: width {config.d_model}, layers {config.n_layer}, "
+            f"{model.n_parameters:,} parameters",
+            "data": self._corpus.describe(),
+            "training": f"{curriculum.steps:,} steps of {per_step} tokens ({target.windows} windows x "
+            f"{target.length:,} bases) = {curriculum.tokens:,} tokens, "
+            f"{curriculum.tokens / bases:.2f} times the training bases",
+        }
+        if len(curriculum.stages) > 1:
+            stages = (f"{s.steps:,} x {s.windows} windows of {s.length:,}" for s in curriculum.stages)
+            plan["stages"] = ", ".join(stages)
+        share = f", each window over {settings.context_parallel}" if settings.context_parallel > 1 else ""
+        plan["devices"] = (
+            f"{current_ranks().world_size} x {self._device.type}{share}, {memory.windows} windows at once"
+            f"{', blocks computed again for the gradient' if memory.checkpointing else ''}, about "
+            f"{memory.n_bytes / 2**30:.1f} GiB each"
+        )
+        plan["time"] = f"about {left}, by one pass of {memory.seconds:.2g} s, evaluations not counted"
+        return plan
+
+
+def loop_settings(
+    settings: PretrainSettings, curriculum: Curriculum, device: torch.device, micro_tokens: int
+) -> LoopSettings:
+    """The loop's numbers with defaults: ten evaluations a run, warm-up over its first hundredth."""
+    eval_every = settings.eval_every or max(1, settings.max_steps // 10)
+    warmup, workers = settings.lr_warmup_steps, settings.workers
+    return LoopSettings(
+        curriculum=curriculum,
+        micro_tokens=micro_tokens,
+        lr=settings.lr,
+        min_lr=settings.lr / 10 if settings.min_lr is None else settings.min_lr,
+        warmup=max(10, settings.max_steps // 100) if warmup is None else warmup,
+        grad_clip=settings.grad_clip,
+        eval_every=eval_every,
+        save_every=settings.save_every or eval_every,
+        seed=settings.seed,
+        context_parallel=settings.context_parallel,
+        workers=2 * (device.type == "cuda") if workers is None else workers,
+    )

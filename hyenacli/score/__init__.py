@@ -1,1 +1,0 @@
-"""Inference: batching, pooling and what is read off a model."""

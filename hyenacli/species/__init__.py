@@ -1,0 +1,1 @@
+"""Verb `classify-species`: train, evaluate and apply classifiers of genomes."""

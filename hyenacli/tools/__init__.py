@@ -1,0 +1,1 @@
+"""Verbs `models`, `doctor` and `merge`."""

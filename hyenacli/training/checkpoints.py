@@ -1,0 +1,199 @@
+"""Checkpoints of a run: native model directories with the trainer's state beside the weights.
+
+`checkpoints/step-N/` is written under another name and renamed; `last` and `best` are links to one of them,
+replaced in one operation. A crash at any moment leaves the previous `last` whole.
+"""
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from hyenacli import console
+from hyenacli.distributed import current_ranks
+from hyenacli.errors import UserError
+from hyenacli.training.gradients import barrier
+from hyenadna import HyenaDNA, load_model, save_model
+from hyenadna.formats.directories import write_tensors
+
+_TENSORS, _STATE = "trainer.safetensors", "trainer.json"
+# AdamW's state of a parameter.
+_KEYS = ("exp_avg", "exp_avg_sq", "step")
+
+
+@dataclass
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        step: optimizer steps made.
+        tokens: tokens read in them, over all ranks.
+        seconds: spent in them.
+        last: the last evaluation's monitored value, `last_step` the step it came after.
+        best: the best so far, `best_step` the step it came after, -1 where there is none.
+        best_tie: what breaks ties, of the best; `least_tie` the least of it so far.
+        improved_step: the step after which one of the two was better than ever before.
+        micro_tokens: most tokens in one forward pass; 0 until it is known. It decides how dropout is drawn.
+        skipped: steps left out because their numbers were not finite, `skipped_in_a_row` of them the latest.
+    """
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    last: float = math.nan
+    last_step: int = 0
+    best: float = math.inf
+    best_step: int = -1
+    best_tie: float = math.inf
+    least_tie: float = math.inf
+    improved_step: int = 0
+    micro_tokens: int = 0
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+
+
+class Checkpoints:
+    """The checkpoints of one run directory.
+
+    Args:
+        run: the run directory.
+        keep: how many of the newest are kept; the best is kept besides.
+        provenance: what every checkpoint's config.json and model card say of where it comes from.
+    """
+
+    def __init__(self, run: Path, keep: int, provenance: Mapping[str, Any]):
+        self.folder = run / "checkpoints"
+        self._keep = keep
+        self._provenance = provenance
+        self._saved = -1  # the step whose directory is known to hold the state after it
+
+    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+        """Write the state after `progress.step` on the first rank; point `last` at it, `best` at the best."""
+        if current_ranks().first:
+            final, best = (self.folder / f"step-{step}" for step in (progress.step, progress.best_step))
+            if progress.step != self._saved:
+                self._write(final, model, optimizer, progress)
+                self._saved = progress.step
+            self._link("last", final)
+            # also where the run was over, and `best` the calibrated one: it would be calibrated again
+            if best.exists():
+                self._link("best", best)
+            else:
+                (self.folder / "best").unlink(missing_ok=True)
+            self._prune(progress.step, wanted=(final, best))
+            console.event("checkpoint", step=progress.step, path=str(final))
+        barrier()
+
+    def put_best(self, name: str, model: HyenaDNA) -> None:
+        """Write a model that was changed after training, and point `best` at it."""
+        final = self.folder / name
+        save_model(model, final, provenance=self._provenance)
+        self._link("best", final)
+
+    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+        """Fill model and optimizer from `last` and say how far it was: at the start, if that came too early.
+
+        Raises:
+            UserError: the trainer's files are damaged, or `last` leads nowhere; ModelError: the weights are.
+        """
+        last = self.folder / "last"
+        if last.is_symlink() and not last.exists():
+            raise UserError("leads nowhere", at=last, remedy="point it at a step-N, or start anew")
+        if not last.exists():
+            console.log.info("no checkpoint yet in %s: starting from the first step", self.folder)
+            return Progress()
+        model.load_state_dict(load_model(last).state_dict())
+        try:
+            tensors = load_file(last / _TENSORS)
+            for name, parameter in _named(model, optimizer).items():
+                # an optimizer has no state of what had no gradient yet
+                if not any(f"{key}/{name}" in tensors for key in _KEYS):
+                    continue
+                state = optimizer.state[parameter]
+                for key in _KEYS:
+                    value = tensors[f"{key}/{name}"]
+                    state[key] = value if key == "step" else value.to(parameter.device)
+            progress = Progress(**json.loads((last / _STATE).read_text()))
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"the trainer's state is damaged ({error})",
+                at=last,
+                remedy="point `last` at an older step-N, or start anew",
+            ) from error
+        self._saved = progress.step
+        if not (self.folder / f"step-{progress.best_step}").exists():
+            # it gave way to a better one, of the course that is left by going on from here
+            progress.best, progress.best_step, progress.best_tie = math.inf, -1, math.inf
+        console.log.info("going on after step %d", progress.step)
+        return progress
+
+    def _write(
+        self, final: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress
+    ) -> None:
+        assert isinstance(model, HyenaDNA)  # noqa: S101  (a bug, not an input)
+        # Drafted under its own name in another folder: the model card is headed by it.
+        draft = self.folder / ".draft" / final.name
+        shutil.rmtree(draft.parent, ignore_errors=True)
+        try:
+            self._fill(draft, model, optimizer, progress)
+        except (SafetensorError, OSError) as error:
+            shutil.rmtree(draft.parent, ignore_errors=True)  # a full disk needs the room
+            raise UserError(
+                f"the checkpoint cannot be written ({error})",
+                at=final,
+                remedy="make room; --resume goes on from the checkpoint before",
+            ) from error
+        shutil.rmtree(final, ignore_errors=True)
+        draft.rename(final)
+        draft.parent.rmdir()
+
+    def _fill(
+        self, draft: Path, model: HyenaDNA, optimizer: torch.optim.Optimizer, progress: Progress
+    ) -> None:
+        facts = {"steps": progress.step, "tokens": progress.tokens, "held_out_loss": progress.last}
+        save_model(model, draft, provenance={**self._provenance, **console.finite(facts)})
+        tensors = {
+            f"{key}/{name}": value.contiguous()
+            for name, parameter in _named(model, optimizer).items()
+            for key, value in optimizer.state[parameter].items()
+        }
+        write_tensors(tensors, draft / _TENSORS)
+        (draft / _STATE).write_text(json.dumps(asdict(progress)) + "\n")
+        _sync(draft)
+
+    def _link(self, name: str, target: Path) -> None:
+        draft = self.folder / f".{name}.tmp"
+        draft.unlink(missing_ok=True)
+        draft.symlink_to(target.name, target_is_directory=True)
+        draft.replace(self.folder / name)
+
+    def _prune(self, step: int, wanted: Sequence[Path]) -> None:
+        """Remove what is too old, and what is newer: left by a course that went on from an older one."""
+        numbers = sorted(int(path.name.removeprefix("step-")) for path in self.folder.glob("step-*"))
+        kept = [number for number in numbers if number <= step][-self._keep :]
+        for number in numbers:
+            path = self.folder / f"step-{number}"
+            if number not in kept and path not in wanted:
+                shutil.rmtree(path)
+
+
+def _named(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, nn.Parameter]:
+    """The optimizer's parameters by the model's names."""
+    trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    return {name: p for name, p in model.named_parameters() if id(p) in trained}
+
+
+def _sync(folder: Path) -> None:
+    """Have the folder's files on the disk before a rename makes them the checkpoint."""
+    for path in folder.iterdir():
+        with path.open("rb") as stream:
+            os.fsync(stream.fileno())

@@ -1,0 +1,1 @@
+"""Verb `score-variants`: how likely a model finds each allele."""

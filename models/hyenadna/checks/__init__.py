@@ -1,0 +1,1 @@
+"""Checks of a model's files and of a device's arithmetic."""

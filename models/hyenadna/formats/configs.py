@@ -1,0 +1,270 @@
+"""config.json of every layout, to and from HyenaConfig.
+
+Only what changes the arithmetic is read; other keys are tolerated, for published files are full of dead ones.
+A key the arithmetic depends on must be there: the class defaults of the Hugging Face port differ from every
+published model. `local_order` of official files is dead (the taps of the short convolution are
+`short_filter_order`), and so are the checkpoint_* flags (the tensors' names show it).
+"""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, fields
+from typing import Any, Literal
+
+from hyenadna.config import HeadConfig, HyenaConfig
+from hyenadna.errors import ModelError
+from hyenadna.tokenizer import VOCABULARY
+
+from .heads import demonstrations_from_json, head_from_json
+
+CheckpointFormat = Literal["native", "official", "hf", "multimolecule"]
+
+_TYPES: dict[str, type] = {
+    field.name: field.type for field in fields(HyenaConfig) if field.type in (int, float, bool)
+}
+_OFFICIAL = {
+    "d_model": "d_model",
+    "n_layer": "n_layer",
+    "d_inner": "d_inner",
+    "vocab_size": "vocab_size",
+    "pad_vocab_multiple": "pad_vocab_size_multiple",
+    "l_max": "layer.l_max",
+    "emb_dim": "layer.emb_dim",
+    "filter_order": "layer.filter_order",
+    "activation_freq": "layer.w",
+}
+_OFFICIAL_OPTIONAL = {
+    "embed_dropout": "embed_dropout",
+    "resid_dropout": "resid_dropout",
+    "hyena_dropout": "layer.dropout",
+    "layer_norm_eps": "layer_norm_epsilon",
+    "short_filter_order": "layer.short_filter_order",
+    "n_inner_mlps": "layer.num_inner_mlps",
+    "window_shift": "layer.shift",
+}
+_HF = {
+    "d_model": "d_model",
+    "n_layer": "n_layer",
+    "d_inner": "d_inner",
+    "vocab_size": "vocab_size",
+    "pad_vocab_multiple": "pad_vocab_size_multiple",
+    "l_max": "max_seq_len",
+    "emb_dim": "emb_dim",
+    "filter_order": "filter_order",
+    "n_inner_mlps": "num_inner_mlps",
+    "short_filter_order": "short_filter_order",
+    "activation_freq": "activation_freq",
+    "layer_norm_eps": "layer_norm_epsilon",
+}
+_HF_OPTIONAL = {"embed_dropout": "embed_dropout", "hyena_dropout": "hyena_dropout"}
+_MM = {
+    "d_model": "hidden_size",
+    "n_layer": "num_hidden_layers",
+    "d_inner": "intermediate_size",
+    "pad_vocab_multiple": "pad_vocab_size_multiple",
+    "l_max": "max_position_embeddings",
+    "emb_dim": "filter_emb_dim",
+    "filter_order": "filter_order",
+    "n_inner_mlps": "num_inner_mlps",
+    "short_filter_order": "short_filter_order",
+    "activation_freq": "activation_freq",
+    "layer_norm_eps": "layer_norm_eps",
+}
+_MM_OPTIONAL = {"embed_dropout": "embedding_dropout", "hyena_dropout": "hidden_dropout"}
+_TABLES = {
+    "official": (_OFFICIAL, _OFFICIAL_OPTIONAL),
+    "hf": (_HF, _HF_OPTIONAL),
+    "multimolecule": (_MM, _MM_OPTIONAL),
+}
+
+# what we compute; a file that says otherwise describes another model
+_ONLY: dict[str, dict[str, Any]] = {
+    "official": {
+        "attn_layer_idx": None,
+        "layer._name_": "hyena",
+        "layer.order": 2,
+        "layer.bidirectional": False,
+        "layer.modulate": True,
+        "layer.normalized": False,
+        "layer.num_heads": 1,
+        "layer.num_blocks": 1,
+        "layer.inner_factor": 1,
+        "layer.outer_mixing": False,
+        "layer.post_order_ffn": False,
+        "layer.activation": "id",
+    },
+    # the port's block norms ignore the configured epsilon, so any but their default would mean two of them
+    "hf": {"hyena_order": 2, "use_bias": True, "layer_norm_epsilon": 1e-5},
+    "multimolecule": {"hyena_order": 2, "use_bias": True, "vocab_size": 11},
+}
+_NATIVE_VERSION = 1
+# the port's Python code lives on the Hub only; transformers fetches it from the repository before the dashes
+_HF_CODE = "LongSafari/hyenadna-small-32k-seqlen-hf--"
+_HF_CLASSES = {
+    "AutoConfig": "configuration_hyena.HyenaConfig",
+    "AutoModel": "modeling_hyena.HyenaDNAModel",
+    "AutoModelForCausalLM": "modeling_hyena.HyenaDNAForCausalLM",
+    "AutoModelForSequenceClassification": "modeling_hyena.HyenaDNAForSequenceClassification",
+}
+
+
+def detect_layout(raw: Mapping[str, Any], at: object) -> CheckpointFormat:
+    """Whose config.json this is, by its keys.
+
+    Raises:
+        ModelError: it is nobody's, or another model's.
+    """
+    if raw.get("format") == "hyena-native":
+        return "native"
+    if raw.get("model_type", "hyenadna") != "hyenadna":
+        raise ModelError(f"describes a {raw['model_type']!r} model, not HyenaDNA", at=at)
+    if "model_type" in raw:
+        return "multimolecule" if "hidden_size" in raw else "hf"
+    if isinstance(raw.get("layer"), Mapping):
+        return "official"
+    raise ModelError(
+        "is no HyenaDNA configuration",
+        at=at,
+        remedy="it needs model_type 'hyenadna', a 'layer' table, or our format",
+    )
+
+
+def read_config(raw: Mapping[str, Any], layout: CheckpointFormat, at: object) -> HyenaConfig:
+    """The architecture a config.json states; what only tensors show (tying, foreign heads) is not in it.
+
+    Raises:
+        ModelError: a key is missing or has a wrong type, or the model is one we do not compute.
+    """
+    if layout == "native":
+        return _read_native(raw, at)
+    flat = dict(raw)
+    if layout == "official":
+        flat |= {f"layer.{key}": value for key, value in raw["layer"].items()}
+    for key, only in _ONLY[layout].items():
+        if flat.get(key, only) != only:
+            raise ModelError(f"has {key} = {flat[key]!r}, but only {only!r} is supported", at=at)
+    required, optional = _TABLES[layout]
+    missing = [key for key in required.values() if key not in flat]
+    if missing:
+        raise ModelError(f"lacks {', '.join(missing)}", at=at, remedy="take the config.json of the weights")
+    known = required | {ours: key for ours, key in optional.items() if key in flat}
+    return _build({ours: (key, flat[key]) for ours, key in known.items()}, at)
+
+
+def _build(values: Mapping[str, tuple[str, Any]], at: object, **others: Any) -> HyenaConfig:
+    """A HyenaConfig of {field: (key as the file spells it, value)}, and of fields that are no numbers."""
+    typed: dict[str, Any] = {}
+    for field, (key, value) in values.items():
+        kind = _TYPES[field]
+        accepted = (int, float) if kind is float else (kind,)
+        if type(value) not in accepted:
+            raise ModelError(f"has {key} = {value!r}, which is not {kind.__name__}", at=at)
+        typed[field] = kind(value)
+    try:
+        return HyenaConfig(**typed, **others)
+    except ModelError as error:
+        raise ModelError(str(error), at=at) from None
+
+
+def _read_native(raw: Mapping[str, Any], at: object) -> HyenaConfig:
+    if raw.get("format_version") != _NATIVE_VERSION:
+        raise ModelError(
+            f"has format_version {raw.get('format_version')!r}, not {_NATIVE_VERSION}",
+            at=at,
+            remedy="update hyena",
+        )
+    architecture = raw.get("architecture")
+    if not isinstance(architecture, Mapping):
+        raise ModelError("lacks the table 'architecture'", at=at)
+    unknown = sorted(set(architecture) - set(_TYPES))
+    required = [f.name for f in fields(HyenaConfig) if f.default is MISSING]
+    missing = [name for name in required if name not in architecture]
+    if unknown or missing:
+        wrong = f"unknown {', '.join(unknown)}" if unknown else f"missing {', '.join(missing)}"
+        raise ModelError(f"architecture: {wrong}", at=at)
+    readers = {"head": head_from_json, "demonstrations": demonstrations_from_json}
+    others = {key: read(raw[key], at) for key, read in readers.items() if raw.get(key) is not None}
+    return _build({key: (key, value) for key, value in architecture.items()}, at, **others)
+
+
+def write_config(
+    config: HyenaConfig, layout: CheckpointFormat, provenance: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The config.json of a model in a layout; `provenance` is kept by the native one only."""
+    if layout == "native":
+        architecture = asdict(config)
+        head, demonstrations = architecture.pop("head"), architecture.pop("demonstrations")
+        return {
+            "format": "hyena-native",
+            "format_version": _NATIVE_VERSION,
+            "architecture": architecture,
+            "tokenizer": {"alphabet": list(VOCABULARY)},
+            "head": head,
+            **({} if demonstrations is None else {"demonstrations": demonstrations}),
+            "provenance": dict(provenance),
+        }
+    required, optional = _TABLES[layout]
+    flat = {key: getattr(config, ours) for ours, key in (required | optional).items()}
+    return (_official if layout == "official" else _hf if layout == "hf" else _multimolecule)(flat, config)
+
+
+def _official(flat: dict[str, Any], config: HyenaConfig) -> dict[str, Any]:
+    top = {key: value for key, value in flat.items() if not key.startswith("layer.")}
+    layer = {key.removeprefix("layer."): value for key, value in flat.items() if key.startswith("layer.")}
+    layer |= {"_name_": "hyena", "modulate": True, "local_order": config.short_filter_order}
+    layer |= {"lr": 6e-4, "wd": 0.0, "lr_pos_emb": 0.0}
+    flags = {
+        "fused_mlp": False,
+        "fused_dropout_add_ln": True,
+        "residual_in_fp32": True,
+        "return_hidden_state": True,
+    }
+    return top | flags | {"layer": layer}
+
+
+def _hf(flat: dict[str, Any], config: HyenaConfig) -> dict[str, Any]:
+    kind = "CausalLM" if config.head is None else "SequenceClassification"
+    return (
+        flat
+        | _ONLY["hf"]
+        | {
+            "model_type": "hyenadna",
+            "architectures": [f"HyenaDNAFor{kind}"],
+            "auto_map": {name: _HF_CODE + place for name, place in _HF_CLASSES.items()},
+            "hyena_filter_dropout": 0.0,
+            "initializer_range": 0.02,
+            "pad_token_id": 4,
+            "tie_word_embeddings": False,
+            "torch_dtype": "float32",
+            "train_freq": True,
+        }
+        | _hf_labels(config.head)
+    )
+
+
+def _hf_labels(head: HeadConfig | None) -> dict[str, Any]:
+    if head is None:
+        return {}
+    names = head.labels or tuple(f"LABEL_{i}" for i in range(head.n_outputs))
+    problems = {"regression": "regression", "multilabel": "multi_label_classification"}
+    return {
+        "id2label": {str(i): name for i, name in enumerate(names)},
+        "label2id": {name: i for i, name in enumerate(names)},
+        "problem_type": problems.get(head.task, "single_label_classification"),
+    }
+
+
+def _multimolecule(flat: dict[str, Any], _config: HyenaConfig) -> dict[str, Any]:
+    tokens = ("pad", "bos", "eos", "unk", "mask", "null")
+    return (
+        flat
+        | _ONLY["multimolecule"]
+        | {f"{token}_token_id": i for i, token in enumerate(tokens)}
+        | {
+            "model_type": "hyenadna",
+            "architectures": ["HyenaDnaForCausalLM"],
+            "filter_dropout": 0.0,
+            "initializer_range": 0.02,
+            "tie_word_embeddings": True,
+            "train_freq": True,
+        }
+    )

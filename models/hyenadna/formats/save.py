@@ -1,0 +1,140 @@
+"""From a model to files."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hyenadna.adapters.lora import merge
+from hyenadna.errors import ModelError
+from hyenadna.model import HyenaDNA
+
+from .canonical import canonical_tensors, closed_form
+from .card import model_card
+from .configs import CheckpointFormat, write_config
+from .directories import whole_directory, write_tensors
+from .load import all_buffers, interpret, load_files
+from .locate import ModelFiles, locate
+from .names import from_ours
+
+_WRITTEN = {
+    "config.json",
+    "model.safetensors",
+    "weights.ckpt",
+    "README.md",
+    "trainer.json",
+    "trainer.safetensors",
+}
+_TIED_ONLY = ("official", "multimolecule")
+_SHARED_FREQ_ONLY = ("official", "hf")
+_HEAD_BIAS = {"official": True, "hf": False}
+
+
+def save_model(model: HyenaDNA, path: str | Path, *, provenance: Mapping[str, Any] | None = None) -> None:
+    """Write the native model directory: config.json, model.safetensors, README.md.
+
+    The directory appears whole or not at all; a model directory that is there already is replaced. Tensors
+    keep their dtypes; z, t and deltas are written only where they differ from their closed form. Of a model
+    with an adapter, the adapter's directory is written: see `save_adapter`.
+
+    Args:
+        model: any model of this package.
+        path: the directory.
+        provenance: facts about where the weights come from, for config.json and the model card (JSON values).
+
+    Raises:
+        ModelError: `path` is something other than a model directory.
+    """
+    if model.adapter is not None:
+        from hyenadna.adapters.files import save_adapter  # which needs other parts of this package
+
+        save_adapter(model, path, provenance=provenance)
+        return
+    _write(model, Path(path), "native", _native_tensors(model), provenance or {})
+
+
+def convert(spec: str | Path, out: str | Path, layout: CheckpointFormat) -> None:
+    """Rewrite a model in another layout, exactly; LoRA becomes part of the weights.
+
+    Args:
+        spec: as for `load_model`.
+        out: the directory to write.
+        layout: "native", "hf" (Hugging Face port), "multimolecule", or "official" (weights.ckpt).
+
+    Raises:
+        ModelError: the model cannot be loaded, or the layout cannot hold all of it.
+    """
+    source, model = load_files(locate(spec))
+    if model.adapter is not None:
+        merge(model)
+    if layout == "native":
+        save_model(model, out, provenance={"converted_from": source, "source": Path(spec).name})
+        return
+    tensors = from_ours(_all_tensors(model), layout, model.config.n_inner_mlps)
+    _check_held(model, layout, tensors)
+    _write(model, Path(out), layout, tensors, {})
+
+
+def _all_tensors(model: HyenaDNA) -> dict[str, Tensor]:
+    named = dict(model.named_parameters()) | all_buffers(model)
+    return {name: tensor.detach().cpu() for name, tensor in named.items()}
+
+
+def _native_tensors(model: HyenaDNA) -> dict[str, Tensor]:
+    known = closed_form(model.config)
+    return {
+        name: tensor
+        for name, tensor in _all_tensors(model).items()
+        if (form := known.get(name)) is None or not torch.equal(tensor, form.to(tensor.dtype))
+    }
+
+
+def _check_held(model: HyenaDNA, layout: CheckpointFormat, tensors: Mapping[str, Tensor]) -> None:
+    """Read back what is about to be written: whatever comes back changed, the layout cannot hold."""
+    config = model.config
+    lost = []
+    if not config.tied_head and layout in _TIED_ONLY:
+        lost.append("an LM head of its own")
+    if not config.shared_freq and layout in _SHARED_FREQ_ONLY:
+        lost.append("sine frequencies that are not shared")
+    if config.head is not None and config.head.bias != _HEAD_BIAS.get(layout):
+        bias = f" {'with' if config.head.bias else 'without'} a bias" if layout in _HEAD_BIAS else ""
+        lost.append(f"a prediction head{bias}")
+    raw = write_config(config, layout, {})
+    again = interpret(raw, tensors, ModelFiles(Path(layout), Path(layout)))
+    read = again.config
+    lost += [
+        "demonstrations" if field == "demonstrations" else f"{field} = {getattr(config, field)!r}"
+        for field in config.__dataclass_fields__
+        if getattr(read, field) != getattr(config, field) and not (field == "head" and lost)
+    ]
+    before, after = canonical_tensors(_all_tensors(model), config), canonical_tensors(again.tensors, config)
+    changed = [name for name in before if name not in after or not torch.equal(before[name], after[name])]
+    lost += [f"the trained {name}" for name in changed if name in closed_form(config)]
+    if lost or changed:
+        raise ModelError(
+            f"layout {layout!r} cannot hold {', '.join(dict.fromkeys(lost or changed[:3]))}",
+            remedy="convert to native, which holds all",
+        )
+
+
+def _write(
+    model: HyenaDNA,
+    target: Path,
+    layout: CheckpointFormat,
+    tensors: Mapping[str, Tensor],
+    provenance: Mapping[str, Any],
+) -> None:
+    with whole_directory(target, _WRITTEN) as new:
+        if layout == "official":
+            torch.save({"state_dict": dict(tensors)}, new / "weights.ckpt")
+        else:
+            plain = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
+            write_tensors(plain, new / "model.safetensors")
+        raw = write_config(model.config, layout, provenance)
+        (new / "config.json").write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
+        if layout == "native":
+            (new / "README.md").write_text(model_card(model, target.name, provenance), encoding="utf-8")

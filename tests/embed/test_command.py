@@ -1,0 +1,268 @@
+"""`hyena embed` as it is typed: what it writes, what it refuses and what it prints where."""
+
+import gzip
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from hyenacli.app import app
+from hyenacli.inference.embedding import embed
+from hyenacli.inference.embedding_options import EmbeddingOptions
+from hyenacli.readers.records import SequenceRecord
+from hyenadna import save_model
+from tests.toys import tiny_model
+
+CHR1 = b"ACGTTGCAAC" * 12
+CHR2 = b"GGCATTACAN" * 3
+BED = "chr1\t10\t30\tpeak\t0\t-\nchrU\t1\t2\nchr2\t0\t30\nchr1\t10\t30\tpeak\t0\t-\nchr1\t0\t120\n"
+Run = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "tiny"
+    save_model(tiny_model(), path)
+    return path
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Path) -> Run:
+    """Run the command in a directory with a genome, a BED, a FASTA and a model called `model`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "model").symlink_to(model)
+    (tmp_path / "g.fa").write_bytes(b">1 one\n" + CHR1 + b"\n>2\n" + CHR2.lower() + b"\n")
+    (tmp_path / "r.bed").write_text(BED)
+    (tmp_path / "s.fa.gz").write_bytes(gzip.compress(b">a\nACGT\nAC\n>none\n>a again\nNNNN\n"))
+
+    def invoke(line: str, stdin: bytes | None = None) -> Any:
+        return CliRunner().invoke(app, ["embed", *line.split()], input=stdin)
+
+    return invoke
+
+
+def rows(text: str) -> list[list[str]]:
+    return [line.split("\t") for line in text.splitlines()]
+
+
+def expect(bases: bytes, **recipe: object) -> np.ndarray:
+    one = SequenceRecord("x", "x", 0, len(bases), bases=bases)
+    (embedded,) = embed(tiny_model(), [one], EmbeddingOptions(**recipe))
+    return embedded.vectors[:, 0]
+
+
+def test_a_bed_becomes_a_table_in_input_order(run: Run, tmp_path: Path) -> None:
+    result = run("r.bed -f g.fa -m model -o out.parquet")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "matched 2/3 contigs (missing: chrU)" in result.stderr
+    assert "embedded 4 records, 1 NO_CONTIG: 190 bases in " in result.stderr
+    table = pq.read_table("out.parquet")
+    got = table.drop_columns(["embedding"]).to_pylist()
+    assert [list(row.values()) for row in got] == [
+        ["peak", "chr1", 10, 30, "-", 20, "OK"],
+        ["chrU:2-2", "chrU", 1, 2, ".", 0, "NO_CONTIG"],
+        ["chr2:1-30", "chr2", 0, 30, ".", 30, "OK"],
+        ["peak", "chr1", 10, 30, "-", 20, "OK"],
+        ["chr1:1-120", "chr1", 0, 120, ".", 120, "OK"],
+    ]
+    vectors = np.stack(table["embedding"].to_numpy())
+    assert np.isnan(vectors).all(axis=1).tolist() == [False, True, False, False, False]
+    np.testing.assert_allclose(vectors[[0]], expect(CHR1[10:30]), atol=1e-5)
+    np.testing.assert_allclose(vectors[[2]], expect(CHR2), atol=1e-5)
+    np.testing.assert_array_equal(vectors[0], vectors[3])
+    np.testing.assert_allclose(vectors[[4]], expect(CHR1), atol=1e-5)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith("out")) == ["out.parquet"]
+
+
+def test_the_table_says_how_it_was_made(run: Run) -> None:
+    assert run("r.bed -f g.fa -m model -o out.parquet --layer 2 --rc concat --flank 5").exit_code == 0
+    schema = pq.read_schema("out.parquet")
+    assert schema.field("embedding").type.list_size == 32
+    about = json.loads(schema.metadata[b"hyena"])
+    assert about["layers"] == [2]
+    assert len(about["model_sha256"]) == 64
+    assert (about["settings"]["rc"], about["settings"]["flank"]) == ("concat", 5)
+
+
+def test_sequences_are_embedded_whole(run: Run) -> None:
+    result = run("s.fa.gz -m model -o - -q")
+    assert (result.exit_code, result.stderr) == (0, "")
+    header, *records = rows(result.stdout)
+    assert header[:9] == ["id", "chrom", "start", "end", "strand", "n_bases", "status", "e0", "e1"]
+    assert [record[:7] for record in records] == [
+        ["a", "a", "0", "6", ".", "6", "OK"],
+        ["none", "none", "0", "0", ".", "0", "EMPTY"],
+        ["a", "a", "0", "4", ".", "4", "OK"],
+    ]
+    assert records[1][7:] == [""] * 16
+    np.testing.assert_allclose(np.array([records[0][7:]], float), expect(b"ACGTAC"), atol=1e-5)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_stdin_is_sniffed(run: Run, packed: bool) -> None:
+    fasta, bed = b">x\nACGTACGT\n", b"# regions\n1\t0\t8\n"
+    one = run("- -m model -o - -q", stdin=gzip.compress(fasta) if packed else fasta)
+    other = run("- -f g.fa -m model -o - -q", stdin=gzip.compress(bed) if packed else bed)
+    assert (rows(one.stdout)[1][0], rows(other.stdout)[1][0]) == ("x", "1:1-8")
+
+
+def test_regions_on_the_command_line_count_from_one(run: Run) -> None:
+    result = run("-r 1:11-30 -r 2 -f g.fa -m model -o - -q --pool last")
+    assert [row[:7] for row in rows(result.stdout)[1:]] == [
+        ["1:11-30", "1", "10", "30", ".", "1", "OK"],
+        ["2:1-30", "2", "0", "30", ".", "1", "OK"],
+    ]
+
+
+def test_without_pooling_every_base_is_a_row(run: Run) -> None:
+    result = run("-r 1:5-7 -f g.fa -m model -o - -q --pool none --layer all")
+    header, *records = rows(result.stdout)
+    assert [record[:7] for record in records] == [
+        ["1:5-7", "1", str(start), str(start + 1), ".", "1", "OK"] for start in (4, 5, 6)
+    ]
+    assert [header[7], header[23], header[39]] == ["l1_e0", "l2_e0", "e0"]
+    with torch.inference_mode():
+        out = tiny_model()(torch.tensor([[10, 9, 8]][:1]), hidden_states=True)
+    wanted = np.concatenate([states[0].numpy() for states in (*out.hidden_states, out.hidden)], axis=1)
+    assert CHR1[4:7] == b"TGC"
+    np.testing.assert_allclose(np.array([record[7:] for record in records], float), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("flags", ["-b 1", "-b 2", "-@ 1", "-b 64"])
+def test_batches_and_threads_change_nothing(run: Run, flags: str) -> None:
+    threads = torch.get_num_threads()
+    line = "r.bed -f g.fa -m model -q --rc mean --layer all --window 48 --stride 30"
+    assert run(f"{line} -o one.npz").exit_code == 0
+    assert run(f"{line} -o other.npz {flags}").exit_code == 0
+    torch.set_num_threads(threads)
+    with np.load("one.npz") as one, np.load("other.npz") as other:
+        for name in ("embedding_1", "embedding_2", "embedding"):
+            np.testing.assert_allclose(one[name], other[name], atol=1e-4)
+
+
+def test_bfloat16_is_close(run: Run) -> None:
+    assert run("s.fa.gz -m model -q -o one.npz").exit_code == 0
+    assert run("s.fa.gz -m model -q -o other.npz --dtype bfloat16").exit_code == 0
+    with np.load("one.npz") as one, np.load("other.npz") as other:
+        np.testing.assert_allclose(one["embedding"], other["embedding"], atol=0.1)
+        assert not np.array_equal(one["embedding"], other["embedding"], equal_nan=True)
+
+
+BAD = [
+    # arguments: exit 2
+    ("-m model -o o.tsv", 2, "nothing to embed; name an INPUT, or regions with -r"),
+    ("r.bed -r 1:1-2 -f g.fa -m model -o o.tsv", 2, "-r stands instead of an INPUT; give one of them"),
+    ("-r 1:1-2 -m model -o o.tsv", 2, "-r names regions of a genome; give the genome with -f"),
+    ("r.bed -m model -o o.tsv", 2, "r.bed: is a BED; give its genome with -f"),
+    ("s.fa.gz -f g.fa -m model -o o.tsv", 2, "s.fa.gz: is a FASTA, whose sequences are embedded whole"),
+    ("s.fa.gz --flank 3 -m model -o o.tsv", 2, "leave out -f and --flank"),
+    ("v.vcf -f g.fa -m model -o o.tsv", 2, "v.vcf: is a VCF; embed takes BED or FASTA"),
+    ("r.bed -f g.fa -m model -o o.csv", 2, "o.csv: the suffix names no table type"),
+    ("r.bed -f g.fa -m model -o o.tsv --pool sum", 2, "--pool: unknown pooling 'sum'; use mean, last, max"),
+    ("r.bed -f g.fa -m model -o o.tsv --layer 0", 2, "--layer: unknown layer '0'"),
+    (
+        "r.bed -f g.fa -m model -o o.tsv --layer 3",
+        2,
+        "--layer: the model has no block 3; its blocks are 1 to 2",
+    ),
+    ("r.bed -f g.fa -m model -o o.tsv --rc both", 2, "--rc: unknown choice 'both'"),
+    (
+        "r.bed -f g.fa -m model -o o.tsv --window 900",
+        2,
+        "the model takes at most 64 bases, not 900",
+    ),
+    ("r.bed -f g.fa -m model -o o.tsv --window 9 --stride 10", 2, "--stride: a stride of 10 skips bases"),
+    ("r.bed -f g.fa -m model -o o.tsv --stride 65", 2, "--stride: a stride of 65 skips bases"),
+    ("r.bed -f g.fa -m model -o o.tsv -b 0", 2, "--batch-size: unknown batch size '0'"),
+    ("r.bed -f g.fa -m model -o o.tsv --contig-style ucsc", 2, "--contig-style: unknown style 'ucsc'"),
+    ("r.bed -m model -o o.tsv --contig-style exact", 2, "--contig-style: matches names with a genome's; lea"),
+    ("r.bed -f g.fa -m model -o o.tsv --dtype half", 2, "--dtype: unknown dtype 'half'"),
+    ("r.bed -f g.fa -m model -o o.tsv --device gpu", 2, "--device: unknown device 'gpu'"),
+    ("r.bed -f g.fa -m model -o -O npz", 2, ""),
+    # data: exit 1
+    ("no.bed -f g.fa -m model -o o.tsv", 1, "no.bed: no such file"),
+    ("empty -f g.fa -m model -o o.tsv", 1, "empty: the input is empty"),
+    ("text -m model -o o.tsv", 1, "text: neither FASTA, BED nor VCF"),
+    ("bad.fa -m model -o o.tsv", 1, "bad.fa, line 4"),
+    ("r.bed -f no.fa -m model -o o.tsv", 1, "no.fa: "),
+    ("foreign.bed -f g.fa -m model -o o.tsv", 1, "foreign.bed: no contig of this input is in g.fa"),
+    ("r.bed -f g.fa -m model -o o.tsv --contig-style exact", 1, "r.bed: no contig of this input is in g.fa"),
+    ("beyond.bed -f g.fa -m model -o o.tsv", 1, "beyond.bed, line 2: end 31 is outside contig 2"),
+    ("-r 3:1-2 -f g.fa -m model -o o.tsv", 1, "no contig '3'"),
+    ("-r 1:1-200 -f g.fa -m model -o o.tsv", 1, "1 has 120 bases"),
+    ("r.bed -f g.fa -m model -o no/o.tsv", 1, "no/o.tsv: cannot be written: no such file or directory"),
+    ("r.bed -f g.fa -m empty -o o.tsv", 1, "empty"),
+    ("r.bed -f g.fa -m g.fa -o o.tsv", 1, "g.fa"),
+    ("r.bed -f g.fa -m nowhere/model -o o.tsv", 1, "nowhere/model"),
+]
+
+
+@pytest.mark.parametrize(("line", "code", "said"), BAD)
+def test_bad_input_is_one_line_and_nothing_is_written(
+    run: Run, tmp_path: Path, line: str, code: int, said: str
+) -> None:
+    (tmp_path / "v.vcf").write_text("##fileformat=VCFv4.2\n")
+    (tmp_path / "empty").touch()
+    (tmp_path / "text").write_text("Dear genome,\n")
+    (tmp_path / "bad.fa").write_text(">ok\nACGT\n>bad\nAC*T\n")
+    (tmp_path / "foreign.bed").write_text("NC_1\t1\t2\n")
+    (tmp_path / "beyond.bed").write_text("1\t1\t2\n2\t0\t31\n")
+    before = {path.name for path in tmp_path.iterdir()}
+    result = run(line)
+    assert result.exit_code == code, result.output
+    assert result.stdout == ""
+    assert said in result.stderr
+    errors = [text for text in result.stderr.splitlines() if text.startswith("hyena: error: ")]
+    assert len(errors) == 1
+    assert "Traceback" not in result.stderr
+    assert {path.name for path in tmp_path.iterdir()} - before <= {"cache"}
+
+
+def test_the_model_is_the_last_thing_to_be_read(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    import hyenadna
+
+    monkeypatch.setattr(hyenadna, "load_model", lambda spec: pytest.fail("the model was loaded"))
+    for line in (
+        "foreign.bed -f g.fa -o o.tsv",
+        "r.bed -f g.fa -o no/o.tsv",
+        "r.bed -f g.fa -o o.tsv --pool x",
+    ):
+        Path("foreign.bed").write_text("NC_1\t1\t2\n")
+        assert run(f"{line} -m model").exit_code in (1, 2)
+
+
+def test_json_events_hold_the_counts(run: Run) -> None:
+    assert run("r.bed -f g.fa -m model -o o.tsv --log-json log.jsonl -q").exit_code == 0
+    events = [json.loads(line) for line in Path("log.jsonl").read_text().splitlines()]
+    (done,) = [event for event in events if event["event"] == "embed"]
+    assert (done["records"], done["failed"], done["bases"]) == (4, {"NO_CONTIG": 1}, 190)
+
+
+def test_head_ends_it_silently(run: Run, tmp_path: Path) -> None:
+    fasta = io.BytesIO()
+    for i in range(3000):
+        fasta.write(b">s%d\nACGTACGTAC\n" % i)
+    (tmp_path / "many.fa").write_bytes(fasta.getvalue())
+    command = [sys.executable, "-m", "hyenacli", "embed", "many.fa", "-m", "model", "-o", "-", "-q"]
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path}
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith(b"id\tchrom\t")
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 128 + signal.SIGPIPE

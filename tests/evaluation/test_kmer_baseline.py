@@ -1,0 +1,175 @@
+"""The k-mer yardstick: counts by hand, fits against scikit-learn, and real data."""
+
+import csv
+import gzip
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hyenacli.evaluation import kmer_baseline
+from hyenacli.evaluation.kmer_baseline import fit_baseline, kmer_features, n_words
+from hyenacli.evaluation.metrics import measure
+from hyenacli.genome.dna import normalise, reverse_complement
+from hyenadna.config import Task
+
+
+def sequences(n: int, seed: int, length: int = 60) -> list[bytes]:
+    rng = np.random.default_rng(seed)
+    return ["".join(rng.choice(list("ACGT"), length)).encode() for _ in range(n)]
+
+
+def gc(seqs: list[bytes]) -> np.ndarray:
+    return np.array([(s.count(b"G") + s.count(b"C")) / len(s) for s in seqs])
+
+
+@pytest.mark.parametrize("canonical", [False, True])
+@pytest.mark.parametrize("k", [1, 2, 3, 6])
+def test_features_are_log_frequencies_of_words(k: int, canonical: bool) -> None:
+    text = b"ACGTTNGCATGCANNACGTACGATCCGA"
+    words: Counter[bytes] = Counter()
+    for i in range(len(text) - k + 1):
+        word = text[i : i + k]
+        if b"N" not in word:
+            words[min(word, reverse_complement(word)) if canonical else word] += 1
+    (row_F,) = kmer_features([text], k, canonical=canonical)
+    assert len(row_F) == n_words(k, canonical=canonical)
+    expected = sorted(np.log1p(1000 * count / words.total()) for count in words.values())
+    assert sorted(row_F[row_F > 0]) == pytest.approx(expected)
+
+
+def test_canonical_words_do_not_know_the_strand() -> None:
+    seqs = sequences(5, 0)
+    turned = [reverse_complement(s) for s in seqs]
+    both = [kmer_features(s, 4, canonical=True) for s in (seqs, turned)]
+    assert both[0] == pytest.approx(both[1])
+    one = [kmer_features(s, 4, canonical=False) for s in (seqs, turned)]
+    assert np.abs(one[0] - one[1]).max() > 1
+    with pytest.raises(ValueError, match="k is 1 to 6"):
+        kmer_features(seqs, 7, canonical=True)
+
+
+@pytest.mark.parametrize("empty", [b"", b"AC", b"NNNNNN"])
+def test_a_sequence_without_words_has_none(empty: bytes) -> None:
+    assert not kmer_features([empty], 3, canonical=True).any()
+
+
+@pytest.mark.parametrize(("task", "classes"), [("binary", 2), ("multiclass", 3)])
+def test_the_fit_is_that_of_scikit_learn(task: Task, classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    linear = pytest.importorskip("sklearn.linear_model")
+    monkeypatch.setattr(kmer_baseline, "PENALTIES", (0.03,))
+    seqs, held = sequences(200, 1), sequences(50, 2)
+    cuts = np.quantile(gc(seqs), np.arange(1, classes) / classes)
+    y = np.digitize(gc(seqs), cuts)
+    fit = fit_baseline(seqs, y, task, valid=(held, np.digitize(gc(held), cuts)), lengths=(2,))
+    features = kmer_features(seqs, 2, canonical=True)
+    scaled = [
+        (kmer_features(s, 2, canonical=True) - features.mean(0)) / features.std(0) for s in (seqs, held)
+    ]
+    # two softmax outputs share the penalty that one logit bears alone
+    strength = 0.03 / 2 if classes == 2 else 0.03
+    peer = linear.LogisticRegression(C=1 / (strength * 200), tol=1e-10, max_iter=5000).fit(scaled[0], y)
+    assert fit.predict(held) == pytest.approx(peer.predict_proba(scaled[1]), abs=1e-3)
+
+
+def test_numbers_are_fitted_as_ridge_regression(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kmer_baseline, "PENALTIES", (0.1,))
+    seqs, held = sequences(120, 3), sequences(40, 4)
+    y = 1e4 + 100 * gc(seqs) + np.random.default_rng(0).normal(0, 5, 120)
+    fit = fit_baseline(seqs, y, "regression", valid=(held, 1e4 + 100 * gc(held)), lengths=(2,))
+    features = kmer_features(seqs, 2, canonical=True)
+    x, new = (
+        (kmer_features(s, 2, canonical=True) - features.mean(0)) / features.std(0) for s in (seqs, held)
+    )
+    weights = np.linalg.solve(x.T @ x / 120 + 0.1 * np.eye(10), x.T @ (y - y.mean()) / 120)
+    assert fit.predict(held)[:, 0] == pytest.approx(y.mean() + new @ weights, abs=0.02)
+
+
+def test_what_words_tell_is_learnt_and_noise_is_not() -> None:
+    seqs, held, test = (sequences(n, seed) for n, seed in ((300, 5), (100, 6), (200, 7)))
+    labels = [
+        np.array([s.count(b"ACG") + s.count(b"CGT") for s in split]) >= 2 for split in (seqs, held, test)
+    ]
+    fit = fit_baseline(seqs, labels[0], "binary", valid=(held, labels[1]), lengths=(2, 3))
+    assert fit.k == 3
+    assert measure("binary", labels[2], fit.predict(test))["auroc"] > 0.97
+    rng = np.random.default_rng(0)
+    noise = fit_baseline(
+        seqs, rng.integers(0, 2, 300), "binary", valid=(held, rng.integers(0, 2, 100)), lengths=(3,)
+    )
+    assert noise.penalty >= 3
+    assert noise.valid_loss == pytest.approx(np.log(2), abs=0.02)
+
+
+def test_a_class_that_was_never_seen_is_hardly_possible() -> None:
+    seqs, held = sequences(100, 1), sequences(50, 2)
+    labels = [(gc(split) > 0.5).astype(int) for split in (seqs, held)]
+    fit = fit_baseline(seqs, labels[0], "multiclass", valid=(held, labels[1]), n_classes=3, lengths=(2,))
+    assert fit.predict(held).shape == (50, 3)
+    assert fit.predict(held)[:, 2].max() < 0.01
+
+
+def test_columns_with_missing_labels() -> None:
+    seqs, held = sequences(200, 8), sequences(60, 9)
+
+    def columns(split: list[bytes]) -> np.ndarray:
+        return np.stack([gc(split) > 0.5, [s.count(b"TA") > 3 for s in split]], axis=1).astype(float)
+
+    y = columns(seqs)
+    y[:20, 0], y[20:50, 1] = np.nan, -100
+    fit = fit_baseline(seqs, y, "multilabel", valid=(held, columns(held)), lengths=(2,))
+    assert measure("multilabel", columns(held), fit.predict(held))["auroc"] > 0.95
+    numbers = np.stack([gc(seqs), -gc(seqs)], axis=1)
+    numbers[:9, 1] = np.nan
+    fit = fit_baseline(seqs, numbers, "regression", valid=(seqs, numbers), lengths=(2,))
+    assert measure("regression", numbers, fit.predict(seqs))["r2"] > 0.85
+
+
+def test_missing_classes_change_nothing() -> None:
+    seqs, held = sequences(80, 10), sequences(30, 11)
+    y, v = gc(seqs) > 0.5, gc(held) > 0.5
+    alone = fit_baseline(seqs, y, "binary", valid=(held, v), lengths=(2,))
+    more = fit_baseline([*seqs, *seqs[:9]], [*y, *[-100] * 9], "binary", valid=(held, v), lengths=(2,))
+    assert alone.k == more.k
+    assert measure("binary", v, more.predict(held))["auroc"] > 0.9
+
+
+def test_features_that_do_not_fit_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kmer_baseline, "_MOST", 80 * 20)
+    seqs = sequences(80, 12)
+    labels = [s.count(b"ACG") + s.count(b"CGT") >= 2 for s in seqs]
+    fit = fit_baseline(seqs, labels, "binary", valid=(seqs, labels), lengths=(2, 3))
+    assert fit.k == 2
+    assert fit_baseline(seqs, labels, "binary", valid=(seqs, labels), lengths=(4,)).k == 4
+
+
+def test_what_cannot_be_fitted() -> None:
+    seqs = sequences(4, 0)
+    for targets, message in (
+        (([0, 1]), "2 targets"),
+        ([-100] * 4, "no labels"),
+        (np.zeros((4, 9)), "shape|not"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fit_baseline(seqs, targets, "binary", valid=(seqs, [0, 1, 0, 1]))
+
+
+def test_open_chromatin_of_the_genomic_benchmarks(shared: Path) -> None:
+    splits = []
+    for name in ("train", "test"):
+        path = shared / "data" / "labelled" / f"gb_part_human_ocr_ensembl_{name}.csv.gz"
+        with gzip.open(path, "rt") as stream:
+            rows = list(csv.DictReader(stream))
+        names = sorted({row["label"] for row in rows})
+        splits.append(
+            (
+                [normalise(r["sequence"].encode()) for r in rows],
+                np.array([names.index(r["label"]) for r in rows]),
+            )
+        )
+    (seqs, y), (test, truth) = splits
+    order = np.random.default_rng(0).permutation(len(seqs))
+    train, held = ([seqs[i] for i in part] for part in (order[:1200], order[1200:]))
+    fit = fit_baseline(train, y[order[:1200]], "binary", valid=(held, y[order[1200:]]), lengths=(3, 4))
+    assert measure("binary", truth, fit.predict(test))["accuracy"] > 0.56

@@ -1,0 +1,120 @@
+from pathlib import Path
+
+import pytest
+
+from hyenacli.errors import UserError
+from hyenacli.genome.contigs import ContigMap, match_contigs, read_aliases
+from hyenacli.readers.genome_file import Genome
+from hyenacli.readers.streams import open_binary
+from tests.builders import write_bytes
+
+
+def match(names: str, genome: str, style: str = "auto", **aliases: str) -> ContigMap:
+    return match_contigs(
+        names.split(), genome.split(), style=style, aliases=aliases, input_name="in.bed", genome_name="g.fa"
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "genome", "expected"),
+    [
+        ("chr1 chrX", "1 X", "1 X"),
+        ("1 X", "chr1 chrX", "chr1 chrX"),
+        ("1", "Chr1 Chr2", "Chr1"),
+        ("chrI chrXVI chrM", "I II XVI Mito", "I XVI Mito"),
+        ("MT", "chrM", "chrM"),
+        ("M", "MT", "MT"),
+        ("chrMito", "chrM", "chrM"),
+        ("chr1", "chr1 1", "chr1"),
+        ("chrM MT", "chrM MT", "chrM MT"),
+        ("chr1 chrUn", "1", "1 -"),
+    ],
+)
+def test_styles_are_mapped(names: str, genome: str, expected: str) -> None:
+    contigs = match(names, genome)
+    assert " ".join(contigs.resolve(name) or "-" for name in names.split()) == expected
+
+
+def test_names_not_asked_about_before_resolve_too() -> None:
+    assert match("1", "chr1 chr2").resolve("2") == "chr2"
+    assert match("", "chr1").summary() == "matched 0/0 contigs"
+
+
+def test_exact_style_maps_nothing() -> None:
+    contigs = match("chr1 2", "chr1 chr2", "exact")
+    assert (contigs.resolve("chr1"), contigs.resolve("2"), contigs.missing) == ("chr1", None, ("2",))
+
+
+def test_aliases_go_first_and_may_join_names() -> None:
+    contigs = match("A B 1", "chr1 chr2", A="chr2", B="2")
+    assert [contigs.resolve(name) for name in ("A", "B", "1")] == ["chr2", "chr2", "chr1"]
+
+
+def test_summary_counts_and_names_the_missing() -> None:
+    assert match("chr1 chr2 chrM", "1 2").summary() == "matched 2/3 contigs (missing: chrM)"
+    assert (
+        match("1 a b c d e f", "1").summary()
+        == "matched 1/7 contigs (missing: a, b, c, d, e, ... (6 in all))"
+    )
+    assert match("chr1", "1").summary() == "matched 1/1 contigs"
+
+
+@pytest.mark.parametrize(
+    ("names", "genome", "style", "message"),
+    [
+        (
+            "a b",
+            "1 2 3 4 5 6",
+            "auto",
+            "in.bed: no contig of this input is in g.fa: the input has a, b, the genome 1,",
+        ),
+        (
+            "a",
+            "1 2 3 4 5 6",
+            "auto",
+            "the genome 1, 2, 3, 4, 5, ... (6 in all); use the genome the coordinates",
+        ),
+        ("chr1", "1", "exact", "map the names with --contig-style auto or --contig-aliases FILE"),
+        ("NC_1", "chr1", "auto", "map the names with --contig-aliases FILE"),
+        ("1", "chr1 Chr1", "auto", "in.bed: contig '1' could be any of chr1, Chr1 in g.fa; say which with"),
+        (
+            "chrM MT",
+            "chrM",
+            "auto",
+            "in.bed: 'chrM' and 'MT' would both be 'chrM' of g.fa; use --contig-style exact",
+        ),
+    ],
+)
+def test_errors(names: str, genome: str, style: str, message: str) -> None:
+    with pytest.raises(UserError) as error:
+        match(names, genome, style)
+    assert message in str(error.value)
+
+
+def test_aliases_file(tmp_path: Path) -> None:
+    path = write_bytes(tmp_path / "a.txt", b"# old new\nNC_1 chr1\r\n\nNC_2\tchr2\nNC_1 chr1\n", "gzip")
+    assert read_aliases(path) == {"NC_1": "chr1", "NC_2": "chr2"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"a b\na\n", "line 2: 1 columns instead of 2; write the input's name"),
+        (b"a b c\n", "line 1: 3 columns instead of 2"),
+        (b"a b\na c\n", "line 2: 'a' is both 'b' and 'c'"),
+    ],
+)
+def test_aliases_errors(tmp_path: Path, text: bytes, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        read_aliases(write_bytes(tmp_path / "a.txt", text))
+
+
+def test_yeast_annotation_names_match_the_genome(shared: Path) -> None:
+    with open_binary(shared / "data" / "annotation" / "yeast_sacCer3.gtf.gz") as lines:
+        names = dict.fromkeys(line.split(b"\t")[0].decode() for line in lines if not line.startswith(b"#"))
+    with Genome(shared / "data" / "genomes" / "yeast_R64.fa.gz") as genome:
+        contigs = match(" ".join(names), " ".join(genome.lengths))
+    assert "chrM" in names
+    assert contigs.resolve("chrM") == "Mito"
+    assert contigs.missing == ()
+    assert contigs.summary() == f"matched {len(names)}/{len(names)} contigs"

@@ -1,0 +1,430 @@
+"""Pretraining from end to end on genomes small enough for a test."""
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hyenacli import settings_file
+from hyenacli.errors import UsageError, UserError
+from hyenacli.pretrain.command import build_model, pretrain
+from hyenacli.pretrain.language_model import NextNucleotide
+from hyenacli.pretrain.settings import PretrainSettings
+from hyenadna import DemonstrationsConfig, ModelError, load_model, save_model
+from hyenadna.adapters.kinds import LoraConfig, SoftPromptConfig
+from hyenadna.adapters.lora import add_lora, merge
+from hyenadna.adapters.soft_prompt import add_soft_prompt
+from tests.runs import command, continuing, losses, rows, settings, small_model, weights
+
+
+def test_a_run_directory_is_complete(genome: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    result = pretrain(settings(genome, run, valid_contigs="two"))
+    assert result.exit_code == 0
+    assert result.progress.step == 6
+    assert result.progress.tokens == 6 * 4 * 32
+    assert [row["step"] for row in rows(run)] == [str(s) for s in range(7)]
+    assert [row["step"] for row in rows(run) if row["valid_loss"]] == ["0", "3", "6"]
+    assert len(result.markov) == 9
+    facts = json.loads((run / "run.json").read_text())
+    assert facts["inputs"][0]["bytes"] == genome.stat().st_size
+    assert facts["result"]["valid_loss"] == pytest.approx(float(rows(run)[-1]["valid_loss"]), rel=1e-8)
+    assert facts["result"]["markov_loss"] == result.markov
+    report = (run / "report.html").read_text()
+    assert "Markov, order 8" in report
+    assert "<script" not in report
+    assert len(re.findall("<polyline", report)) >= 5
+    events = [json.loads(line)["event"] for line in (run / "log.jsonl").read_text().splitlines()]
+    assert events.count("step") == 7
+    assert (run / "checkpoints" / "last" / "README.md").exists()
+    assert load_model(run).config.l_max == 34
+
+
+def test_it_learns(genome: Path, tmp_path: Path) -> None:
+    result = pretrain(
+        settings(genome, tmp_path / "run", max_steps=60, eval_every=60, lr=2e-2, valid_contigs="two")
+    )
+    uniform, order0 = np.log(4), result.markov[0]
+    assert order0 < 1.25
+    assert result.progress.last < (uniform + order0) / 2
+
+
+def test_config_yaml_runs_it_again(genome: Path, tmp_path: Path) -> None:
+    first = settings(genome, tmp_path / "first", rc_augment=True)
+    pretrain(first)
+    known = [field.name for field in dataclasses.fields(PretrainSettings)]
+    values = settings_file.read_yaml(tmp_path / "first" / "config.yaml", known)
+    again = PretrainSettings(**values | {"fasta": [genome], "output": tmp_path / "again"})
+    pretrain(again)
+    assert losses(tmp_path / "first") == losses(tmp_path / "again")
+
+
+@pytest.mark.parametrize("lost_step", [2, 5])
+def test_resuming_is_bit_identical(
+    genome: Path, tmp_path: Path, lost_step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    pretrain(settings(genome, whole))
+    with monkeypatch.context() as patch:
+        from hyenacli.training import loop
+
+        original = loop.Trainer._step
+
+        def crash(self: Any, progress: Any, stage: Any) -> Any:
+            if progress.step == lost_step:
+                raise RuntimeError("power cut")
+            return original(self, progress, stage)
+
+        patch.setattr(loop.Trainer, "_step", crash)
+        with pytest.raises(RuntimeError, match="power cut"):
+            pretrain(settings(genome, parts))
+    assert (parts / "checkpoints" / "last").resolve().name in {f"step-{n}" for n in range(1, lost_step + 1)}
+    pretrain(settings(genome, parts, resume=True))
+    assert losses(whole) == losses(parts)
+    for name, tensor in weights(whole).items():
+        assert torch.equal(tensor, weights(parts)[name]), name
+
+
+def test_accumulation_changes_only_the_rounding(
+    genome: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hyenacli.pretrain import command as module
+
+    def without_dropout(values: PretrainSettings) -> Any:
+        model = build_model(values)
+        model.backbone.dropout.p = 0.0
+        return model
+
+    monkeypatch.setattr(module, "build_model", without_dropout)
+    for size in (1, 3, 4):
+        pretrain(settings(genome, tmp_path / str(size), micro_batch_size=size))
+    for size in ("1", "3"):
+        for name, tensor in weights(tmp_path / size).items():
+            torch.testing.assert_close(tensor, weights(tmp_path / "4")[name], rtol=1e-4, atol=1e-6)
+
+
+def test_checkpoints_are_pruned_but_never_the_best(genome: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    result = pretrain(settings(genome, run, max_steps=8, eval_every=4, save_every=1, keep=2, lr=0.0))
+    folder = run / "checkpoints"
+    assert result.progress.best_step == 0 or (folder / "best").exists()
+    assert (folder / "last").resolve().name == "step-8"
+    assert {p.name for p in folder.glob("step-*")} >= {"step-7", "step-8"}
+    assert len(list(folder.glob("step-*"))) <= 3
+
+
+def test_init_from_continues_with_another_models_weights(genome: Path, tmp_path: Path) -> None:
+    pretrain(settings(genome, tmp_path / "first"))
+    changes = {
+        "init_from": str(tmp_path / "first"),
+        "d_model": None,
+        "n_layer": None,
+        "lr": 0.0,
+        "weight_decay": 0.0,
+    }
+    pretrain(settings(genome, tmp_path / "second", max_steps=1, **changes))
+    best = load_model(tmp_path / "first").state_dict()
+    for name, tensor in weights(tmp_path / "second").items():
+        assert torch.equal(tensor, best[name]), name
+
+
+def test_lora_becomes_part_of_what_is_trained(genome: Path, tmp_path: Path) -> None:
+    model = small_model()
+    save_model(model, tmp_path / "base")
+    add_lora(model, LoraConfig(rank=2), base=str(tmp_path / "base"))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.fill_(0.1)
+    save_model(model, tmp_path / "adapted")
+    merge(model)
+    pretrain(continuing(genome, tmp_path / "adapted", tmp_path / "run"))
+    trained = load_model(tmp_path / "run" / "checkpoints" / "last")
+    assert trained.adapter is None
+    for name, tensor in trained.named_parameters():
+        before = model.get_parameter(name)
+        assert not torch.equal(tensor, before), name
+        torch.testing.assert_close(tensor, before, rtol=0, atol=0.05)
+
+
+def test_a_soft_prompt_is_refused(genome: Path, tmp_path: Path) -> None:
+    model, run = small_model(), tmp_path / "run"
+    save_model(model, tmp_path / "base")
+    add_soft_prompt(model, SoftPromptConfig(4), base=str(tmp_path / "base"))
+    save_model(model, tmp_path / "prompted")
+    pretrain(settings(genome, run))
+    before = losses(run)
+    with pytest.raises(UserError, match=r"prompted: the model has a soft prompt; .* its base, .*base"):
+        pretrain(continuing(genome, tmp_path / "prompted", run, force=True))
+    assert losses(run) == before
+
+
+def test_what_another_task_added_is_no_part_of_it(genome: Path, tmp_path: Path) -> None:
+    model, run = small_model(), tmp_path / "run"
+    save_model(model, tmp_path / "headed")
+    shots = (("AC", "a"), ("GT", "b"))
+    model.set_demonstrations(DemonstrationsConfig("binary", ("a", "b"), "AC", shots, max_length=8))
+    save_model(model, tmp_path / "shown")
+    for name in ("headed", "shown"):
+        pretrain(continuing(genome, tmp_path / name, run, force=True))
+        config = load_model(run).config
+        assert (config.head, config.demonstrations) == (None, None)
+        before = losses(run)
+        pretrain(continuing(genome, tmp_path / name, run, resume=True))
+        assert losses(run) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"valid_contigs": "chr1"}, UserError, "no contig 'chr1' to hold out; known: one, two, three"),
+        ({"valid_contigs": "one,two,three"}, UserError, "no bases are left to train on"),
+        ({"preset": "tiny-2k"}, Exception, "tiny-2k"),
+        ({"init_from": "m"}, UsageError, "--init-from fixes the architecture"),
+        (
+            {"intervals": Path("x.bed"), "valid_contigs": "one"},
+            UsageError,
+            "several ways to hold sequence out",
+        ),
+        ({"fasta": [Path("absent.fa")]}, UserError, "absent"),
+        ({"device": "tpu"}, UsageError, "tpu"),
+        ({"dtype": "float16"}, UsageError, "float16"),
+        ({"lr": 1.0, "min_lr": 2.0}, UsageError, "0 <= --min-lr <= --lr"),
+        ({"lr": float("inf")}, UsageError, "0 <= --min-lr <= --lr"),
+        ({"fasta": [Path("-")]}, UsageError, "not from a pipe"),
+        ({"valid_contigs": " ,"}, UsageError, "--valid-contigs: names no contig"),
+        ({"context_parallel": 2}, UsageError, r"1 process\(es\) cannot form groups of 2; start a"),
+    ],
+)
+def test_what_cannot_be_run_is_said_before_anything_is_written(
+    genome: Path, tmp_path: Path, changes: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(error, match=message):
+        pretrain(dataclasses.replace(settings(genome, run), **changes))
+    assert not run.exists()
+
+
+def test_a_full_directory_is_left_alone(genome: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    pretrain(settings(genome, run, max_steps=1))
+    before = losses(run)
+    with pytest.raises(UserError, match="--resume or --force"):
+        pretrain(settings(genome, run, max_steps=2))
+    assert losses(run) == before
+    with pytest.raises(UserError, match=r"lr was 0\.003, is 0\.1"):
+        pretrain(settings(genome, run, max_steps=1, lr=0.1, resume=True))
+    genome.write_text(genome.read_text().replace("A", "C"))
+    with pytest.raises(UserError, match=r"genome\.fa has other contents"):
+        pretrain(settings(genome, run, max_steps=1, resume=True))
+    assert losses(run) == before
+    pretrain(settings(genome, run, max_steps=2, force=True))
+    assert len(rows(run)) == 3
+
+
+def test_a_run_without_a_checkpoint_resumes_at_its_start(genome: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(UserError, match="holds no run to resume"):
+        pretrain(settings(genome, run, resume=True))
+    pretrain(settings(genome, run))
+    before = losses(run)
+    shutil.rmtree(run / "checkpoints")
+    pretrain(settings(genome, run, resume=True))
+    assert losses(run) == before
+
+
+@pytest.mark.parametrize("name", ["trainer.safetensors", "trainer.json", "model.safetensors"])
+def test_a_damaged_checkpoint_is_said(genome: Path, tmp_path: Path, name: str) -> None:
+    run = tmp_path / "run"
+    pretrain(settings(genome, run))
+    path = run / "checkpoints" / "last" / name
+    path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises((UserError, ModelError), match="damaged") as error:
+        pretrain(settings(genome, run, resume=True))
+    assert "--init-from" not in str(error.value)  # which other verbs that resume do not have
+
+
+def test_a_loss_that_explodes_is_explained(genome: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="lower --lr"):
+        pretrain(settings(genome, tmp_path / "run", lr=1e30, max_steps=50, eval_every=50))
+
+
+def test_two_ranks_take_the_same_steps_as_one(genome: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        "-m",
+        "hyenacli",
+    ]
+    # A models.py in the working directory must not be taken for ours.
+    (tmp_path / "models.py").write_text("raise SystemExit('the wrong module')\n")
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"}
+    subprocess.run([sys.executable, "-m", "hyenacli", *command(genome, one)], check=True, cwd=tmp_path)
+    subprocess.run([*launch, *command(genome, two)], check=True, cwd=tmp_path, env=environment)
+    for row, other in zip(rows(one), rows(two), strict=True):
+        for column in ("loss", "valid_loss", "grad_norm"):
+            if row[column]:
+                assert float(other[column]) == pytest.approx(float(row[column]), rel=1e-4), (
+                    row["step"],
+                    column,
+                )
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_leaves_a_checkpoint(genome: Path, tmp_path: Path, number: int, code: int) -> None:
+    run = tmp_path / "run"
+    long = command(genome, run, "--max-steps=100000", "--eval-every=100000", "--save-every=100000")
+    with subprocess.Popen(
+        [sys.executable, "-m", "hyenacli", *long], stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not (
+            (run / "metrics.csv").exists() and len((run / "metrics.csv").read_text().splitlines()) > 5
+        ):
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == code, stderr
+    assert "Traceback" not in stderr
+    assert (run / "checkpoints" / "last").exists()
+    result = json.loads((run / "run.json").read_text())["result"]
+    assert result["steps"] >= 4
+    assert result["markov_loss"] == []  # fitting them may take longer than a batch system waits
+
+
+def test_what_is_not_finite_is_null(genome: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    pretrain(settings(genome, run, max_steps=2, valid_fraction=0.0))
+    for file in (run / "checkpoints" / "last" / "config.json", run / "log.jsonl"):
+        assert "null" in file.read_text()
+        assert "NaN" not in file.read_text()
+
+
+def test_tensorboard_gets_every_number(genome: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = tmp_path / "run"
+    pretrain(settings(genome, run, tensorboard=True))
+    written = EventAccumulator(str(run / "tensorboard")).Reload()
+    assert [scalar.step for scalar in written.Scalars("loss")] == list(range(1, 7))
+    expected = [float(row["valid_loss"]) for row in rows(run) if row["valid_loss"]]
+    assert [scalar.value for scalar in written.Scalars("valid_loss")] == pytest.approx(expected)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'hyenacli\[tensorboard\]'"):
+        pretrain(settings(genome, tmp_path / "other", tensorboard=True))
+    assert not (tmp_path / "other").exists()
+
+
+def test_length_warmup_goes_through_its_stages(genome: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    result = pretrain(settings(genome, run, length_warmup="8:2,16:2"))
+    assert [row["length"] for row in rows(run)] == ["", "8", "8", "16", "16", "32", "32"]
+    assert result.progress.tokens == 6 * 4 * 32
+    report = (run / "report.html").read_text()
+    assert "<h2>Stages</h2>" in report
+    assert report.count('class="mark"') == 2 * 2
+    assert "6 x" not in json.loads((run / "run.json").read_text())["plan"]["stages"]
+
+
+def test_waiting_for_windows_is_measured(
+    genome: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = NextNucleotide.read
+
+    def slowly(self: NextNucleotide, windows: range, length: int) -> Any:
+        time.sleep(0.3)
+        return read(self, windows, length)
+
+    monkeypatch.setattr(NextNucleotide, "read", slowly)
+    pretrain(settings(genome, tmp_path / "slow", max_steps=3))
+    assert all(0.5 < float(row["wait_fraction"]) <= 1 for row in rows(tmp_path / "slow")[1:])
+
+
+def test_soft_masked_bases_count_as_asked(tmp_path: Path) -> None:
+    """Lower case is A only, upper case C only: with weight 0 the model never learns of A."""
+    path = tmp_path / "genome.fa"
+    path.write_text(">one\n" + ("a" * 40 + "C" * 40) * 50 + "\n")
+    common = {"valid_fraction": 0.0, "max_steps": 40, "eval_every": 40, "lr": 2e-2, "threads": 1}
+    losses_of = {}
+    for weight in (0.0, 1.0):
+        run = tmp_path / str(weight)
+        pretrain(settings(path, run, soft_mask_weight=weight, **common))
+        model = load_model(run / "checkpoints" / "last").eval()
+        with torch.no_grad():
+            log_p = model(torch.tensor([[7, 8, 7]])).logits[0, :, 7:9].log_softmax(-1)
+        losses_of[weight] = float(log_p[:, 0].mean())
+    assert losses_of[0.0] < -2.5 < losses_of[1.0]
+
+
+def test_bfloat16_trains(genome: Path, tmp_path: Path) -> None:
+    exact = pretrain(settings(genome, tmp_path / "exact"))
+    rounded = pretrain(settings(genome, tmp_path / "rounded", dtype="bfloat16"))
+    assert rounded.progress.last == pytest.approx(exact.progress.last, rel=0.02)
+    assert rounded.progress.last != exact.progress.last
+    assert all(t.dtype != torch.bfloat16 for t in weights(tmp_path / "rounded").values())
+
+
+@pytest.mark.parametrize(
+    ("text", "changes", "error", "message"),
+    [
+        (
+            ">a\nACGTACGTA\n",
+            {},
+            UserError,
+            r"longest training stretch has 9 bases, a window 33; use --max-length 8 or less",
+        ),
+        (">a\nACGTACGT\n", {}, UserError, "has 8 bases, a window 33; add sequence"),
+        (">a\n" + "N" * 99 + "\n", {}, UserError, "no A, C, G or T in any record"),
+        (
+            ">a\n" + "N" * 99 + "\n>b\n" + "ACGT" * 30 + "\n" + "N" * 200 + "\n",
+            {"intervals": "b\t120\t300\ttrain\n"},
+            UserError,
+            "the training stretches are nothing but N",
+        ),
+        (
+            ">b\n" + "ACGT" * 30 + "\n",
+            {"intervals": "b\t0\t130\ttrain\n"},
+            UserError,
+            "end 130 is past the contig's 120 bases",
+        ),
+        (
+            ">b\n" + "ACGT" * 30 + "\n",
+            {"intervals": "b\t0\t100\ttrain\nb\t90\t120\tvalid\n"},
+            UserError,
+            "overlaps the train interval of line 1",
+        ),
+        (">b\n" + "acgt" * 30 + "\n", {"soft_mask_weight": 0.0}, UserError, "every base is in lower case"),
+        (">b\n" + "ACGT" * 30 + "\n", {"genome_weights": "1,2"}, UsageError, "2 weights for 1 files"),
+        (">b\n" + "ACGT" * 30 + "\n", {"genome_weights": "x"}, UsageError, "cannot read 'x'"),
+        (">b\n" + "ACGT" * 30 + "\n", {"genome_weights": "0"}, UsageError, "weights must be positive"),
+        (">b\n" + "ACGT" * 30 + "\n", {"micro_batch_size": "0"}, UsageError, "--micro-batch-size"),
+        (">b\n" + "ACGT" * 30 + "\n", {"length_warmup": "64:1"}, UsageError, "lengths must grow"),
+    ],
+)
+def test_genomes_and_splits_that_make_no_sense(
+    tmp_path: Path, text: str, changes: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    path, bed = tmp_path / "genome.fa", tmp_path / "splits.bed"
+    path.write_text(text)
+    if "intervals" in changes:
+        bed.write_text(changes["intervals"])
+        changes = changes | {"intervals": bed}
+    with pytest.raises(error, match=message):
+        pretrain(settings(path, tmp_path / "run", **changes))
+    assert not (tmp_path / "run").exists()

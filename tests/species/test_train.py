@@ -1,0 +1,411 @@
+"""Training to tell species apart, from genomes to a run directory."""
+
+import csv
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from hyenacli.app import app
+from hyenacli.distributed import Ranks
+from hyenacli.errors import UserError
+from hyenacli.evaluation.calibration import probabilities
+from hyenacli.inference.prediction import predict, prediction_options
+from hyenacli.readers.records import SequenceRecord
+from hyenacli.species.evaluate import AccuracyAtLength
+from hyenacli.species.predict import Contig, classify, species_head
+from hyenacli.species.settings import SpeciesTrainSettings
+from hyenacli.species.train import train_species
+from hyenacli.species.training_data import HeldOut, bases_of, open_run_genomes, split_run
+from hyenadna import Tokenizer, load_model
+from tests.builders import write_fasta
+from tests.finetunes import base_model, value
+
+TINY: dict[str, Any] = {
+    "max_length": 64,
+    "max_steps": 30,
+    "global_batch_size": 12,
+    "eval_windows": 12,
+    "lr": 1e-2,
+    "no_baseline": True,
+    "device": "cpu",
+}
+# Shares of A, C, G and T.
+KINDS = {"rich": (1, 3, 3, 1), "poor": (3, 1, 1, 3), "skewed": (4, 1, 4, 1)}
+
+
+@pytest.fixture(scope="module")
+def genomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A FASTA of three contigs for each kind."""
+    folder, rng = tmp_path_factory.mktemp("genomes"), random.Random(3)
+    return {
+        name: write_fasta(
+            folder / f"{name}.fa",
+            [(f"{name}{i}", "".join(rng.choices("ACGT", weights, k=3_000))) for i in range(10)],
+        )
+        for name, weights in KINDS.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return base_model(tmp_path_factory.mktemp("base") / "model")
+
+
+def settings(genomes: dict[str, Path], base: Path, run: Path, **changes: Any) -> SpeciesTrainSettings:
+    species = [f"{name}={path}" for name, path in genomes.items()]
+    return SpeciesTrainSettings(species=species, model=str(base), output=run, **(TINY | changes))
+
+
+@pytest.fixture(scope="module")
+def run(genomes: dict[str, Path], base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("species") / "run"
+    assert train_species(settings(genomes, base, folder, no_baseline=False)).exit_code == 0
+    return folder
+
+
+def test_it_learns_and_leaves_everything(run: Path) -> None:
+    assert value(run, "test", "accuracy") > 0.9
+    said = json.loads((run / "metrics.json").read_text())
+    assert said["labels"] == list(KINDS)
+    assert said["splits"]["test"]["records"] == 36
+    assert said["kmer_baseline"]["k"] == 6
+    assert said["calibration"]["valid_loss"][1] <= said["calibration"]["valid_loss"][0]
+    assert "split of rich" in (run / "report.html").read_text()
+
+
+def test_what_is_held_out_is_a_bed(run: Path, genomes: dict[str, Path]) -> None:
+    rows = [line.split("\t") for line in (run / "splits.bed").read_text().splitlines()]
+    assert {row[3] for row in rows} == {"train", "valid", "test"}
+    for name in genomes:
+        mine = [row for row in rows if row[4] == name]
+        assert sum(int(row[2]) - int(row[1]) for row in mine) == 30_000
+        assert {row[0] for row in mine} == {f"{name}{i}" for i in range(10)}
+
+
+def test_without_a_test_split(genomes: dict[str, Path], base: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    train_species(settings(genomes, base, folder, max_steps=2, test_fraction=0.0))
+    assert list(json.loads((folder / "metrics.json").read_text())["splits"]) == ["valid"]
+    done = CliRunner().invoke(app, ["classify-species", "evaluate", str(folder), "--device", "cpu"])
+    assert done.exit_code == 1
+    assert "the run has no test windows; choose another --split" in done.stderr
+    with pytest.raises(UserError, match="nothing to choose the model by; raise --valid-fraction"):
+        train_species(settings(genomes, base, tmp_path / "other", max_steps=2, valid_fraction=0.0))
+
+
+def test_files_that_have_changed_are_not_judged_on(
+    genomes: dict[str, Path], base: Path, tmp_path: Path
+) -> None:
+    mine = {name: Path(shutil.copy(path, tmp_path / f"{name}.fa")) for name, path in genomes.items()}
+    train_species(settings(mine, base, tmp_path / "run", max_steps=1))
+    records = mine["rich"].read_text().split(">")[1:]
+    mine["rich"].write_text("".join(f">{record}" for record in records[::-1]))
+    done = CliRunner().invoke(app, ["classify-species", "evaluate", str(tmp_path / "run"), "--device", "cpu"])
+    assert done.exit_code == 1
+    assert "what is held out is not known" in done.stderr
+    assert "rich.fa has other contents than rich.fa had" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def held_out_by_name(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a YAML, whose validation contigs have 100 bases, in the folder of the YAML."""
+    folder, rng = tmp_path_factory.mktemp("named"), random.Random(4)
+    lines = []
+    for name, weights in list(KINDS.items())[:2]:
+        sizes = {"train": 3_000, "valid": 100, "test": 1_000, "other": 1_000}
+        contigs = [(f"{one}{name}", "".join(rng.choices("ACGT", weights, k=k))) for one, k in sizes.items()]
+        path = write_fasta(folder / f"{name}.fa", contigs)
+        lines.append(f"{name}: {{fasta: {path}, valid: [valid{name}], test: [test{name}]}}\n")
+    yaml = folder / "species.yaml"
+    yaml.write_text("".join(lines))
+    train_species(by_yaml(yaml, base))
+    return folder / "run"
+
+
+def by_yaml(yaml: Path, base: Path, **changes: Any) -> SpeciesTrainSettings:
+    """Settings of a run beside a YAML."""
+    run = yaml.parent / "run"
+    return SpeciesTrainSettings(
+        species_file=yaml, model=str(base), output=run, **(TINY | {"max_steps": 2} | changes)
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("test: [test", "test: [other"),
+        lambda text: "".join(sorted(text.splitlines(keepends=True))),  # another order, other labels
+    ],
+)
+def test_species_that_have_changed_are_neither_judged_on_nor_trained_on(
+    held_out_by_name: Path, base: Path, change: Any
+) -> None:
+    yaml = held_out_by_name.parent / "species.yaml"
+    before = yaml.read_text()
+    yaml.write_text(change(before))
+    assert yaml.read_text() != before
+    command = ["classify-species", "evaluate", str(held_out_by_name), "--device", "cpu"]
+    done = CliRunner().invoke(app, command)
+    with pytest.raises(UserError, match=r"put the YAML back|has other contents"):
+        train_species(by_yaml(yaml, base, resume=True))
+    yaml.write_text(before)
+    assert done.exit_code == 1
+    assert "train again" in done.stderr
+
+
+def test_a_length_that_only_the_test_split_has_is_judged_without_kmers(held_out_by_name: Path) -> None:
+    command = ["classify-species", "evaluate", str(held_out_by_name), "--lengths", "64,256"]
+    done = CliRunner().invoke(app, [*command, "--device", "cpu"])
+    assert done.exit_code == 0, done.stderr
+    assert "no k-mer model of 256 bases: a species has no such validation window" in done.stderr
+    short, long = csv.DictReader(
+        (line for line in done.stdout.splitlines() if not line.startswith("##")), delimiter="\t"
+    )
+    assert float(short["kmers_accuracy"]) > 0
+    assert long["kmers_accuracy"] in ("", "nan", ".")
+    assert int(long["windows"]) > 0
+
+
+def test_all_species_are_held_out_or_none(held_out_by_name: Path, base: Path, tmp_path: Path) -> None:
+    yaml = tmp_path / "species.yaml"
+    rich, poor = (held_out_by_name.parent / f"{name}.fa" for name in ("rich", "poor"))
+    yaml.write_text(f"rich: {{fasta: {rich}, valid: [validrich]}}\npoor: {poor}\n")
+    what = "nothing of poor is held out for the valid split, which others have; name valid contigs of every"
+    with pytest.raises(UserError, match=what):
+        train_species(by_yaml(yaml, base, valid_fraction=0.0))
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_splits_share_is_told_however_little(run: Path) -> None:
+    said = json.loads((run / "metrics.json").read_text())["leakage"]
+    assert said["contigs"] == []
+    pairs = [(one["held"], one["seen"]) for one in said["shared_31_mers"]]
+    kinds = [(split, held, seen) for split in ("valid", "test") for held in KINDS for seen in KINDS]
+    assert pairs == [(f"{held} {split}", f"{seen} train") for split, held, seen in kinds]
+    assert {one["share"] for one in said["shared_31_mers"]} == {0}
+    assert "What held-out splits share with training splits" in (run / "report.html").read_text()
+
+
+def test_a_name_may_have_a_slash(genomes: dict[str, Path], base: Path, tmp_path: Path) -> None:
+    mine = {"A/H1N1": genomes["rich"], "B": genomes["poor"]}
+    run = tmp_path / "run"
+    train_species(settings(mine, base, run, max_steps=2))
+    command = ["classify-species", "evaluate", str(run), "--lengths", "64", "--no-baseline", "--windows", "4"]
+    done = CliRunner().invoke(app, [*command, "--device", "cpu"])
+    assert done.exit_code == 0, done.stderr
+    assert "recall_A/H1N1" in done.stdout
+    assert "training has not ended" not in done.stderr
+    (run / "metrics.json").unlink()
+    assert "training has not ended" in CliRunner().invoke(app, [*command, "--device", "cpu"]).stderr
+
+
+def test_what_cannot_be_trained_leaves_no_run(genomes: dict[str, Path], base: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--length-warmup"):
+        train_species(settings(genomes, base, tmp_path / "run", length_warmup="4096:2"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_evaluation_is_of_one_process(run: Path) -> None:
+    done = CliRunner().invoke(
+        app, ["classify-species", "evaluate", str(run)], env={"RANK": "1", "WORLD_SIZE": "2"}
+    )
+    assert done.exit_code == 2
+    assert "start it without torchrun" in done.stderr
+
+
+def test_evaluation_replaces_no_genome(run: Path, genomes: dict[str, Path]) -> None:
+    before = genomes["poor"].read_bytes()
+    command = ["classify-species", "evaluate", str(run), "-o", str(genomes["poor"]), "-O", "tsv"]
+    done = CliRunner().invoke(app, command)
+    assert genomes["poor"].read_bytes() == before
+    assert done.exit_code == 2, done.stderr
+    assert "is an input of this very command" in done.stderr
+
+
+def test_a_genome_that_has_gone_is_named(genomes: dict[str, Path], base: Path, tmp_path: Path) -> None:
+    mine = {name: Path(shutil.copy(path, tmp_path / f"{name}.fa")) for name, path in genomes.items()}
+    train_species(settings(mine, base, tmp_path / "run", max_steps=1))
+    mine["poor"].unlink()
+    done = CliRunner().invoke(app, ["classify-species", "evaluate", str(tmp_path / "run"), "--device", "cpu"])
+    assert done.exit_code == 1
+    assert f"has a file that is not there: {mine['poor']}" in done.stderr.replace("\n", "")
+    assert "put them back where its config.yaml has them" in done.stderr.replace("\n", " ")
+
+
+def test_the_model_knows_its_window_and_species(run: Path, genomes: dict[str, Path]) -> None:
+    model = load_model(run)
+    head = model.config.head
+    assert head is not None
+    assert (head.labels, head.window) == (tuple(KINDS), 64)
+    for place, path in enumerate(genomes.values()):
+        bases = "".join(path.read_text().splitlines()[1:40]).encode()
+        [answer] = predict(model, [SequenceRecord("x", "x", 0, len(bases), bases=bases)], rc=False)
+        assert answer.logits is not None
+        assert int(answer.logits.argmax()) == place
+
+
+def test_a_resumed_run_is_bit_identical(genomes: dict[str, Path], base: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    changes: dict[str, Any] = {"keep": 20, "eval_every": 10, "rc_augment": True, "length_warmup": "32:10"}
+    train_species(settings(genomes, base, one, **changes))
+    shutil.copytree(one, two, symlinks=True)
+    folder = two / "checkpoints"
+    best = json.loads((folder / "step-10" / "trainer.json").read_text())["best_step"]
+    for name, step in (("last", 10), ("best", best)):
+        (folder / name).unlink()
+        (folder / name).symlink_to(f"step-{step}")
+    train_species(settings(genomes, base, two, resume=True, **changes))
+    first, second = (load_model(path / "checkpoints" / "last").state_dict() for path in (one, two))
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+    assert value(one, "test", "accuracy") == value(two, "test", "accuracy")
+
+
+def test_a_finished_run_is_calibrated_once(genomes: dict[str, Path], base: Path, tmp_path: Path) -> None:
+    run, changes = tmp_path / "run", {"max_length": 8, "max_steps": 8, "eval_every": 2, "keep": 1}
+    train_species(settings(genomes, base, run, **changes))
+    said, weights = json.loads((run / "metrics.json").read_text()), load_model(run).state_dict()
+    assert said["calibration"]["temperature"] != pytest.approx(1, abs=1e-3)
+    train_species(settings(genomes, base, run, resume=True, **changes))
+    assert json.loads((run / "metrics.json").read_text()) == said
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in load_model(run).state_dict().items())
+
+
+def test_two_ranks_are_one(genomes: dict[str, Path], base: Path, tmp_path: Path) -> None:
+    species = [part for name, path in genomes.items() for part in ("--species", f"{name}={path}")]
+    flags = ["--max-length", "64", "--max-steps", "6", "--global-batch-size", "12", "--micro-batch-size", "6"]
+    flags += ["--eval-windows", "7", "--eval-every", "3", "--lr", "1e-2", "--no-baseline", "--device", "cpu"]
+    found = []
+    for ranks in (1, 2):
+        run = tmp_path / str(ranks)
+        command = [sys.executable, "-m", "hyenacli", "classify-species", "train", *species, "-m", str(base)]
+        extra = ["--nproc-per-node", "2"] if ranks == 2 else []
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        subprocess.run([*command, *flags, *extra, "-o", str(run)], check=True, env=environment)
+        said = json.loads((run / "metrics.json").read_text())
+        found.append([*said["calibration"]["valid_loss"], value(run, "test", "auroc")])
+    np.testing.assert_allclose(found[0], found[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["head", "lora", "soft-prompt"])
+def test_a_frozen_model_stays(method: str, genomes: dict[str, Path], base: Path, tmp_path: Path) -> None:
+    own = {"soft_tokens": 2, "max_length": 60} if method == "soft-prompt" else {}
+    train_species(settings(genomes, base, tmp_path / "run", method=method, max_steps=5, **own))
+    before, after = load_model(base).state_dict(), load_model(tmp_path / "run").state_dict()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+
+
+def test_bad_use_is_told(genomes: dict[str, Path], base: Path, tmp_path: Path) -> None:
+    one = {"rich": genomes["rich"]}
+    with pytest.raises(UserError, match="is the only one; give another to tell it from"):
+        train_species(settings(one, base, tmp_path / "run"))
+    with pytest.raises(UserError, match=r"rich\.fa"):
+        train_species(settings({"a": genomes["rich"], "b": genomes["rich"]}, base, tmp_path / "run"))
+    with pytest.raises(UserError, match="--max-length 67 is beyond what the model takes, 66 bases"):
+        train_species(settings(genomes, base, tmp_path / "run", max_length=67))
+    with pytest.raises(UserError, match="--lora-rank: belongs to --method lora"):
+        train_species(settings(genomes, base, tmp_path / "run", lora_rank=2))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_rank_beyond_the_windows_has_nothing_to_do(
+    run: Path, genomes: dict[str, Path], base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings(genomes, base, run)
+    held = HeldOut(split_run(config, open_run_genomes(config), 64), "test", 64, 1)
+    monkeypatch.setattr("hyenacli.adaptation.supervised.current_ranks", lambda: Ranks(rank=3, world_size=4))
+    alone = held.logits(load_model(run), rc=False, precision=nullcontext, device=torch.device("cpu"))
+    assert np.array_equal(alone, np.zeros((3, 3)))  # what it adds to those of the others
+
+
+def test_tokens_are_bases_again() -> None:
+    tokens = Tokenizer().encode_array(b"ACGTNACG")
+    assert bases_of(np.asarray(tokens, np.uint8)[None]) == [b"ACGTNACG"]
+
+
+def test_accuracy_by_length(run: Path, tmp_path: Path) -> None:
+    out, plot = tmp_path / "lengths.tsv", tmp_path / "lengths.svg"
+    command = [
+        "classify-species",
+        "evaluate",
+        str(run),
+        "-o",
+        str(out),
+        "--windows",
+        "20",
+        "--plot",
+        str(plot),
+    ]
+    done = CliRunner().invoke(
+        app, [*command, "--lengths", "64,150,8,64", "--threshold", "0.8", "--device", "cpu"]
+    )
+    assert done.exit_code == 0, done.output
+    with out.open() as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t"))
+    assert [(row["length"], row["windows"]) for row in rows] == [("8", "60"), ("64", "60"), ("150", "60")]
+    assert float(rows[0]["accuracy"]) < float(rows[1]["accuracy"]) > 0.9
+    assert float(rows[2]["accuracy"]) > 0.9
+    for row in rows:
+        recalls = [float(row[f"recall_{name}"]) for name in KINDS]
+        assert np.mean(recalls) == pytest.approx(float(row["accuracy"]), abs=1e-3)
+        assert float(row["accuracy_low"]) <= float(row["accuracy"]) <= float(row["accuracy_high"])
+        assert float(row["kmers_accuracy"]) > 0.4
+        assert 0 < float(row["answered"]) <= 1
+        assert float(row["accuracy_answered"]) >= float(row["accuracy"])
+        for name, recall in zip(KINDS, recalls, strict=True):
+            taken_for = [int(row[f"{name}_as_{other}"]) for other in KINDS]
+            assert sum(taken_for) == 20
+            assert int(row[f"{name}_as_{name}"]) == round(20 * recall)
+    assert "6-mers" in plot.read_text()
+
+
+@pytest.mark.parametrize("rc", [False, True])
+def test_what_is_longer_than_the_window_is_judged_as_it_is_predicted(
+    run: Path, genomes: dict[str, Path], base: Path, *, rc: bool
+) -> None:
+    model, config = load_model(run).eval(), settings(genomes, base, run)
+    held = HeldOut(split_run(config, open_run_genomes(config), 64), "test", 150, 5)
+    device = torch.device("cpu")
+    logits = held.logits(model, rc=rc, precision=nullcontext, device=device)
+    contigs = [Contig("", bases) for bases in held.sequences]
+    recipe = prediction_options(species_head(model), rc=rc)
+    with torch.inference_mode():
+        answers = list(classify(model, contigs, recipe, min_length=1))
+    assert {len(answer.windows) for answer in answers} == {3}
+    for answer, logits_K in zip(answers, logits, strict=True):
+        assert answer.p == pytest.approx(probabilities("multiclass", logits_K), abs=1e-6)
+
+
+def test_quality_of_a_length() -> None:
+    p_NK = np.array([[0.6, 0.4], [0.9, 0.1], [0.2, 0.8], [0.45, 0.55]])
+    one = AccuracyAtLength(64, np.array([1, 0, 1, 1]), p_NK, 0.0, 1.0, 0.5)
+    assert one.confusion.tolist() == [[1, 0], [1, 2]]
+    assert one.accuracy == 0.75
+    assert one.recall.tolist() == [1, pytest.approx(2 / 3)]
+    assert one.precision.tolist() == [0.5, 1]
+    assert one.answered(0.8) == (0.5, 1.0)
+    assert one.answered(0.6) == (0.75, pytest.approx(2 / 3))
+    assert np.isnan(one.answered(0.95)[1])
+
+
+def test_no_window_of_a_length(run: Path) -> None:
+    command = ["classify-species", "evaluate", str(run), "--lengths", "100000", "--device", "cpu"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 1
+    assert "no length has windows of every species; give shorter ones to --lengths" in done.stderr
+
+
+def test_another_run_is_not_evaluated(base: Path) -> None:
+    done = CliRunner().invoke(app, ["classify-species", "evaluate", str(base)])
+    assert done.exit_code == 1
+    assert "is no run directory; name one of `hyena classify-species train`" in done.stderr

@@ -1,0 +1,97 @@
+"""Several processes from one command: the same steps, and an end that is told."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hyenadna import HyenaConfig, HyenaDNA, load_model, save_model
+from tests.runs import command, rows
+
+LONG = ("--max-steps=100000", "--eval-every=100000", "--save-every=20")
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+def launched(*arguments: str) -> "subprocess.Popen[str]":
+    line = [sys.executable, "-m", "hyenacli", *arguments, "--nproc-per-node=2"]
+    return subprocess.Popen(line, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+
+
+def wait_for_steps(run: Path, steps: int) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if (run / "metrics.csv").exists() and len((run / "metrics.csv").read_text().splitlines()) > steps:
+            return
+        time.sleep(0.05)
+    raise TimeoutError(run)
+
+
+def children(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task/{pid}/children")
+    if not listed.exists():
+        pytest.skip("children are listed only in Linux' /proc")
+    return [int(text) for text in listed.read_text().split()]
+
+
+def test_what_two_processes_leave_one_goes_on_from(genome: Path, tmp_path: Path) -> None:
+    """SIGTERM to the command reaches both; all steps together are those of an uninterrupted run."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    steps = ("--max-steps=400", "--eval-every=400", "--save-every=400")
+    with launched(*command(genome, two, *steps)) as process:
+        wait_for_steps(two, 25)
+        process.send_signal(signal.SIGTERM)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 143, stderr
+    assert "Traceback" not in stderr
+    made = len(rows(two)) - 1
+    assert 25 <= made < 400
+    assert (two / "checkpoints" / "last").resolve().name == f"step-{made}"
+    for run, extra in ((two, ["--resume"]), (one, [])):
+        line = [sys.executable, "-m", "hyenacli", *command(genome, run, *steps), *extra]
+        subprocess.run(line, check=True, capture_output=True, env=ENVIRONMENT)
+    for row, other in zip(rows(one)[1:], rows(two)[1:], strict=True):
+        assert float(other["loss"]) == pytest.approx(float(row["loss"]), rel=1e-3)
+
+
+def test_a_process_that_dies_ends_the_job_with_a_message(genome: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with launched(*command(genome, run, *LONG)) as process:
+        wait_for_steps(run, 25)
+        os.kill(children(process.pid)[-1], signal.SIGKILL)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "Traceback" not in stderr
+    assert "process 1 was killed by SIGKILL" in stderr
+    load_model(run)
+
+
+def test_bad_input_is_said_once(genome: Path, tmp_path: Path) -> None:
+    with launched(*command(genome, tmp_path / "run", "--valid-contigs=chr1")) as process:
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    said = [line for line in stderr.splitlines() if not line.startswith("reading ")]
+    assert said == ["hyena: error: no contig 'chr1' to hold out; known: one, two, three"]
+
+
+def test_processes_that_share_windows_take_the_same_steps(genome: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    # embedding dropout is drawn by each process for its part: only without it are the steps the same
+    frozen = tmp_path / "frozen"
+    save_model(HyenaDNA(HyenaConfig(8, 1, 32, 34, embed_dropout=0.0)), frozen)
+    shape = ("--d-model=8", "--n-layer=1")
+    common = [argument for argument in command(genome, two)[4:] if argument not in shape]
+    start = ["pretrain", str(genome), *common, f"--init-from={frozen}"]
+    with launched(*start, "-o", str(two), "--context-parallel=2") as process:
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0, stderr
+    assert "each window over 2" in stderr
+    line = [sys.executable, "-m", "hyenacli", *start, "-o", str(one)]
+    subprocess.run(line, check=True, capture_output=True, env=ENVIRONMENT)
+    for row, other in zip(rows(one), rows(two), strict=True):
+        for column in ("loss", "grad_norm", "valid_loss"):
+            if row[column]:
+                assert float(other[column]) == pytest.approx(float(row[column]), rel=1e-4)

@@ -1,0 +1,433 @@
+"""Scores of alleles: two whole passes per allele and strand give the same, whatever shares a window."""
+
+import copy
+import random
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hyenacli.errors import UsageError, UserError
+from hyenacli.genome.dna import reverse_complement
+from hyenacli.genome.variant import Variant
+from hyenacli.variants import haplotypes as haplotypes_module
+from hyenacli.variants import score_functions as differences
+from hyenacli.variants.haplotypes import (
+    Strand,
+    WindowRule,
+    haplotypes,
+    status_of,
+    tokens,
+    window_status,
+)
+from hyenacli.variants.plan import SCORES, VariantPlan
+from hyenacli.variants.scorer import AlleleScore, ScoringOptions, VariantScorer
+from hyenadna import HyenaConfig, HyenaDNA, SoftPromptConfig, add_soft_prompt
+from hyenadna.engine.suffix import ReferencePass, Suffix
+from hyenadna.tokenizer import A, T
+
+
+class InMemory:
+    """A genome of a few contigs."""
+
+    def __init__(self, **contigs: str):
+        self.contigs = {name: bases.encode() for name, bases in contigs.items()}
+        self.lengths = {name: len(bases) for name, bases in self.contigs.items()}
+
+    def fetch(self, contig: str, start: int, end: int) -> bytes:
+        assert 0 <= start <= end <= self.lengths[contig]
+        return self.contigs[contig][start:end]
+
+    def mirrored(self) -> "InMemory":
+        return InMemory(**{name: reverse_complement(b).decode() for name, b in self.contigs.items()})
+
+
+def dna(length: int, seed: int) -> str:
+    return "".join(random.Random(seed).choices("ACGT", k=length))
+
+
+# repeats, so that indels can be spelled in several ways, and a gap
+GENOME = InMemory(
+    one=dna(80, 1) + "CACACACACA" + dna(50, 2) + "AAAAAAA" + dna(60, 3),
+    two=dna(30, 4),
+    gap="N" * 90 + dna(60, 5),
+)
+
+
+@pytest.fixture(scope="module")
+def model() -> HyenaDNA:
+    torch.manual_seed(3)
+    model = HyenaDNA(HyenaConfig(8, 2, 16, 130)).double().eval()
+    with torch.no_grad():  # an untrained model hardly looks back
+        for p in model.parameters():
+            p.mul_(1.5)
+    return model
+
+
+def with_prompt(model: HyenaDNA, n_soft: int) -> HyenaDNA:
+    prompted = copy.deepcopy(model)
+    add_soft_prompt(prompted, SoftPromptConfig(n_soft), base="base")
+    torch.nn.init.normal_(prompted.backbone.prompt.vectors, generator=torch.Generator().manual_seed(n_soft))
+    return prompted
+
+
+def recipe(rule: WindowRule, scores: tuple[str, ...] = tuple(SCORES), *, both: bool = True) -> ScoringOptions:
+    return ScoringOptions(rule, scores, both)
+
+
+def scored(
+    model: HyenaDNA,
+    how: ScoringOptions,
+    alleles: Sequence[Variant | str],
+    genome: InMemory = GENOME,
+    **changes: int,
+) -> list[AlleleScore]:
+    scorer = VariantScorer(model, genome, how, **({"batch_tokens": 1_000} | changes), precision=nullcontext())
+    return list(scorer.score(alleles))
+
+
+def brute_force(model: HyenaDNA, how: ScoringOptions, allele: Variant, genome: InMemory) -> dict[str, float]:
+    """By the definition: whole haplotypes, whole windows, every position by itself."""
+    contig, found = genome.contigs[allele.contig], []
+    hap = contig[: allele.position] + allele.alt + contig[allele.position + len(allele.ref) :]
+    for reverse in (False, True)[: 1 + how.both_strands]:
+        pair = [reverse_complement(b) if reverse else b for b in (contig, hap)]
+        padded = [b"N" * 200 + b + b"N" * 400 for b in pair]
+        site = next(i for i, (a, b) in enumerate(zip(*padded, strict=False)) if a != b) - 200
+        start = (site - how.rule.size // 2) // how.rule.grid * how.rule.grid
+        windows = [b[200 + start : 200 + start + how.rule.size] for b in padded]
+        ids = [torch.from_numpy(tokens(w)).long() for w in windows]
+        with torch.no_grad():
+            outs = [model.plain(i[None]) for i in ids]
+        log_p = [o.logits[0, :, A : T + 1].log_softmax(-1) for o in outs]
+        end = min(how.rule.size, site - start + (how.rule.downstream or how.rule.size))
+        at = range(site - start, end)
+        nats = [
+            [float(p[i - 1, w[i] - A]) if A <= w[i] <= T else 0.0 for i in at]
+            for p, w in zip(log_p, ids, strict=True)
+        ]
+        pooled = [
+            o.hidden[0, [i for i in at if A <= w[i] <= T]].mean(0) for o, w in zip(outs, ids, strict=True)
+        ]
+        found.append(
+            {
+                "llr": sum(nats[1]) - sum(nats[0]),
+                "site": nats[1][0] - nats[0][0] if all(w[at[0]] <= T for w in ids) else np.nan,
+                "cosine": 1 - float(torch.cosine_similarity(*pooled, dim=0)),
+                "l2": float((pooled[1] - pooled[0]).norm()),
+            }
+        )
+    return {name: sum(f[name] for f in found) / len(found) for name in how.scores}
+
+
+def alleles_of(contig: str, count: int, seed: int) -> list[Variant]:
+    """Substitutions, insertions, deletions and mixtures anywhere, both ends included."""
+    draw, bases, found = random.Random(seed), GENOME.contigs[contig], list[Variant]()
+    while len(found) < count:
+        at = draw.choice([0, len(bases) - 1, draw.randrange(len(bases))])
+        ref = bases[at : at + draw.choice([0, 1, 1, 2, 5])]
+        alt = "".join(draw.choices("ACGT", k=draw.choice([0, 1, 1, 2, 6]))).encode()
+        variant = Variant(contig, at, ref, alt)
+        if variant.kind != "identical" and b"N" not in ref:
+            found.append(variant)
+    return found
+
+
+def check(found: AlleleScore, expected: dict[str, float], tolerance: float) -> None:
+    assert found.values.keys() == expected.keys()
+    for name, value in expected.items():
+        assert found.values[name] == pytest.approx(value, abs=tolerance, nan_ok=True), name
+
+
+@pytest.mark.parametrize("downstream", [None, 1, 7])
+@pytest.mark.parametrize("grid", [1, 8, 32])
+def test_every_kind_of_allele_equals_brute_force(model: HyenaDNA, grid: int, downstream: int | None) -> None:
+    how = recipe(WindowRule(64, grid, downstream))
+    alleles = [*alleles_of("one", 40, grid), *alleles_of("two", 10, grid)]
+    for allele, found in zip(alleles, scored(model, how, alleles), strict=True):
+        at_end = allele.position < 32 + grid or allele.position > GENOME.lengths[allele.contig] - 66
+        assert found.status == "OK" or (found.status == "EDGE" and at_end)
+        check(found, brute_force(model, how, allele, GENOME), 1e-9)
+
+
+def test_float32_is_close_enough(model: HyenaDNA) -> None:
+    how = recipe(WindowRule(128, 16), both=False)
+    alleles = alleles_of("one", 20, 0)
+    single = HyenaDNA(model.config).eval()
+    single.load_state_dict(model.state_dict())
+    for allele, found in zip(alleles, scored(single, how, alleles), strict=True):
+        check(found, brute_force(model, how, allele, GENOME), 1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("n_soft", [3, 66])
+def test_a_soft_prompt_is_context_of_both_haplotypes(
+    model: HyenaDNA, n_soft: int, dtype: torch.dtype
+) -> None:
+    how, alleles = recipe(WindowRule(64, 8)), [*alleles_of("one", 20, 2), *alleles_of("two", 5, 2)]
+    prompted, changes = with_prompt(model, n_soft), []
+    found = scored(copy.deepcopy(prompted).to(dtype), how, alleles)
+    for allele, one, bare in zip(alleles, found, scored(model, how, alleles), strict=True):
+        check(one, brute_force(prompted, how, allele, GENOME), 1e-9 if dtype == torch.float64 else 1e-3)
+        changes.append(abs(one.values["llr"] - bare.values["llr"]))
+    assert max(changes) > 0.01
+
+
+def test_windows_leave_room_for_a_soft_prompt(model: HyenaDNA) -> None:
+    assert VariantPlan().recipe(model).rule == WindowRule(128, 16)
+    prompted = with_prompt(model, 30)
+    assert VariantPlan().recipe(prompted).rule == WindowRule(100, 12)
+    assert VariantPlan(window=100).recipe(prompted).rule.size == 100
+    with pytest.raises(UsageError, match="takes at most 100 after a soft prompt of 30 in 130, not 101"):
+        VariantPlan(window=101).recipe(prompted)
+    with pytest.raises(UsageError, match="takes at most 128 bases, not 131"):
+        VariantPlan(window=131).recipe(model)
+
+
+def test_a_pass_holds_no_more_than_it_may(model: HyenaDNA, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+
+    class Watched(ReferencePass):
+        def __init__(self, model: HyenaDNA, ids_BL: torch.Tensor, first: int):
+            read.append(ids_BL.shape[0] * (model.backbone.n_soft + ids_BL.shape[1]))
+            super().__init__(model, ids_BL, first)
+
+    monkeypatch.setattr(differences, "ReferencePass", Watched)
+    scored(with_prompt(model, 60), recipe(WindowRule(64, 8)), alleles_of("one", 30, 5), batch_tokens=300)
+    assert max(read) == 2 * (60 + 64)
+
+
+@pytest.mark.parametrize("scores", [("site",), ("llr",), ("l2", "site"), ("cosine", "llr")])
+def test_scores_asked_for_alone_are_the_same(model: HyenaDNA, scores: tuple[str, ...]) -> None:
+    rule, alleles = WindowRule(64, 8, 9), alleles_of("one", 20, 5)
+    together = scored(model, recipe(rule), alleles)
+    for found, whole in zip(scored(model, recipe(rule, scores), alleles), together, strict=True):
+        assert list(found.values) == list(scores)
+        check(found, {name: whole.values[name] for name in scores}, 1e-9)
+
+
+def test_the_site_alone_is_read_no_further(model: HyenaDNA, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+
+    class Watched(ReferencePass):
+        def __init__(self, model: HyenaDNA, ids_BL: torch.Tensor, first: int):
+            read.append(ids_BL.shape[1])
+            super().__init__(model, ids_BL, first)
+
+        def suffixes(self, batch: Sequence[Suffix]) -> list[torch.Tensor]:
+            assert not batch
+            return []
+
+    monkeypatch.setattr(differences, "ReferencePass", Watched)
+    alleles = alleles_of("one", 20, 5)
+    rule = WindowRule(64, 8)
+    for allele, found in zip(alleles, scored(model, recipe(rule, ("site",)), alleles), strict=True):
+        check(found, brute_force(model, recipe(rule, ("site",)), allele, GENOME), 1e-9)
+    assert set(read) == {32 + 8}
+
+
+def test_the_same_list_gives_the_same_bits(model: HyenaDNA) -> None:
+    alleles = alleles_of("one", 30, 9)
+    scorer = VariantScorer(
+        model, GENOME, recipe(WindowRule(64, 8)), batch_tokens=300, precision=nullcontext()
+    )
+    first = [repr(score) for score in scorer.score(alleles)]
+    list(scorer.score(alleles[::3]))
+    assert [repr(score) for score in scorer.score(alleles)] == first
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(40, 4_000), st.permutations(range(24)))
+def test_nothing_depends_on_company(model: HyenaDNA, batch_tokens: int, order: list[int]) -> None:
+    how, alleles = recipe(WindowRule(64, 16)), alleles_of("one", 24, 7)
+    expected = scored(model, how, alleles)
+    found = scored(model, how, [alleles[i] for i in order], batch_tokens=batch_tokens)
+    for i, answer in zip(order, found, strict=True):
+        assert answer.status == expected[i].status
+        check(answer, dict(expected[i].values), 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("bearable", "batch", "fits"),
+    [(300, 4096, True), (300, 512, True), (64, 4096, True), (64, 256, True), (20, 4096, False)],
+)
+def test_where_memory_runs_out_less_is_read_at_a_time(
+    model: HyenaDNA, monkeypatch: pytest.MonkeyPatch, bearable: int, batch: int, fits: bool
+) -> None:
+    how, alleles = recipe(WindowRule(64, 8)), alleles_of("one", 24, 7)
+    expected = scored(model, how, alleles)
+
+    class Small(ReferencePass):
+        def __init__(self, model: HyenaDNA, ids_BL: torch.Tensor, first: int):
+            if ids_BL.numel() > bearable:
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+            super().__init__(model, ids_BL, first)
+
+    monkeypatch.setattr("hyenacli.variants.score_functions.ReferencePass", Small)
+    if not fits:
+        with pytest.raises(UserError, match="out of memory on cpu with one window of 64 bases; choose"):
+            scored(model, how, alleles, batch_tokens=batch)
+        return
+    for one, other in zip(expected, scored(model, how, alleles, batch_tokens=batch), strict=True):
+        check(other, dict(one.values), 1e-9)
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_a_model_that_gives_nan_is_told(model: HyenaDNA, score: str) -> None:
+    broken = copy.deepcopy(model)
+    with torch.no_grad():
+        broken.backbone.ln_f.weight[0] = float("nan")
+    how = recipe(WindowRule(64, 8), (score,))
+    with pytest.raises(UserError, match="the model gives values that are not finite; use --dtype float32"):
+        scored(broken, how, alleles_of("one", 3, 7))
+
+
+def test_spellings_of_one_indel_get_one_score(model: HyenaDNA) -> None:
+    start = GENOME.contigs["one"].index(b"CACACACACA")
+    spellings = [
+        Variant("one", start, b"CA", b""),
+        Variant("one", start + 4, b"CA", b""),
+        Variant("one", start + 3, b"AC", b""),
+        Variant("one", start, b"CACA", b"CA"),
+    ]
+    first, *others = scored(model, recipe(WindowRule(64, 8)), spellings)
+    for other in others:
+        check(other, dict(first.values), 1e-12)
+
+
+def test_the_other_strand_of_the_genome_gives_the_same(model: HyenaDNA) -> None:
+    how, alleles = recipe(WindowRule(64, 8)), alleles_of("one", 30, 9)
+    mirrored = [allele.mirrored(GENOME.lengths["one"]) for allele in alleles]
+    for one, other in zip(
+        scored(model, how, alleles), scored(model, how, mirrored, GENOME.mirrored()), strict=True
+    ):
+        assert one.status == other.status
+        check(one, dict(other.values), 1e-9)
+
+
+def test_swapping_ref_and_alt_turns_the_sign(model: HyenaDNA) -> None:
+    how = recipe(WindowRule(64, 1), ("llr", "site"))
+    bases = GENOME.contigs["one"]
+    ref = bases[60:61]
+    alt = b"C" if ref == b"A" else b"A"
+    (there,) = scored(model, how, [Variant("one", 60, ref, alt)])
+    swapped = InMemory(one=(bases[:60] + alt + bases[61:]).decode())
+    (back,) = scored(model, how, [Variant("one", 60, alt, ref)], swapped)
+    for name in ("llr", "site"):
+        assert back.values[name] == pytest.approx(-there.values[name], abs=1e-9)
+
+
+def test_it_tells_how_far_it_is(model: HyenaDNA) -> None:
+    alleles: list[Variant | str] = ["SYMBOLIC", *alleles_of("one", 20, 1)]
+    told: list[float] = []
+    scorer = VariantScorer(
+        model,
+        GENOME,
+        recipe(WindowRule(64, 8)),
+        batch_tokens=200,
+        precision=nullcontext(),
+        tell=told.append,
+    )
+    list(scorer.score(alleles))
+    assert len(told) > 4
+    assert sum(told) == 20
+
+
+def test_statuses_pass_through_in_place(model: HyenaDNA) -> None:
+    alleles: list[Variant | str] = ["SYMBOLIC", *alleles_of("one", 2, 1), "NO_CONTIG"]
+    found = scored(model, recipe(WindowRule(64, 8)), alleles)
+    assert [f.status for f in found][::3] == ["SYMBOLIC", "NO_CONTIG"]
+    assert [bool(f.values) for f in found] == [False, True, True, False]
+
+
+def test_windows_of_n_are_not_scored_and_those_at_the_end_are(model: HyenaDNA) -> None:
+    bases = GENOME.contigs["gap"]
+    alleles = [
+        Variant("gap", at, bases[at : at + 1], b"A" if bases[at] != ord("A") else b"C") for at in (95, 145)
+    ]
+    found = scored(model, recipe(WindowRule(64, 8)), alleles)
+    assert [f.status for f in found] == ["N_WINDOW", "EDGE"]
+    assert not found[0].values
+    assert np.isfinite(list(found[1].values.values())).all()
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_strand_is_read_ahead(monkeypatch: pytest.MonkeyPatch, *, reverse: bool) -> None:
+    monkeypatch.setattr(haplotypes_module, "_AROUND", 20)
+    genome, reads = InMemory(c=dna(200, 1)), []
+    fetch = genome.fetch
+    monkeypatch.setattr(genome, "fetch", lambda *where: reads.append(where) or fetch(*where))
+    whole = reverse_complement(genome.contigs["c"]) if reverse else genome.contigs["c"]
+    strand = Strand(genome, "c", reverse=reverse)
+    for start in range(0, 190, 2):
+        assert strand.bases(start, start + 10) == whole[start : start + 10]
+    assert len(reads) <= 11
+    for start, end in [(150, 200), (0, 200), (30, 31), (199, 200), (0, 1), (7, 7)]:
+        assert strand.bases(start, end) == whole[start:end]
+
+
+def test_window_status_counts_only_what_the_contig_has() -> None:
+    genome = InMemory(c="ACGT" * 3, n="N" * 12)
+    rule = WindowRule(64, 8)
+    assert window_status(Strand(genome, "c", reverse=False), rule, -26) == "EDGE"
+    assert window_status(Strand(genome, "n", reverse=True), rule, -26) == "N_WINDOW"
+    assert window_status(Strand(genome, "c", reverse=False), WindowRule(4, 1), 3) == "OK"
+
+
+@pytest.mark.parametrize(
+    ("contig", "position", "ref", "alt", "status"),
+    [
+        (None, 0, b"A", b"C", "NO_CONTIG"),
+        ("c", 1, b"C", b"<DEL>", "SYMBOLIC"),
+        ("c", 1, b"C", b"*", "SYMBOLIC"),
+        ("c", 1, b"G", b"A", "REF_MISMATCH"),
+        ("c", 7, b"TA", b"A", "REF_MISMATCH"),
+        ("c", -1, b"N", b"A", "REF_MISMATCH"),
+        ("c", 1, b"N", b"A", "N_ALLELE"),
+        ("c", 1, b"C", b"R", "N_ALLELE"),
+        ("c", 1, b"C", b"CAAAA", "TOO_LONG"),
+        ("c", 1, b"CGTA", b"CGTT", "OK"),
+        ("c", 1, b"C", b"t", "OK"),
+    ],
+)
+def test_why_an_allele_is_not_scored(
+    contig: str | None, position: int, ref: bytes, alt: bytes, status: str
+) -> None:
+    genome = InMemory(c="ACGTACGT")
+    assert status_of(genome, contig, position, ref, alt, max_allele=3) == status
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.text("AC", min_size=1, max_size=40),
+    st.integers(0, 40),
+    st.integers(0, 4),
+    st.text("ACG", max_size=4),
+    st.booleans(),
+    st.sampled_from([1, 2, 4]),
+    st.sampled_from([None, 1, 3]),
+)
+def test_haplotypes_are_those_of_the_changed_contig(
+    text: str, at: int, size: int, alt: str, reverse: bool, grid: int, downstream: int | None
+) -> None:
+    bases = text.encode()
+    ref = bases[at : at + size]
+    variant = Variant("c", min(at, len(bases)), ref, alt.encode())
+    if variant.kind == "identical":
+        return
+    strand, rule = Strand(InMemory(c=text), "c", reverse=reverse), WindowRule(16, grid, downstream)
+    found = haplotypes(strand, variant, rule)
+    hap = bases[: variant.position] + variant.alt + bases[variant.position + len(ref) :]
+    pair = [reverse_complement(b) if reverse else b for b in (bases, hap)]
+    padded = [b"N" * 50 + b + b"N" * 100 for b in pair]
+    site = next(i for i, (a, b) in enumerate(zip(*padded, strict=False)) if a != b)
+    assert found.start + found.offset == site - 50
+    assert found.start % grid == 0
+    assert 8 <= found.offset < 8 + grid
+    n = min(16 - found.offset, downstream or 16)
+    assert (found.ref, found.alt) == (padded[0][site : site + n], padded[1][site : site + n])
+    assert found.offset + n <= rule.read

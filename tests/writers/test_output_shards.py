@@ -1,0 +1,163 @@
+"""Which part a process does, and that exactly one of them joins all parts."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Barrier, Thread
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hyenacli.errors import UsageError, UserError
+from hyenacli.writers.output_shards import (
+    OutputShard,
+    Shard,
+    fingerprint,
+    merge_if_last,
+    parse_shard,
+    resolve_shard,
+    survey_fasta,
+)
+
+
+@given(st.integers(0, 200), st.integers(1, 30))
+def test_parts_are_all_of_it_once_in_order_and_of_like_size(total: int, of: int) -> None:
+    parts = [Shard(number, of).part(total) for number in range(1, of + 1)]
+    assert [place for part in parts for place in part] == list(range(total))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "2", "a/b", "1/", "/2", "-1/2", "1/2/3", "1.0/2", ""])
+def test_what_is_no_shard(text: str) -> None:
+    with pytest.raises(UsageError, match=r"--shard: unknown shard '.*'; use i/n"):
+        parse_shard(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "shard"),
+    [
+        ("x.v2.parquet", "x.v2.shard-2-of-3.parquet"),
+        ("x.tsv.gz", "x.shard-2-of-3.tsv.gz"),
+        ("x", "x.shard-2-of-3"),
+    ],
+)
+def test_names_keep_what_says_the_type(tmp_path: Path, name: str, shard: str) -> None:
+    assert Shard(2, 3).path(tmp_path / name) == tmp_path / shard
+
+
+def ranks(monkeypatch: pytest.MonkeyPatch, rank: int, world: int) -> None:
+    monkeypatch.setenv("RANK", str(rank))
+    monkeypatch.setenv("WORLD_SIZE", str(world))
+
+
+def test_a_plain_process_does_everything_or_the_part_it_is_told(tmp_path: Path) -> None:
+    target = tmp_path / "o.tsv"
+    assert resolve_shard(None, target) == OutputShard(None, target)
+    assert resolve_shard("2/5", target) == OutputShard(Shard(2, 5), target)
+
+
+def test_a_process_of_many_does_its_own_and_removes_what_an_earlier_run_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "o.tsv"
+    for name in ("o.shard-1-of-2.tsv", "o.shard-2-of-2.tsv", ".o.tsv.joining", "o.tsv"):
+        (tmp_path / name).touch()
+    ranks(monkeypatch, 1, 2)
+    share = resolve_shard(None, target)
+    assert share == OutputShard(Shard(2, 2), tmp_path / "o.shard-2-of-2.tsv", target)
+    with pytest.raises(UsageError, match=r"o\.tsv: is an input of this very command"):
+        share.check(target)
+    assert share.target.exists()
+    share.check()
+    share.clear()
+    ranks(monkeypatch, 0, 2)
+    resolve_shard(None, target).clear()
+    assert [path.name for path in tmp_path.iterdir()] == ["o.tsv"]
+    with pytest.raises(UsageError, match="leave it out"):
+        resolve_shard("1/2", target)
+    with pytest.raises(UsageError, match="cannot share stdout"):
+        resolve_shard(None, Path("-"))
+
+
+def write_shares(target: Path, of: int) -> list[OutputShard]:
+    shards = [Shard(number, of) for number in range(1, of + 1)]
+    return [OutputShard(shard, shard.path(target), target) for shard in shards]
+
+
+def join(paths: Sequence[Path], target: Path) -> None:
+    target.write_text("".join(path.read_text() for path in paths))
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0], [1, 2, 0]])
+def test_the_last_joins_in_the_order_of_the_input(tmp_path: Path, order: list[int]) -> None:
+    target = tmp_path / "o.tsv"
+    shares = write_shares(target, 3)
+    done = []
+    for place in order:
+        shares[place].target.write_text(f"{place}\n")
+        Path(f"{shares[place].target}.tbi").touch()
+        done.append(merge_if_last(shares[place], join))
+    assert done == [False, False, True]
+    assert target.read_text() == "0\n1\n2\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["o.tsv"]
+
+
+def test_processes_that_end_together_join_once(tmp_path: Path) -> None:
+    target, calls = tmp_path / "o.tsv", []
+    shares, ready = write_shares(target, 8), Barrier(8)
+
+    def finish(share: OutputShard) -> None:
+        share.target.write_text("x")
+        ready.wait()
+        merge_if_last(share, lambda paths, whole: (calls.append(whole), join(paths, whole)))
+
+    threads = [Thread(target=finish, args=(share,)) for share in shares]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert calls == [target]
+    assert target.read_text() == "x" * 8
+
+
+def test_shards_outlive_a_join_that_fails(tmp_path: Path) -> None:
+    (share,) = write_shares(tmp_path / "o.tsv", 1)
+    share.target.write_text("x")
+
+    def fail(paths: Sequence[Path], target: Path) -> None:
+        raise UserError("full")
+
+    with pytest.raises(UserError, match="full"):
+        merge_if_last(share, fail)
+    assert [path.name for path in tmp_path.iterdir()] == ["o.shard-1-of-1.tsv"]
+
+
+def test_nobody_joins_what_was_written_by_hand(tmp_path: Path) -> None:
+    def never(paths: Sequence[Path], target: Path) -> None:
+        pytest.fail("joined")
+
+    assert not merge_if_last(OutputShard(Shard(1, 1), tmp_path / "o.tsv"), never)
+    assert not merge_if_last(OutputShard(None, tmp_path / "o.tsv"), never)
+
+
+def test_a_fingerprint_is_of_records_order_and_genome() -> None:
+    prints = [
+        fingerprint(["a", "b"], {"1": 5}),
+        fingerprint(["b", "a"], {"1": 5}),
+        fingerprint(["ab"], {"1": 5}),
+        fingerprint(["a", "b"], {"1": 6}),
+    ]
+    assert len(set(prints)) == 4
+    assert fingerprint(["a", "b"], {"1": 5}) == prints[0]
+
+
+def test_fasta_is_counted_where_it_can_be_read_twice(tmp_path: Path) -> None:
+    path = tmp_path / "s.fa"
+    path.write_text(">a\nAC\nGT\n>b\n>a\nN\n")
+    count, sha256 = survey_fasta(path)
+    assert (count, len(sha256)) == (3, 64)
+    path.write_text(">a\nAC\nGT\n>b\n>a\nA\n")
+    assert survey_fasta(path) != (count, sha256)
+    for stream in ("-", "/dev/null"):
+        with pytest.raises(UsageError, match="a stream cannot be read twice"):
+            survey_fasta(Path(stream))
