@@ -39,6 +39,8 @@ OPEN = {
     ("genome", "readers"),
     ("adaptation", "finetune"),
     ("adaptation", "species"),
+    ("adaptation", "pretrain"),
+    ("embed", "finetune"),
     ("inference", "pretrain"),
     ("inference", "embed"),
     ("readers", "writers"),
