@@ -2,10 +2,7 @@
 
 import csv
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +30,7 @@ from tests.finetunes import (
     value,
     write_table,
 )
+from tests.ranks import run_job
 
 METHODS = ("full", "head", "lora", "soft-prompt")
 
@@ -364,11 +362,9 @@ def test_two_ranks_are_one(base: Path, table: Path, tmp_path: Path) -> None:
     found = []
     for ranks in (1, 2):
         run = tmp_path / str(ranks)
-        flags = ["--epochs", "2", "-b", "16", "--lr", "1e-2", "--embed-dropout", "0", "--no-baseline"]
-        command = [sys.executable, "-m", "hyenacli", "finetune", str(table), "-m", str(base), "-o", str(run)]
-        extra = ["--nproc-per-node", "2"] if ranks == 2 else []
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        subprocess.run([*command, *flags, *extra, "--device", "cpu"], check=True, env=environment)
+        flags = "--epochs 2 -b 16 --lr 1e-2 --embed-dropout 0 --no-baseline --device cpu"
+        job = run_job(f"finetune {flags}", table, "-m", base, "-o", run, ranks=ranks)
+        assert job.exit_codes == [0] * ranks, job.stderr
         found.append([float(row["p_rich"]) for row in predictions(run)])
     np.testing.assert_allclose(found[0], found[1], atol=1e-4)
 

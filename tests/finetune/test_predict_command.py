@@ -3,10 +3,7 @@
 import gzip
 import io
 import json
-import os
 import random
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +22,7 @@ from hyenacli.inference.prediction import predict
 from hyenacli.readers.records import SequenceRecord
 from hyenadna import HyenaDNA, load_model
 from hyenadna.config import HeadConfig
+from tests.ranks import run_job
 from tests.toys import save_heads
 
 CHR1 = b"ACGTTGCAAC" * 12
@@ -257,13 +255,8 @@ def test_joined_shards_are_the_single_run(run: Run, tmp_path: Path, line: str, k
 
 def test_processes_of_torchrun_write_one_file(run: Run, tmp_path: Path) -> None:
     assert run("t.csv --sequence-column Seq -m sites -b 1 -@ 1 -q -o one.tsv").exit_code == 0
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "hyenacli"]
-    line = "predict t.csv --sequence-column Seq -m sites -b 1 -@ 1 -o many.tsv"
-    path = os.pathsep.join(entry for entry in sys.path if entry)
-    command = [sys.executable, *launcher, *line.split()]
-    environment = {**os.environ, "PYTHONPATH": path}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    job = run_job("predict t.csv --sequence-column Seq -m sites -b 1 -@ 1 -o many.tsv")
+    assert job.exit_codes == [0, 0], job.stderr
     assert [found.name for found in tmp_path.glob("*many*")] == ["many.tsv"]
     assert Path("many.tsv").read_bytes() == Path("one.tsv").read_bytes()
 

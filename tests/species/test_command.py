@@ -2,10 +2,7 @@
 
 import gzip
 import json
-import os
 import random
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +19,7 @@ from hyenacli.species.predict import Contig, classify
 from hyenadna import load_model
 from hyenadna.config import HeadConfig
 from tests.builders import random_dna
+from tests.ranks import run_job
 from tests.toys import save_heads
 
 HEADS = {
@@ -209,12 +207,8 @@ def test_joined_shards_are_the_single_run(run: Run, tmp_path: Path, kind: str) -
 def test_processes_of_torchrun_write_one_file_each(run: Run, tmp_path: Path) -> None:
     line = "-m run --min-length 9 -b 1 -@ 1"
     assert run(f"c.fa.gz {line} -q -o one.tsv --per-window wone.tsv").exit_code == 0
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "hyenacli"]
-    verb = f"classify-species predict c.fa.gz {line} -o many.tsv --per-window wmany.tsv"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
-    command = [sys.executable, *launcher, *verb.split()]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    job = run_job(f"classify-species predict c.fa.gz {line} -o many.tsv --per-window wmany.tsv")
+    assert job.exit_codes == [0, 0], job.stderr
     assert sorted(found.name for found in tmp_path.glob("*many*")) == ["many.tsv", "wmany.tsv"]
     for mark in ("", "w"):
         assert Path(f"{mark}many.tsv").read_bytes() == Path(f"{mark}one.tsv").read_bytes()

@@ -2,11 +2,8 @@
 
 import csv
 import json
-import os
 import random
 import shutil
-import subprocess
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -30,6 +27,7 @@ from hyenacli.species.training_data import HeldOut, bases_of, open_run_genomes, 
 from hyenadna import Tokenizer, load_model
 from tests.builders import write_fasta
 from tests.finetunes import base_model, value
+from tests.ranks import run_job
 
 TINY: dict[str, Any] = {
     "max_length": 64,
@@ -288,10 +286,8 @@ def test_two_ranks_are_one(genomes: dict[str, Path], base: Path, tmp_path: Path)
     found = []
     for ranks in (1, 2):
         run = tmp_path / str(ranks)
-        command = [sys.executable, "-m", "hyenacli", "classify-species", "train", *species, "-m", str(base)]
-        extra = ["--nproc-per-node", "2"] if ranks == 2 else []
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        subprocess.run([*command, *flags, *extra, "-o", str(run)], check=True, env=environment)
+        job = run_job("classify-species train", *species, "-m", base, *flags, "-o", run, ranks=ranks)
+        assert job.exit_codes == [0] * ranks, job.stderr
         said = json.loads((run / "metrics.json").read_text())
         found.append([*said["calibration"]["valid_loss"], value(run, "test", "auroc")])
     np.testing.assert_allclose(found[0], found[1], atol=1e-5)

@@ -2,10 +2,7 @@
 
 import gzip
 import json
-import os
 import random
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ from typer.testing import CliRunner
 
 from hyenacli.app import app
 from hyenadna import save_model
+from tests.ranks import run_job
 from tests.toys import tiny_model
 
 Run = Callable[[str], Any]
@@ -161,15 +159,10 @@ def test_a_large_file_is_announced(hyena: Run, monkeypatch: pytest.MonkeyPatch) 
 
 def test_processes_of_torchrun_write_one_file(hyena: Run, folder: Path) -> None:
     hyena("embed r.bed -f g.fa -m model -b 1 -@ 1 -q -o one.tsv.gz")
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "hyenacli"]
-    line = ["embed", "r.bed", "-f", "g.fa", "-m", "model", "-b", "1", "-@", "1", "-o", "many.tsv.gz"]
-    path = os.pathsep.join(entry for entry in sys.path if entry)
-    environment = {**os.environ, "PYTHONPATH": path}
-    command = [sys.executable, *launcher, *line]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == ""
-    assert "many.shard-1-of-2.tsv.gz; the process that ends last joins all shards into" in done.stderr
+    job = run_job("embed r.bed -f g.fa -m model -b 1 -@ 1 -o many.tsv.gz", folder=folder)
+    assert job.exit_codes == [0, 0], job.stderr
+    assert job.stdout == ""
+    assert "many.shard-1-of-2.tsv.gz; the process that ends last joins all shards into" in job.stderr
     assert [found.name for found in folder.glob("*many*")] == ["many.tsv.gz"]
     assert (folder / "many.tsv.gz").read_bytes() == (folder / "one.tsv.gz").read_bytes()
 

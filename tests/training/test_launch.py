@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hyenadna import HyenaConfig, HyenaDNA, load_model, save_model
+from tests.ranks import run_job
 from tests.runs import command, rows
 
 LONG = ("--max-steps=100000", "--eval-every=100000", "--save-every=20")
@@ -40,7 +41,7 @@ def children(pid: int) -> list[int]:
 def test_what_two_processes_leave_one_goes_on_from(genome: Path, tmp_path: Path) -> None:
     """SIGTERM to the command reaches both; all steps together are those of an uninterrupted run."""
     one, two = tmp_path / "one", tmp_path / "two"
-    steps = ("--max-steps=400", "--eval-every=400", "--save-every=400")
+    steps = ("--max-steps=200", "--eval-every=200", "--save-every=200")
     with launched(*command(genome, two, *steps)) as process:
         wait_for_steps(two, 25)
         process.send_signal(signal.SIGTERM)
@@ -48,11 +49,10 @@ def test_what_two_processes_leave_one_goes_on_from(genome: Path, tmp_path: Path)
     assert process.returncode == 143, stderr
     assert "Traceback" not in stderr
     made = len(rows(two)) - 1
-    assert 25 <= made < 400
+    assert 25 <= made < 200
     assert (two / "checkpoints" / "last").resolve().name == f"step-{made}"
     for run, extra in ((two, ["--resume"]), (one, [])):
-        line = [sys.executable, "-m", "hyenacli", *command(genome, run, *steps), *extra]
-        subprocess.run(line, check=True, capture_output=True, env=ENVIRONMENT)
+        assert run_job("", *command(genome, run, *steps), *extra, ranks=1).exit_codes == [0]
     for row, other in zip(rows(one)[1:], rows(two)[1:], strict=True):
         assert float(other["loss"]) == pytest.approx(float(row["loss"]), rel=1e-3)
 
@@ -84,13 +84,11 @@ def test_processes_that_share_windows_take_the_same_steps(genome: Path, tmp_path
     save_model(HyenaDNA(HyenaConfig(8, 1, 32, 34, embed_dropout=0.0)), frozen)
     shape = ("--d-model=8", "--n-layer=1")
     common = [argument for argument in command(genome, two)[4:] if argument not in shape]
-    start = ["pretrain", str(genome), *common, f"--init-from={frozen}"]
-    with launched(*start, "-o", str(two), "--context-parallel=2") as process:
-        _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 0, stderr
-    assert "each window over 2" in stderr
-    line = [sys.executable, "-m", "hyenacli", *start, "-o", str(one)]
-    subprocess.run(line, check=True, capture_output=True, env=ENVIRONMENT)
+    start = [str(genome), *common, f"--init-from={frozen}"]
+    job = run_job("pretrain", *start, "-o", two, "--context-parallel=2")
+    assert job.exit_codes == [0, 0], job.stderr
+    assert "each window over 2" in job.stderr
+    assert run_job("pretrain", *start, "-o", one, ranks=1).exit_codes == [0]
     for row, other in zip(rows(one), rows(two), strict=True):
         for column in ("loss", "grad_norm", "valid_loss"):
             if row[column]:

@@ -24,6 +24,7 @@ from hyenacli.app import app
 from hyenacli.variants import annotate
 from hyenadna import save_model
 from tests.builders import write_fasta
+from tests.ranks import run_job
 from tests.toys import tiny_model
 
 Run = Callable[[str], Any]
@@ -520,16 +521,12 @@ def test_bad_input_is_one_line(hyena: Run, line: str, code: int, said: str) -> N
 
 def test_torchrun_writes_one_file(folder: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.vcf"
-    command = ["-m", "hyenacli", *["score-variants", "v.vcf", "-m", "model", "-f", "g.fa", "-q", "-o"]]
-    subprocess.run([sys.executable, *command, target], cwd=folder, check=True)
+    line = "score-variants v.vcf -m model -f g.fa -q -o"
+    assert run_job(line, target, ranks=1, folder=folder).exit_codes == [0]
     expected = target.read_bytes()
     target.unlink()
-    processes = []
-    for rank in range(2):
-        env = {**os.environ, "RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank)}
-        processes.append(subprocess.Popen([sys.executable, *command, target], cwd=folder, env=env))
-        time.sleep(0.2)
-    assert [process.wait() for process in processes] == [0, 0]
+    job = run_job(line, target, folder=folder)
+    assert job.exit_codes == [0, 0], job.stderr
     assert target.read_bytes() == expected
     assert [path.name for path in tmp_path.iterdir()] == ["out.vcf"]
 
