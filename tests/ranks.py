@@ -30,7 +30,7 @@ class Job:
 
 
 def run_job(line: str, *more: object, ranks: int = 2, folder: Path | None = None) -> Job:
-    """Run `hyena LINE MORE...` in several processes as torchrun does, in a folder; LINE is split at spaces."""
+    """Run `hyena LINE MORE...` in several processes as torchrun does; LINE is split at spaces."""
     arguments = [*line.split(), *map(str, more)]
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(["tests.ranks"])
@@ -39,6 +39,7 @@ def run_job(line: str, *more: object, ranks: int = 2, folder: Path | None = None
         port = free.getsockname()[1]
     with tempfile.TemporaryDirectory() as name:
         outputs = Path(name)
+        directory = str(folder or Path.cwd())
         processes = []
         for rank in range(ranks):
             variables = {
@@ -66,9 +67,9 @@ def run_job(line: str, *more: object, ranks: int = 2, folder: Path | None = None
     return Job([process.exitcode or 0 for process in processes], texts["err"], texts["out"])
 
 
-def _run(arguments: list[str], environment: dict[str, str], folder: str, output: str) -> None:
+def _run(arguments: list[str], environment: dict[str, str], directory: str, output: str) -> None:
     os.environ |= environment
-    os.chdir(folder)
+    os.chdir(directory)
     with (
         Path(f"{output}.err").open("w") as stderr,
         Path(f"{output}.out").open("w") as stdout,
