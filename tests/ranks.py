@@ -52,9 +52,8 @@ def run_job(line: str, *more: object, ranks: int = 2, folder: Path | None = None
                 "XDG_CACHE_HOME": os.environ["XDG_CACHE_HOME"],
             }
             environment = {key: str(value) for key, value in variables.items()} if ranks > 1 else {}
-            where = str(folder or Path.cwd())
             process = server.Process(
-                target=_run, args=(arguments, environment, where, str(outputs / str(rank)))
+                target=_run, args=(arguments, environment, directory, str(outputs / str(rank)))
             )
             process.start()
             processes.append(process)
