@@ -17,7 +17,7 @@ Model = Annotated[
     typer.Option(
         "-m",
         "--model",
-        help="Model: a directory or file in any HyenaDNA layout, a run directory, or a hub name.",
+        help="Model: a directory or file in any HyenaDNA checkpoint format, a run directory, or a hub name.",
         metavar="MODEL",
     ),
 ]

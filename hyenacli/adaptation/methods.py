@@ -19,9 +19,8 @@ from hyenacli.species.settings import SpeciesTrainSettings
 from hyenacli.training.curriculum import Steps
 from hyenacli.training.loop import LoopSettings
 from hyenadna import HyenaDNA, load_model, preset
-from hyenadna.adapters.kinds import LoraConfig, SoftPromptConfig
 from hyenadna.adapters.lora import add_lora, merge
-from hyenadna.adapters.methods import Method, freeze
+from hyenadna.adapters.methods import LoraConfig, Method, SoftPromptConfig, freeze
 from hyenadna.adapters.soft_prompt import add_soft_prompt
 from hyenadna.config import PRESETS, HeadConfig, Pool
 from hyenadna.errors import ModelError

@@ -28,8 +28,8 @@ from hyenacli.training.signals import Stop, stop_on_signals
 from hyenacli.training.tensorboard import check_tensorboard
 from hyenacli.writers.atomic import check_run_directory
 from hyenadna import HyenaDNA, load_model, preset
-from hyenadna.adapters.kinds import SoftPromptConfig
 from hyenadna.adapters.lora import merge
+from hyenadna.adapters.methods import SoftPromptConfig
 
 _PRESET = "tiny-1k"
 

@@ -18,12 +18,12 @@ from hyenacli.terminal_tables import print_table
 if TYPE_CHECKING:
     from hyenadna.formats.configs import CheckpointFormat
 
-LAYOUTS = ("native", "hf", "multimolecule", "official")
+FORMATS = ("native", "hf", "multimolecule", "official")
 
 Source = Annotated[
     str,
     typer.Argument(
-        help="Model: a directory or file in any HyenaDNA layout, a run directory, or a hub name.",
+        help="Model: a directory or file in any HyenaDNA checkpoint format, a run directory, or a hub name.",
         metavar="MODEL",
     ),
 ]
@@ -39,7 +39,7 @@ class ListSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class InfoSettings:
-    """Say what a model is: layout, architecture, size, context, head, and the hash of its weights.
+    """Say what a model is: checkpoint format, architecture, size, context, head, and the hash of its weights.
 
     Example: hyena models info hyenadna-tiny-1k
     """
@@ -50,14 +50,14 @@ class InfoSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertSettings:
-    """Rewrite a model in another layout, exactly; what the layout cannot hold is an error.
+    """Rewrite a model in another checkpoint format, exactly; what the format cannot hold is an error.
 
     Example: hyena models convert weights.ckpt out --to native
     """
 
     model: Source
     output: Annotated[Path, typer.Argument(help="Directory to write.", metavar="OUT")]
-    to: Annotated[str, typer.Option(help="CheckpointFormat to write.", metavar="|".join(LAYOUTS))]
+    to: Annotated[str, typer.Option(help="Checkpoint format to write.", metavar="|".join(FORMATS))]
     force: options.Force = False
 
 
@@ -103,9 +103,11 @@ def convert(settings: ConvertSettings) -> None:
     """Convert a model."""
     from hyenadna import convert as convert_model
 
-    if settings.to not in LAYOUTS:
+    if settings.to not in FORMATS:
         raise UsageError(
-            f"there is no layout {settings.to!r}", at="--to", remedy=nearest(settings.to, list(LAYOUTS))
+            f"there is no checkpoint format {settings.to!r}",
+            at="--to",
+            remedy=nearest(settings.to, list(FORMATS)),
         )
     out = settings.output
     if out.is_dir() and any(out.iterdir()) and not settings.force:

@@ -23,7 +23,7 @@ from hyenacli.distributed import current_ranks
 from hyenacli.errors import UserError
 from hyenacli.training.gradients import barrier
 from hyenadna import HyenaDNA, load_model, save_model
-from hyenadna.formats.directories import write_tensors
+from hyenadna.formats.files import write_tensors
 
 _TENSORS, _STATE = "trainer.safetensors", "trainer.json"
 # AdamW's state of a parameter.

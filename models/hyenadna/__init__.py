@@ -1,15 +1,13 @@
-"""HyenaDNA models: exact architecture, tokenizer and every published checkpoint layout."""
+"""HyenaDNA models: exact architecture, tokenizer and every published checkpoint format."""
 
-from .adapters.files import save_adapter
-from .adapters.kinds import Adapter, LoraConfig, SoftPromptConfig
 from .adapters.lora import add_lora, merge
-from .adapters.methods import freeze, trainable_parameters
+from .adapters.methods import Adapter, LoraConfig, SoftPromptConfig, freeze
 from .adapters.soft_prompt import add_soft_prompt
 from .checks.verify import Check, verify
 from .config import PRESETS, PUBLISHED_NAMES, DemonstrationsConfig, HeadConfig, HyenaConfig, preset
 from .engine.decoding import Decoder, generate
 from .errors import ModelError
-from .formats import ModelInfo, convert, describe, load_model, model_sha256, save_model
+from .formats import ModelInfo, convert, describe, load_model, model_sha256, save_adapter, save_model
 from .model import HyenaDNA, HyenaOutput
 from .tokenizer import Tokenizer
 
@@ -41,6 +39,5 @@ __all__ = [
     "preset",
     "save_adapter",
     "save_model",
-    "trainable_parameters",
     "verify",
 ]

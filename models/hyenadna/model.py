@@ -19,7 +19,7 @@ from .heads import build_head
 from .init import initialise
 
 if TYPE_CHECKING:
-    from .adapters.kinds import Adapter
+    from .adapters.methods import Adapter
 
 
 @dataclass(frozen=True)

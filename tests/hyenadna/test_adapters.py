@@ -32,7 +32,6 @@ from hyenadna import (
     model_sha256,
     save_adapter,
     save_model,
-    trainable_parameters,
     verify,
 )
 from hyenadna.engine import inference, training
@@ -255,7 +254,8 @@ def test_a_method_trains_its_own_parameters_only(model: HyenaDNA) -> None:
     head = ["head.output_transform.bias", "head.output_transform.weight"]
 
     def trained(method: Any) -> list[str]:
-        groups = trainable_parameters(model, method, lr=0.1, weight_decay=0.2)
+        freeze(model, method)
+        groups = model.parameter_groups(0.1, 0.2)
         chosen = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
         names = {name: p for name, p in model.named_parameters() if p.requires_grad}
         assert {id(p) for p in names.values()} == chosen.keys()
@@ -422,7 +422,7 @@ def test_alpha_is_part_of_the_identity(base: Path) -> None:
 def test_verbs_take_an_adapter_for_a_model(saved: Path, kind: str, tmp_path: Path) -> None:
     info, model = describe(saved), load_model(saved)
     assert all(check.passed for check in verify(model))
-    assert (info.layout, info.sha256) == ("native", model_sha256(model))
+    assert (info.checkpoint_format, info.sha256) == ("native", model_sha256(model))
     assert info.n_parameters == model.n_parameters
     run = tmp_path / "run" / "checkpoints"
     run.mkdir(parents=True)
@@ -445,7 +445,7 @@ def test_saving_a_model_saves_its_adapter(saved: Path, base: Path, tmp_path: Pat
     save_model(model, tmp_path / "again", provenance={"step": 3})
     assert model_sha256(load_model(tmp_path / "again")) == model_sha256(model)
     save_model(model, tmp_path / "again")
-    with pytest.raises(ModelError, match="is no model directory and is not replaced"):
+    with pytest.raises(ModelError, match="is not a model directory and is not replaced"):
         save_model(model, base)
     with pytest.raises(ModelError, match="the model has no adapter; write it whole with save_model"):
         save_adapter(load_model(base), tmp_path / "none")

@@ -1,4 +1,4 @@
-"""Finding, reading and writing models in every layout, on tiny fresh ones."""
+"""Finding, reading and writing models in every checkpoint format, on tiny fresh ones."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ from hyenadna import (
     verify,
 )
 from hyenadna.formats.configs import write_config
-from hyenadna.formats.tensors import read_tensors
+from hyenadna.formats.files import read_tensors
 
 FOREIGN = ["hf", "multimolecule", "official"]
 
@@ -52,10 +52,10 @@ def same(a: HyenaDNA, b: HyenaDNA) -> None:
         assert torch.equal(tensor, b.state_dict()[name]), name
 
 
-@pytest.mark.parametrize("layout", [*FOREIGN, "native"])
-def test_round_trips_bit_for_bit(model: HyenaDNA, native: Path, tmp_path: Path, layout: Any) -> None:
-    convert(native, tmp_path / "there", layout)
-    assert describe(tmp_path / "there").layout == layout
+@pytest.mark.parametrize("kind", [*FOREIGN, "native"])
+def test_round_trips_bit_for_bit(model: HyenaDNA, native: Path, tmp_path: Path, kind: Any) -> None:
+    convert(native, tmp_path / "there", kind)
+    assert describe(tmp_path / "there").checkpoint_format == kind
     convert(tmp_path / "there", tmp_path / "back", "native")
     same(load_model(tmp_path / "there"), model)
     same(load_model(tmp_path / "back"), model)
@@ -77,7 +77,7 @@ def variant(config: HyenaConfig, **changes: Any) -> HyenaDNA:
 
 
 VARIANTS: dict[str, tuple[Callable[[HyenaConfig], HyenaDNA], set[str], str]] = {
-    # name: (maker, the foreign layouts that can hold it, what the others name)
+    # name: (maker, the foreign formats that can hold it, what the others name)
     "trained z": (lambda c: with_trained_z(randomised(c)), {"hf", "official"}, "trained backbone.layers.1"),
     "untied": (lambda c: variant(c, tied_head=False), {"hf"}, "an LM head of its own"),
     "unshared": (lambda c: variant(c, shared_freq=False), {"multimolecule"}, "not shared"),
@@ -90,21 +90,21 @@ VARIANTS: dict[str, tuple[Callable[[HyenaConfig], HyenaDNA], set[str], str]] = {
 }
 
 
-@pytest.mark.parametrize("layout", FOREIGN)
+@pytest.mark.parametrize("kind", FOREIGN)
 @pytest.mark.parametrize("name", VARIANTS)
-def test_a_layout_holds_all_of_a_model_or_refuses(
-    config: HyenaConfig, tmp_path: Path, name: str, layout: Any
+def test_a_format_holds_all_of_a_model_or_refuses(
+    config: HyenaConfig, tmp_path: Path, name: str, kind: Any
 ) -> None:
     make, holders, message = VARIANTS[name]
     model = make(config)
     save_model(model, tmp_path / "native")
     same(load_model(tmp_path / "native"), model)
-    if layout in holders:
-        convert(tmp_path / "native", tmp_path / "out", layout)
+    if kind in holders:
+        convert(tmp_path / "native", tmp_path / "out", kind)
         same(load_model(tmp_path / "out"), model)
     else:
         with pytest.raises(ModelError, match=message):
-            convert(tmp_path / "native", tmp_path / "out", layout)
+            convert(tmp_path / "native", tmp_path / "out", kind)
         assert not (tmp_path / "out").exists()
 
 
@@ -135,7 +135,7 @@ def test_save_replaces_a_model_and_nothing_else(model: HyenaDNA, native: Path, t
     save_model(model, native)
     assert "trainer.json" not in [path.name for path in native.iterdir()]
     (native / "notes.txt").write_text("mine")
-    with pytest.raises(ModelError, match=r"holds 'notes.txt', so it is no model directory"):
+    with pytest.raises(ModelError, match=r"holds 'notes.txt', so it is not a model directory"):
         save_model(model, native)
     (tmp_path / "file").write_text("mine")
     with pytest.raises(ModelError, match="is a file"):
@@ -170,14 +170,14 @@ def test_run_directories(model: HyenaDNA, native: Path, tmp_path: Path) -> None:
     assert load_model(run).config.d_inner == 4
 
 
-def test_presets_only_where_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: HyenaDNA) -> None:
-    fresh = load_model("tiny-1k", allow_preset=True, window_shift=0.0)
-    assert (fresh.n_parameters, fresh.config.window_shift, fresh.training) == (436_096, 0.0, False)
+def test_a_preset_is_no_model_to_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: HyenaDNA
+) -> None:
     with pytest.raises(ModelError, match=r"fresh weights.*say hyenadna-tiny-1k-seqlen"):
         load_model("tiny-1k")
     monkeypatch.chdir(tmp_path)
     save_model(model, "tiny-1k")
-    same(load_model("tiny-1k", allow_preset=True), model)
+    same(load_model("tiny-1k"), model)
 
 
 def shards(folder: Path) -> None:
@@ -279,18 +279,18 @@ BAD_CONFIGS = [
 ]
 
 
-@pytest.mark.parametrize(("layout", "change", "message"), BAD_CONFIGS)
-def test_bad_configurations(native: Path, tmp_path: Path, layout: Any, change: Any, message: str) -> None:
-    convert(native, tmp_path / "m", layout)
+@pytest.mark.parametrize(("kind", "change", "message"), BAD_CONFIGS)
+def test_bad_configurations(native: Path, tmp_path: Path, kind: Any, change: Any, message: str) -> None:
+    convert(native, tmp_path / "m", kind)
     edit_config(tmp_path / "m", change)
     with pytest.raises(ModelError, match=message) as caught:
         load_model(tmp_path / "m")
     assert str(tmp_path / "m/config.json") in str(caught.value)
 
 
-@pytest.mark.parametrize("layout", [*FOREIGN, "native"])
-def test_unknown_keys_change_nothing(native: Path, tmp_path: Path, layout: Any) -> None:
-    convert(native, tmp_path / "m", layout)
+@pytest.mark.parametrize("kind", [*FOREIGN, "native"])
+def test_unknown_keys_change_nothing(native: Path, tmp_path: Path, kind: Any) -> None:
+    convert(native, tmp_path / "m", kind)
     edit_config(tmp_path / "m", lambda r: r.update(fused_dropout_add_ln=False, something=[1]))
     same(load_model(tmp_path / "m"), load_model(native))
 
@@ -298,21 +298,21 @@ def test_unknown_keys_change_nothing(native: Path, tmp_path: Path, layout: Any) 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "nonsense", "[" * 100_000])
 def test_bad_json(native: Path, text: str) -> None:
     (native / "config.json").write_text(text)
-    with pytest.raises(ModelError, match=r"config.json: is (not valid JSON|JSON, but no object)"):
+    with pytest.raises(ModelError, match=r"config.json: is (not valid JSON|JSON, but not an object)"):
         load_model(native)
 
 
-@pytest.mark.parametrize("layout", [*FOREIGN, "native"])
-def test_strict(native: Path, tmp_path: Path, layout: Any) -> None:
-    convert(native, tmp_path / "m", layout)
-    weights = tmp_path / "m" / ("weights.ckpt" if layout == "official" else "model.safetensors")
-    if layout == "official":
+@pytest.mark.parametrize("kind", [*FOREIGN, "native"])
+def test_strict(native: Path, tmp_path: Path, kind: Any) -> None:
+    convert(native, tmp_path / "m", kind)
+    weights = tmp_path / "m" / ("weights.ckpt" if kind == "official" else "model.safetensors")
+    if kind == "official":
         tensors = dict(torch.load(weights, weights_only=True)["state_dict"])
     else:
         tensors = load_file(weights)
 
     def attempt(changed: dict[str, torch.Tensor], message: str) -> None:
-        if layout == "official":
+        if kind == "official":
             torch.save(changed, weights)
         else:
             save_file({n: t.clone() for n, t in changed.items()}, weights)
@@ -331,7 +331,7 @@ def test_strict(native: Path, tmp_path: Path, layout: Any) -> None:
 
 
 @pytest.mark.parametrize("buffer", ["pos_emb.z", "pos_emb.t", "modulation.deltas"])
-def test_published_layouts_must_hold_their_buffers(native: Path, tmp_path: Path, buffer: str) -> None:
+def test_published_formats_must_hold_their_buffers(native: Path, tmp_path: Path, buffer: str) -> None:
     convert(native, tmp_path / "m", "hf")
     tensors = load_file(tmp_path / "m/model.safetensors")
     save_file({n: t for n, t in tensors.items() if not n.endswith(buffer)}, tmp_path / "m/model.safetensors")
@@ -351,13 +351,13 @@ def test_another_l_max_is_another_model(native: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is no torch or safetensors file"),
-        (b"hello world, this is text", "is no torch or safetensors file"),
+        (b"", "is not a torch or safetensors file"),
+        (b"hello world, this is text", "is not a torch or safetensors file"),
         (b"version https://git-lfs.github.com/spec/v1\noid", "git-lfs pointer"),
         (b'{"a": 1}', "JSON without a weight_map"),
         (b'{"weight_map": {"a": "../x.safetensors"}}', "names the shard '../x.safetensors'"),
         (b'{"weight_map": {"a": "config.json"}}', "JSON without a weight_map"),
-        (None, "is no torch or safetensors file, or is damaged"),
+        (None, "is not a torch or safetensors file, or is damaged"),
     ],
 )
 def test_bad_weights(native: Path, content: bytes | None, message: str) -> None:
@@ -488,7 +488,7 @@ def test_half_a_cached_snapshot_is_fetched_again(
 
 def test_describe(model: HyenaDNA, native: Path) -> None:
     info = describe(native)
-    assert (info.layout, info.context, info.n_parameters) == ("native", 38, model.n_parameters)
+    assert (info.checkpoint_format, info.context, info.n_parameters) == ("native", 38, model.n_parameters)
     assert info.n_buffer_values == 2 * (40 * 6 + 8)
     assert info.weights == native / "model.safetensors"
     assert json.loads(json.dumps(info.to_dict()))["config"]["d_model"] == 8
@@ -508,12 +508,16 @@ def test_hash_sees_weights_and_meaning_only(model: HyenaDNA) -> None:
 
 
 def test_written_configurations_have_the_published_keys(config: HyenaConfig, shared: Path) -> None:
-    for layout, place in (("official", "plain_keys"), ("hf", "hf"), ("multimolecule", "multimolecule")):
+    for kind, place in (
+        ("official", "plain_keys"),
+        ("hf", "hf"),
+        ("multimolecule", "multimolecule"),
+    ):
         published = json.loads((shared / "golden/micro_d32" / place / "config.json").read_text())
-        written = write_config(config, layout, {})
+        written = write_config(config, kind, {})
         informal = {"_name_or_path", "head", "hidden_dropout", "id2label", "label2id", "num_labels", "dtype"}
         assert set(published) - set(written) <= informal | {"transformers_version"}
-        if layout == "official":
+        if kind == "official":
             assert set(published["layer"]) <= set(written["layer"])
 
 

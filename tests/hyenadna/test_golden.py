@@ -235,7 +235,7 @@ def test_real_fine_tuned_weights(shared: Path) -> None:
     assert out.head_logits.isfinite().all()
 
 
-def test_one_hash_whatever_the_layout(golden: Path) -> None:
+def test_one_hash_whatever_the_format(golden: Path) -> None:
     hashes = {
         model_sha256(load_model(golden / MICRO / path)) for path in ("", "hf", "plain_keys", "weights.ckpt")
     }

@@ -178,9 +178,9 @@ def test_demonstrations_are_kept_with_the_model(tmp_path: Path) -> None:
     assert describe(tmp_path / "shown").to_dict()["config"]["demonstrations"]["shots"] == 3
     convert(tmp_path / "shown", tmp_path / "native", "native")
     assert load_model(tmp_path / "native").config == model.config
-    for layout in ("hf", "official", "multimolecule"):
+    for checkpoint_format in ("hf", "official", "multimolecule"):
         with pytest.raises(ModelError, match=r"cannot hold.*demonstrations"):
-            convert(tmp_path / "shown", tmp_path / layout, layout)
+            convert(tmp_path / "shown", tmp_path / checkpoint_format, checkpoint_format)
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,8 @@ from hyenacli.pretrain.command import build_model, pretrain
 from hyenacli.pretrain.language_model import NextNucleotide
 from hyenacli.pretrain.settings import PretrainSettings
 from hyenadna import DemonstrationsConfig, ModelError, load_model, save_model
-from hyenadna.adapters.kinds import LoraConfig, SoftPromptConfig
 from hyenadna.adapters.lora import add_lora, merge
+from hyenadna.adapters.methods import LoraConfig, SoftPromptConfig
 from hyenadna.adapters.soft_prompt import add_soft_prompt
 from tests.runs import command, continuing, losses, rows, settings, small_model, weights
 

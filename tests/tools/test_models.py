@@ -8,7 +8,12 @@ import pytest
 import torch
 
 from hyenacli.app import app
-from hyenadna import HyenaDNA, describe, save_model
+from hyenadna import HyenaConfig, HyenaDNA, describe, save_model
+
+
+@pytest.fixture
+def model() -> HyenaDNA:
+    return HyenaDNA(HyenaConfig(d_model=8, n_layer=2, d_inner=16, l_max=40, filter_order=8)).eval()
 
 
 @pytest.fixture
@@ -42,7 +47,7 @@ def test_info(hyena: Any, native: Path) -> None:
     assert json.loads(out) == json.loads(json.dumps(describe(native).to_dict()))
     _, out, _ = hyena("info", native)
     table = dict(line.split("\t") for line in out.splitlines())
-    assert (table["layout"], table["d_model"]) == ("native", "8")
+    assert (table["checkpoint_format"], table["d_model"]) == ("native", "8")
 
 
 def test_convert(hyena: Any, native: Path, tmp_path: Path) -> None:
@@ -55,9 +60,12 @@ def test_convert(hyena: Any, native: Path, tmp_path: Path) -> None:
         f"hyena: error: {out}: is not empty; choose another directory, or replace a model with --force\n"
     )
     assert hyena("convert", native, out, "--to", "official", "--force")[0] == 0
-    assert describe(out).layout == "official"
+    assert describe(out).checkpoint_format == "official"
     code, _, error = hyena("convert", native, out, "--to", "nativ")
-    assert (code, error) == (2, "hyena: error: --to: there is no layout 'nativ'; did you mean 'native'?\n")
+    assert (code, error) == (
+        2,
+        "hyena: error: --to: there is no checkpoint format 'nativ'; did you mean 'native'?\n",
+    )
     assert "to: hf" in hyena("convert", native, out, "--to", "hf", "--print-config")[1]
 
 

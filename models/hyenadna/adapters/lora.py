@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from hyenadna.errors import ModelError
 
-from .kinds import Adapter, LoraConfig
+from .methods import Adapter, LoraConfig, freeze
 
 if TYPE_CHECKING:
     from hyenadna.backbone import Block
@@ -125,8 +125,6 @@ def check_free(model: "HyenaDNA") -> None:
 
 def attach(model: "HyenaDNA", adapter: Adapter) -> None:
     """Note the adapter whose parameters have been put into a model, and freeze the base."""
-    from .methods import freeze
-
     model.adapter = adapter
     freeze(model, "lora" if isinstance(adapter.config, LoraConfig) else "soft-prompt")
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from hyenadna.errors import ModelError
 
-from .kinds import Adapter, SoftPromptConfig
 from .lora import attach, check_free
+from .methods import Adapter, SoftPromptConfig
 
 if TYPE_CHECKING:
     from hyenadna.model import HyenaDNA

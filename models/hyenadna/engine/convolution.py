@@ -84,23 +84,15 @@ class Workspace:
         return self._held[key][:n].view(shape)
 
 
-def filter_spectrum(k_CL: Tensor, skip_C: Tensor, part: Partition) -> Tensor:
-    """The transformed filter blocks (P, C, F), with the skip term in tap 0 and 1 / n_fft folded in.
+def filter_block_spectrum(k_CN: Tensor, skip_C: Tensor | None, part: Partition, out_CF: Tensor) -> None:
+    """Compute one transformed filter block, with 1 / n_fft folded in.
 
     Args:
-        k_CL: taps; no more than `part.span` are used, missing ones are zero.
-        skip_C: weight of the untouched input.
+        k_CN: the taps of the block, `part.block` or fewer; missing ones are zero.
+        skip_C: weight of the untouched input, which goes into tap 0: of the first block, None for the others.
         part: the partition.
+        out_CF: the spectrum.
     """
-    out_PCF = k_CL.new_empty(part.parts, len(k_CL), part.block + 1, dtype=complex_dtype(k_CL.dtype))
-    for j in range(part.parts):
-        k_CN = k_CL[:, j * part.block : (j + 1) * part.block]
-        filter_block_spectrum(k_CN, skip_C if j == 0 else None, part, out_PCF[j])
-    return out_PCF
-
-
-def filter_block_spectrum(k_CN: Tensor, skip_C: Tensor | None, part: Partition, out_CF: Tensor) -> None:
-    """One block of `filter_spectrum`; only the first has a skip term."""
     if skip_C is not None:
         k_CN = torch.cat([k_CN[:, :1] + skip_C[:, None], k_CN[:, 1:]], dim=1)
     if k_CN.shape[1] == 0:
@@ -116,7 +108,7 @@ def convolve_(z_CBL: Tensor, spectrum_PCF: Tensor, part: Partition, work: Worksp
 
     Args:
         z_CBL: input and output.
-        spectrum_PCF: of `filter_spectrum`.
+        spectrum_PCF: of `filter_block_spectrum`, for each block.
         part: the partition it was made for; at least L positions.
         work: memory to work in.
     """

@@ -23,15 +23,15 @@ _FEATURE_ROWS = 1 << 16
 _CHANNELS = 16
 
 
-def filter_features(layer: "HyenaFilter", length: int) -> Tensor:
-    """What the filter MLP has computed before its last linear layer, (L, H), in slices of positions."""
+def filter_features(layer: "HyenaFilter", length: int, rows: int = _FEATURE_ROWS) -> Tensor:
+    """Compute the filter MLP before its last linear layer, (L, H), on slices of so many positions."""
     z_LE = layer.pos_emb.z[0, :length]
     mlp = nn.Sequential(*list(layer.implicit_filter)[:-1])
-    if length <= _FEATURE_ROWS:
+    if length <= rows:
         return mlp(z_LE)  # type: ignore[no-any-return]
     features_LH = z_LE.new_empty(length, layer.last_weight.shape[1])
-    for rows in slices(length, _FEATURE_ROWS):
-        features_LH[rows] = mlp(z_LE[rows])
+    for positions in slices(length, rows):
+        features_LH[positions] = mlp(z_LE[positions])
     return features_LH
 
 

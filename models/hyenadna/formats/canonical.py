@@ -1,4 +1,4 @@
-"""One form of a model for comparing and hashing, whatever layout it came from."""
+"""One form of a model for comparing and hashing, whatever checkpoint format it came from."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hyenadna.adapters.kinds import LoraConfig, SoftPromptConfig, is_adapter_parameter
+from hyenadna.adapters.methods import LoraConfig, SoftPromptConfig, is_adapter_parameter
 from hyenadna.config import HyenaConfig
 from hyenadna.filter import decay_rates, positional_features
 from hyenadna.model import HyenaDNA
@@ -45,7 +45,7 @@ def canonical_tensors(tensors: Mapping[str, Tensor], config: HyenaConfig) -> dic
 
 
 def model_sha256(model: HyenaDNA) -> str:
-    """The identity of a model, 64 hex digits: equal in every layout that holds the same weights.
+    """The identity of a model, 64 hex digits: equal in every checkpoint format that holds the same weights.
 
     SHA-256 over the configuration that the output depends on (sorted JSON, without dropouts) and, by name,
     every parameter as little-endian float32; z, t and deltas only where more than 2e-6 off their closed form.

@@ -1,4 +1,4 @@
-"""config.json of every layout, to and from HyenaConfig.
+"""config.json of every checkpoint format, to and from HyenaConfig.
 
 Only what changes the arithmetic is read; other keys are tolerated, for published files are full of dead ones.
 A key the arithmetic depends on must be there: the class defaults of the Hugging Face port differ from every
@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import MISSING, asdict, fields
 from typing import Any, Literal
 
-from hyenadna.config import HeadConfig, HyenaConfig
+from torch import Tensor
+
+from hyenadna.config import DemonstrationsConfig, HeadConfig, HyenaConfig, Task
 from hyenadna.errors import ModelError
 from hyenadna.tokenizer import VOCABULARY
-
-from .heads import demonstrations_from_json, head_from_json
 
 CheckpointFormat = Literal["native", "official", "hf", "multimolecule"]
 
@@ -76,6 +76,9 @@ _TABLES = {
     "multimolecule": (_MM, _MM_OPTIONAL),
 }
 
+WEIGHT, BIAS = "head.output_transform.weight", "head.output_transform.bias"
+_PROBLEMS: dict[object, Task] = {"regression": "regression", "multi_label_classification": "multilabel"}
+
 # what we compute; a file that says otherwise describes another model
 _ONLY: dict[str, dict[str, Any]] = {
     "official": {
@@ -107,7 +110,7 @@ _HF_CLASSES = {
 }
 
 
-def detect_layout(raw: Mapping[str, Any], at: object) -> CheckpointFormat:
+def detect_format(raw: Mapping[str, Any], at: object) -> CheckpointFormat:
     """Whose config.json this is, by its keys.
 
     Raises:
@@ -128,21 +131,21 @@ def detect_layout(raw: Mapping[str, Any], at: object) -> CheckpointFormat:
     )
 
 
-def read_config(raw: Mapping[str, Any], layout: CheckpointFormat, at: object) -> HyenaConfig:
+def read_config(raw: Mapping[str, Any], checkpoint_format: CheckpointFormat, at: object) -> HyenaConfig:
     """The architecture a config.json states; what only tensors show (tying, foreign heads) is not in it.
 
     Raises:
         ModelError: a key is missing or has a wrong type, or the model is one we do not compute.
     """
-    if layout == "native":
+    if checkpoint_format == "native":
         return _read_native(raw, at)
     flat = dict(raw)
-    if layout == "official":
+    if checkpoint_format == "official":
         flat |= {f"layer.{key}": value for key, value in raw["layer"].items()}
-    for key, only in _ONLY[layout].items():
+    for key, only in _ONLY[checkpoint_format].items():
         if flat.get(key, only) != only:
             raise ModelError(f"has {key} = {flat[key]!r}, but only {only!r} is supported", at=at)
-    required, optional = _TABLES[layout]
+    required, optional = _TABLES[checkpoint_format]
     missing = [key for key in required.values() if key not in flat]
     if missing:
         raise ModelError(f"lacks {', '.join(missing)}", at=at, remedy="take the config.json of the weights")
@@ -187,10 +190,10 @@ def _read_native(raw: Mapping[str, Any], at: object) -> HyenaConfig:
 
 
 def write_config(
-    config: HyenaConfig, layout: CheckpointFormat, provenance: Mapping[str, Any]
+    config: HyenaConfig, checkpoint_format: CheckpointFormat, provenance: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The config.json of a model in a layout; `provenance` is kept by the native one only."""
-    if layout == "native":
+    """The config.json of a model in a checkpoint format; `provenance` is kept by the native one only."""
+    if checkpoint_format == "native":
         architecture = asdict(config)
         head, demonstrations = architecture.pop("head"), architecture.pop("demonstrations")
         return {
@@ -202,9 +205,11 @@ def write_config(
             **({} if demonstrations is None else {"demonstrations": demonstrations}),
             "provenance": dict(provenance),
         }
-    required, optional = _TABLES[layout]
+    required, optional = _TABLES[checkpoint_format]
     flat = {key: getattr(config, ours) for ours, key in (required | optional).items()}
-    return (_official if layout == "official" else _hf if layout == "hf" else _multimolecule)(flat, config)
+    return (
+        _official if checkpoint_format == "official" else _hf if checkpoint_format == "hf" else _multimolecule
+    )(flat, config)
 
 
 def _official(flat: dict[str, Any], config: HyenaConfig) -> dict[str, Any]:
@@ -268,3 +273,67 @@ def _multimolecule(flat: dict[str, Any], _config: HyenaConfig) -> dict[str, Any]
             "train_freq": True,
         }
     )
+
+
+def head_from_json(raw: Any, at: object) -> HeadConfig:
+    """The head of a native config.json.
+
+    Raises:
+        ModelError: keys are missing, unknown, or have impossible values.
+    """
+    try:
+        lists = {key: tuple(raw.get(key, ())) for key in ("labels", "center", "scale")}
+        return HeadConfig(**{**raw, **lists})
+    except (TypeError, AttributeError) as error:
+        raise ModelError(f"head: {error}", at=at) from error
+    except ModelError as error:
+        raise ModelError(str(error), at=at) from None
+
+
+def demonstrations_from_json(raw: Any, at: object) -> DemonstrationsConfig:
+    """The demonstrations of a native config.json.
+
+    Raises:
+        ModelError: keys are missing, unknown, or have impossible values.
+    """
+    try:
+        shots = tuple((sequence, label) for sequence, label in raw["shots"])
+        return DemonstrationsConfig(**{**raw, "labels": tuple(raw["labels"]), "shots": shots})
+    except ModelError as error:
+        raise ModelError(str(error), at=at) from None
+    except (TypeError, KeyError, ValueError) as error:
+        raise ModelError(f"demonstrations: {error}", at=at) from error
+
+
+def head_from_tensors(tensors: Mapping[str, Tensor], raw: Mapping[str, Any], at: object) -> HeadConfig | None:
+    """The head a foreign checkpoint has, by its tensors and (Hugging Face) its labels.
+
+    The number of outputs is the weight's. A decoder with bias is the official one, which averages all
+    positions unless told otherwise; `score`, without bias, is the Hugging Face port's, which takes the
+    last. The task is the one its output count suggests where nothing states it.
+    """
+    weight = tensors.get(WEIGHT)
+    if weight is None or weight.ndim != 2:
+        return None
+    n = len(weight)
+    guess: Task = "regression" if n == 1 else "binary" if n == 2 else "multiclass"
+    has_bias = BIAS in tensors
+    try:
+        return HeadConfig(
+            task=_PROBLEMS.get(raw.get("problem_type"), guess),
+            n_outputs=n,
+            labels=_labels(raw.get("id2label")),
+            pool="mean" if has_bias else "last",
+            bias=has_bias,
+        )
+    except ModelError as error:
+        raise ModelError(str(error), at=at) from None
+
+
+def _labels(id2label: object) -> tuple[str, ...]:
+    """Names by index; the port's automatic LABEL_0, LABEL_1 ... are no names."""
+    if not isinstance(id2label, Mapping):
+        return ()
+    named = {int(i): str(name) for i, name in id2label.items() if str(i).isdecimal()}
+    labels = tuple(named[i] for i in sorted(named))
+    return () if labels == tuple(f"LABEL_{i}" for i in range(len(labels))) else labels

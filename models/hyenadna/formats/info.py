@@ -1,17 +1,47 @@
-"""What a model on disk is."""
+"""Descriptions of a model: its facts, and the model card beside native weights."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hyenadna.adapters.kinds import LoraConfig
+from hyenadna.adapters.methods import LoraConfig
 from hyenadna.config import HyenaConfig
 from hyenadna.model import HyenaDNA
+from hyenadna.tokenizer import VOCABULARY
 
 from .canonical import model_sha256
 from .configs import CheckpointFormat
 from .load import all_buffers, load_files
 from .locate import locate
+
+_TEMPLATE = """\
+# {name}
+
+A HyenaDNA model: a causal language model of DNA, one token per nucleotide (Nguyen et al., arXiv 2306.15794).
+
+| | |
+|---|---|
+| width | {d_model} |
+| layers | {n_layer} |
+| longest input | {l_max:,} tokens |
+| trainable parameters | {n_parameters:,} |
+| filter window shift | {window_shift} |
+| head | {head} |
+| tokens | {tokens} |
+
+Bases are upper-cased, U is read as T, IUPAC codes as N. No start token is used. The model reads one strand
+from left to right: score the reverse complement as well where the strand does not matter.
+
+```python
+import torch
+from hyenadna import Tokenizer, load_model
+
+model = load_model("{name}")
+with torch.no_grad():
+    out = model(Tokenizer().encode("ACGT")[None])
+```
+{provenance}"""
 
 
 @dataclass(frozen=True)
@@ -20,17 +50,17 @@ class ModelInfo:
 
     Attributes:
         weights: the file the tensors came from.
-        layout: how it is written.
+        checkpoint_format: how it is written.
         config: architecture and head.
         context: the published context length in bases, l_max - 2.
         n_parameters: trainable numbers, exact, shared ones once.
         n_buffer_values: numbers in z, t and deltas of all layers, as files that keep them hold them.
-        sha256: identity of the model, the same in every layout.
+        sha256: identity of the model, the same in every checkpoint format.
         adapter: which one it has, its sizes and its base; None without one.
     """
 
     weights: Path
-    layout: CheckpointFormat
+    checkpoint_format: CheckpointFormat
     config: HyenaConfig
     context: int
     n_parameters: int
@@ -53,10 +83,10 @@ def describe(spec: str | Path) -> ModelInfo:
         ModelError: it cannot be loaded.
     """
     files = locate(spec)
-    layout, model = load_files(files)
+    checkpoint_format, model = load_files(files)
     return ModelInfo(
         weights=files.weights,
-        layout=layout,
+        checkpoint_format=checkpoint_format,
         config=model.config,
         context=model.config.context,
         n_parameters=model.n_parameters,
@@ -71,3 +101,34 @@ def _adapter(model: HyenaDNA) -> dict[str, Any] | None:
         return None
     kind = "LoRA" if isinstance(model.adapter.config, LoraConfig) else "soft prompt"
     return {"kind": kind, **asdict(model.adapter.config), "base": model.adapter.base}
+
+
+def model_card(model: HyenaDNA, name: str, provenance: Mapping[str, Any]) -> str:
+    """README.md of a native model directory called `name`."""
+    config = model.config
+    rows = "".join(f"* {key}: {value}\n" for key, value in provenance.items())
+    return _TEMPLATE.format(
+        name=name,
+        d_model=config.d_model,
+        n_layer=config.n_layer,
+        l_max=config.l_max,
+        n_parameters=model.n_parameters,
+        window_shift=config.window_shift,
+        head=head_in_words(model),
+        tokens=" ".join(VOCABULARY),
+        provenance=f"\n## Provenance\n\n{rows}" if rows else "",
+    )
+
+
+def head_in_words(model: HyenaDNA) -> str:
+    """What the model predicts, in a line."""
+    head, demonstrations = model.config.head, model.config.demonstrations
+    if demonstrations is not None:
+        letters = zip(demonstrations.letters, demonstrations.labels, strict=True)
+        classes = ", ".join(f"{letter} = {label}" for letter, label in letters)
+        return f"none: a class is the next token ({classes}) after {len(demonstrations.shots)} demonstrations"
+    if head is None:
+        return "next nucleotide only"
+    labels = f" ({', '.join(head.labels)})" if head.labels else ""
+    where = f"{head.pool} pool" if head.level == "sequence" else "every position"
+    return f"{head.task}, {head.n_outputs} outputs{labels}, {where}"

@@ -3,35 +3,31 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from hyenadna.adapters.kinds import is_adapter_parameter
-from hyenadna.config import PRESETS, HyenaConfig
+from hyenadna.adapters.methods import is_adapter_parameter
+from hyenadna.config import HyenaConfig
 from hyenadna.errors import ModelError
 from hyenadna.model import HyenaDNA
 
+from .adapters import AdapterFile, add_adapter, read_adapter
 from .canonical import base_sha256
-from .configs import CheckpointFormat, detect_layout, read_config
-from .heads import head_from_tensors
-from .jsons import read_json
+from .configs import CheckpointFormat, detect_format, head_from_tensors, read_config
+from .files import read_json, read_tensors
 from .locate import ModelFiles, locate
 from .names import to_ours, untangle
-from .tensors import read_tensors
-
-if TYPE_CHECKING:
-    from hyenadna.adapters.files import AdapterFile
 
 _SHOWN = 3
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint understood: its layout, its architecture, and its tensors under our names."""
+    """A checkpoint understood: its format, its architecture, and its tensors under our names."""
 
-    layout: CheckpointFormat
+    format: CheckpointFormat
     config: HyenaConfig
     tensors: dict[str, Tensor]
 
@@ -40,10 +36,9 @@ def load_model(
     spec: str | Path,
     *,
     window_shift: float | None = None,
-    allow_preset: bool = False,
     base: str | Path | None = None,
 ) -> HyenaDNA:
-    """A model in any layout, in eval mode, float32 on the CPU.
+    """A model in any checkpoint format, in eval mode, float32 on the CPU.
 
     Loading is strict, and runs no code from the files. z, t and deltas come from the checkpoint where it has
     them, for their closed form differs in the last bits between machines and a fine-tune may have trained z.
@@ -53,46 +48,39 @@ def load_model(
             directory, an adapter's directory (LoRA or soft prompt), or a name on the Hub:
             "hyenadna-small-32k", "org/name", "org/name@revision". A path that exists wins over a name.
         window_shift: floor of the filters' window; None keeps the model's own, 0.05 unless it says otherwise.
-        allow_preset: take "tiny-1k" ... "large-1m" for that architecture with fresh weights.
         base: the base model of an adapter, instead of the one its configuration names.
 
     Raises:
         ModelError: there is no such model, or it cannot be loaded exactly; or an adapter's base is not the
             model that it was trained on.
     """
-    if allow_preset and spec in PRESETS and not Path(spec).exists():
-        config = PRESETS[str(spec)]
-        fresh = HyenaDNA(config if window_shift is None else replace(config, window_shift=window_shift))
-        return fresh.eval()
     return load_files(locate(spec), window_shift=window_shift, base=base)[1]
 
 
 def load_files(
     files: ModelFiles, *, window_shift: float | None = None, base: str | Path | None = None
 ) -> tuple[CheckpointFormat, HyenaDNA]:
-    """As `load_model`, of files already found, with the layout they are in; of an adapter, its base's."""
+    """As `load_model`, of files already found, with their checkpoint format; of an adapter, its base's."""
     raw, tensors = read_json(files.config), read_tensors(files.weights)
     if "peft_type" in raw:
-        from hyenadna.adapters.files import read_adapter  # which needs other parts of this package
-
         return _load_adapted(read_adapter(raw, tensors, files.config), files, window_shift, base)
     if base is not None:
         raise ModelError("is no adapter, so that it has no base model", at=files.config)
     checkpoint = interpret(raw, tensors, files)
     if window_shift is not None:
         checkpoint = replace(checkpoint, config=replace(checkpoint.config, window_shift=window_shift))
-    return checkpoint.layout, build(checkpoint, files.weights)
+    return checkpoint.format, build(checkpoint, files.weights)
 
 
 def interpret(raw: Mapping[str, Any], tensors: Mapping[str, Tensor], files: ModelFiles) -> Checkpoint:
-    """Understand a config.json and the tensors beside it, whatever layout they are in."""
-    layout = detect_layout(raw, files.config)
-    config = read_config(raw, layout, files.config)
-    ours = to_ours(tensors, layout)
-    if layout != "native":
+    """Understand a config.json and the tensors beside it, whatever checkpoint format they are in."""
+    checkpoint_format = detect_format(raw, files.config)
+    config = read_config(raw, checkpoint_format, files.config)
+    ours = to_ours(tensors, checkpoint_format)
+    if checkpoint_format != "native":
         ours, found = untangle(ours)
         config = replace(config, **found, head=head_from_tensors(ours, raw, files.weights))
-    return Checkpoint(layout, config, ours)
+    return Checkpoint(checkpoint_format, config, ours)
 
 
 def build(checkpoint: Checkpoint, at: object) -> HyenaDNA:
@@ -106,8 +94,8 @@ def build(checkpoint: Checkpoint, at: object) -> HyenaDNA:
     ):  # the weights about to be replaced must not cost the caller's seed
         model = HyenaDNA(checkpoint.config)
     parameters, buffers = dict(model.named_parameters()), all_buffers(model)
-    # layouts that do not store the closed-form buffers mean their closed form
-    optional = set(buffers) if checkpoint.layout in ("native", "multimolecule") else set()
+    # formats that do not store the closed-form buffers mean their closed form
+    optional = set(buffers) if checkpoint.format in ("native", "multimolecule") else set()
     _check(parameters | buffers, checkpoint.tensors, optional, at)
     with torch.no_grad():
         for name, tensor in checkpoint.tensors.items():
@@ -115,24 +103,22 @@ def build(checkpoint: Checkpoint, at: object) -> HyenaDNA:
                 parameters[name].copy_(tensor)
             else:
                 owner, _, buffer = name.rpartition(".")
-                setattr(model.get_submodule(owner), buffer, tensor.to(torch.float32).contiguous())
+                setattr(model.get_submodule(owner), buffer, tensor.to(torch.float32, copy=True).contiguous())
     model.backbone.share_positions()
     return model.eval()
 
 
 def _load_adapted(
-    adapter: "AdapterFile", files: ModelFiles, window_shift: float | None, base: str | Path | None
+    adapter: AdapterFile, files: ModelFiles, window_shift: float | None, base: str | Path | None
 ) -> tuple[CheckpointFormat, HyenaDNA]:
     """The base model of an adapter, found and checked, with the adapter."""
-    from hyenadna.adapters.files import add_adapter
-
     # a relative path is one beside the adapter, or else as for any model
     beside = files.config.parent / adapter.base
     spec = str(base or (beside if adapter.base and beside.exists() else adapter.base))
     found = _locate_base(spec, files)
     if "peft_type" in read_json(found.config):
         raise ModelError("is an adapter too, and cannot be the base of another", at=found.config.parent)
-    layout, model = load_files(found, window_shift=adapter.window_shift)
+    checkpoint_format, model = load_files(found, window_shift=adapter.window_shift)
     sha256 = base_sha256(model)
     if adapter.sha256 not in (None, sha256):
         raise ModelError(
@@ -152,7 +138,7 @@ def _load_adapted(
     with torch.no_grad():
         for name, tensor in adapter.tensors.items():
             parameters[name].copy_(tensor)
-    return layout, model.eval()
+    return checkpoint_format, model.eval()
 
 
 def _locate_base(spec: str, files: ModelFiles) -> ModelFiles:

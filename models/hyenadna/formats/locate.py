@@ -2,19 +2,23 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hyenadna.config import PRESETS, PUBLISHED_NAMES, preset_name
 from hyenadna.errors import ModelError
 
-_WEIGHTS = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
+from .files import WEIGHTS_SUFFIXES, find_weights
+
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+_FILES = [
+    "config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "pytorch_model*.bin",
     "pytorch_model.bin.index.json",
     "weights.ckpt",
-)
-ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-_SUFFIXES = {".safetensors", ".bin", ".ckpt", ".pt", ".pth"}
+]
 
 
 @dataclass(frozen=True)
@@ -36,10 +40,8 @@ def locate(spec: str | Path) -> ModelFiles:
         return ModelFiles(path, _config_beside(path))
     if path.is_dir():
         return _in_directory(_best_of_run(path))
-    from .hub import fetch
-
     repo, revision = _hub_name(str(spec))
-    return _in_directory(fetch(repo, revision))
+    return _in_directory(_fetch(repo, revision))
 
 
 def _best_of_run(folder: Path) -> Path:
@@ -69,26 +71,6 @@ def _in_directory(folder: Path) -> ModelFiles:
     return ModelFiles(find_weights(folder), config)
 
 
-def find_weights(folder: Path) -> Path:
-    """The weights file of a model directory: one with a published name, else the only one there is.
-
-    Raises:
-        ModelError: there is none, or several that could be meant.
-    """
-    for name in _WEIGHTS:
-        if (folder / name).is_file():
-            return folder / name
-    others = sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES and path.is_file())
-    if len(others) == 1:
-        return others[0]
-    if others:
-        names = ", ".join(path.name for path in others)
-        raise ModelError(f"has several weights files ({names})", at=folder, remedy="name the file itself")
-    raise ModelError(
-        "has a config.json, but no weights", at=folder, remedy=f"expected one of {', '.join(_WEIGHTS)}"
-    )
-
-
 def _config_beside(weights: Path) -> Path:
     config = weights.parent / "config.json"
     if config.is_file():
@@ -115,7 +97,7 @@ def _hub_name(spec: str) -> tuple[str, str | None]:
         and owner not in ("", ".", "..", "~")
         and rest
         and "/" not in rest
-        and Path(name).suffix not in _SUFFIXES
+        and Path(name).suffix not in WEIGHTS_SUFFIXES
     ):
         return name, revision or None
     short = preset_name(name)
@@ -123,3 +105,48 @@ def _hub_name(spec: str) -> tuple[str, str | None]:
         return f"LongSafari/{PUBLISHED_NAMES[short]}-hf", revision or None
     known = ", ".join(f"hyenadna-{preset}" for preset in PRESETS)
     raise ModelError("no such file, directory or model name", at=spec, remedy=f"published models: {known}")
+
+
+def _fetch(repo: str, revision: str | None) -> Path:
+    """The local directory of a Hub model; what the cache holds is used without asking the network.
+
+    Args:
+        repo: "org/name".
+        revision: branch, tag or commit; the default branch without it.
+
+    Raises:
+        ModelError: huggingface_hub is not installed, or the model cannot be had.
+    """
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise ModelError(
+            "no such file or directory, and fetching models by name needs huggingface_hub",
+            at=repo,
+            remedy="pip install 'hyenacli[hub]'",
+        ) from None
+    cached = _cached(huggingface_hub, repo, revision)
+    if cached is not None:
+        return cached
+    try:
+        return Path(huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=_FILES))
+    except (OSError, ValueError) as error:
+        where = repo if revision is None else f"{repo}@{revision}"
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"cannot be fetched ({reason})",
+            at=where,
+            remedy="check the name and the network, or give a directory",
+        ) from error
+
+
+def _cached(hub: Any, repo: str, revision: str | None) -> Path | None:
+    """The cached snapshot, if it is there and complete enough to hold weights."""
+    try:
+        folder = Path(
+            hub.snapshot_download(repo, revision=revision, allow_patterns=_FILES, local_files_only=True)
+        )
+        find_weights(folder)
+    except (OSError, ValueError):
+        return None
+    return folder if (folder / "config.json").is_file() else None

@@ -1,4 +1,4 @@
-"""Tensor names of every layout, to and from ours.
+"""Tensor names of every checkpoint format, to and from ours.
 
 Ours are the official ones without the wrapper: `backbone.*`, `lm_head.weight`, `head.output_transform.*`. In
 them a shared sine frequency is listed once, at index 1, and a tied LM head not at all.
@@ -32,12 +32,12 @@ _MM_PREFIXES = {"model.final_layer_norm.": "backbone.ln_f.", "model.": "backbone
 _MM_ROWS = (1, 2, 11, 4, 0, 5, 3, 6, 7, 8, 9, 10, 12, 13, 14, 15)
 
 
-def to_ours(raw: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
+def to_ours(raw: Mapping[str, Tensor], checkpoint_format: str) -> dict[str, Tensor]:
     """A checkpoint's tensors under our names; those of metrics are dropped, unknown names kept."""
-    prefixes = _MM_PREFIXES if layout == "multimolecule" else _PREFIXES
+    prefixes = _MM_PREFIXES if checkpoint_format == "multimolecule" else _PREFIXES
     kept = {name: tensor for name, tensor in raw.items() if "torchmetrics" not in name}
     tensors = {_rename(name.removeprefix("module."), prefixes): tensor for name, tensor in kept.items()}
-    if layout == "multimolecule" and len(tensors.get(EMBEDDING, ())) == len(_MM_ROWS):
+    if checkpoint_format == "multimolecule" and len(tensors.get(EMBEDDING, ())) == len(_MM_ROWS):
         tensors[EMBEDDING] = tensors[EMBEDDING][list(_MM_ROWS)]
     return tensors
 
@@ -77,13 +77,13 @@ def _first_freq(name: str) -> str | None:
     return f"{found[1]}1{found[3]}" if found else None
 
 
-def from_ours(tensors: Mapping[str, Tensor], layout: str, n_inner_mlps: int) -> dict[str, Tensor]:
-    """Our tensors, with z, t and deltas, under the names of a layout."""
-    if layout == "official":
+def from_ours(tensors: Mapping[str, Tensor], checkpoint_format: str, n_inner_mlps: int) -> dict[str, Tensor]:
+    """Our tensors, with z, t and deltas, under the names of a checkpoint format."""
+    if checkpoint_format == "official":
         tensors = dict(_repeat_freq(tensors, n_inner_mlps))
         tensors.setdefault(LM_HEAD, tensors[EMBEDDING])
         new = {"backbone.": "model.backbone.", "lm_head.": "model.lm_head.", "head.": "decoder.0."}
-    elif layout == "hf":
+    elif checkpoint_format == "hf":
         tensors = dict(tensors)
         if not any(name.startswith("head.") for name in tensors):
             tensors.setdefault(LM_HEAD, tensors[EMBEDDING])

@@ -12,10 +12,11 @@ from hyenadna.adapters.lora import merge
 from hyenadna.errors import ModelError
 from hyenadna.model import HyenaDNA
 
+from .adapters import save_adapter
 from .canonical import canonical_tensors, closed_form
-from .card import model_card
 from .configs import CheckpointFormat, write_config
-from .directories import whole_directory, write_tensors
+from .files import whole_directory, write_tensors
+from .info import model_card
 from .load import all_buffers, interpret, load_files
 from .locate import ModelFiles, locate
 from .names import from_ours
@@ -49,33 +50,31 @@ def save_model(model: HyenaDNA, path: str | Path, *, provenance: Mapping[str, An
         ModelError: `path` is something other than a model directory.
     """
     if model.adapter is not None:
-        from hyenadna.adapters.files import save_adapter  # which needs other parts of this package
-
         save_adapter(model, path, provenance=provenance)
         return
     _write(model, Path(path), "native", _native_tensors(model), provenance or {})
 
 
-def convert(spec: str | Path, out: str | Path, layout: CheckpointFormat) -> None:
-    """Rewrite a model in another layout, exactly; LoRA becomes part of the weights.
+def convert(spec: str | Path, out: str | Path, checkpoint_format: CheckpointFormat) -> None:
+    """Rewrite a model in another checkpoint format, exactly; LoRA becomes part of the weights.
 
     Args:
         spec: as for `load_model`.
         out: the directory to write.
-        layout: "native", "hf" (Hugging Face port), "multimolecule", or "official" (weights.ckpt).
+        checkpoint_format: "native", "hf" (Hugging Face port), "multimolecule", or "official" (weights.ckpt).
 
     Raises:
-        ModelError: the model cannot be loaded, or the layout cannot hold all of it.
+        ModelError: the model cannot be loaded, or the format cannot hold all of it.
     """
     source, model = load_files(locate(spec))
     if model.adapter is not None:
         merge(model)
-    if layout == "native":
+    if checkpoint_format == "native":
         save_model(model, out, provenance={"converted_from": source, "source": Path(spec).name})
         return
-    tensors = from_ours(_all_tensors(model), layout, model.config.n_inner_mlps)
-    _check_held(model, layout, tensors)
-    _write(model, Path(out), layout, tensors, {})
+    tensors = from_ours(_all_tensors(model), checkpoint_format, model.config.n_inner_mlps)
+    _check_held(model, checkpoint_format, tensors)
+    _write(model, Path(out), checkpoint_format, tensors, {})
 
 
 def _all_tensors(model: HyenaDNA) -> dict[str, Tensor]:
@@ -92,19 +91,21 @@ def _native_tensors(model: HyenaDNA) -> dict[str, Tensor]:
     }
 
 
-def _check_held(model: HyenaDNA, layout: CheckpointFormat, tensors: Mapping[str, Tensor]) -> None:
-    """Read back what is about to be written: whatever comes back changed, the layout cannot hold."""
+def _check_held(model: HyenaDNA, checkpoint_format: CheckpointFormat, tensors: Mapping[str, Tensor]) -> None:
+    """Read back what is about to be written: whatever comes back changed, the format cannot hold."""
     config = model.config
     lost = []
-    if not config.tied_head and layout in _TIED_ONLY:
+    if not config.tied_head and checkpoint_format in _TIED_ONLY:
         lost.append("an LM head of its own")
-    if not config.shared_freq and layout in _SHARED_FREQ_ONLY:
+    if not config.shared_freq and checkpoint_format in _SHARED_FREQ_ONLY:
         lost.append("sine frequencies that are not shared")
-    if config.head is not None and config.head.bias != _HEAD_BIAS.get(layout):
-        bias = f" {'with' if config.head.bias else 'without'} a bias" if layout in _HEAD_BIAS else ""
+    if config.head is not None and config.head.bias != _HEAD_BIAS.get(checkpoint_format):
+        bias = (
+            f" {'with' if config.head.bias else 'without'} a bias" if checkpoint_format in _HEAD_BIAS else ""
+        )
         lost.append(f"a prediction head{bias}")
-    raw = write_config(config, layout, {})
-    again = interpret(raw, tensors, ModelFiles(Path(layout), Path(layout)))
+    raw = write_config(config, checkpoint_format, {})
+    again = interpret(raw, tensors, ModelFiles(Path(checkpoint_format), Path(checkpoint_format)))
     read = again.config
     lost += [
         "demonstrations" if field == "demonstrations" else f"{field} = {getattr(config, field)!r}"
@@ -115,8 +116,9 @@ def _check_held(model: HyenaDNA, layout: CheckpointFormat, tensors: Mapping[str,
     changed = [name for name in before if name not in after or not torch.equal(before[name], after[name])]
     lost += [f"the trained {name}" for name in changed if name in closed_form(config)]
     if lost or changed:
+        names = ", ".join(dict.fromkeys(lost or changed[:3]))
         raise ModelError(
-            f"layout {layout!r} cannot hold {', '.join(dict.fromkeys(lost or changed[:3]))}",
+            f"checkpoint format {checkpoint_format!r} cannot hold {names}",
             remedy="convert to native, which holds all",
         )
 
@@ -124,17 +126,17 @@ def _check_held(model: HyenaDNA, layout: CheckpointFormat, tensors: Mapping[str,
 def _write(
     model: HyenaDNA,
     target: Path,
-    layout: CheckpointFormat,
+    checkpoint_format: CheckpointFormat,
     tensors: Mapping[str, Tensor],
     provenance: Mapping[str, Any],
 ) -> None:
     with whole_directory(target, _WRITTEN) as new:
-        if layout == "official":
+        if checkpoint_format == "official":
             torch.save({"state_dict": dict(tensors)}, new / "weights.ckpt")
         else:
             plain = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
             write_tensors(plain, new / "model.safetensors")
-        raw = write_config(model.config, layout, provenance)
+        raw = write_config(model.config, checkpoint_format, provenance)
         (new / "config.json").write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
-        if layout == "native":
+        if checkpoint_format == "native":
             (new / "README.md").write_text(model_card(model, target.name, provenance), encoding="utf-8")

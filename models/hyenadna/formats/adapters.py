@@ -12,17 +12,17 @@ from typing import Any
 
 from torch import Tensor
 
+from hyenadna.adapters.lora import add_lora
+from hyenadna.adapters.methods import LoraConfig, SoftPromptConfig, is_adapter_parameter
+from hyenadna.adapters.soft_prompt import add_soft_prompt
 from hyenadna.config import HeadConfig
 from hyenadna.errors import ModelError
-from hyenadna.formats.canonical import base_sha256
-from hyenadna.formats.directories import whole_directory, write_tensors
-from hyenadna.formats.heads import head_from_json
-from hyenadna.formats.locate import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from hyenadna.model import HyenaDNA
 
-from .kinds import LoraConfig, SoftPromptConfig, is_adapter_parameter
-from .lora import add_lora
-from .soft_prompt import add_soft_prompt
+from .canonical import base_sha256
+from .configs import head_from_json
+from .files import whole_directory, write_tensors
+from .locate import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 _WRITTEN = {ADAPTER_CONFIG, ADAPTER_WEIGHTS, "trainer.json", "trainer.safetensors"}
 _WRAPPER = "base_model.model."
