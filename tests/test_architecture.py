@@ -26,26 +26,19 @@ LEVELS = (
     ("distributed", "errors", "__init__"),
 )
 OWNERS = {
-    "pysam": ("readers", "writers"),
     "pyfaidx": ("readers",),
     "Bio": ("readers",),
-    "pyarrow": ("readers", "writers"),
     "anndata": ("writers",),
     "h5py": ("writers",),
 }
 # Arrows that still point the wrong way: (from, to).
 OPEN = {
-    ("finetune", "embed"),
     ("genome", "readers"),
     ("adaptation", "finetune"),
     ("adaptation", "species"),
     ("adaptation", "pretrain"),
-    ("embed", "finetune"),
     ("inference", "pretrain"),
-    ("inference", "embed"),
-    ("readers", "writers"),
     ("training", "species"),
-    ("species", "embed"),
     ("species", "finetune"),
 }
 SOURCES = sorted((ROOT / "hyenacli").rglob("*.py"))

@@ -1,132 +1,117 @@
-"""`hyena predict`: what a fine-tuned model says of sequences and regions."""
+"""`hyena predict`: predictions of a fine-tuned model for sequences and regions."""
 
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from hyenacli import __version__
 from hyenacli.console import log
-from hyenacli.embed.command import Tally, check_input, open_reference, regions_named
+from hyenacli.devices import autocast, resolve_device, set_threads
 from hyenacli.errors import UsageError, nearest
 from hyenacli.finetune.predict_settings import PredictSettings
+from hyenacli.genome.contigs import check_naming
+from hyenacli.inference.batch_size import parse_batch_size
+from hyenacli.inference.embedding_options import EmbeddingOptions, check_stride
+from hyenacli.inference.prediction import Predicted, head_of, predict_by, prediction_options
+from hyenacli.inference.record_tables import choose_track, head_values, prediction_columns, prediction_rows
+from hyenacli.inference.summary import RunSummary
+from hyenacli.readers.inputs import check_input, open_reference, require_regions
+from hyenacli.readers.labelled import open_labelled
+from hyenacli.readers.labelled_record import Columns
+from hyenacli.readers.records import Input, SequenceRecord, open_regions, open_rows
+from hyenacli.readers.streams import open_binary, sniff_format
 from hyenacli.settings_file import to_dict
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
-
-    from hyenacli.inference.embedding_options import EmbeddingOptions
-    from hyenacli.inference.prediction import Predicted
-    from hyenacli.readers.records import Input, SequenceRecord
-    from hyenacli.writers.output_shards import OutputShard
-    from hyenadna.config import HeadConfig
+from hyenacli.writers import bedgraph
+from hyenacli.writers.merge import merge_shards
+from hyenacli.writers.output_shards import OutputShard, merge_if_last, resolve_shard
+from hyenacli.writers.tables import open_table, table_type
+from hyenadna import load_model, model_sha256
+from hyenadna.config import HeadConfig
+from hyenadna.formats.locate import locate
 
 _RC = ("auto", "none", "mean")
 _TABLES = ("parquet", "tsv", "tsv.gz", "npz")
 
 
 def run(config: PredictSettings) -> None:
-    """Check the arguments, then the input, then the output; load the model and write what it predicts.
+    """Check the arguments, then the input, then the output; load the model and write the predictions.
 
     Raises:
         UserError: bad input, an output that cannot be written, or a model that cannot do what is asked.
     """
-    from hyenacli.genome.contigs import check_naming
-    from hyenacli.inference.batch_size import parse_batch_size
-    from hyenacli.writers.merge import merge_shards
-    from hyenacli.writers.output_shards import merge_if_last, resolve_shard
-
     batch_size = parse_batch_size(config.batch_size)
-    kind = _output_type(config)
-    _check_words(config)
-    check_naming(config.contig_style, config.contig_aliases, config.fasta)
-    share = resolve_shard(config.shard, config.output)
-    share.check(config.input, config.fasta, config.contig_aliases)
-
-    from hyenacli.devices import autocast, resolve_device, set_threads
-    from hyenadna.formats.locate import locate
-
+    kind = _check(config)
+    output = resolve_shard(config.shard, config.output)
+    output.check(config.input, config.fasta, config.contig_aliases)
     device = resolve_device(config.device)
     precision = autocast(device, config.dtype)
+    set_threads(config.threads)
     locate(config.model)
-    share.clear()
+    output.clear()
     with ExitStack() as stack:
-        records = _open_input(config, share, stack, bedgraph=kind not in _TABLES)
-
-        from hyenacli.inference.prediction import head_of, predict_by, prediction_options
-        from hyenadna import load_model, model_sha256
-
-        set_threads(config.threads)
+        inputs = _open_input(config, output, stack, bedgraph=kind not in _TABLES)
         model = load_model(config.model).to(device)
         head = head_of(model, config.model)
-        rc = head.rc if config.rc == "auto" else config.rc == "mean"
-        recipe = prediction_options(
-            head, rc=rc, stranded=config.stranded, window=config.window, stride=config.stride
+        options = prediction_options(
+            head,
+            rc=head.rc if config.rc == "auto" else config.rc == "mean",
+            stranded=config.stranded,
+            window=config.window,
+            stride=config.stride,
         )
-        stretches = _with_bases(_with_a_warning(records.stretches, recipe))
-        answers = predict_by(model, stretches, recipe, batch_size=batch_size, precision=precision)
-        provenance = _provenance(config, head, recipe, model_sha256(model)) | records.shard
-        tally = Tally("predict", "predicting", "predicted")
-        with _open_output(config, share.target, kind, head, provenance) as write:
-            for answer in tally.watch(answers, records.total):
+        records = _readable(inputs.stretches, options)
+        predicted = predict_by(model, records, options, batch_size=batch_size, precision=precision)
+        provenance = _provenance(config, head, options, model_sha256(model)) | inputs.shard
+        summary = RunSummary("predict", "predicting", "predicted")
+        with _open_output(config, output.target, kind, head, provenance) as write:
+            for answer in summary.watch(predicted, inputs.total):
                 write(answer)
-    tally.report(share)
-    if merge_if_last(share, merge_shards):
+    summary.report(output.describe())
+    if merge_if_last(output, merge_shards):
         log.info("joined all shards, to %s", config.output)
 
 
-def _output_type(config: PredictSettings) -> str:
-    from hyenacli.writers.bedgraph import TYPES
-    from hyenacli.writers.tables import table_type
-
-    kind = table_type(config.output, config.output_type, (*_TABLES, *TYPES))
+def _check(config: PredictSettings) -> str:
+    """Check the options that need no file, and return the type of the output."""
+    kind = table_type(config.output, config.output_type, (*_TABLES, *bedgraph.TYPES))
     if config.track is not None and kind in _TABLES:
         raise UsageError("only a bedGraph has a track", at="--track", remedy="leave it out: a table has all")
-    return kind
-
-
-def _check_words(config: PredictSettings) -> None:
-    from hyenacli.inference.embedding_options import check_stride
-
     if config.rc not in _RC:
         raise UsageError(f"unknown choice '{config.rc}'", at="--rc", remedy=nearest(config.rc, list(_RC)))
     if config.window is not None:
         check_stride(config.window, config.stride)
+    check_naming(config.contig_style, config.contig_aliases, config.fasta)
+    return kind
 
 
-def _open_input(
-    config: PredictSettings, share: "OutputShard", stack: ExitStack, *, bedgraph: bool
-) -> "Input":
-    """The records of the input, checked as far as they can be without a model.
+def _open_input(config: PredictSettings, output: OutputShard, stack: ExitStack, *, bedgraph: bool) -> Input:
+    """Open the records of the input, checked as far as they can be without a model.
 
-    A bedGraph has one number for a base, so that for one the regions must be apart.
+    A bedGraph has one number for a base, so its regions must not overlap.
     """
-    from hyenacli.readers.records import open_regions
-    from hyenacli.readers.streams import open_binary, sniff_format
-
+    naming = config.contig_style, config.contig_aliases
     if config.input is None:
-        texts, fasta = regions_named(config, "predict")
-        return open_regions(texts, open_reference(config, fasta, stack), shard=share.shard, apart=bedgraph)
-    check_input(config.input, config.region, share)
+        regions, fasta = require_regions(config.region, config.fasta, "predict")
+        reference = stack.enter_context(open_reference(fasta, *naming))
+        return open_regions(regions, reference, shard=output.shard, apart=bedgraph)
+    check_input(config.input, config.region, several_processes=output.whole is not None)
     if config.fasta is None:
-        return _open_sequences(config, config.input, share, stack, bedgraph=bedgraph)
+        return _open_sequences(config, config.input, output, stack, bedgraph=bedgraph)
     stream = stack.enter_context(open_binary(config.input))
-    if (found := sniff_format(stream, otherwise="bed")) != "bed":
-        what = f"is a {found.upper()}, and -f gives the genome of a BED"
-        remedy = "leave out -f, or give regions as BED" if found == "fasta" else "give regions as BED"
-        raise UsageError(what, at=stream.name, remedy=remedy)
+    if (kind := sniff_format(stream, otherwise="bed")) != "bed":
+        problem = f"is a {kind.upper()}, and -f gives the genome of a BED"
+        remedy = "leave out -f, or give regions as BED" if kind == "fasta" else "give regions as BED"
+        raise UsageError(problem, at=stream.name, remedy=remedy)
     _refuse_columns(config, stream.name)
-    reference = open_reference(config, config.fasta, stack)
-    return open_regions(stream, reference, shard=share.shard, apart=bedgraph)
+    reference = stack.enter_context(open_reference(config.fasta, *naming))
+    return open_regions(stream, reference, shard=output.shard, apart=bedgraph)
 
 
 def _open_sequences(
-    config: PredictSettings, source: "Path", share: "OutputShard", stack: ExitStack, *, bedgraph: bool
-) -> "Input":
-    from hyenacli.readers.labelled import open_labelled
-    from hyenacli.readers.labelled_record import Columns
-    from hyenacli.readers.records import open_rows
-
+    config: PredictSettings, source: Path, output: OutputShard, stack: ExitStack, *, bedgraph: bool
+) -> Input:
     columns = Columns(config.sequence_column, labels=(), id=config.id_column, split="")
     rows = stack.enter_context(open_labelled([source], columns, labelled=False))
     if rows.kinds[0] in ("fasta", "folder"):
@@ -137,7 +122,7 @@ def _open_sequences(
             at=rows.names[0],
             remedy="write a table, or give a FASTA or regions as BED",
         )
-    return open_rows(rows, source, columns, shard=share.shard, apart=bedgraph)
+    return open_rows(rows, source, columns, shard=output.shard, apart=bedgraph)
 
 
 def _refuse_columns(config: PredictSettings, name: str) -> None:
@@ -147,64 +132,50 @@ def _refuse_columns(config: PredictSettings, name: str) -> None:
         )
 
 
-def _with_a_warning(
-    stretches: "Iterable[SequenceRecord]", recipe: "EmbeddingOptions"
-) -> "Iterator[SequenceRecord]":
-    """Say once that the strand of regions is not heeded where that makes a difference."""
-    heeded = recipe.stranded or recipe.rc == "mean"
-    for one in stretches:
-        if one.strand == "-" and not heeded:
+def _readable(records: Iterable[SequenceRecord], options: EmbeddingOptions) -> Iterator[SequenceRecord]:
+    """Mark records that have nothing but N, and warn once if the strand of regions makes a difference.
+
+    A model answers for a sequence of N, but the answer means nothing.
+    """
+    strand_matters = not options.stranded and options.rc != "mean"
+    for record in records:
+        if record.strand == "-" and strand_matters:
             log.warning("regions on the - strand are read as on the + strand; --stranded reads their own")
-            heeded = True
-        yield one
+            strand_matters = False
+        all_n = record.status == "OK" and not record.bases.strip(b"N")
+        yield replace(record, status="ALL_N", bases=b"") if all_n else record
 
 
 @contextmanager
 def _open_output(
-    config: PredictSettings, target: "Path", kind: str, head: "HeadConfig", provenance: dict[str, Any]
-) -> "Iterator[Callable[[Predicted], None]]":
-    """Takes predictions."""
-    from hyenacli.inference.prediction_table import (
-        choose_track,
-        prediction_columns,
-        prediction_rows,
-        values_of,
-    )
-    from hyenacli.writers.bedgraph import open_bedgraph
-    from hyenacli.writers.tables import open_table
-
+    config: PredictSettings, target: Path, kind: str, head: HeadConfig, provenance: dict[str, Any]
+) -> Iterator[Callable[[Predicted], None]]:
+    """Open a table or a bedGraph, and yield a function that writes one prediction."""
     if kind in _TABLES:
         with open_table(target, kind, prediction_columns(head), provenance) as table:
             yield lambda answer: table.write(prediction_rows(answer, head))
         return
     track = choose_track(head, config.track)
-    with open_bedgraph(target, kind, provenance) as lines:
+    with bedgraph.open_bedgraph(target, kind, provenance) as lines:
 
-        def write(answer: "Predicted") -> None:
+        def write(answer: Predicted) -> None:
             if answer.logits is not None:
-                values_L = values_of(answer.logits, head)[:, track]
+                values_L = head_values(answer.logits, head)[:, track]
                 lines.write(answer.stretch.chrom, answer.stretch.start, values_L)
 
         yield write
 
 
 def _provenance(
-    config: PredictSettings, head: "HeadConfig", recipe: "EmbeddingOptions", sha256: str
+    config: PredictSettings, head: HeadConfig, options: EmbeddingOptions, sha256: str
 ) -> dict[str, Any]:
-    """What an output must say about itself: how it was made, and how to make it again."""
+    """Return what the output says about how it was made, and how to make it again."""
     return {
         "hyena_version": __version__,
         "model_sha256": sha256,
         "task": head.task,
         "level": head.level,
-        "strands": "mean of both" if recipe.rc == "mean" else "one",
+        "strands": "mean of both" if options.rc == "mean" else "one",
         "coordinates": "start and end are 0-based, half-open",
         "settings": to_dict(config),
     }
-
-
-def _with_bases(stretches: "Iterable[SequenceRecord]") -> "Iterator[SequenceRecord]":
-    """Leave out what has nothing but N: a model says something of it, which means nothing."""
-    for one in stretches:
-        known = one.status != "OK" or one.bases.strip(b"N")
-        yield one if known else replace(one, status="ALL_N", bases=b"")

@@ -9,7 +9,7 @@ from hyenacli.adaptation.evaluation_result import Scored
 from hyenacli.adaptation.labels import IGNORED, LabelScheme, Targets
 from hyenacli.finetune.run import Trial, stretch_of
 from hyenacli.inference.prediction import Predicted
-from hyenacli.inference.prediction_table import prediction_columns, prediction_rows
+from hyenacli.inference.record_tables import prediction_columns, prediction_rows
 from hyenacli.readers.labelled_record import LabelledRecord
 from hyenacli.readers.records import SequenceRecord
 from hyenacli.writers.columns import Column

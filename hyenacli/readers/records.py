@@ -17,7 +17,7 @@ from hyenacli.readers.labelled import LabelledRows
 from hyenacli.readers.labelled_record import Columns, LabelledRecord
 from hyenacli.readers.region_records import Reference
 from hyenacli.readers.regions import load_regions
-from hyenacli.writers.output_shards import Shard, fingerprint, survey_fasta, survey_rows
+from hyenacli.readers.shards import Shard, fingerprint, survey_fasta, survey_rows
 
 OK, EMPTY = "OK", "EMPTY"
 

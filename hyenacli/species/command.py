@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from hyenacli import __version__, console
 from hyenacli.console import log
-from hyenacli.embed.command import check_input
 from hyenacli.errors import UsageError, nearest
 from hyenacli.genome.names import abbreviate
+from hyenacli.readers.inputs import check_input
 from hyenacli.settings_file import to_dict
 from hyenacli.species.settings import SpeciesPredictSettings
 
@@ -61,7 +61,7 @@ def predict(config: SpeciesPredictSettings) -> None:
         contigs, about = open_contigs(stream, config.input, shares[0].shard, keep_text=splits)
 
         from hyenacli.inference.prediction import prediction_options
-        from hyenacli.inference.prediction_table import value_names
+        from hyenacli.inference.record_tables import value_names
         from hyenacli.species.table import SpeciesTable
         from hyenacli.training.run_metadata import warn_unfinished
         from hyenadna import load_model, model_sha256
@@ -127,7 +127,7 @@ def _check_outputs(config: SpeciesPredictSettings, shares: "Sequence[OutputShard
 
     for table, share in zip(_tables(config), shares, strict=True):
         _table_type(config, table)
-        check_input(config.input, None, share)
+        check_input(config.input, None, several_processes=share.whole is not None)
         share.check(config.input)
     if len({table.resolve() for table in _tables(config)}) < len(shares):
         raise UsageError("is the output already", at="--per-window", remedy="name another file")

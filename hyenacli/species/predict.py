@@ -23,7 +23,7 @@ from hyenacli.inference.prediction import predict_by
 from hyenacli.inference.windows import cut
 from hyenacli.readers.fasta_blocks import read_blocks
 from hyenacli.readers.records import EMPTY, OK, SequenceRecord
-from hyenacli.writers.output_shards import Shard, survey_fasta
+from hyenacli.readers.shards import Shard, survey_fasta
 from hyenadna import HyenaDNA
 from hyenadna.config import HeadConfig
 

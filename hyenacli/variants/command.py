@@ -145,12 +145,12 @@ def _score(
     from hyenacli.inference.batching import make_budget
     from hyenacli.inference.perplexity import warn_of_labels
     from hyenacli.readers.genome_cache import signature
+    from hyenacli.readers.shards import fingerprint
     from hyenacli.variants.annotate import AlleleReader, score_records
     from hyenacli.variants.journal import open_journal
     from hyenacli.variants.plan import longest_allele
     from hyenacli.variants.saturation import draw_regions
     from hyenacli.variants.scorer import VariantScorer
-    from hyenacli.writers.output_shards import fingerprint
     from hyenacli.writers.vcf import open_annotated
     from hyenacli.writers.vcf_shards import shard_line
     from hyenadna import load_model, model_sha256

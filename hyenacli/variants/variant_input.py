@@ -12,12 +12,12 @@ from hyenacli.errors import UsageError, UserError
 from hyenacli.genome.contigs import ContigMap, ContigStyle, match_contigs, named_region, spellings
 from hyenacli.readers.genome_file import Genome
 from hyenacli.readers.regions import load_regions
+from hyenacli.readers.shards import Shard, fingerprint
 from hyenacli.readers.streams import open_binary, sniff_format
 from hyenacli.readers.variant_record import VariantHeader, VariantRecord
 from hyenacli.readers.vcf import Variants, open_variants
 from hyenacli.variants.annotate import BLOCK, survey
 from hyenacli.variants.saturation import NamedRegion, substitutions, substitutions_header
-from hyenacli.writers.output_shards import Shard, fingerprint
 
 _logger = logging.getLogger("hyena")
 

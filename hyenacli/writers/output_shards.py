@@ -1,76 +1,14 @@
-"""One of n parts of an input, by itself or as one process of many: which records, which file, who joins them.
+"""What one process of a run writes, and which of the processes merges what all of them wrote."""
 
-The parts are contiguous, so the records must be counted first: an input that can be read only once has none.
-"""
-
-import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hyenacli.distributed import current_ranks
-from hyenacli.errors import UsageError, UserError
-from hyenacli.readers.fasta_blocks import read_blocks
-from hyenacli.readers.labelled import open_labelled
-from hyenacli.readers.labelled_record import Columns
-from hyenacli.readers.streams import open_binary, source_name
+from hyenacli.errors import UsageError
+from hyenacli.readers.shards import Shard, parse_shard
 from hyenacli.writers.atomic import ensure_writable
 from hyenacli.writers.bgzip import remove_indexes
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One of `of` parts of an input.
-
-    Attributes:
-        number: which, 1-based.
-        of: how many there are.
-    """
-
-    number: int
-    of: int
-
-    def part(self, total: int, block: int = 1) -> range:
-        """Its records of `total`, 0-based: contiguous, and as many as in any other part, or a block more.
-
-        Args:
-            total: records of the whole input.
-            block: records, from the first on, that must stay together.
-
-        >>> [Shard(i, 3).part(7) for i in (1, 2, 3)]
-        [range(0, 2), range(2, 4), range(4, 7)]
-        >>> [Shard(i, 2).part(7, block=2) for i in (1, 2)]
-        [range(0, 4), range(4, 7)]
-        """
-        blocks = -(-total // block)
-        first, end = (blocks * number // self.of for number in (self.number - 1, self.number))
-        return range(first * block, min(total, end * block))
-
-    def describe(self, records: int, sha256: str) -> dict[str, dict[str, int | str]]:
-        """What joining needs to know: this part, the records of the whole input, and their sha256."""
-        return {"shard": {"number": self.number, "of": self.of, "records": records, "input_sha256": sha256}}
-
-    def path(self, target: Path) -> Path:
-        """Where a process of many writes its part of `target`.
-
-        >>> Shard(2, 4).path(Path("out/peaks.tsv.gz")).name
-        'peaks.shard-2-of-4.tsv.gz'
-        """
-        suffix = "".join(target.suffixes[-2:]) if target.suffix == ".gz" else target.suffix
-        stem = target.name.removesuffix(suffix)
-        return target.with_name(f"{stem}.shard-{self.number}-of-{self.of}{suffix}")
-
-
-def parse_shard(text: str, flag: str = "--shard") -> Shard:
-    """The shard i/n.
-
-    Raises:
-        UsageError: it is not two whole numbers with 1 <= i <= n.
-    """
-    number, slash, of = text.partition("/")
-    if slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of):
-        return Shard(int(number), int(of))
-    raise UsageError(f"unknown shard '{text}'", at=flag, remedy="use i/n with i from 1 to n, as 2/4")
 
 
 @dataclass(frozen=True)
@@ -172,56 +110,3 @@ def merge_if_last(share: OutputShard, join: Callable[[Sequence[Path], Path], obj
 
 def _claim(target: Path) -> Path:
     return target.with_name(f".{target.name}.joining")
-
-
-def fingerprint(records: Iterable[str], lengths: Mapping[str, int]) -> str:
-    """sha256 of an input's records and of its genome's contigs: shards of one input have the same."""
-    digest = hashlib.sha256()
-    for record in records:
-        digest.update(record.encode() + b"\n")
-    for contig, length in lengths.items():
-        digest.update(f"{contig}\t{length}\n".encode())
-    return digest.hexdigest()
-
-
-def survey_fasta(source: Path) -> tuple[int, str]:
-    """The number of records of a FASTA file, and their sha256.
-
-    Raises:
-        UsageError: it is a stream, which cannot be read a second time.
-        UserError: it is not FASTA.
-    """
-    _refuse_stream(source)
-    digest, records = hashlib.sha256(), 0
-    with open_binary(source) as stream:
-        for block in read_blocks(stream):
-            digest.update(b">" + block.header + b"\n" + block.body)
-            records += 1
-    return records, digest.hexdigest()
-
-
-def survey_rows(source: Path, columns: Columns) -> tuple[int, str]:
-    """The number of sequences of a table, a FASTA or a folder, and the sha256 of their names and bases.
-
-    Raises:
-        UsageError: it is a stream, which cannot be read a second time.
-        UserError: a record cannot be read, or there is none.
-    """
-    _refuse_stream(source)
-    digest, records = hashlib.sha256(), 0
-    with open_labelled([source], columns, labelled=False) as rows:
-        for record in rows:
-            digest.update(record.id.encode() + b"\t" + record.sequence + b"\n")
-            records += 1
-    if not records:
-        raise UserError("no records", at=source)
-    return records, digest.hexdigest()
-
-
-def _refuse_stream(source: Path) -> None:
-    if not source.is_file() and not source.is_dir():
-        raise UsageError(
-            "a stream cannot be read twice, to count its records and then to read them",
-            at=source_name(source),
-            remedy="write it to a file, or read it in one process, without --shard",
-        )

@@ -18,6 +18,7 @@ import torch
 from typer.testing import CliRunner
 
 from hyenacli.app import app
+from hyenacli.embed import command
 from hyenacli.inference.embedding import embed
 from hyenacli.inference.embedding_options import EmbeddingOptions
 from hyenacli.readers.records import SequenceRecord
@@ -231,9 +232,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(
 
 
 def test_the_model_is_the_last_thing_to_be_read(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    import hyenadna
-
-    monkeypatch.setattr(hyenadna, "load_model", lambda spec: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(command, "load_model", lambda spec: pytest.fail("the model was loaded"))
     for line in (
         "foreign.bed -f g.fa -o o.tsv",
         "r.bed -f g.fa -o no/o.tsv",

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from hyenacli.app import app
 from hyenacli.evaluation.calibration import probabilities
+from hyenacli.finetune import predict_command as command
 from hyenacli.genome.dna import reverse_complement
 from hyenacli.inference.prediction import predict
 from hyenacli.readers.records import SequenceRecord
@@ -334,9 +335,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(
 
 
 def test_the_model_is_the_last_thing_to_be_read(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    import hyenadna
-
-    monkeypatch.setattr(hyenadna, "load_model", lambda spec: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(command, "load_model", lambda spec: pytest.fail("the model was loaded"))
     for line in ("t.csv -o o.tsv", "r.bed -f g.fa -o no/o.tsv", "s.fa.gz -o o.tsv --rc x"):
         assert run(f"{line} -m sites").exit_code in (1, 2)
 

@@ -14,12 +14,12 @@ from hyenacli.genome.dna import reverse_complement
 from hyenacli.inference.embedding import embed
 from hyenacli.inference.embedding_options import EmbeddingOptions
 from hyenacli.inference.prediction import Predicted, predict, predict_by, prediction_options
-from hyenacli.inference.prediction_table import (
+from hyenacli.inference.record_tables import (
     choose_track,
+    head_values,
     prediction_columns,
     prediction_rows,
     value_names,
-    values_of,
 )
 from hyenacli.readers.records import EMPTY, SequenceRecord
 from hyenadna import HyenaDNA, SoftPromptConfig, Tokenizer, add_soft_prompt
@@ -216,7 +216,7 @@ def test_columns_are_called_as_the_head_calls_its_outputs(head: HeadConfig, want
     rows = prediction_rows(Predicted(stretch(b"AC"), 2, outputs), head)
     assert list(rows) == ["id", "chrom", "start", "end", "strand", "n_bases", "status", *wanted]
     shown = [rows[name][0] for name in wanted if not isinstance(rows[name][0], str)]
-    np.testing.assert_allclose(shown, values_of(outputs, head)[0])
+    np.testing.assert_allclose(shown, head_values(outputs, head)[0])
     assert len(shown) == len(value_names(head))
 
 

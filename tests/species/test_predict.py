@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from hyenacli.errors import UsageError, UserError
 from hyenacli.genome.dna import reverse_complement
 from hyenacli.inference.prediction import prediction_options
+from hyenacli.readers.shards import Shard
 from hyenacli.readers.streams import open_binary
 from hyenacli.species import predict as species
 from hyenacli.species.predict import Classified, Contig, classify, open_contigs, species_head
 from hyenacli.species.table import SpeciesTable, file_names, open_split
-from hyenacli.writers.output_shards import Shard
 from hyenadna import HyenaDNA, Tokenizer
 from hyenadna.config import HeadConfig
 from tests.builders import random_dna, write_bytes

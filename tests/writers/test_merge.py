@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hyenacli.errors import UsageError, UserError
+from hyenacli.readers.shards import Shard
 from hyenacli.writers import columns, tables
 from hyenacli.writers.columns import Column
 from hyenacli.writers.merge import Joined, merge_shards
-from hyenacli.writers.output_shards import Shard
 from hyenacli.writers.shard_files import sniff
 from hyenacli.writers.tables import TYPES, open_table
 
