@@ -93,8 +93,8 @@ IdColumn = Annotated[
 MicroBatchSize = Annotated[
     str,
     typer.Option(
-        help="Windows per forward pass; gradients are accumulated up to the whole batch. auto: what the "
-        "device bears. Halved where memory runs out.",
+        help="Windows per forward pass; gradients are accumulated up to the whole batch. auto: as many as "
+        "fit in device memory. Halved where memory runs out.",
         metavar="N|auto",
         rich_help_panel=TRAINING,
     ),
@@ -142,7 +142,7 @@ LoraAlpha = Annotated[
     float | None,
     typer.Option(help="LoRA's scale is alpha/rank; default twice the rank.", rich_help_panel=MODEL),
 ]
-SoftTokens = Annotated[
+PromptTokens = Annotated[
     int | None,
     typer.Option(help="Vectors of a soft prompt; default 32.", min=1, max=32_768, rich_help_panel=MODEL),
 ]

@@ -64,7 +64,7 @@ METHOD_DEFAULTS: dict[str, MethodDefaults] = {
 # Flags of one method only, and what they are where the user does not say.
 _OWN: dict[str, dict[str, float]] = {
     "lora": {"lora_rank": 8, "lora_alpha": 0},
-    "soft-prompt": {"soft_tokens": 32},
+    "soft-prompt": {"prompt_tokens": 32},
     "icl": {"shots": 2},
 }
 # Flags of training step by step.
@@ -264,7 +264,7 @@ def build_model(settings: Adapted, head: HeadConfig) -> HyenaDNA:
         config = LoraConfig(rank=rank, alpha=settings.lora_alpha or rank)
         add_lora(model, config, base=_base(settings.model), generator=generator)
     elif method == "soft-prompt":
-        prompt = SoftPromptConfig(settings.soft_tokens or 1)
+        prompt = SoftPromptConfig(settings.prompt_tokens or 1)
         add_soft_prompt(model, prompt, base=_base(settings.model), generator=generator)
     if settings.max_length and settings.max_length > model.longest_input:
         raise UserError(

@@ -177,7 +177,7 @@ class FinetuneSettings:
     pool: options.Pool = "mean"
     lora_rank: options.LoraRank = None
     lora_alpha: options.LoraAlpha = None
-    soft_tokens: options.SoftTokens = None
+    prompt_tokens: options.PromptTokens = None
     shots: Annotated[
         int | None,
         typer.Option(

@@ -68,7 +68,7 @@ def evaluate(
     max_windows: int = 128,
     batch_size: int | None = None,
     precision: AbstractContextManager[Any] | None = None,
-    tell: Callable[[int, int], None] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[PerplexityAtLength]:
     """The loss of a model on the same bases with contexts of several lengths, the shortest first.
 
@@ -88,7 +88,7 @@ def evaluate(
         max_windows: most tiles.
         batch_size: windows per forward pass; None derives it from the free memory.
         precision: entered around every forward pass, such as an autocast.
-        tell: called as windows are done with the tokens read so far, and those there are in all.
+        on_progress: called as windows are done with the tokens read so far, and those there are in all.
 
     Raises:
         UsageError: a length is below 1 or beyond the model's context, or what a soft prompt leaves of it.
@@ -108,7 +108,7 @@ def evaluate(
         budget=make_budget(batch_size, model.config.d_model, 0, device),
         device=device,
     )
-    return _losses(engine, tiles_NW, kept, tell or (lambda _done, _total: None))
+    return _losses(engine, tiles_NW, kept, on_progress or (lambda _done, _total: None))
 
 
 def default_lengths(context: int) -> list[int]:
@@ -251,7 +251,7 @@ def _sums(output: tuple[Tensor, Tensor], batch: Sequence[Piece[None]]) -> list[_
 
 
 def _losses(
-    engine: _WindowEngine, tiles_NW: Tokens, lengths: Sequence[int], tell: Callable[[int, int], None]
+    engine: _WindowEngine, tiles_NW: Tokens, lengths: Sequence[int], on_progress: Callable[[int, int], None]
 ) -> Iterator[PerplexityAtLength]:
     done, total = 0, len(lengths) * len(tiles_NW) * (tiles_NW.shape[1] - 1)
     for length in lengths:
@@ -259,7 +259,7 @@ def _losses(
         for window_nats, window_bases, window_tokens in engine.run(_windows(tiles_NW, length)):
             nats, bases, windows = nats + window_nats, bases + window_bases, windows + 1
             done += window_tokens
-            tell(done, total)
+            on_progress(done, total)
         if not math.isfinite(nats):
             raise UserError(
                 f"the model gives values that are not finite in windows of {length:,} bases",

@@ -60,7 +60,7 @@ def run(config: EvaluateSettings) -> None:
         max_windows=config.max_windows,
         batch_size=batch_size,
         precision=precision,
-        tell=lambda done, total: bar.update(task, completed=done, total=total),
+        on_progress=lambda done, total: bar.update(task, completed=done, total=total),
     )
     found = []
     # The table first: while a bar is shown, rich sends what is printed on stdout to the bar's stderr.

@@ -84,7 +84,7 @@ def predict(config: SpeciesPredictSettings) -> None:
             min_length=config.min_length,
             batch_size=batch_size,
             precision=precision,
-            tell=tally.read,
+            on_progress=tally.read,
         )
         table = SpeciesTable(value_names(head), config.threshold, config.top)
         provenance = {"model_sha256": model_sha256(model), "strands": "mean of both" if rc else "one"} | about

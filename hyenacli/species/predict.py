@@ -134,7 +134,7 @@ def classify(
     min_length: int,
     batch_size: int | None = None,
     precision: AbstractContextManager[Any] | None = None,
-    tell: Callable[[int], None] | None = None,
+    on_progress: Callable[[int], None] | None = None,
 ) -> Iterator[Classified]:
     """Say of each contig how probable each species is, in the order of the contigs.
 
@@ -154,7 +154,7 @@ def classify(
         min_length: bases below which a contig is TOO_SHORT.
         batch_size: windows per forward pass; None derives it from the free memory.
         precision: entered around every forward pass, such as an autocast.
-        tell: called with the bases of each window when its answer is there.
+        on_progress: called with the bases of each window when its answer is there.
 
     Raises:
         UsageError: the model takes no such window, or the stride leaves gaps.
@@ -162,7 +162,7 @@ def classify(
     """
     head = species_head(model)
     width, stride = recipe.windows(model.config, model.longest_input)
-    tell = tell or (lambda _bases: None)
+    on_progress = on_progress or (lambda _bases: None)
 
     def numbered() -> Iterator[tuple[int, _UnderWay]]:
         idle = 0
@@ -181,7 +181,7 @@ def classify(
                 yield from _finished(under_way, head)
                 assert predicted.logits is not None  # noqa: S101  (every window has bases)
                 under_way[0].logits.append(predicted.logits)
-                tell(len(predicted.stretch))
+                on_progress(len(predicted.stretch))
             yield from _finished(under_way, head)
 
     return answer()

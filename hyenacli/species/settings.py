@@ -172,7 +172,7 @@ class SpeciesTrainSettings:
     pool: options.Pool = "mean"
     lora_rank: options.LoraRank = None
     lora_alpha: options.LoraAlpha = None
-    soft_tokens: options.SoftTokens = None
+    prompt_tokens: options.PromptTokens = None
     embed_dropout: options.EmbedDropout = None
     resid_dropout: options.ResidDropout = None
     max_steps: options.MaxSteps = 1000

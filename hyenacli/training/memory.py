@@ -100,7 +100,7 @@ class MemoryPlanner:
 
         Args:
             load: what is to be done.
-            asked: windows of a forward pass, or None for what the device bears: on CUDA found by trial, on a
+            asked: windows of a forward pass, or None for as many as fit: on CUDA found by trial, on a
                 CPU about 8,192 tokens.
             checkpointing: one of `CHECKPOINTING`.
 
@@ -127,7 +127,7 @@ class MemoryPlanner:
                 )
         if asked is None and self._device.type == "cuda" and load.context_parallel == 1:
             tried = self._grown(tried, load)
-        # Ranks cut a step alike, whatever their device bears.
+        # All ranks must cut a step alike, whatever the memory of their devices.
         agreed = replace(
             tried,
             windows=int(min_over_ranks(tried.windows, device=self._device)),

@@ -166,7 +166,7 @@ def _score(
     tokens = budget.tokens if batch_size is None else batch_size * pass_tokens
     tally = _Tally(config.check_ref, source)
     scorer = VariantScorer(
-        model, source.genome, recipe, batch_tokens=tokens, precision=precision, tell=tally.tell
+        model, source.genome, recipe, batch_tokens=tokens, precision=precision, on_progress=tally.add_alleles
     )
     reader = AlleleReader(source.genome, source.contigs, longest_allele(plan, recipe))
     about = {"hyena_version": __version__, "hyena_command": _command_line(config)}
@@ -278,7 +278,7 @@ class _Tally:
             self._update()
         self._ask_for_the_build(at_least=1)
 
-    def tell(self, alleles: float) -> None:
+    def add_alleles(self, alleles: float) -> None:
         """So many more are being scored of the block under way, of which no record has come out yet."""
         self._reading += alleles
         self._update()

@@ -99,7 +99,8 @@ class VariantScorer:
         recipe: what to compute.
         batch_tokens: most tokens in one forward pass, those of a soft prompt included.
         precision: context of every pass.
-        tell: called while alleles are read, with how many more have been; one strand of two is half of one.
+        on_progress: called while alleles are read, with the number read since the last call; an allele read
+            on the first of two strands counts half.
     """
 
     def __init__(
@@ -110,9 +111,9 @@ class VariantScorer:
         *,
         batch_tokens: int,
         precision: AbstractContextManager[object],
-        tell: Callable[[float], None] = lambda _alleles: None,
+        on_progress: Callable[[float], None] = lambda _alleles: None,
     ):
-        self._tell = tell
+        self._on_progress = on_progress
         self._genome, self._recipe = genome, recipe
         self._batch_tokens, self._precision = batch_tokens, precision
         self._device = next(model.parameters()).device
@@ -152,7 +153,7 @@ class VariantScorer:
                 found = self._bearable(some, [windows[place] for place in some], strands)
                 for number, values in found:
                     sums[number].append(values)
-                self._tell(len(found) / (1 + self._recipe.both_strands))
+                self._on_progress(len(found) / (1 + self._recipe.both_strands))
         return [
             AlleleScore(status, _mean(values) if values and status in (OK, "EDGE") else {})
             for status, values in zip(statuses, sums, strict=True)

@@ -50,7 +50,7 @@ BAD = [
         "--class-weights: a regression has no classes to weigh; leave",
     ),
     ("table.csv -m tiny-1k --method soft-prompt", 2, "nothing to adapt; give -m a pretrained model"),
-    ("table.csv --method soft-prompt --soft-tokens 66", 1, "leaves no room in a model that takes 66"),
+    ("table.csv --method soft-prompt --prompt-tokens 66", 1, "leaves no room in a model that takes 66"),
     ("regions.bed", 2, "regions.bed: is a BED; give its genome with -f/--fasta"),
     (
         "kinds.fa --group-column family",

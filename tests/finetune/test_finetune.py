@@ -110,7 +110,7 @@ def test_the_report_shows_the_task(run: Path) -> None:
 @pytest.mark.parametrize("method", METHODS[1:])
 def test_only_what_the_method_trains_changes(method: str, base: Path, table: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    own = {"soft_tokens": 3} if method == "soft-prompt" else {}
+    own = {"prompt_tokens": 3} if method == "soft-prompt" else {}
     finetune(settings(table, base, run, method=method, lr=3e-2, epochs=8, patience=8, **own))
     assert value(run, "test", "accuracy") > 0.8
     model, before = load_model(run), load_model(base).state_dict()
@@ -126,7 +126,7 @@ def test_only_what_the_method_trains_changes(method: str, base: Path, table: Pat
 
 def test_an_adapter_is_small_and_knows_its_base(base: Path, table: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    finetune(settings(table, base, run, method="soft-prompt", soft_tokens=2, epochs=1))
+    finetune(settings(table, base, run, method="soft-prompt", prompt_tokens=2, epochs=1))
     best = run / "checkpoints" / "best"
     assert (best / "adapter_model.safetensors").stat().st_size < 2_000
     assert (best / "adapter_model.safetensors").stat().st_mode & 0o044

@@ -121,7 +121,7 @@ def test_a_soft_prompt_is_context_of_every_window(model: HyenaDNA) -> None:
 
 def test_progress_counts_tokens_to_the_end(model: HyenaDNA) -> None:
     told: list[tuple[int, int]] = []
-    list(evaluate(model, GENOME, WHOLE, [7, 40], tell=lambda done, total: told.append((done, total))))
+    list(evaluate(model, GENOME, WHOLE, [7, 40], on_progress=lambda done, total: told.append((done, total))))
     assert told[0][0] == 7
     assert [done for done, _ in told] == sorted(done for done, _ in told)
     assert told[-1] == (560, 560)

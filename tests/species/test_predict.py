@@ -164,7 +164,7 @@ def test_progress_is_told_by_bases() -> None:
     told: list[int] = []
     contigs = [contig("ACGT" * 10), contig("N" * 50), contig("ACG")]
     answers = classify(
-        MODELS["three"], contigs, prediction_options(THREE, rc=False), min_length=1, tell=told.append
+        MODELS["three"], contigs, prediction_options(THREE, rc=False), min_length=1, on_progress=told.append
     )
     assert len(list(answers)) == 3
     assert told == [32, 32, 3]

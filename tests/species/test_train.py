@@ -295,7 +295,7 @@ def test_two_ranks_are_one(genomes: dict[str, Path], base: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("method", ["head", "lora", "soft-prompt"])
 def test_a_frozen_model_stays(method: str, genomes: dict[str, Path], base: Path, tmp_path: Path) -> None:
-    own = {"soft_tokens": 2, "max_length": 60} if method == "soft-prompt" else {}
+    own = {"prompt_tokens": 2, "max_length": 60} if method == "soft-prompt" else {}
     train_species(settings(genomes, base, tmp_path / "run", method=method, max_steps=5, **own))
     before, after = load_model(base).state_dict(), load_model(tmp_path / "run").state_dict()
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())

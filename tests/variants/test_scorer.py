@@ -330,7 +330,7 @@ def test_it_tells_how_far_it_is(model: HyenaDNA) -> None:
         recipe(WindowRule(64, 8)),
         batch_tokens=200,
         precision=nullcontext(),
-        tell=told.append,
+        on_progress=told.append,
     )
     list(scorer.score(alleles))
     assert len(told) > 4

@@ -12,7 +12,7 @@ Method = Literal["full", "head", "lora", "soft-prompt"]
 
 TARGETS = ("in_proj", "out_proj", "fc1", "fc2")
 """The linear layers of a block that LoRA may change: the Hyena operator's, then the MLP's."""
-MAX_SOFT_TOKENS = 32_768
+MAX_PROMPT_TOKENS = 32_768
 
 
 def _require(holds: bool, message: str) -> None:
@@ -65,8 +65,8 @@ class SoftPromptConfig:
 
     def __post_init__(self) -> None:
         _require(
-            1 <= self.tokens <= MAX_SOFT_TOKENS,
-            f"a soft prompt has 1 to {MAX_SOFT_TOKENS:,} tokens, not {self.tokens:,}",
+            1 <= self.tokens <= MAX_PROMPT_TOKENS,
+            f"a soft prompt has 1 to {MAX_PROMPT_TOKENS:,} tokens, not {self.tokens:,}",
         )
         _require(0 <= self.dropout < 1, f"a soft prompt's dropout must lie in [0, 1), not {self.dropout}")
 
