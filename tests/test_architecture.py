@@ -38,8 +38,6 @@ OPEN = {
     ("adaptation", "species"),
     ("adaptation", "pretrain"),
     ("inference", "pretrain"),
-    ("training", "species"),
-    ("species", "finetune"),
 }
 SOURCES = sorted((ROOT / "hyenacli").rglob("*.py"))
 

@@ -11,16 +11,16 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hyenacli.errors import UsageError
-from hyenacli.finetune.label_texts import (
+from hyenacli.adaptation.label_values import (
     as_numbers,
     kinds_of,
     numbers_of,
     text_of,
     tracks_of,
 )
-from hyenacli.genome.names import abbreviate
-from hyenacli.readers.labelled_record import LabelledRecord, natural_key
+from hyenacli.errors import UsageError
+from hyenacli.genome.names import abbreviate, natural_key
+from hyenacli.readers.labelled_record import LabelledRecord
 from hyenadna.config import Level, Task
 
 AskedTask = Literal["auto", "binary", "multiclass", "multilabel", "regression"]

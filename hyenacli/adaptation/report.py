@@ -26,10 +26,8 @@ from hyenacli.evaluation.figures import (
 )
 from hyenacli.evaluation.html import facts_table, number_table, settings_section, write_page
 from hyenacli.evaluation.metrics import measure_columns, monitor
-from hyenacli.evaluation.sketch import K as KMER
 from hyenacli.evaluation.svg import Series, line_chart, smoothed
 from hyenacli.pretrain.report import BLUE, GREY, RED
-from hyenacli.species.leakage import LeakageReport
 from hyenacli.training.csv_logger import read_metrics
 
 _MAX_LINES = 6
@@ -111,19 +109,6 @@ def write_summary(
             bold = [len(rows) - 2]
         sections.append(f"<h2>{escape(split)} split</h2>{number_table(['trial', *names], rows, bold=bold)}")
     write_page(run / "report.html", title, sections)
-
-
-def shared_section(shared: LeakageReport) -> str:
-    """What a report says of what held-out splits of species share with training splits, however little."""
-    held, seen = (list(dict.fromkeys(names)) for names in zip(*shared.pairs, strict=True))
-    rows = [[name, *(_percent(shared.pairs[name, other].share) for other in seen)] for name in held]
-    table = number_table([f"share of the {KMER}-mers of", *(f"in {name}" for name in seen)], rows)
-    twins = "".join(f"<p>{escape(twin.sentence)}</p>" for twin in shared.twins)
-    return f"<h2>What held-out splits share with training splits</h2>{table}{twins}"
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{share:.2%}"
 
 
 def pooled_sections(outcome: Outcome, scheme: LabelScheme) -> list[str]:

@@ -6,9 +6,8 @@ Legend of shape suffixes: N records.
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +15,12 @@ from numpy.typing import NDArray
 from hyenacli.adaptation.labels import LabelScheme, Targets
 from hyenacli.errors import UserError, nearest
 from hyenacli.genome.contigs import match_contigs
-from hyenacli.inference.intervals import SPLITS
-from hyenacli.readers.labelled_record import LabelledRecord, natural_key
+from hyenacli.genome.names import natural_key
+from hyenacli.inference.intervals import SPLITS, fill_to_size
+from hyenacli.readers.labelled_record import LabelledRecord
 
 Indices = NDArray[np.int64]
 """Records by their 0-based place, ascending."""
-Name = TypeVar("Name", str, int)
 _DECILES = 10
 
 
@@ -126,20 +125,9 @@ def group_splits(groups: Sequence[str], valid: float, test: float, seed: int) ->
     role_of: dict[str, int] = {}
     for still, (role, wanted) in zip(range(len(asked), 0, -1), asked, strict=True):
         free = [name for name in order if name not in role_of]
-        for name in nearest_fill(free, sizes, wanted, most=len(free) - still):
+        for name in fill_to_size(free, sizes, wanted, limit=len(free) - still):
             role_of[name] = role
     return _splits(np.array([role_of.get(name, 0) for name in names]), valid, test)
-
-
-def nearest_fill(names: Sequence[Name], sizes: Mapping[Name, int], wanted: float, most: int) -> list[Name]:
-    """At least one and at most `most` of the names, taken in order while they bring the size nearer."""
-    chosen: list[Name] = []
-    held = 0
-    for name in names:
-        if len(chosen) < most and abs(held + sizes[name] - wanted) < abs(held - wanted):
-            chosen.append(name)
-            held += sizes[name]
-    return chosen or [min(names, key=lambda name: sizes[name])]
 
 
 def named_splits(groups: Sequence[str], valid: Sequence[str], test: Sequence[str]) -> LabelSplits:

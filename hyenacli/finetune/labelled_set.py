@@ -22,9 +22,9 @@ from hyenacli.finetune.label_splits import (
     strata_of,
 )
 from hyenacli.finetune.label_task import infer_task
-from hyenacli.finetune.leakage import strandless
 from hyenacli.finetune.settings import FinetuneSettings
 from hyenacli.genome.contigs import check_naming, parse_style, read_aliases
+from hyenacli.genome.dna import strandless_digest
 from hyenacli.genome.names import abbreviate
 from hyenacli.inference.intervals import SPLITS
 from hyenacli.readers.genome_file import Genome
@@ -234,7 +234,7 @@ class _Drawing:
     def _alike(self, places: Indices) -> tuple[Indices, Indices]:
         """The first record of each sequence among some, and for each of these the number of its sequence."""
         numbers: dict[bytes, int] = {}
-        keys = [strandless(self._records[i].sequence) for i in places.tolist()]
+        keys = [strandless_digest(self._records[i].sequence) for i in places.tolist()]
         which = np.array([numbers.setdefault(key, len(numbers)) for key in keys])
         return places[np.unique(which, return_index=True)[1]], which
 

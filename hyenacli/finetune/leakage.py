@@ -3,7 +3,6 @@
 Legend of shape suffixes: N records.
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyenacli.finetune.label_splits import Indices, LabelSplits
-from hyenacli.genome.dna import reverse_complement
+from hyenacli.genome.dna import strandless_digest
 from hyenacli.inference.intervals import SPLITS
 from hyenacli.readers.labelled_record import LabelledRecord
 
@@ -54,7 +53,7 @@ class Leak:
 
 def find_leaks(records: Sequence[LabelledRecord], splits: LabelSplits) -> list[Leak]:
     """What the splits share, for every two of them and every kind; nothing where all is well."""
-    keys = [strandless(record.sequence) for record in records]
+    keys = [strandless_digest(record.sequence) for record in records]
     groups = [record.group for record in records]
     ways: dict[Literal["sequence", "region", "group"], Callable[[Indices, Indices], NDArray[np.bool_]]] = {
         "sequence": lambda seen, held: _in_both(keys, seen, held),
@@ -69,12 +68,6 @@ def find_leaks(records: Sequence[LabelledRecord], splits: LabelSplits) -> list[L
             if hits.size:
                 leaks.append(Leak(kind, seen, held, len(hits), len(held_N), records[int(hits[0])]))
     return leaks
-
-
-def strandless(sequence: bytes) -> bytes:
-    """A key that is equal for a sequence and its reverse complement, b'' for no sequence."""
-    smaller = min(sequence, reverse_complement(sequence))
-    return hashlib.blake2b(smaller, digest_size=16).digest() if sequence else b""
 
 
 def _in_both(keys: Sequence[bytes] | Sequence[str], seen: Indices, held: Indices) -> NDArray[np.bool_]:

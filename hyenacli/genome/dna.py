@@ -1,5 +1,7 @@
 """DNA as the tool holds it everywhere: `bytes` of upper-case A C G T N."""
 
+import hashlib
+
 _INVALID = 0
 
 
@@ -52,3 +54,13 @@ def reverse_complement(sequence: bytes) -> bytes:
     b'NCGTT'
     """
     return sequence.translate(_COMPLEMENT)[::-1]
+
+
+def strandless_digest(sequence: bytes) -> bytes:
+    """Return 16 bytes, equal for a normalised sequence and its reverse complement; b"" for an empty one.
+
+    >>> strandless_digest(b"AACG") == strandless_digest(b"CGTT"), strandless_digest(b"")
+    (True, b'')
+    """
+    smaller = min(sequence, reverse_complement(sequence))
+    return hashlib.blake2b(smaller, digest_size=16).digest() if sequence else b""

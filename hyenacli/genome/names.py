@@ -1,5 +1,6 @@
-"""Lists of names cut short for a one-line message."""
+"""Names in messages and in order."""
 
+import re
 from collections.abc import Iterable
 
 
@@ -14,3 +15,16 @@ def abbreviate(names: Iterable[str], limit: int = 5) -> str:
     known = list(names)
     shown = ", ".join(known[:limit])
     return shown if len(known) <= limit else f"{shown}, ... ({len(known)} in all)"
+
+
+def natural_key(text: str) -> list[tuple[int, float, str]]:
+    """Return a key that sorts numbers in a text by value, the rest by letters.
+
+    >>> sorted(["c10", "c9", "-1", "1", "0"], key=natural_key)
+    ['-1', '0', '1', 'c9', 'c10']
+    """
+    try:
+        return [(0, float(text), "")]
+    except ValueError:
+        parts = re.split(r"(\d+)", text)
+    return [(1, float(part), "") if part.isdecimal() else (2, 0.0, part) for part in parts if part]

@@ -2,9 +2,10 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from hyenacli.readers.bed import read_bed
 from hyenacli.readers.token_store import Contig
 
 SPLITS = ("train", "valid", "test")
+Unit = TypeVar("Unit", str, int)
 
 
 @dataclass(frozen=True, order=True)
@@ -188,3 +190,20 @@ def merged(intervals: list[Interval]) -> list[Interval]:
         else:
             joined.append(interval)
     return joined
+
+
+def fill_to_size(units: Sequence[Unit], sizes: Mapping[Unit, int], target: float, limit: int) -> list[Unit]:
+    """Choose units, in order, each of which brings the sum of sizes nearer to a target.
+
+    At least one is chosen (the smallest where none brings it nearer), and at most `limit`.
+
+    >>> fill_to_size(["a", "b", "c"], {"a": 9, "b": 3, "c": 1}, target=4, limit=2)
+    ['b', 'c']
+    """
+    chosen: list[Unit] = []
+    total = 0
+    for unit in units:
+        if len(chosen) < limit and abs(total + sizes[unit] - target) < abs(total - target):
+            chosen.append(unit)
+            total += sizes[unit]
+    return chosen or [min(units, key=lambda unit: sizes[unit])]

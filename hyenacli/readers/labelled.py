@@ -10,12 +10,11 @@ from types import TracebackType
 from typing import Literal, Self
 
 from hyenacli.errors import UsageError, UserError
-from hyenacli.genome.names import abbreviate
+from hyenacli.genome.names import abbreviate, natural_key
 from hyenacli.readers.fasta_blocks import read_blocks
 from hyenacli.readers.labelled_record import (
     Columns,
     LabelledRecord,
-    natural_key,
     read_bases,
     split_name,
 )

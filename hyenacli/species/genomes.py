@@ -1,23 +1,27 @@
-"""The label set of species classification: which species there are, and the genomes of each."""
+"""The species to tell apart: their names, the genomes of each, and the contigs named for its splits."""
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, NoReturn
 
 import yaml
-from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from hyenacli import console
 from hyenacli.errors import UsageError, UserError, nearest
+from hyenacli.genome.contigs import match_contigs
+from hyenacli.genome.names import abbreviate
+from hyenacli.inference.intervals import SPLITS
 from hyenacli.readers.token_store import Contig, Genome, open_genomes
 
 _FLAG = "--species"
 _KEYS = ["fasta", "valid", "test"]
-# What predictions and their files are called where there is no species.
+_REMEDY = "write `name: FASTA` lines"
+# Predictions, and the files of --split-fasta, have these names where they name no species.
 _RESERVED = ("unknown", "unclassified")
-# What is between species, and between them and their probabilities, in the column `top`.
+# The column `top` separates species, and species from their probabilities, with these.
 _SEPARATORS = ",:"
-_NULL = "tag:yaml.org,2002:null"
 
 
 @dataclass(frozen=True)
@@ -27,9 +31,9 @@ class Species:
     Attributes:
         name: of the species.
         fasta: its files.
-        valid: contigs to validate on, by name; empty to have them chosen.
-        test: contigs to test on, likewise.
-        train: contigs to train on where not all others are; only the published splits name them.
+        valid: names of contigs to validate on; empty to have them chosen.
+        test: names of contigs to test on; empty to have them chosen.
+        train: names of contigs to train on, where not all others are; only the published splits name them.
     """
 
     name: str
@@ -44,7 +48,7 @@ class SpeciesGenomes:
     """The genomes of all species.
 
     Attributes:
-        species: the labels; a class is a place in them.
+        species: the labels; a class is an index into them.
         genomes: of each species.
     """
 
@@ -52,37 +56,23 @@ class SpeciesGenomes:
     genomes: tuple[tuple[Genome, ...], ...]
 
     def contigs(self, label: int) -> list[Contig]:
-        """Contigs of a species, files in order, those without any A, C, G or T left out."""
+        """Return the contigs of a species, files in order, without those that have no A, C, G or T."""
         return [contig for genome in self.genomes[label] for contig in genome.contigs if contig.n_bases]
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """A species and the place it is given at."""
-
-    species: Species
-    at: object
-    line: int | None
-
-    def error(self, what: str, remedy: str) -> UserError:
-        """An error about this species, of the class that belongs to where it was given."""
-        kind = UsageError if self.line is None else UserError
-        return kind(f"species '{self.species.name}' {what}", at=self.at, line=self.line, remedy=remedy)
-
-
 def read_species(source: Path | None, flags: Sequence[str]) -> list[Species]:
-    """The species of a YAML file, or of `name=FASTA[,FASTA...]` flags.
+    """Read the species of a YAML file, or of `name=FASTA[,FASTA...]` flags.
 
-    A line of the YAML is `name: FASTA`, `name: [FASTA, ...]` or
-    `name: {fasta: ..., valid: [CONTIG, ...], test: [CONTIG, ...]}`; all of it may stand below one key
-    `species`. Its relative paths begin at the YAML's folder.
+    An entry of the YAML is `name: FASTA`, `name: [FASTA, ...]` or
+    `name: {fasta: ..., valid: [CONTIG, ...], test: [CONTIG, ...]}`; all entries may stand below one key
+    `species`. Relative paths begin at the YAML's folder.
 
     Args:
         source: the YAML.
         flags: the flags.
 
     Raises:
-        UsageError: both or neither are given, or a flag is no `name=FASTA`.
+        UsageError: both or neither are given, or a flag is not `name=FASTA`.
         UserError: the YAML cannot be read or has unknown keys; fewer than two species; a name or a file
             twice; a species without a file; a file that is missing.
     """
@@ -90,146 +80,207 @@ def read_species(source: Path | None, flags: Sequence[str]) -> list[Species]:
         raise UsageError(f"species from {source} and from flags", at=_FLAG, remedy="give one of the two")
     if not source and not flags:
         raise UsageError("no species", remedy=f"give a YAML of species, or {_FLAG} NAME=FASTA twice or more")
-    entries = list(_from_yaml(source) if source else map(_from_flag, flags))
-    _check(entries, source or _FLAG)
-    return [entry.species for entry in entries]
+    species = _from_yaml(source) if source else [_from_flag(text) for text in flags]
+    _check(species, source)
+    return species
 
 
 def open_species(species: Sequence[Species]) -> SpeciesGenomes:
-    """The genomes of species, each file read when it is seen for the first time.
+    """Open the genomes of species; each file is read when it is opened for the first time.
 
     Raises:
-        UserError: a file is no FASTA of DNA, has no bases, or has the contents of another.
+        UserError: a file is not a FASTA of DNA, has no bases, or has the contents of another.
     """
-    genomes = iter(open_genomes([path for one in species for path in one.fasta]))
-    return SpeciesGenomes(tuple(species), tuple(tuple(next(genomes) for _ in one.fasta) for one in species))
+    genomes = iter(open_genomes([path for entry in species for path in entry.fasta]))
+    return SpeciesGenomes(
+        tuple(species), tuple(tuple(next(genomes) for _ in entry.fasta) for entry in species)
+    )
 
 
-def absolute_flag(text: str) -> str:
-    """A `name=FASTA[,FASTA...]` flag as it means the same in any folder.
-
-    Raises:
-        UsageError: it is none.
-    """
-    species = _from_flag(text).species
-    return f"{species.name}={','.join(str(path.absolute()) for path in species.fasta)}"
-
-
-def _from_flag(text: str) -> _Entry:
-    name, found, files = text.partition("=")
-    if not found:
+def _from_flag(text: str) -> Species:
+    name, equals, files = text.partition("=")
+    if not equals:
         raise UsageError(f"'{text}' has no '='", at=_FLAG, remedy="write NAME=FASTA[,FASTA...]")
-    paths = tuple(_path(one) for one in files.split(",") if one.strip())
-    return _Entry(Species(name.strip(), paths), _FLAG, None)
+    return Species(name.strip(), tuple(_path(file) for file in files.split(",") if file.strip()))
 
 
-def _from_yaml(source: Path) -> Iterator[_Entry]:
-    for name, line, value in _species_items(source):
-        if isinstance(value, MappingNode):
-            fields = {}
-            for key, at, names in _items(value, source):
-                if key not in _KEYS:
-                    what = f"unknown key '{key}' of species '{name}'"
-                    raise UserError(what, at=source, line=at, remedy=nearest(key, _KEYS))
-                fields[key] = _names(names, source)
-        else:
-            fields = {"fasta": _names(value, source)}
-        paths = tuple(source.parent / _path(one) for one in fields.get("fasta", ()))
-        yield _Entry(Species(name, paths, fields.get("valid", ()), fields.get("test", ())), source, line)
+class _TextLoader(yaml.BaseLoader):
+    """Read every value as text, so that contigs such as 1 and NO keep their names; refuse a repeated key."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return a mapping without repeated keys."""
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if lines.setdefault(str(key.value), line) != line:
+                what = f"'{key.value}' is there twice, first in line {lines[key.value]}"
+                raise UserError(what, at=self.name, line=line, remedy="rename one, or join the two")
+        return super().construct_mapping(node, deep)
 
 
-def _species_items(source: Path) -> list[tuple[str, int, Node]]:
-    """What is written of each species, below the key `species` or without it."""
-    remedy = "write `name: FASTA` lines"
+def _from_yaml(source: Path) -> list[Species]:
     try:
-        root = yaml.compose(source.read_text(), Loader=yaml.SafeLoader)
+        with source.open(encoding="utf-8") as stream:
+            entries = yaml.load(stream, _TextLoader)  # noqa: S506  (builds text, lists and mappings only)
     except OSError as error:
         raise UserError(f"cannot be read: {error.strerror}", at=source) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else None
-        raise UserError("not valid YAML", at=source, line=line, remedy=remedy) from error
-    if not isinstance(root, MappingNode):
-        raise UserError("not a mapping of species", at=source, remedy=remedy)
-    items = _items(root, source)
-    below = [node for name, _, node in items if name == "species" and isinstance(node, MappingNode)]
-    if not below:
-        return items
-    for name, line, _ in items:
-        if name != "species":
-            what = f"unknown key '{name}' beside 'species'"
-            raise UserError(what, at=source, line=line, remedy="name every species below 'species'")
-    return _items(below[0], source)
+        raise UserError("not valid YAML", at=source, line=line, remedy=_REMEDY) from error
+    if not isinstance(entries, dict):
+        raise UserError("not a mapping of species", at=source, remedy=_REMEDY)
+    if isinstance(entries.get("species"), dict):
+        if others := [key for key in entries if key != "species"]:
+            what = f"unknown key '{others[0]}' beside 'species'"
+            raise UserError(what, at=source, remedy="name every species below 'species'")
+        entries = entries["species"]
+    return [_entry(name, value, source) for name, value in entries.items()]
 
 
-def _items(mapping: MappingNode, source: Path) -> list[tuple[str, int, Node]]:
-    """Keys of a mapping with their 1-based lines and values.
-
-    Nodes rather than values: they know their lines, keep contigs such as 1 and NO as they are written, and
-    show a key that is there twice.
-    """
-    items: dict[str, tuple[str, int, Node]] = {}
-    for key, value in mapping.value:
-        line = key.start_mark.line + 1
-        text = _text(key, source)
-        if text in items:
-            what = f"'{text}' is there twice, first in line {items[text][1]}"
-            raise UserError(what, at=source, line=line, remedy="rename one, or join the two")
-        items[text] = (text, line, value)
-    return list(items.values())
-
-
-def _names(node: Node, source: Path) -> tuple[str, ...]:
-    """A name or a list of them; none where nothing is written."""
-    nodes = node.value if isinstance(node, SequenceNode) else [node]
-    return tuple(text for one in nodes if one.tag != _NULL and (text := _text(one, source)))
-
-
-def _text(node: Node, source: Path) -> str:
-    if not isinstance(node, ScalarNode):
-        line = node.start_mark.line + 1
-        raise UserError("a list or mapping where a name belongs", at=source, line=line, remedy="write a name")
-    return str(node.value).strip()
+def _entry(name: str, value: Any, source: Path) -> Species:
+    """Return the species of one entry of a YAML."""
+    fields = {}
+    for key, names in (value if isinstance(value, dict) else {"fasta": value}).items():
+        if key not in _KEYS:
+            raise UserError(f"unknown key '{key}' of species '{name}'", at=source, remedy=nearest(key, _KEYS))
+        texts = names if isinstance(names, list) else [names]
+        if not all(isinstance(text, str) for text in texts):
+            what = f"species '{name}' has a list or mapping where a name belongs"
+            raise UserError(what, at=source, remedy="write a name")
+        fields[key] = tuple(text.strip() for text in texts if text.strip())
+    paths = tuple(source.parent / _path(text) for text in fields.get("fasta", ()))
+    return Species(name.strip(), paths, fields.get("valid", ()), fields.get("test", ()))
 
 
 def _path(text: str) -> Path:
-    # unlike Path.expanduser this leaves the name of a user who is not there as it is
+    # unlike Path.expanduser this keeps the name of an unknown user as it is
     return Path(os.path.expanduser(text.strip()))  # noqa: PTH111
 
 
-def _check(entries: Sequence[_Entry], at: object) -> None:
+def _check(entries: Sequence[Species], source: Path | None) -> None:
     """Raise UserError where species cannot be told apart, or have no file."""
+
+    def refuse(name: str, what: str, remedy: str) -> NoReturn:
+        error = UserError if source else UsageError
+        raise error(f"species '{name}' {what}", at=source or _FLAG, remedy=remedy)
+
     if not entries:
-        raise UserError("no species", at=at, remedy="write `name: FASTA` lines")
-    owners: dict[Path, str] = {}
+        raise UserError("no species", at=source or _FLAG, remedy=_REMEDY)
     names: set[str] = set()
-    for entry in entries:
-        one = entry.species
-        if not one.name or not one.name.isprintable():
-            raise entry.error("has no printable name", "name it")
-        if set(one.name) & set(_SEPARATORS):
-            raise entry.error(
-                "has a comma or a colon in its name, which separate species in tables", "rename it"
-            )
-        if one.name in _RESERVED:
-            raise entry.error("is what predictions call a contig of no species", "name it otherwise")
-        if one.name in names:
-            raise entry.error("is there twice", "give all its files at once")
-        names.add(one.name)
-        if both := set(one.valid) & set(one.test):
-            raise entry.error(f"has {', '.join(sorted(both))} in valid and in test", "hold it out for one")
-        _check_files(entry, owners)
+    owners: dict[Path, str] = {}
+    for species in entries:
+        name = species.name
+        if not name or not name.isprintable():
+            refuse(name, "has no printable name", "name it")
+        if set(name) & set(_SEPARATORS):
+            refuse(name, "has a comma or a colon in its name, which separate species in tables", "rename it")
+        if name in _RESERVED:
+            refuse(name, "is what predictions call a contig of no species", "give it another name")
+        if name in names:
+            refuse(name, "is there twice", "give all its files at once")
+        names.add(name)
+        if both := set(species.valid) & set(species.test):
+            refuse(name, f"has {', '.join(sorted(both))} in valid and in test", "hold it out for one")
+        _check_files(species, owners, refuse)
     if len(entries) == 1:
-        raise entries[0].error("is the only one", "give another to tell it from")
+        refuse(entries[0].name, "is the only one", "give another to tell it from")
 
 
-def _check_files(entry: _Entry, owners: dict[Path, str]) -> None:
-    """Raise UserError where a species has no file, or one that is missing or in `owners`; add its files."""
-    if not entry.species.fasta:
-        raise entry.error("has no FASTA", "give its file")
-    for path in entry.species.fasta:
+def _check_files(
+    species: Species, owners: dict[Path, str], refuse: Callable[[str, str, str], NoReturn]
+) -> None:
+    """Refuse a species without a file, or with one that is missing or in `owners`; add its files to these."""
+    if not species.fasta:
+        refuse(species.name, "has no FASTA", "give its file")
+    for path in species.fasta:
         if not path.exists():
-            raise entry.error(f"has a file that is not there: {path}", "check its path")
+            refuse(species.name, f"has a file that is not there: {path}", "check its path")
         if owner := owners.get(path.resolve()):
-            raise entry.error(f"has {path}, which '{owner}' has already", "give every file once")
-        owners[path.resolve()] = entry.species.name
+            refuse(species.name, f"has {path}, which '{owner}' has already", "give every file once")
+        owners[path.resolve()] = species.name
+
+
+@dataclass(frozen=True)
+class PublishedSplits:
+    """Chromosomes of a species by split; chromosomes of no split are left out."""
+
+    train: tuple[str, ...]
+    valid: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+def _published(second: str, last: int, sexes: str) -> PublishedSplits:
+    train = (*second.split(), "4", "6", "8", *map(str, range(14, last + 1)), *sexes)
+    return PublishedSplits(train, ("1", "3", "12", "13"), ("5", "7", "9", "10", "11"))
+
+
+# The tables of HyenaDNA's species task: all hold out chromosomes of the same numbers.
+_PUBLISHED = {
+    "human": _published("2", 22, "XY"),
+    "lemur": _published("2", 27, "XY"),
+    "mouse": _published("2", 19, "X"),
+    "pig": _published("2", 18, "XY"),
+    "hippo": _published("2", 17, "X"),
+    "goat": _published("2", 29, "XY"),
+    "sheep": _published("2", 26, "XY"),
+    "gorilla": _published("2A 2B", 22, "XY"),
+    "orangutan": _published("2A 2B", 22, "XY"),
+    "chimpanzee": _published("2A 2B", 22, "XY"),
+}
+
+
+def published_splits(name: str) -> PublishedSplits:
+    """Return the splits of a species in the HyenaDNA paper's task, by chromosome.
+
+    Raises:
+        UserError: the paper has no such species.
+
+    >>> published_splits("hippo").train
+    ('2', '4', '6', '8', '14', '15', '16', '17', 'X')
+    """
+    if name not in _PUBLISHED:
+        remedy = f"{nearest(name, list(_PUBLISHED))}; or name its valid and test contigs in the YAML"
+        raise UserError(f"there are no published splits of '{name}'", remedy=remedy)
+    return _PUBLISHED[name]
+
+
+def use_published_splits(genomes: SpeciesGenomes) -> SpeciesGenomes:
+    """Name the contigs of the published splits for all species that name none themselves.
+
+    chr1 and 1 are taken for each other. A chromosome that a genome lacks is left out with a warning.
+
+    Raises:
+        UserError: there are no published splits of a species, or its genome has no chromosome of one of them.
+    """
+    species = [
+        entry if entry.valid or entry.test else _with_published_splits(entry, genomes.contigs(label))
+        for label, entry in enumerate(genomes.species)
+    ]
+    return replace(genomes, species=tuple(species))
+
+
+def _with_published_splits(species: Species, contigs: Sequence[Contig]) -> Species:
+    published = published_splits(species.name)
+    names = list(dict.fromkeys(contig.name for contig in contigs))
+    fasta = ", ".join(map(str, species.fasta))
+    spellings = match_contigs(
+        (), names, style="auto", aliases={}, input_name="the published splits", genome_name=fasta
+    )
+    chosen: dict[str, tuple[str, ...]] = {}
+    missing: list[str] = []
+    for split in SPLITS:
+        chromosomes = getattr(published, split)
+        resolved = {name: spellings.resolve(name) for name in chromosomes}
+        missing += [name for name, contig in resolved.items() if contig is None]
+        chosen[split] = tuple(contig for contig in resolved.values() if contig is not None)
+        if not chosen[split]:
+            raise UserError(
+                f"species '{species.name}' has none of the published {split} chromosomes "
+                f"{abbreviate(chromosomes)}; its contigs are {abbreviate(names)}",
+                at=fasta,
+                remedy="name its contigs chr1 or 1, or name valid and test contigs in the YAML",
+            )
+    if missing:
+        console.log.warning("%s: %s of the published splits are missing", species.name, abbreviate(missing))
+    return replace(species, train=chosen["train"], valid=chosen["valid"], test=chosen["test"])

@@ -1,75 +1,52 @@
-"""Which stretches of every species' genomes are trained on, validated on and tested on."""
+"""The parts of every species' genomes to train, validate and test on, and windows drawn from them.
+
+Legend of shape suffixes: N windows, W bases of a window.
+"""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from hyenacli import console
-from hyenacli.errors import UserError, nearest
-from hyenacli.finetune.label_splits import nearest_fill
-from hyenacli.genome.contigs import match_contigs
+from hyenacli.errors import UserError
 from hyenacli.genome.names import abbreviate
 from hyenacli.inference.intervals import (
     SPLITS,
     Interval,
     Splits,
     cut_into_blocks,
+    fill_to_size,
     merged,
     named_contigs,
     split_by_contigs,
 )
-from hyenacli.inference.sampling import has_window
-from hyenacli.readers.token_store import Contig
+from hyenacli.inference.sampling import WindowSampler, fixed_windows, has_window
+from hyenacli.readers.token_store import Codes, Contig, Tokens
 from hyenacli.species.genomes import Species, SpeciesGenomes
+from hyenadna.tokenizer import PAD
 
-# Whole contigs are held out where they miss the shares by no more than this part of them.
-_FAR = 0.5
-# The first of so many random orders is taken that misses them by no more than this, or else the best.
-_NEAR = 0.1
-_DRAWS = 100
-_BLOCKS = 10
+# Whole contigs are held out where no split misses its bases by more than this part of them.
+_MAX_DEVIATION = 0.5
+# The search ends at the first random order that misses them by no more than this.
+_GOOD_DEVIATION = 0.1
+_MAX_ORDERS = 100
+_BLOCKS_PER_SPLIT = 10
 
-
-@dataclass(frozen=True)
-class PublishedSplits:
-    """Chromosomes of a species, by what they are for; those in none of the splits are left alone."""
-
-    train: tuple[str, ...]
-    valid: tuple[str, ...]
-    test: tuple[str, ...]
-
-
-def _published(second: str, last: int, sexes: str) -> PublishedSplits:
-    train = (*second.split(), "4", "6", "8", *map(str, range(14, last + 1)), *sexes)
-    return PublishedSplits(train, ("1", "3", "12", "13"), ("5", "7", "9", "10", "11"))
-
-
-# The tables of HyenaDNA's species task: all hold out chromosomes of the same numbers.
-_PUBLISHED = {
-    "human": _published("2", 22, "XY"),
-    "lemur": _published("2", 27, "XY"),
-    "mouse": _published("2", 19, "X"),
-    "pig": _published("2", 18, "XY"),
-    "hippo": _published("2", 17, "X"),
-    "goat": _published("2", 29, "XY"),
-    "sheep": _published("2", 26, "XY"),
-    "gorilla": _published("2A 2B", 22, "XY"),
-    "orangutan": _published("2A 2B", 22, "XY"),
-    "chimpanzee": _published("2A 2B", 22, "XY"),
-}
+Labels = NDArray[np.int64]
+"""Species as indices into the label set."""
 
 
 @dataclass(frozen=True)
 class SpeciesSplits:
-    """The contigs of all species, and what of them is for what.
+    """The contigs of all species, and their splits.
 
     Attributes:
-        names: of the species; a class is a place in them.
-        contigs: of all species, one after the other.
-        labels: the class of each contig.
-        splits: of each species; intervals count `contigs`.
+        names: of the species; a label is an index into them.
+        contigs: of all species, one species after the other.
+        labels: the label of each contig.
+        splits: of each species; the contig number of an interval is an index into `contigs`.
         notes: a sentence per species on how it was split.
     """
 
@@ -80,224 +57,253 @@ class SpeciesSplits:
     notes: tuple[str, ...]
 
     def intervals(self, split: str) -> list[list[Interval]]:
-        """The stretches of every species in 'train', 'valid' or 'test'."""
-        return [getattr(mine, split) for mine in self.splits]
-
-
-def published_splits(name: str) -> PublishedSplits:
-    """The splits of a species in the HyenaDNA paper's task, by chromosome.
-
-    Raises:
-        UserError: it has no such species.
-
-    >>> published_splits("hippo").train
-    ('2', '4', '6', '8', '14', '15', '16', '17', 'X')
-    """
-    if name not in _PUBLISHED:
-        remedy = f"{nearest(name, list(_PUBLISHED))}; or name its valid and test contigs in the YAML"
-        raise UserError(f"there are no published splits of '{name}'", remedy=remedy)
-    return _PUBLISHED[name]
-
-
-def use_published_splits(genomes: SpeciesGenomes) -> SpeciesGenomes:
-    """Name the contigs of the published splits for all species that name none themselves.
-
-    chr1 and 1 are taken for each other. A chromosome that a genome lacks is left out with a warning.
-
-    Raises:
-        UserError: there are no published splits of a species, or its genome has no chromosome of one of them.
-    """
-    species = [
-        one if one.valid or one.test else _with_published_splits(one, genomes.contigs(label))
-        for label, one in enumerate(genomes.species)
-    ]
-    return replace(genomes, species=tuple(species))
-
-
-def _with_published_splits(species: Species, contigs: Sequence[Contig]) -> Species:
-    published = published_splits(species.name)
-    names = list(dict.fromkeys(contig.name for contig in contigs))
-    fasta = ", ".join(map(str, species.fasta))
-    known = match_contigs(
-        (), names, style="auto", aliases={}, input_name="the published splits", genome_name=fasta
-    )
-    found: dict[str, tuple[str, ...]] = {}
-    missing: list[str] = []
-    for split in SPLITS:
-        wanted = getattr(published, split)
-        spelt = {name: known.resolve(name) for name in wanted}
-        missing += [name for name in wanted if spelt[name] is None]
-        found[split] = tuple(name for name in spelt.values() if name is not None)
-        if not found[split]:
-            raise UserError(
-                f"species '{species.name}' has none of the published {split} chromosomes "
-                f"{abbreviate(wanted)}; its contigs are {abbreviate(names)}",
-                at=fasta,
-                remedy="name its contigs chr1 or 1, or name valid and test contigs in the YAML",
-            )
-    if missing:
-        console.log.warning("%s: %s of the published splits are missing", species.name, abbreviate(missing))
-    return replace(species, train=found["train"], valid=found["valid"], test=found["test"])
+        """Return the intervals of every species in "train", "valid" or "test"."""
+        return [getattr(splits, split) for splits in self.splits]
 
 
 def split_species(
     genomes: SpeciesGenomes, *, valid: float, test: float, window: int, seed: int
 ) -> SpeciesSplits:
-    """Split every species by itself, so that one more species changes nothing for the others.
+    """Split every species by itself, so that another species changes nothing for the others.
 
-    Contigs that a species names are held out. For a split of which it names none, whole contigs are chosen
-    among the others at random, so that they come near the share of their bases; those of one name in several
-    files stay together. Where they cannot come near it, because there are few or one has nearly all
-    bases, the others are cut into blocks and some of these held out.
+    Contigs that a species names are held out. For a split without named contigs, whole contigs are chosen at
+    random among the others, so that they come near the share of their bases; contigs of one name in several
+    files stay together. Where whole contigs cannot come near it, because there are few or one has nearly all
+    bases, the others are cut into blocks and some blocks are held out.
 
     Args:
         genomes: the species.
-        valid: the share of the bases to validate on.
-        test: the share to test on; 0 for none, as for `valid`.
+        valid: the share of the bases to validate on; 0 for none.
+        test: the share to test on; 0 for none.
         window: bases of a window.
         seed: of the choice.
 
     Raises:
-        UserError: a contig that is named is not there, or a split of a species has no window.
+        UserError: a named contig is missing, or a split of a species has no window.
     """
     shares = {"valid": valid, "test": test}
     contigs: list[Contig] = []
     labels: list[int] = []
-    splits, notes = [], []
+    all_splits, notes = [], []
     for label, species in enumerate(genomes.species):
-        mine = genomes.contigs(label)
-        found, how = _split(species, mine, shares, window, seed)
-        held = [name for name, share in shares.items() if share or getattr(species, name)]
-        _check(species, mine, found, held, window)
-        splits.append(_renumbered(found, range(len(contigs), len(contigs) + len(mine))))
-        notes.append(f"{species.name}: {how}; {_shares(found)}")
-        contigs += mine
-        labels += [label] * len(mine)
+        species_contigs = genomes.contigs(label)
+        splits, note = _split(species, species_contigs, shares, window, seed)
+        held_out = [name for name, share in shares.items() if share or getattr(species, name)]
+        _check(species, species_contigs, splits, held_out, window)
+        numbers = range(len(contigs), len(contigs) + len(species_contigs))
+        all_splits.append(_renumbered(splits, numbers))
+        notes.append(f"{species.name}: {note}; {_shares(splits)}")
+        contigs += species_contigs
+        labels += [label] * len(species_contigs)
     names = tuple(species.name for species in genomes.species)
-    return SpeciesSplits(names, contigs, labels, tuple(splits), tuple(notes))
+    return SpeciesSplits(names, contigs, labels, tuple(all_splits), tuple(notes))
 
 
 def _split(
     species: Species, contigs: Sequence[Contig], shares: Mapping[str, float], window: int, seed: int
 ) -> tuple[Splits, str]:
-    """The splits of a species, and how they came about."""
+    """Return the splits of a species, and a note on how they were chosen."""
     named_contigs(contigs, (*species.valid, *species.test), f"to hold out of species '{species.name}'")
     named = split_by_contigs(contigs, species.valid, species.test)
-    how = [
+    notes = [
         f"{split} {abbreviate(names)} by name"
         for split, names in (("valid", species.valid), ("test", species.test))
         if names
     ]
-    asked = {split: share for split, share in shares.items() if share and not getattr(species, split)}
-    if not asked:
-        if species.train:
-            kept = named_contigs(contigs, species.train, "to train on")
-            left = sum(len(i) for i in named.train if contigs[i.contig].name not in kept)
-            named = replace(named, train=[i for i in named.train if contigs[i.contig].name in kept])
-            how.append(f"{left:,} bases of contigs that the published splits lack left out")
-        return named, ", ".join(how) or "nothing is held out"
-    free = [interval.contig for interval in named.train]
-    chosen, text = _choose([contigs[number] for number in free], asked, window, seed)
-    given = {split: getattr(named, split) for split in shares if split not in asked}
-    return replace(_renumbered(chosen, free), **given), ", ".join([*how, text])
+    to_choose = {split: share for split, share in shares.items() if share and not getattr(species, split)}
+    if to_choose:
+        free = [interval.contig for interval in named.train]
+        chosen, note = _choose([contigs[number] for number in free], to_choose, window, seed)
+        fixed = {split: getattr(named, split) for split in shares if split not in to_choose}
+        return replace(_renumbered(chosen, free), **fixed), ", ".join([*notes, note])
+    if species.train:
+        kept = named_contigs(contigs, species.train, "to train on")
+        omitted = sum(len(i) for i in named.train if contigs[i.contig].name not in kept)
+        named = replace(named, train=[i for i in named.train if contigs[i.contig].name in kept])
+        notes.append(f"{omitted:,} bases of contigs that the published splits lack left out")
+    return named, ", ".join(notes) or "nothing is held out"
 
 
 def _choose(
     contigs: Sequence[Contig], shares: Mapping[str, float], window: int, seed: int
 ) -> tuple[Splits, str]:
-    """Hold out shares of some contigs: whole ones, or blocks."""
+    """Hold out shares of contigs, in whole contigs or in blocks; return the splits and a note."""
     by_name: dict[str, list[Interval]] = {}
     for number, contig in enumerate(contigs):
         by_name.setdefault(contig.name, []).append(Interval(number, 0, len(contig)))
-    wide = [has_window(contigs, intervals, window) for intervals in by_name.values()]
-    roles, miss = _deal([sum(map(len, intervals)) for intervals in by_name.values()], wide, shares, seed)
-    if miss <= _FAR:
-        held = {
-            split: [n for n, role in zip(by_name, roles, strict=True) if role == split] for split in SPLITS
+    fits = [has_window(contigs, intervals, window) for intervals in by_name.values()]
+    lengths = [sum(map(len, intervals)) for intervals in by_name.values()]
+    roles, deviation = _assign(lengths, fits, shares, seed)
+    if deviation <= _MAX_DEVIATION:
+        names = {
+            split: [name for name, role in zip(by_name, roles, strict=True) if role == split]
+            for split in SPLITS
         }
-        text = ", ".join(f"{split} {abbreviate(held[split])}" for split in shares)
-        return split_by_contigs(contigs, held["valid"], held["test"]), f"{text} as whole contigs"
+        text = ", ".join(f"{split} {abbreviate(names[split])}" for split in shares)
+        return split_by_contigs(contigs, names["valid"], names["test"]), f"{text} as whole contigs"
     total = sum(map(len, contigs))
-    least = max(window, round(total * min(shares.values()) / _BLOCKS))
-    blocks = cut_into_blocks(contigs, least)
-    wide = [has_window(contigs, [block], window) for block in blocks]
-    roles, _ = _deal(list(map(len, blocks)), wide, shares, seed)
-    found = {
+    block_length = max(window, round(total * min(shares.values()) / _BLOCKS_PER_SPLIT))
+    blocks = cut_into_blocks(contigs, block_length)
+    fits = [has_window(contigs, [block], window) for block in blocks]
+    roles, _ = _assign(list(map(len, blocks)), fits, shares, seed)
+    splits = {
         split: merged([block for block, role in zip(blocks, roles, strict=True) if role == split])
         for split in SPLITS
     }
-    why = "one contig" if len(by_name) == 1 else "no whole contigs near the shares"
-    return Splits(**found), f"{why}, so {' and '.join(shares)} in blocks of {least:,} bases or more"
+    reason = "one contig" if len(by_name) == 1 else "no whole contigs near the shares"
+    return Splits(
+        **splits
+    ), f"{reason}, so {' and '.join(shares)} in blocks of {block_length:,} bases or more"
 
 
-def _deal(
-    lengths: Sequence[int], wide: Sequence[bool], shares: Mapping[str, float], seed: int
+def _assign(
+    lengths: Sequence[int], fits: Sequence[bool], shares: Mapping[str, float], seed: int
 ) -> tuple[list[str], float]:
-    """Hold out units, such as contigs, each whole.
+    """Assign units, such as contigs, to splits.
 
-    In a random order a unit joins a split if that brings its bases nearer to what they should be. The first
-    order is taken that comes near enough, or else the best of many.
+    In a random order, a unit joins a split if that brings the split's bases nearer to its share. The search
+    ends at the first order that comes near enough, and otherwise takes the best of many.
 
     Args:
         lengths: of the units.
-        wide: whether a window lies in each; every split gets one that is, the training split too.
+        fits: whether a window fits into each; every split gets one that has, the training split too.
         shares: of the bases, of every split to hold out.
         seed: of the orders.
 
     Returns:
         The split of every unit, and by how much the worst split misses its bases, as a part of them; all
-        for training and infinity where there is no way.
+        units for training and infinity where no assignment is possible.
     """
     sizes = dict(enumerate(lengths))
-    wanted = {split: share * sum(lengths) for split, share in shares.items()}
-    words = np.random.Philox(key=seed)
-    best, least = ["train"] * len(sizes), math.inf
-    if sum(wide) <= len(wanted):
-        return best, least
-    for _ in range(_DRAWS):
-        free = np.argsort(words.random_raw(len(sizes)), kind="stable").tolist()
+    targets = {split: share * sum(lengths) for split, share in shares.items()}
+    generator = np.random.Philox(key=seed)
+    best_roles, best_deviation = ["train"] * len(sizes), math.inf
+    if sum(fits) <= len(targets):
+        return best_roles, best_deviation
+    for _ in range(_MAX_ORDERS):
+        free = np.argsort(generator.random_raw(len(sizes)), kind="stable").tolist()
         roles = ["train"] * len(sizes)
-        miss = 0.0
-        for still, (split, bases) in zip(range(len(wanted), 0, -1), wanted.items(), strict=True):
-            taken = nearest_fill(free, sizes, bases, most=len(free) - still)
-            for number in taken:
+        deviation = 0.0
+        for remaining, (split, bases) in zip(range(len(targets), 0, -1), targets.items(), strict=True):
+            chosen = fill_to_size(free, sizes, bases, limit=len(free) - remaining)
+            for number in chosen:
                 roles[number] = split
             free = [number for number in free if roles[number] == "train"]
-            miss = max(miss, abs(sum(sizes[number] for number in taken) / bases - 1))
-        served = {role for role, fits in zip(roles, wide, strict=True) if fits}
-        if miss < least and len(served) > len(wanted):
-            best, least = roles, miss
-        if least <= _NEAR:
+            deviation = max(deviation, abs(sum(sizes[number] for number in chosen) / bases - 1))
+        with_windows = {role for role, fit in zip(roles, fits, strict=True) if fit}
+        if deviation < best_deviation and len(with_windows) > len(targets):
+            best_roles, best_deviation = roles, deviation
+        if best_deviation <= _GOOD_DEVIATION:
             break
-    return best, least
+    return best_roles, best_deviation
 
 
 def _check(
-    species: Species, contigs: Sequence[Contig], splits: Splits, held: Iterable[str], window: int
+    species: Species, contigs: Sequence[Contig], splits: Splits, held_out: Iterable[str], window: int
 ) -> None:
-    """Raise UserError where the training split, or one that is held out, has no window."""
-    for split in ("train", *held):
+    """Raise UserError where the training split, or a held-out split, has no window."""
+    for split in ("train", *held_out):
         intervals = getattr(splits, split)
         if not has_window(contigs, intervals, window):
-            most = max(map(len, intervals), default=0)
+            longest = max(map(len, intervals), default=0)
             total = sum(map(len, contigs))
             raise UserError(
                 f"species '{species.name}' has no {split} window of {window:,} bases that is not mostly N: "
-                f"the longest {split} stretch has {most:,} of {total:,} bases",
+                f"the longest {split} stretch has {longest:,} of {total:,} bases",
                 at=", ".join(map(str, species.fasta)),
                 remedy="use shorter windows, add sequence, or hold out other contigs",
             )
 
 
 def _renumbered(splits: Splits, numbers: Sequence[int]) -> Splits:
-    """The same stretches with other numbers for the contigs."""
-    train, valid, test = (
-        [replace(i, contig=numbers[i.contig]) for i in getattr(splits, name)] for name in SPLITS
-    )
-    return Splits(train, valid, test)
+    """Return the same intervals with `numbers` in place of the indices of their contigs."""
+    return Splits(*([replace(i, contig=numbers[i.contig]) for i in getattr(splits, name)] for name in SPLITS))
 
 
 def _shares(splits: Splits) -> str:
     bases = splits.bases()
     total = sum(bases.values())
     return f"{', '.join(f'{name} {n / total:.1%}' for name, n in bases.items() if n)} of {total:,} bases"
+
+
+class SpeciesSampler:
+    """The balanced training stream: window i and its label are a pure function of (seed, i).
+
+    With K species, windows jK to jK + K - 1 have every species once for any j, in a random order; a batch is
+    balanced if its size is a multiple of K and it begins at one. Within a species windows lie as
+    `WindowSampler` draws them: uniformly over the bases of all its intervals.
+
+    Args:
+        contigs: of all species.
+        intervals: of each species, to draw from.
+        seed: of the stream.
+        rc_augment: read every window as its reverse complement with probability 1/2.
+    """
+
+    def __init__(
+        self,
+        contigs: Sequence[Contig],
+        intervals: Sequence[Sequence[Interval]],
+        seed: int,
+        *,
+        rc_augment: bool,
+    ):
+        self._samplers = [WindowSampler(contigs, part, seed, rc_augment=rc_augment) for part in intervals]
+        self._seed = seed
+
+    def labels(self, numbers: Sequence[int]) -> Labels:
+        """Return the labels (N,) of windows `numbers`."""
+        return np.array([self._label(number) for number in numbers], np.int64)
+
+    def rows(self, numbers: Sequence[int], width: int) -> tuple[Codes, Labels]:
+        """Return windows `numbers` of the stream as codes (N, W), and their labels (N,)."""
+        labels_N = self.labels(numbers)
+        codes_NW = np.empty((len(numbers), width), np.uint8)
+        for label, sampler in enumerate(self._samplers):
+            rows = np.flatnonzero(labels_N == label)
+            if rows.size:
+                codes_NW[rows] = sampler.rows([numbers[row] for row in rows.tolist()], width)
+        return codes_NW, labels_N
+
+    def _label(self, number: int) -> int:
+        round_number, position = divmod(number, len(self._samplers))
+        # The last word of the counter keeps these words apart from those that WindowSampler draws with.
+        counter = [0, round_number, 0, 1]
+        words = np.random.Philox(key=self._seed, counter=counter).random_raw(len(self._samplers))
+        return int(np.argsort(words, kind="stable")[position])
+
+
+@dataclass(frozen=True)
+class SpeciesWindows:
+    """Windows to evaluate on.
+
+    Attributes:
+        tokens_NW: token ids, the species one after the other.
+        labels_N: their labels.
+        missing: a sentence for every species with fewer windows than requested.
+    """
+
+    tokens_NW: Tokens
+    labels_N: Labels
+    missing: tuple[str, ...]
+
+
+def fixed_species_windows(splits: SpeciesSplits, split: str, width: int, per_species: int) -> SpeciesWindows:
+    """Return windows of each species, spread evenly over one of its splits.
+
+    Args:
+        splits: of the species.
+        split: "train", "valid" or "test".
+        width: bases of a window, W; a shorter interval gives no window.
+        per_species: number of windows, or as many as the split has.
+    """
+    rows, missing = [], []
+    for name, intervals in zip(splits.names, splits.intervals(split), strict=True):
+        tokens_NW = fixed_windows(splits.contigs, intervals, width, per_species)
+        # Without a whole window, `fixed_windows` returns rests of the intervals, filled up with [PAD].
+        rows.append(tokens_NW[tokens_NW[:, -1] != PAD])
+        count = len(rows[-1])
+        if count < per_species:
+            missing.append(f"{name}: {count:,} {split} windows of {width:,} bases instead of {per_species:,}")
+    labels_N = np.repeat(np.arange(len(rows)), [len(tokens_NW) for tokens_NW in rows])
+    return SpeciesWindows(np.concatenate(rows), labels_N, tuple(missing))

@@ -22,7 +22,6 @@ from hyenacli.adaptation.methods import (
     own_defaults,
     pool_of,
 )
-from hyenacli.adaptation.report import shared_section
 from hyenacli.adaptation.results import Closing
 from hyenacli.adaptation.supervised import Supervised
 from hyenacli.devices import autocast, resolve_device, set_threads
@@ -223,7 +222,7 @@ class _Run:
                 progress,
                 self._warnings,
                 self._origin(),
-                sections=[shared_section(self._shared)],
+                sections=[self._shared.to_html()],
             )
             closing.keep_calibrated(model, outcome)
             about = {

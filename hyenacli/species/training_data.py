@@ -23,11 +23,10 @@ from hyenacli.inference.prediction import predict_by, prediction_options
 from hyenacli.inference.windows import cut
 from hyenacli.readers.records import SequenceRecord
 from hyenacli.readers.token_store import Tokens, plain_tokens
-from hyenacli.species.genomes import SpeciesGenomes, open_species, read_species
+from hyenacli.species.genomes import SpeciesGenomes, open_species, read_species, use_published_splits
 from hyenacli.species.predict import pool, species_head
 from hyenacli.species.settings import SpeciesTrainSettings
-from hyenacli.species.splits import SpeciesSplits, split_species, use_published_splits
-from hyenacli.species.windows import SpeciesSampler, fixed_species_windows
+from hyenacli.species.splits import SpeciesSampler, SpeciesSplits, fixed_species_windows, split_species
 from hyenacli.writers.atomic import atomic_path
 from hyenadna import HyenaDNA
 

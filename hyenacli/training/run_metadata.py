@@ -13,7 +13,6 @@ from typing import Any
 from hyenacli import __version__, console, settings_file
 from hyenacli.errors import UserError
 from hyenacli.readers.labelled import split_label_prefix
-from hyenacli.species.genomes import absolute_flag
 
 # What may differ between a run and its resumption: it changes no number of the training but how dropout is
 # drawn and how sums are rounded.
@@ -64,8 +63,10 @@ def _absolute(key: str, value: Any) -> Any:
         return [_absolute(key, item) for item in value]
     if value is None or key not in _PATHS:
         return value
-    if key == "species":
-        return absolute_flag(value)
+    if key == "species":  # NAME=FASTA[,FASTA...]
+        name, _, files = value.partition("=")
+        paths = (os.path.expanduser(file.strip()) for file in files.split(",") if file.strip())  # noqa: PTH111
+        return f"{name.strip()}={','.join(str(Path(path).absolute()) for path in paths)}"
     label, source = split_label_prefix(value)
     path = Path(str(source))
     whole = str(path.absolute() if str(path) != "-" and (key not in _NAMES or path.exists()) else source)

@@ -45,8 +45,8 @@ def test_nothing_is_found_where_nothing_is_shared() -> None:
     a = {"train": [("chr1", dna(0))], "valid": [("chr2", dna(1))], "test": [("chr3", dna(2))]}
     b = {"train": [("chr1", dna(3))], "valid": [("chr2", dna(4))]}
     shared = find_leakage(build(a, b))
-    assert shared.twins == ()
-    assert [(one.held, one.seen) for one in shared.overlaps] == [
+    assert shared.duplicates == ()
+    assert [(c.held_out, c.training) for c in shared.containments] == [
         ("a valid", "a train"),
         ("a valid", "b train"),
         ("b valid", "a train"),
@@ -54,7 +54,7 @@ def test_nothing_is_found_where_nothing_is_shared() -> None:
         ("a test", "a train"),
         ("a test", "b train"),
     ]
-    assert all((one.count, one.total) == (0, LENGTH - 30) for one in shared.overlaps)
+    assert all((c.count, c.total) == (0, LENGTH - 30) for c in shared.containments)
     assert shared.sentences() == []
 
 
@@ -78,9 +78,11 @@ def test_the_same_contig_in_two_species(other: str) -> None:
 
 def test_the_same_contigs_in_two_splits() -> None:
     twice = {"train": [("x", dna(1)), ("y", dna(2))], "test": [("v", dna(2)), ("w", dna(1))]}
-    twins, overlap = find_leakage(build(twice)).sentences()
-    assert twins == "a train and a test have 2 contigs with the same bases, such as x (a.fa) and w (a.fa)"
-    assert overlap == "a test: 100.0% of its 31-mers occur in a train"
+    duplicates, containment = find_leakage(build(twice)).sentences()
+    assert (
+        duplicates == "a train and a test have 2 contigs with the same bases, such as x (a.fa) and w (a.fa)"
+    )
+    assert containment == "a test: 100.0% of its 31-mers occur in a train"
 
 
 def test_copies_inside_one_split_are_no_leak() -> None:
@@ -93,7 +95,9 @@ def test_copies_cut_into_the_same_splits_are_one() -> None:
     for number in range(2):
         copies.splits[0].train[number] = Interval(number, 0, 300)
         copies.splits[0].test.append(Interval(number, 300, 600))
-    assert find_leakage(copies).twins[0].sentence.startswith("a train/test and a train/test have a contig")
+    assert (
+        find_leakage(copies).duplicates[0].sentence.startswith("a train/test and a train/test have a contig")
+    )
 
 
 @pytest.mark.parametrize(
@@ -118,7 +122,7 @@ def test_one_accession_with_other_bases(name: str, other: str) -> None:
     [("chr1", "chr1"), ("NODE_1_length_123456", "NODE_1_length_123456"), ("CP012345", "CP012346")],
 )
 def test_names_that_are_no_accession_say_nothing(name: str, other: str) -> None:
-    assert not find_leakage(build({"train": [(name, dna(1))]}, {"train": [(other, dna(2))]})).twins
+    assert not find_leakage(build({"train": [(name, dna(1))]}, {"train": [(other, dna(2))]})).duplicates
 
 
 def test_what_is_in_no_split_is_not_looked_at() -> None:
@@ -141,7 +145,7 @@ def test_lambda_is_in_part_in_the_prophages_of_e_coli(shared: Path) -> None:
     files = {**names, "yeast": "yeast_R64.fa.gz"}
     genomes = open_species(read_species(None, [f"{name}={folder / file}" for name, file in files.items()]))
     splits = split_species(genomes, valid=0.1, test=0.1, window=512, seed=0)
-    found = {(one.held, one.seen): one.share or 0.0 for one in find_leakage(splits).overlaps}
+    found = {(c.held_out, c.training): c.share or 0.0 for c in find_leakage(splits).containments}
 
     def kmers(species: int, split: str) -> set[bytes]:
         texts = (

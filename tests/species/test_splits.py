@@ -9,13 +9,8 @@ import pytest
 from hyenacli.errors import UserError
 from hyenacli.inference.intervals import SPLITS
 from hyenacli.readers.token_store import Contig, Genome
-from hyenacli.species.genomes import Species, SpeciesGenomes
-from hyenacli.species.splits import (
-    SpeciesSplits,
-    published_splits,
-    split_species,
-    use_published_splits,
-)
+from hyenacli.species.genomes import Species, SpeciesGenomes, published_splits, use_published_splits
+from hyenacli.species.splits import SpeciesSplits, split_species
 from hyenadna.tokenizer import N
 
 

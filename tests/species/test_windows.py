@@ -10,8 +10,7 @@ import pytest
 from hyenacli.inference.intervals import Interval, Splits
 from hyenacli.inference.sampling import WindowSampler, complement
 from hyenacli.readers.token_store import Codes, Contig
-from hyenacli.species.splits import SpeciesSplits
-from hyenacli.species.windows import SpeciesSampler, fixed_species_windows
+from hyenacli.species.splits import SpeciesSampler, SpeciesSplits, fixed_species_windows
 from hyenadna.tokenizer import A, C, G, N
 
 # Of species 0, 1 and 2: a contig of A; one of C, and half of one of C; the rest of that one, which is G.
