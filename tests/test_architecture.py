@@ -36,8 +36,6 @@ OPEN = {
     ("genome", "readers"),
     ("adaptation", "finetune"),
     ("adaptation", "species"),
-    ("adaptation", "pretrain"),
-    ("inference", "pretrain"),
 }
 SOURCES = sorted((ROOT / "hyenacli").rglob("*.py"))
 

@@ -24,12 +24,12 @@ from hyenacli.evaluation.figures import (
     roc_chart,
     scatter_chart,
 )
-from hyenacli.evaluation.html import facts_table, number_table, settings_section, write_page
 from hyenacli.evaluation.metrics import measure_columns, monitor
+from hyenacli.evaluation.report import facts_table, number_table, settings_section, write_page
 from hyenacli.evaluation.svg import Series, line_chart, smoothed
-from hyenacli.pretrain.report import BLUE, GREY, RED
 from hyenacli.training.csv_logger import read_metrics
 
+BLUE, RED, GREY = "#1f6fb4", "#c03d3e", "#888888"
 _MAX_LINES = 6
 _MAX_COLUMNS = 40
 

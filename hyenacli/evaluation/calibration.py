@@ -1,39 +1,40 @@
-"""Probabilities that mean what they say: temperature scaling on validation data, and how far off they are.
+"""Probabilities, their calibration on validation data, and their calibration error.
 
-Guo et al., On calibration of modern neural networks, arXiv 1706.04599; with an offset for each class,
-Alexandari et al., Maximum likelihood with bias-corrected calibration, arXiv 1901.06852.
+Temperature scaling: Guo et al., On calibration of modern neural networks, arXiv 1706.04599; with an offset
+for each class, Alexandari et al., Maximum likelihood with bias-corrected calibration, arXiv 1901.06852.
 
-Arrays are shaped as in `quality`: targets (N,) or (N, positions), negative where missing, and logits with the
+Arrays are shaped as in `metrics`: targets (N,) or (N, positions), negative where missing, and logits with the
 classes C as a further axis; of a multilabel task both are (..., T), targets 0 or 1, negative or NaN where
 missing.
 
 Legend of shape suffixes: P items, C classes, K bins.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
 
 from hyenacli.evaluation.bootstrap import Floats, ratio
 from hyenadna.config import Task
 
 BINS = 15
-# Beyond these the data are told apart perfectly, or the wrong way round: no temperature is right.
-_LOWEST, _HIGHEST = 0.01, 100.0
-_UNTOUCHED = 1.0
-_STEPS = 60
-_ROUNDS, _CLOSE = 1_000, 1e-9
+MAX_TEMPERATURE = 100.0
+_MAX_ITERATIONS = 500
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What temperature scaling found and did, on the data it was fitted to.
+    """Temperature and offsets, and their effect on the data they were fitted to.
 
     Attributes:
-        temperature: what logits are divided by; above 1 where the model was too sure.
-        offsets: what is then added to the logit of each class, 0 in the mean; empty for nothing.
-        items: labels it was fitted to.
+        temperature: divisor of the logits; above 1 where the model was overconfident.
+        offsets: added to the divided logit of each class, 0 in the mean; empty where none were fitted.
+        items: number of labels fitted to.
         loss: mean nats per label before and after.
         error: expected calibration error before and after.
     """
@@ -46,22 +47,22 @@ class Calibration:
 
     @property
     def useless(self) -> bool:
-        """Whether logits are best left aside."""
-        return self.temperature >= _HIGHEST
+        """True where the logits carry no information: the temperature is at its limit."""
+        return self.temperature >= MAX_TEMPERATURE
 
     def apply(self, logits: Floats) -> Floats:
-        """Logits (..., C) as they are after it."""
+        """Return calibrated logits (..., C)."""
         return logits / self.temperature + (np.array(self.offsets) if self.offsets else 0.0)
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """Probabilities in `BINS` bins of equal width, beside how often they came true.
+    """Predicted probabilities beside observed frequencies, in `BINS` bins of equal width.
 
     Attributes:
         count_K: items of each bin.
         predicted_K: their mean probability, NaN in an empty bin.
-        observed_K: the share of them that came true.
+        observed_K: the fraction of them that came true.
     """
 
     count_K: Floats
@@ -70,13 +71,13 @@ class Reliability:
 
     @property
     def error(self) -> float:
-        """Expected calibration error: the mean distance of both, by items; NaN without any."""
+        """Expected calibration error: mean |predicted - observed| over items; NaN without any."""
         gap_K = np.abs(np.nan_to_num(self.predicted_K - self.observed_K))
         return float(gap_K @ self.count_K / self.count_K.sum()) if self.count_K.any() else float("nan")
 
 
 def probabilities(task: Task, logits: npt.ArrayLike, temperature: float = 1.0) -> Floats:
-    """What a model's logits mean as `quality.measure` takes it, in float64.
+    """Turn a model's logits into the outputs that `metrics.measure` takes, in float64.
 
     Softmax over classes, where a single logit of a binary task is class 1 against class 0; sigmoids of a
     multilabel task; the numbers themselves for regression.
@@ -93,22 +94,30 @@ def probabilities(task: Task, logits: npt.ArrayLike, temperature: float = 1.0) -
     return shares[..., 1] if task == "multilabel" else shares
 
 
+def cross_entropy(task: Task, logits: npt.ArrayLike, targets: npt.ArrayLike) -> float:
+    """Compute mean nats per label of a binary, multiclass or multilabel task, NaN without labels.
+
+    Raises:
+        ValueError: shapes that do not fit.
+    """
+    return float(functional.cross_entropy(*_items(task, logits, targets)))
+
+
 def calibrate(
     task: Task, logits: npt.ArrayLike, targets: npt.ArrayLike, *, offsets: bool = False
 ) -> Calibration:
-    """The temperature with the least cross entropy, between 0.01 and 100.
+    """Find the temperature, up to 100, and the offsets with the least cross entropy.
 
-    Where all labels are told right, the loss falls with the temperature to the end, which would make every
-    doubt a certainty; they do not say how sure to be, and the temperature is 1.
-
-    Fit it on validation data: on training data it learns how well those are known.
+    Fit it on validation data: on training data the model is overconfident. Where all labels are predicted
+    right, the loss falls as the temperature goes to 0, which would make every doubt a certainty; such labels
+    do not determine a temperature, and it is 1.
 
     Args:
-        task: of the labels, with probabilities.
+        task: a binary, multiclass or multilabel one.
         logits: of a model.
         targets: the labels, of every class if there are offsets.
-        offsets: fit an offset for each class as well, every class counting the same: the one that the model
-            would rather say than another loses what it has ahead.
+        offsets: fit an offset for each class as well, with all classes weighted alike, which corrects a
+            model that prefers frequent classes.
 
     Raises:
         ValueError: a regression task, shapes that do not fit, or no label at all.
@@ -118,31 +127,86 @@ def calibrate(
     logits_PC, truth_P = _items(task, logits, targets)
     if not len(truth_P):
         raise ValueError("there are no labels")
-    weight_P = np.full(len(truth_P), 1 / len(truth_P))
-    shifts_C = np.zeros(logits_PC.shape[1])
+    weight_C = None
     if offsets:
-        count_C = np.bincount(truth_P, minlength=len(shifts_C))
+        count_C = torch.bincount(truth_P, minlength=logits_PC.shape[1])
         if not count_C.all():
             raise ValueError("a class has no label")
-        weight_P = 1 / (len(count_C) * count_C[truth_P])
-        shifts_C = _best_shifts(logits_PC, truth_P, weight_P)
-    items = (truth_P, weight_P)
-    temperature = 1 / _best_scale(logits_PC + shifts_C, *items)
-    both = ((logits_PC, 1.0), (logits_PC + shifts_C, temperature))
-    before, after = (_loss(shifted_PC, *items, t) for shifted_PC, t in both)
+        weight_C = 1 / count_C.double()
+
+    def loss(scaled_PC: Tensor) -> Tensor:
+        return functional.cross_entropy(scaled_PC, truth_P, weight_C)
+
+    scale, offset_C = _fit(loss, logits_PC, truth_P, offsets=offsets)
+    calibrated_PC = logits_PC * scale + offset_C
     kind: Task = "multiclass" if logits_PC.shape[1] > 2 else "binary"
-    errors = [reliability(kind, probabilities("multiclass", *one), truth_P).error for one in both]
-    found = tuple((shifts_C / temperature).tolist()) if offsets else ()
-    return Calibration(temperature, found, len(truth_P), (before, after), (errors[0], errors[1]))
+    before, after = (
+        (float(loss(values_PC)), reliability(kind, probabilities("multiclass", values_PC), truth_P).error)
+        for values_PC in (logits_PC, calibrated_PC)
+    )
+    return Calibration(
+        1 / scale,
+        tuple(offset_C.tolist()) if offsets else (),
+        len(truth_P),
+        (before[0], after[0]),
+        (before[1], after[1]),
+    )
+
+
+def _fit(
+    loss: Callable[[Tensor], Tensor], logits_PC: Tensor, truth_P: Tensor, *, offsets: bool
+) -> tuple[float, Tensor]:
+    """Return 1 / temperature and offsets (C,) of 0 in the mean; the loss is convex in both."""
+    scale = torch.ones(1, dtype=torch.float64, requires_grad=True)
+    offset_C = torch.zeros(logits_PC.shape[1], dtype=torch.float64, requires_grad=offsets)
+    free = [scale, offset_C] if offsets else [scale]
+    # Logits of unit size keep scale and offsets, the parameters, on one scale.
+    size = float(logits_PC.std(correction=0)) or 1.0
+    logits_PC = logits_PC / size
+    with torch.no_grad():
+        scale *= size
+
+    def objective() -> Tensor:
+        return loss(logits_PC * scale + offset_C)
+
+    _minimise(objective, free)
+    with torch.no_grad():
+        scores_PC = logits_PC * scale + offset_C
+        all_right = bool((scores_PC.gather(1, truth_P[:, None])[:, 0] >= scores_PC.amax(1)).all())
+        fitted = float(scale) / size
+        bounded = 1.0 if all_right and fitted > 0 else max(fitted, 1 / MAX_TEMPERATURE)
+        scale.fill_(bounded * size)
+    if offsets and bounded != fitted:
+        _minimise(objective, [offset_C])
+    return bounded, (offset_C - offset_C.mean()).detach()
+
+
+def _minimise(objective: Callable[[], Tensor], parameters: Sequence[Tensor]) -> None:
+    """Move parameters to the minimum of a convex function."""
+    optimiser = torch.optim.LBFGS(
+        parameters,
+        max_iter=_MAX_ITERATIONS,
+        tolerance_grad=1e-10,
+        tolerance_change=1e-14,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        value = objective()
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    optimiser.step(closure)  # type: ignore[no-untyped-call]
 
 
 def reliability(task: Task, outputs: npt.ArrayLike, targets: npt.ArrayLike) -> Reliability:
-    """How often probabilities came true: of class 1, of every label, or of the likeliest of several classes.
+    """Count how often probabilities came true: of class 1, every label, or the likeliest of several classes.
 
     Args:
         task: binary, multiclass or multilabel.
-        outputs: probabilities, as `quality.measure` takes them.
-        targets: as there.
+        outputs: probabilities, as `metrics.measure` takes them.
+        targets: likewise.
 
     Raises:
         ValueError: a regression task.
@@ -150,8 +214,8 @@ def reliability(task: Task, outputs: npt.ArrayLike, targets: npt.ArrayLike) -> R
     if task == "regression":
         raise ValueError("numbers have no reliability")
     values, truth = np.asarray(outputs, dtype=np.float64), np.asarray(targets, dtype=np.float64)
-    there = truth >= 0
-    values_P, hit_P = values[there], truth[there]
+    labelled = truth >= 0
+    values_P, hit_P = values[labelled], truth[labelled]
     if task == "multiclass":
         hit_P = (values_P.argmax(axis=-1) == hit_P).astype(np.float64)
         values_P = values_P.max(axis=-1)
@@ -166,7 +230,7 @@ def reliability(task: Task, outputs: npt.ArrayLike, targets: npt.ArrayLike) -> R
 
 
 def _as_classes(task: Task, logits: Floats) -> Floats:
-    """Logits with an axis of classes: a lone logit stands against one that is 0."""
+    """Return logits with an axis of at least two classes: a single logit stands against 0."""
     if task == "multilabel":
         logits = logits[..., None]
     if task == "multiclass" or logits.shape[-1] == 2:
@@ -174,67 +238,11 @@ def _as_classes(task: Task, logits: Floats) -> Floats:
     return np.concatenate([np.zeros_like(logits), logits], axis=-1)
 
 
-def _items(task: Task, logits: npt.ArrayLike, targets: npt.ArrayLike) -> tuple[Floats, npt.NDArray[np.int64]]:
-    """Logits (P, C) and classes (P,) of the labels that are there."""
+def _items(task: Task, logits: npt.ArrayLike, targets: npt.ArrayLike) -> tuple[Tensor, Tensor]:
+    """Return logits (P, C) and classes (P,) of the labels that are not missing."""
     pairs = _as_classes(task, np.asarray(logits, dtype=np.float64))
     truth = np.asarray(targets, dtype=np.float64)
     if pairs.shape[:-1] != truth.shape:
         raise ValueError(f"targets {truth.shape} and logits {np.shape(logits)} do not fit")
-    there = truth >= 0
-    return pairs[there], truth[there].astype(np.int64)
-
-
-def _loss(logits_PC: Floats, truth_P: npt.NDArray[np.int64], weight_P: Floats, temperature: float) -> float:
-    """Mean nats per item."""
-    scaled_PC = logits_PC / temperature
-    scaled_PC = scaled_PC - scaled_PC.max(axis=1, keepdims=True)
-    own_P = scaled_PC[np.arange(len(truth_P)), truth_P]
-    return float((np.log(np.exp(scaled_PC).sum(axis=1)) - own_P) @ weight_P)
-
-
-def _best_shifts(logits_PC: Floats, truth_P: npt.NDArray[np.int64], weight_P: Floats) -> Floats:
-    """(C,), 0 in the mean: what to add to logits before they are scaled best.
-
-    Iterative scaling: each round makes classes as probable in the mean as they are frequent, all of them the
-    same by their weights, and scales anew; the loss never rises.
-    """
-    shifts_C = np.zeros(logits_PC.shape[1])
-    for _ in range(_ROUNDS):
-        scale = _best_scale(logits_PC + shifts_C, truth_P, weight_P)
-        mean_C = weight_P @ probabilities("multiclass", logits_PC + shifts_C, 1 / scale)
-        step_C = -np.log(mean_C * len(mean_C)) / scale
-        shifts_C += step_C - step_C.mean()
-        if np.abs(step_C).max() < _CLOSE:
-            break
-    return shifts_C
-
-
-def _best_scale(logits_PC: Floats, truth_P: npt.NDArray[np.int64], weight_P: Floats) -> float:
-    """1 / temperature, in which the loss is convex: Newton's steps, halved where they leave the bracket."""
-    items = (logits_PC, truth_P, weight_P)
-    low, high, scale = 1 / _HIGHEST, 1 / _LOWEST, 1.0
-    if _slope(*items, high)[0] <= 0 and _slope(*items, scale)[0] < 0:
-        return _UNTOUCHED
-    if _slope(*items, low)[0] > 0:
-        return low
-    for _ in range(_STEPS):
-        slope, curvature = _slope(*items, scale)
-        if slope == 0:
-            break
-        low, high = (scale, high) if slope < 0 else (low, scale)
-        step = scale - slope / curvature if curvature > 0 else low
-        scale, before = step if low < step < high else (low + high) / 2, scale
-        if abs(scale - before) < 1e-12 * before:
-            break
-    return scale
-
-
-def _slope(
-    logits_PC: Floats, truth_P: npt.NDArray[np.int64], weight_P: Floats, scale: float
-) -> tuple[float, float]:
-    """First and second derivative of the loss with respect to scale = 1 / temperature."""
-    p_PC = probabilities("multiclass", logits_PC, 1 / scale)
-    mean_P = (p_PC * logits_PC).sum(axis=1)
-    own_P = logits_PC[np.arange(len(truth_P)), truth_P]
-    spread_P = (p_PC * (logits_PC - mean_P[:, None]) ** 2).sum(axis=1)
-    return float((mean_P - own_P) @ weight_P), float(spread_P @ weight_P)
+    labelled = truth >= 0
+    return torch.from_numpy(pairs[labelled]), torch.from_numpy(truth[labelled].astype(np.int64))

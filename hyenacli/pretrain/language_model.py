@@ -14,8 +14,7 @@ from hyenacli.distributed import current_ranks
 from hyenacli.inference.sampling import WindowSampler
 from hyenacli.readers.token_store import SOFT_MASKED, Codes, Tokens
 from hyenacli.training.gradients import sum_over_ranks
-from hyenadna.engine.training import IGNORED, next_token_loss
-from hyenadna.tokenizer import A, T
+from hyenadna.engine.training import IGNORED, next_bases, next_token_loss
 
 if TYPE_CHECKING:
     from hyenadna import HyenaDNA
@@ -57,12 +56,6 @@ def window_batch(codes_BW: Codes, device: torch.device, soft_mask_weight: float 
         return WindowBatch(inputs_BL, targets_BL, None, float(real_BL.sum()))
     weights_BL = torch.where(codes[:, 1:] >= int(SOFT_MASKED), soft_mask_weight, 1.0)
     return WindowBatch(inputs_BL, targets_BL, weights_BL, float((weights_BL * real_BL).sum()))
-
-
-def next_bases(tokens_BW: Tensor) -> Tensor:
-    """The base after every token but the last (B, L), or `IGNORED` where that is no A, C, G or T."""
-    targets_BL = tokens_BW[:, 1:]
-    return targets_BL.masked_fill((targets_BL < A) | (targets_BL > T), IGNORED)
 
 
 class NextNucleotide:

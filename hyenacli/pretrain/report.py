@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from hyenacli.evaluation.html import facts_table, settings_section, write_page
+from hyenacli.evaluation.report import facts_table, settings_section, write_page
 from hyenacli.evaluation.svg import Series, line_chart, smoothed
 from hyenacli.training.csv_logger import read_metrics
 from hyenacli.training.curriculum import Curriculum

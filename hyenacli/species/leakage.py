@@ -8,7 +8,7 @@ from html import escape
 from itertools import combinations
 from typing import Any, Literal
 
-from hyenacli.evaluation.html import number_table
+from hyenacli.evaluation.report import number_table
 from hyenacli.evaluation.sketch import K, Sketch, shared_kmers, sketch
 from hyenacli.inference.intervals import SPLITS, Interval
 from hyenacli.inference.sampling import complement

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from hyenadna.adapters.lora import trained_weight
 from hyenadna.errors import ModelError
-from hyenadna.tokenizer import PAD
+from hyenadna.tokenizer import PAD, A, T
 
 from .context import ContextGroup
 from .gated import Fixed, three
@@ -35,6 +35,12 @@ if TYPE_CHECKING:
 _FEATURE_ROWS = 1 << 14
 _LOSS_TOKENS = 1 << 14
 IGNORED = -100
+
+
+def next_bases(tokens_BW: Tensor) -> Tensor:
+    """Return the base after every token but the last (B, W - 1), `IGNORED` where it is no A, C, G or T."""
+    targets_BL = tokens_BW[:, 1:]
+    return targets_BL.masked_fill((targets_BL < A) | (targets_BL > T), IGNORED)
 
 
 def run(
