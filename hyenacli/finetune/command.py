@@ -93,7 +93,5 @@ def _check(settings: FinetuneSettings) -> None:
             at="--predictions",
             remedy=nearest(settings.predictions, _TABLES),
         )
-    if settings.solver == "sklearn":
-        probe.check_sklearn()
     if settings.tensorboard:
         check_tensorboard()

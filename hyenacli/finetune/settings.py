@@ -168,8 +168,7 @@ class FinetuneSettings:
     solver: Annotated[
         str,
         typer.Option(
-            help="For --method head: adamw trains as the other methods; sklearn fits in seconds "
-            "(extra `probe`).",
+            help="For --method head: adamw trains as the other methods; sklearn fits in seconds.",
             metavar="adamw|sklearn",
             rich_help_panel=MODEL,
         ),

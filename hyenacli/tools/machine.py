@@ -16,10 +16,19 @@ from hyenacli.devices import free_memory
 
 Row = dict[str, object]
 
-_PACKAGES = ("numpy", "safetensors", "typer", "rich", "PyYAML", "pysam", "pyarrow")
+_PACKAGES = (
+    "numpy",
+    "safetensors",
+    "typer",
+    "rich",
+    "PyYAML",
+    "pysam",
+    "pyarrow",
+    "scikit-learn",
+    "matplotlib",
+)
 _EXTRAS = {
     "huggingface_hub": "fetches models by name (extra hub)",
-    "matplotlib": "draws the demo's pictures (extra plots)",
     "tensorboard": "shows training as it goes (extra tensorboard)",
 }
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}

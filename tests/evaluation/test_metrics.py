@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy import stats
+from sklearn import metrics as sklearn_metrics
 
 from hyenacli.adaptation.evaluator import Judge
 from hyenacli.adaptation.labels import LabelScheme
@@ -21,10 +23,9 @@ RNG = np.random.default_rng
 @pytest.fixture
 def sk() -> Iterator[object]:
     """scikit-learn's metrics, whose warnings about undefined values are expected."""
-    metrics = pytest.importorskip("sklearn.metrics")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield metrics
+        yield sklearn_metrics
 
 
 def classes(n: int, c: int, seed: int, *, ties: bool) -> tuple[npt.NDArray[np.int64], Array]:
@@ -64,7 +65,6 @@ def test_classes_as_scikit_learn(sk: object, task: Task, c: int, ties: bool) -> 
 
 @pytest.mark.parametrize("ties", [False, True])
 def test_numbers_as_scipy(sk: object, ties: bool) -> None:
-    stats = pytest.importorskip("scipy.stats")
     rng = RNG(4)
     truth = rng.normal(1e3, 1.0, 150).round(0 if ties else 9)
     said = (truth - 900 + rng.normal(0, 2, 150)).round(0 if ties else 9)

@@ -139,7 +139,6 @@ def test_an_adapter_is_small_and_knows_its_base(base: Path, table: Path, tmp_pat
 
 
 def test_the_quick_head_is_as_good(base: Path, table: Path, tmp_path: Path) -> None:
-    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
     run = tmp_path / "run"
     finetune(settings(table, base, run, method="head", solver="sklearn"))
     assert value(run, "test", "accuracy") > 0.9
@@ -159,8 +158,6 @@ def regression(path: Path) -> Path:
 
 @pytest.mark.parametrize("solver", ["adamw", "sklearn"])
 def test_regression_speaks_in_the_unit_of_the_labels(base: Path, tmp_path: Path, solver: str) -> None:
-    if solver == "sklearn":
-        pytest.importorskip("sklearn", reason="scikit-learn is not installed")
     run = tmp_path / "run"
     method = "head" if solver == "sklearn" else "full"
     changes: dict[str, Any] = {
@@ -227,7 +224,6 @@ def test_a_class_may_be_in_the_test_split_only(base: Path, tmp_path: Path) -> No
 
 
 def test_the_quick_head_knows_no_class_without_training_records(base: Path, tmp_path: Path) -> None:
-    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
     run, table = tmp_path / "run", one_class_apart(tmp_path / "t.csv")
     changes: dict[str, Any] = {"method": "head", "solver": "sklearn"}
     with pytest.raises(
