@@ -49,9 +49,10 @@ def run_job(line: str, *more: object, ranks: int = 2, folder: Path | None = None
                 "LOCAL_WORLD_SIZE": ranks,
                 "MASTER_ADDR": "127.0.0.1",
                 "MASTER_PORT": port,
-                "XDG_CACHE_HOME": os.environ["XDG_CACHE_HOME"],
             }
             environment = {key: str(value) for key, value in variables.items()} if ranks > 1 else {}
+            # The server has the environment of the test that started it.
+            environment["XDG_CACHE_HOME"] = os.environ["XDG_CACHE_HOME"]
             process = server.Process(
                 target=_run, args=(arguments, environment, directory, str(outputs / str(rank)))
             )
