@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.warm import command
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
@@ -29,12 +31,12 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     example["write_variants"](out)
     flags = "--d-model 64 --max-length 256 --max-steps 2 --eval-windows 4 --global-batch-size 2 -q"
     train = f"pretrain {out / 'genome.fa'} -o {out / 'run'} {flags}"
-    subprocess.run([sys.executable, "-m", "hyenacli", *train.split()], check=True)
+    subprocess.run([command(), *train.split()], check=True)
     for name, rows in (("regions.bed", slice(20)), ("kinds.bed", slice(None, None, 20))):
         few = (out / name).read_text().splitlines(keepends=True)[rows]
         (out / name).write_text("".join(few))
     embed = f"embed {out / 'regions.bed'} -f {out / 'genome.fa'} -m {out / 'run'} -o {out / 'run.npz'} -q"
-    subprocess.run([sys.executable, "-m", "hyenacli", *embed.split()], check=True)
+    subprocess.run([command(), *embed.split()], check=True)
     return folder
 
 
@@ -42,8 +44,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_commands_work_in_the_order_they_stand_in(demo: Path) -> None:
     script = "".join(blocks("sh"))
     assert script.count("hyena ") >= 8
-    bin_folder = str(Path(sys.executable).parent)
-    environment = os.environ | {"PATH": f"{bin_folder}:{os.environ['PATH']}"}
+    folders = [command().parent, Path(sys.executable).parent, os.environ["PATH"]]
+    environment = os.environ | {"PATH": os.pathsep.join(map(str, folders))}
     run = ["bash", "-euo", "pipefail", "-c", script]
     done = subprocess.run(run, cwd=demo, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -61,8 +63,8 @@ def test_the_python_works(demo: Path, code: str) -> None:
 def test_every_verb_and_make_target_is_there() -> None:
     from hyenacli.app import app
 
-    for command in app.registered_commands:
-        assert f"## {command.name}" in README
+    for verb in app.registered_commands:
+        assert f"## {verb.name}" in README
     targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     assert targets == {"help", "demo", "test", "check", "test-slow", "bench", "fmt", "dist", "clean"}
     assert set(re.findall(r"`?make ([a-z-]+)", README)) <= targets

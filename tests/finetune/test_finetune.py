@@ -30,7 +30,7 @@ from tests.finetunes import (
     value,
     write_table,
 )
-from tests.ranks import run_job
+from tests.warm import run_job
 
 METHODS = ("full", "head", "lora", "soft-prompt")
 

@@ -23,8 +23,8 @@ from hyenacli.inference.prediction import predict
 from hyenacli.readers.records import SequenceRecord
 from hyenadna import HyenaDNA, load_model
 from hyenadna.config import HeadConfig
-from tests.ranks import run_job
 from tests.toys import save_heads
+from tests.warm import run_job
 
 CHR1 = b"ACGTTGCAAC" * 12
 CHR2 = b"GGCATTACAN" * 3

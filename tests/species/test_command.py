@@ -19,8 +19,8 @@ from hyenacli.species.predict import Contig, classify
 from hyenadna import load_model
 from hyenadna.config import HeadConfig
 from tests.builders import random_dna
-from tests.ranks import run_job
 from tests.toys import save_heads
+from tests.warm import run_job
 
 HEADS = {
     "run": HeadConfig("multiclass", 3, ("human", "mouse", "E. coli"), rc=True),

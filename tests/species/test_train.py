@@ -27,7 +27,7 @@ from hyenacli.species.training_data import HeldOut, bases_of, open_run_genomes, 
 from hyenadna import Tokenizer, load_model
 from tests.builders import write_fasta
 from tests.finetunes import base_model, value
-from tests.ranks import run_job
+from tests.warm import run_job
 
 TINY: dict[str, Any] = {
     "max_length": 64,

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 
 from hyenacli.app import app
 from hyenadna import save_model
-from tests.ranks import run_job
 from tests.toys import tiny_model
+from tests.warm import run_job
 
 Run = Callable[[str], Any]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from hyenadna import HyenaConfig, HyenaDNA, load_model, save_model
-from tests.ranks import run_job
 from tests.runs import command, rows
+from tests.warm import run_job
 
 LONG = ("--max-steps=100000", "--eval-every=100000", "--save-every=20")
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -24,8 +24,8 @@ from hyenacli.app import app
 from hyenacli.variants import annotate
 from hyenadna import save_model
 from tests.builders import write_fasta
-from tests.ranks import run_job
 from tests.toys import tiny_model
+from tests.warm import run_job
 
 Run = Callable[[str], Any]
 HEADER = "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"

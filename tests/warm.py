@@ -1,0 +1,137 @@
+"""A `hyena` that starts at once: a server has imported torch and the verbs, and forks for every command.
+
+Importing torch costs seconds, and tests that type commands, or compare two ranks with one, start many.
+`tests/training/test_launch.py` starts real ones through torchrun's launcher.
+"""
+
+import atexit
+import importlib
+import json
+import os
+import pkgutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+CLIENT = """#!{python} -IS
+import json, os, socket, sys
+server = socket.socket(socket.AF_UNIX)
+server.connect({address!r})
+request = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
+socket.send_fds(server, [request], [0, 1, 2])
+server.shutdown(socket.SHUT_WR)
+sys.exit((server.recv(1) or b"\\1")[0])
+"""
+
+
+@dataclass(frozen=True)
+class Job:
+    """How the ranks of a job ended: the exit code of each, and what all of them wrote."""
+
+    exit_codes: list[int]
+    stdout: str
+    stderr: str
+
+
+def run_job(line: str, *more: object, ranks: int = 2, folder: Path | None = None) -> Job:
+    """Run `hyena LINE MORE...` in several processes as torchrun does; LINE is split at spaces."""
+    arguments = [command(), *line.split(), *map(str, more)]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    job = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    pipe = subprocess.PIPE
+    processes = []
+    for rank in map(str, range(ranks)):
+        variables = job | {"RANK": rank, "LOCAL_RANK": rank} if ranks > 1 else {}
+        environment = os.environ | variables
+        processes.append(
+            subprocess.Popen(arguments, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True)
+        )
+    outputs = [process.communicate() for process in processes]
+    return Job(
+        [process.returncode for process in processes],
+        "".join(stdout for stdout, _ in outputs),
+        "".join(stderr for _, stderr in outputs),
+    )
+
+
+@cache
+def command() -> Path:
+    """Start the server, which lives as long as this process, and return the path of an executable `hyena`."""
+    folder = tempfile.TemporaryDirectory()
+    address, client = f"{folder.name}/socket", Path(folder.name) / "hyena"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tests.warm", address], env=environment, stdout=subprocess.PIPE
+    )
+    assert server.stdout is not None
+    assert server.stdout.readline() == b"ready\n"
+    client.write_text(CLIENT.format(python=sys.executable, address=address))
+    client.chmod(0o755)
+
+    def stop() -> None:
+        server.kill()
+        server.wait()
+        server.stdout.close()
+        folder.cleanup()
+
+    atexit.register(stop)
+    return client
+
+
+def serve(address: str) -> None:
+    """Fork for every client; a client's arguments, folder, environment and streams become the child's."""
+    import torch
+
+    import hyenacli
+    from hyenacli.app import app
+
+    for module in pkgutil.walk_packages(hyenacli.__path__, "hyenacli."):
+        if module.name != "hyenacli.__main__":
+            importlib.import_module(module.name)
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(address)
+    listener.listen()
+    print("ready", flush=True)
+    while True:
+        client, _ = listener.accept()
+        if os.fork() == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            listener.close()
+            answer(client, app)
+        client.close()
+
+
+def answer(client: socket.socket, app: Callable[..., object]) -> None:
+    """Run one command, tell the client its exit code, and end this process."""
+    request, streams, _, _ = socket.recv_fds(client, 1 << 20, 3)
+    while part := client.recv(1 << 20):
+        request += part
+    arguments, folder, environment = json.loads(request)
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ |= environment
+    sys.argv = ["hyena", *arguments]
+    try:
+        app(arguments, prog_name="hyena")
+    except SystemExit as end:
+        client.send(bytes([end.code or 0]))
+    finally:
+        sys.stderr.flush()
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])
