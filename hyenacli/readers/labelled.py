@@ -1,4 +1,4 @@
-"""Sequences with labels from whatever has them: tables, FASTA, regions of a genome, folders of classes."""
+"""Labelled sequences from tables, FASTA, regions of a genome, and folders of classes."""
 
 import io
 import logging
@@ -18,14 +18,15 @@ from hyenacli.readers.labelled_record import (
     read_bases,
     split_name,
 )
-from hyenacli.readers.labelled_table import is_sequence, read_table
 from hyenacli.readers.region_records import Reference, Signal, read_regions
 from hyenacli.readers.streams import BOM, Source, compression, open_binary, sniff_format, source_name
+from hyenacli.readers.tables import is_sequence, read_parquet, read_text_table
 
 Kind = Literal["table", "parquet", "fasta", "bed", "folder"]
 _Opened = tuple[Kind, tuple[str, ...], Iterator[LabelledRecord]]
 _PARQUET = b"PAR1"
-# The fields of `Columns`, as they are asked for.
+_SPLIT_FOLDERS = ("train", "valid", "validation", "val", "dev", "test")
+# The flags of the fields of `Columns`.
 _COLUMN_FLAGS = {
     "sequence": "--sequence-column",
     "labels": "--label-column",
@@ -37,14 +38,14 @@ _logger = logging.getLogger("hyena")
 
 
 class LabelledRows:
-    """The records of inputs of labelled sequences, one input after the other; made by `open_labelled`.
+    """The records of inputs of labelled sequences, one input after the other; from `open_labelled`.
 
-    Iterate once over the records in their order, or `load` those that can be learnt from. Use in a `with`
+    Iterate once over the records in their order, or `load` those that can be trained on. Use in a `with`
     statement.
 
     Attributes:
-        names: what messages call the inputs.
-        kinds: what each of them is.
+        names: the names of the inputs in messages.
+        kinds: the kind of each input.
         label_names: names of the label columns; empty where there are no labels.
     """
 
@@ -66,29 +67,29 @@ class LabelledRows:
             yield from records
 
     def load(self) -> list[LabelledRecord]:
-        """Every record, but for those on no contig of the genome or of nothing but N, of which is warned.
+        """Read every record but those on no contig of the genome or of nothing but N, with a warning.
 
         Raises:
             UserError: there is no record, or one has no bases; and as the readers.
         """
-        found: list[LabelledRecord] = []
-        left_out: dict[str, list[str]] = {"on no contig of the genome": [], "nothing but N": []}
+        kept: list[LabelledRecord] = []
+        omitted: dict[str, list[str]] = {"on no contig of the genome": [], "nothing but N": []}
         for record in self:
             if record.status == "EMPTY":
                 raise record.error("the sequence is empty", "remove the record")
             if record.status != "OK":
-                left_out["on no contig of the genome"].append(record.id)
+                omitted["on no contig of the genome"].append(record.id)
             elif not record.sequence.strip(b"N"):
-                left_out["nothing but N"].append(record.id)
+                omitted["nothing but N"].append(record.id)
             else:
-                found.append(record)
+                kept.append(record)
         names = ", ".join(self.names)
-        for why, ids in left_out.items():
+        for reason, ids in omitted.items():
             if ids:
-                _logger.warning("%s: left out, as %s: %s", names, why, abbreviate(ids))
-        if not found:
+                _logger.warning("%s: left out, as %s: %s", names, reason, abbreviate(ids))
+        if not kept:
             raise UserError("no records", at=names, remedy="give some with A, C, G and T")
-        return found
+        return kept
 
     def __enter__(self) -> Self:
         return self
@@ -108,7 +109,7 @@ def open_labelled(
     split: str = "",
     labelled: bool = True,
 ) -> LabelledRows:
-    """Open inputs of labelled sequences; what they are is told by content, and gzip is read everywhere.
+    """Open inputs of labelled sequences; their kind is detected by content, and gzip is read everywhere.
 
     * Tables (csv, tsv, Parquet), with a line of column names or without.
     * FASTA with the label after the last `|` of the header: `>name|label`.
@@ -119,12 +120,12 @@ def open_labelled(
 
     Args:
         sources: paths, '-', streams or `label=FILE`; at least one.
-        columns: which columns of tables and BED hold what.
+        columns: of tables and BED.
         reference: the genome of a BED.
         signal: a bedGraph with the labels of the bases of a BED.
         split: the split of all records that name none.
-        labelled: whether labels are needed; otherwise tables and BED give those they have, and the header of
-            a FASTA is the name of its sequence.
+        labelled: whether labels are required; otherwise tables and BED give those they have, and the header
+            of a FASTA is the name of its sequence.
 
     Raises:
         UsageError: a BED comes without a genome, or columns are named that an input cannot have.
@@ -151,7 +152,7 @@ def open_labelled(
 
 
 def split_label_prefix(source: Source) -> tuple[str | None, Source]:
-    """The label of `label=FILE`, if it is that, and the file.
+    """Return the label of a `label=FILE`, None for any other source, and the file.
 
     Raises:
         UsageError: one of them is missing.
@@ -167,15 +168,15 @@ def split_label_prefix(source: Source) -> tuple[str | None, Source]:
 
 
 def _refuse_columns(columns: Columns, kind: Kind, name: str, *, labels_given: bool) -> None:
-    """Refuse columns that were named but mean nothing for an input.
+    """Raise UsageError for columns that an input of this kind cannot have.
 
     Args:
-        columns: what was named.
+        columns: of the command line.
         kind: of the input.
-        name: what messages call it.
+        name: the input's name in messages.
         labels_given: whether its labels come from no column.
     """
-    usual, meaningless, instead = Columns(), dict[str, str](), ""
+    defaults, meaningless, instead = Columns(), dict[str, str](), ""
     if kind in ("fasta", "folder"):
         what = f"is a {kind.replace('fasta', 'FASTA')}, which has no columns"
         meaningless, instead = dict.fromkeys(_COLUMN_FLAGS, what), ", or give a table"
@@ -184,13 +185,13 @@ def _refuse_columns(columns: Columns, kind: Kind, name: str, *, labels_given: bo
     if labels_given:
         meaningless["labels"] = "has its labels from elsewhere"
     for field, what in meaningless.items():
-        asked = getattr(columns, field)
-        if asked and asked != getattr(usual, field):
+        column = getattr(columns, field)
+        if column and column != getattr(defaults, field):
             raise UsageError(what, at=name, remedy=f"leave out {_COLUMN_FLAGS[field]}{instead}")
 
 
 def _marked(opened: _Opened, label: str | None, split: str) -> _Opened:
-    """The same records with a label of their file's, and the split of those without."""
+    """Return the same records with the label of their file, and a split for those without."""
     kind, names, records = opened
     if label is not None:
         names, records = ("label",), (replace(record, label=label) for record in records)
@@ -213,34 +214,32 @@ def _open(
     stream = files.enter_context(open_binary(source))
     kind = _kind(stream)
     if kind == "parquet":
-        from hyenacli.readers.labelled_parquet import read_parquet
-
-        # Parquet is read from its end: what is no plain file must be in memory.
+        # Parquet is read from its end: a stream or a compressed file must be in memory.
         plain = isinstance(source, str | Path) and str(source) != "-" and compression(Path(source)) == "plain"
         data = Path(str(source)) if plain else stream.read()
         return kind, *read_parquet(data, str(stream.name), columns, labelled=labelled)
     if kind == "fasta":
         return kind, ("label",) * labelled, _read_fasta(stream, labelled=labelled)
     if kind == "table":
-        return kind, *read_table(stream, columns, labelled=labelled)
+        return kind, *read_text_table(stream, columns, labelled=labelled)
     if reference is None:
         raise UsageError("is a BED", at=stream.name, remedy="give its genome with -f/--fasta")
     return kind, *read_regions(stream, reference, columns, signal, labelled=labelled)
 
 
 def _kind(stream: io.BufferedReader) -> Kind:
-    """What an input is, by its first lines; a table is what is nothing else."""
+    """Return the kind of an input by its first lines; an input of no other kind is a table."""
     if stream.peek(1).startswith(_PARQUET):
         return "parquet"
     try:
-        found = sniff_format(stream)
+        kind = sniff_format(stream)
     except UserError:
         return "table"
-    if found == "vcf":
+    if kind == "vcf":
         remedy = "give a table, FASTA, BED or a folder of classes"
         raise UserError("is a VCF, which has no labelled sequences", at=stream.name, remedy=remedy)
     # A sequence and two whole numbers look like a region.
-    return "table" if found == "bed" and is_sequence(_first_word(stream)) else found
+    return "table" if kind == "bed" and is_sequence(_first_word(stream)) else kind
 
 
 def _first_word(stream: io.BufferedReader) -> str:
@@ -250,7 +249,7 @@ def _first_word(stream: io.BufferedReader) -> str:
 
 
 def _read_fasta(stream: io.BufferedReader, *, labelled: bool) -> Iterator[LabelledRecord]:
-    """The records of a FASTA; the label is what follows the last `|` of the header."""
+    """Read the records of a FASTA; the label follows the last `|` of the header."""
     for block in read_blocks(stream):
         name, description = block.title()
         label = None
@@ -266,27 +265,26 @@ def _read_fasta(stream: io.BufferedReader, *, labelled: bool) -> Iterator[Labell
 
 
 def _read_folder(folder: Path) -> Iterator[LabelledRecord]:
-    """The sequences of a folder of classes, or of a folder of splits with such folders."""
-    inside = _folders(folder)
-    names = [path.name for path in inside]
-    splits = [path for path in inside if path.name in ("train", "valid", "validation", "val", "dev", "test")]
-    if splits and len(splits) < len(inside):
-        others = abbreviate([name for name in names if name not in [path.name for path in splits]])
+    """Read the sequences of a folder of classes, or of a folder of splits with such folders."""
+    children = _folders(folder)
+    splits = [path for path in children if path.name in _SPLIT_FOLDERS]
+    if splits and len(splits) < len(children):
+        others = abbreviate([path.name for path in children if path not in splits])
         raise UserError(f"has splits and also {others}", at=folder, remedy="keep other folders elsewhere")
-    found = False
+    empty = True
     for split in splits or [folder]:
         for kind in _folders(split):
             for path in sorted(_texts(kind), key=lambda path: natural_key(path.name)):
-                found = True
+                empty = False
                 yield _one_sequence(path, kind.name, split_name(split.name) if splits else "")
-    if not found:
+    if empty:
         remedy = "a folder of labelled sequences has train/<class>/*.txt and test/<class>/*.txt"
         raise UserError("no sequences", at=folder, remedy=remedy)
 
 
 def _folders(folder: Path) -> list[Path]:
-    inside = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
-    return sorted(inside, key=lambda path: natural_key(path.name))
+    children = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    return sorted(children, key=lambda path: natural_key(path.name))
 
 
 def _texts(folder: Path) -> Iterator[Path]:

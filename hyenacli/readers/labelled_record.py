@@ -1,9 +1,10 @@
-"""Sequences with labels: one record of any input, and which columns of an input hold what."""
+"""Records of labelled sequences, and the columns of an input that hold their parts."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ Track = NDArray[np.float32]
 """One number per base (L,), NaN where there is none."""
 Label = str | tuple[str, ...] | Track | None
 """The text of one label column, the texts of several, a number per base, or None where there is no label."""
+Cells = Sequence[str] | Mapping[int, str | Track]
 
 _SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -31,15 +33,16 @@ class LabelledRecord:
     """One sequence.
 
     Attributes:
-        id: what the input calls it, or else its 1-based number or its region.
-        sequence: normalised bases (upper-case A C G T N), of the region's strand where there is one.
+        id: its name in the input, or else its 1-based number or its region.
+        sequence: normalised bases (upper-case A C G T N), of the region's strand if it has a region.
         label: as written; None where the input has none.
-        group: sequences of one group belong into one split; '' for no group.
-        split: 'train', 'valid', 'test', or '' where the input does not say.
-        region: where it lies, with the genome's contig name where the genome has it.
-        file: what messages call the input.
-        line: its 1-based line, or row where `unit` says so.
-        status: 'OK', 'EMPTY' (no bases) or 'NO_CONTIG' (not on the genome, hence no bases).
+        group: sequences of one group belong into one split; "" for no group.
+        split: "train", "valid", "test", or "" where the input names none.
+        region: its region, with the genome's contig name where the genome has the contig.
+        file: the input's name in messages.
+        line: its 1-based line or row.
+        unit: "line" or "row".
+        status: "OK", "EMPTY" (no bases) or "NO_CONTIG" (the genome lacks the contig, so no bases).
     """
 
     id: str
@@ -54,20 +57,13 @@ class LabelledRecord:
     status: str = "OK"
 
     def error(self, what: str, remedy: str | None = None) -> UserError:
-        """An error about this record, which names file and line."""
-        return error_at(self.file, self.line, self.unit, what, remedy)
-
-
-def error_at(file: str, line: int, unit: str, what: str, remedy: str | None = None) -> UserError:
-    """An error about line `line`, or row where `unit` says so, of a file."""
-    if unit == "line":
-        return UserError(what, at=file, line=line, remedy=remedy)
-    return UserError(what, at=f"{file}, {unit} {line}", remedy=remedy)
+        """Return an error about this record, which names file and line."""
+        return _error_at(self.file, self.line, self.unit, what, remedy)
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns of a table or a BED hold what, by name or by 1-based number.
+    """The columns of a table or a BED to read, by name or by 1-based number.
 
     Names are compared as written, then without regard to case. A BED has the names of its format (chrom,
     start, end, name, score, strand, ...).
@@ -75,9 +71,9 @@ class Columns:
     Attributes:
         sequence: the bases.
         labels: one or several labels; patterns (`profile_*`) and ranges of numbers (`7-925`) are taken too.
-        id: names of the records; None for a column `id` if there is one.
-        group: what must not be torn apart by splits; None for no groups.
-        split: train, valid or test; None for a column `split` if there is one, '' for none.
+        id: names of the records; None for a column `id` if the input has one.
+        group: groups that splits keep together; None for no groups.
+        split: train, valid or test; None for a column `split` if the input has one, "" for no column.
     """
 
     sequence: str = "sequence"
@@ -88,110 +84,158 @@ class Columns:
 
 
 @dataclass(frozen=True)
-class Places:
-    """The 0-based places of the columns that an input has; no labels means that it has none of them."""
+class ColumnIndices:
+    """The 0-based indices of an input's columns; no labels means that the input has none.
+
+    The methods take the cells of a row by column index: text, or for a label a number per base.
+    """
 
     labels: tuple[int, ...]
     id: int | None
     group: int | None
     split: int | None
 
-    def label(self, cells: Sequence[str]) -> Label:
-        """The label of a row."""
-        if not self.labels:
-            return None
-        if len(self.labels) == 1:
-            return cells[self.labels[0]].strip()
-        return tuple(cells[place].strip() for place in self.labels)
+    def all(self) -> list[int]:
+        """Return the indices of all columns."""
+        optional = (self.id, self.group, self.split)
+        return [*self.labels, *(index for index in optional if index is not None)]
 
-    def group_of(self, cells: Sequence[str]) -> str:
-        """The group of a row, '' where there are none."""
-        return "" if self.group is None else cells[self.group].strip()
+    def label_of(self, cells: Cells) -> Label:
+        """Return the label of a row."""
+        labels = [_stripped(cells[index]) for index in self.labels]
+        return tuple(labels) if len(labels) > 1 else labels[0] if labels else None
 
-    def split_of(self, cells: Sequence[str]) -> str:
-        """The split of a row, '' where it has none.
+    def group_of(self, cells: Cells) -> str:
+        """Return the group of a row, "" for none."""
+        return "" if self.group is None else str(cells[self.group]).strip()
+
+    def split_of(self, cells: Cells) -> str:
+        """Return the split of a row, "" for none.
 
         Raises:
-            ValueError: there is no such split.
+            ValueError: the cell names no split.
         """
-        return "" if self.split is None else split_name(cells[self.split].strip())
+        return "" if self.split is None else split_name(str(cells[self.split]).strip())
+
+    def record(
+        self, cells: Cells, raw: bytes, number: int, *, file: str, line: int, unit: str = "line"
+    ) -> LabelledRecord:
+        """Return the record of a table's row.
+
+        Args:
+            cells: of the row.
+            raw: its sequence as written.
+            number: of the record, its id where there is no column for it.
+            file: the table's name in messages.
+            line: 1-based line or row.
+            unit: "line" or "row".
+
+        Raises:
+            UserError: a letter is not a nucleotide code, or the split is unknown.
+        """
+        try:
+            bases, status = read_bases(raw)
+            split = self.split_of(cells)
+        except ValueError as error:
+            raise _error_at(file, line, unit, str(error)) from None
+        identity = str(number) if self.id is None else str(cells[self.id]).strip()
+        label, group = self.label_of(cells), self.group_of(cells)
+        return LabelledRecord(
+            identity, bases, label, group, split, file=file, line=line, unit=unit, status=status
+        )
 
 
-def find_column(names: Sequence[str], wanted: str) -> int | None:
-    """The 0-based place of a column, None where there is none.
+def _stripped(cell: Any) -> Any:
+    return cell.strip() if isinstance(cell, str) else cell
+
+
+def _error_at(file: str, line: int, unit: str, what: str, remedy: str | None = None) -> UserError:
+    if unit == "line":
+        return UserError(what, at=file, line=line, remedy=remedy)
+    return UserError(what, at=f"{file}, {unit} {line}", remedy=remedy)
+
+
+def find_column(names: Sequence[str], column: str) -> int | None:
+    """Return the 0-based index of a column given by name or 1-based number, None where there is none.
 
     >>> find_column(["id", "Label"], "label"), find_column(["id", "Label"], "1"), find_column(["id"], "x")
     (1, 0, None)
     """
-    if wanted in names:
-        return names.index(wanted)
-    alike = [place for place, name in enumerate(names) if name.casefold() == wanted.casefold()]
-    if len(alike) == 1:
-        return alike[0]
-    if wanted.isascii() and wanted.isdigit() and 0 < int(wanted) <= len(names):
-        return int(wanted) - 1
+    if column in names:
+        return names.index(column)
+    same_letters = [index for index, name in enumerate(names) if name.casefold() == column.casefold()]
+    if len(same_letters) == 1:
+        return same_letters[0]
+    if column.isascii() and column.isdigit() and 0 < int(column) <= len(names):
+        return int(column) - 1
     return None
 
 
-def needed_column(names: Sequence[str], wanted: str, flag: str, file: str) -> int:
-    """The 0-based place of a column.
+def require_column(names: Sequence[str], column: str, flag: str, file: str) -> int:
+    """Return the 0-based index of a column.
 
     Raises:
-        UserError: there is none; lists those there are.
+        UserError: there is none; the message lists the columns.
     """
-    place = find_column(names, wanted)
-    if place is None:
-        raise missing_column(names, wanted, flag, file)
-    return place
+    index = find_column(names, column)
+    if index is None:
+        raise _missing_column(names, column, flag, file)
+    return index
 
 
-def missing_column(names: Sequence[str], wanted: str, flag: str, file: str) -> UserError:
-    """The error that a column is not there, with those that are."""
-    there = f"the columns are {abbreviate(names, 12)}"
-    return UserError(f"no column '{wanted}'", at=file, remedy=f"{there}: name one with {flag}")
+def _missing_column(names: Sequence[str], column: str, flag: str, file: str) -> UserError:
+    remedy = f"the columns are {abbreviate(names, 12)}: name one with {flag}"
+    return UserError(f"no column '{column}'", at=file, remedy=remedy)
 
 
-def find_columns(names: Sequence[str], columns: Columns, file: str, *, labelled: bool) -> Places:
-    """Where an input has what `columns` asks for, the sequence aside.
+def find_columns(names: Sequence[str], columns: Columns, file: str, *, labelled: bool) -> ColumnIndices:
+    """Return the indices of the columns to read, without that of the sequence.
 
     Args:
         names: of the input's columns.
-        columns: what is asked for.
-        file: what messages call the input.
-        labelled: whether it must have labels; otherwise they are found where they are.
+        columns: to read.
+        file: the input's name in messages.
+        labelled: whether labels are required; otherwise missing label columns are left out.
 
     Raises:
-        UserError: a column that was asked for is not there.
+        UserError: a required column is missing.
     """
     labels: list[int] = []
-    for wanted in columns.labels:
-        found = _label_columns(names, wanted)
-        if not found and labelled:
-            raise missing_column(names, wanted, "--label-column", file)
-        labels += found
-    asked = {"--id-column": columns.id, "--group-column": columns.group, "--split-column": columns.split}
-    places = [needed_column(names, name, flag, file) if name else None for flag, name in asked.items()]
-    identity = find_column(names, "id") if columns.id is None else places[0]
-    split = find_column(names, "split") if columns.split is None else places[2]
-    return Places(tuple(dict.fromkeys(labels)), identity, places[1], split)
+    for column in columns.labels:
+        indices = _label_columns(names, column)
+        if not indices and labelled:
+            raise _missing_column(names, column, "--label-column", file)
+        labels += indices
+
+    def optional(column: str | None, default: str | None, flag: str) -> int | None:
+        if column is None:
+            return find_column(names, default) if default else None
+        return require_column(names, column, flag, file) if column else None
+
+    return ColumnIndices(
+        tuple(dict.fromkeys(labels)),
+        optional(columns.id, "id", "--id-column"),
+        optional(columns.group, None, "--group-column"),
+        optional(columns.split, "split", "--split-column"),
+    )
 
 
-def _label_columns(names: Sequence[str], wanted: str) -> list[int]:
-    place = find_column(names, wanted)
-    if place is not None:
-        return [place]
-    limits = _RANGE.fullmatch(wanted)
+def _label_columns(names: Sequence[str], column: str) -> list[int]:
+    index = find_column(names, column)
+    if index is not None:
+        return [index]
+    limits = _RANGE.fullmatch(column)
     if limits:
         first, last = int(limits[1]), int(limits[2])
         return list(range(first - 1, last)) if first > 0 and last <= len(names) else []
-    return [place for place, name in enumerate(names) if fnmatchcase(name, wanted)]
+    return [index for index, name in enumerate(names) if fnmatchcase(name, column)]
 
 
 def split_name(text: str) -> str:
-    """The split that a word means; '' for none.
+    """Return the split that a word names; "" for an empty word.
 
     Raises:
-        ValueError: it means none.
+        ValueError: it names none.
 
     >>> split_name("val"), split_name("Train"), split_name("")
     ('valid', 'train', '')
@@ -202,17 +246,17 @@ def split_name(text: str) -> str:
 
 
 def read_bases(raw: bytes) -> tuple[bytes, str]:
-    """The normalised sequence and its status.
+    """Return the normalised sequence and its status.
 
     Raises:
-        ValueError: some letter is no nucleotide code; names it and its 1-based position.
+        ValueError: a letter is not a nucleotide code; the message names its 1-based position.
 
     >>> read_bases(b" acgu"), read_bases(b"")
     ((b'ACGT', 'OK'), (b'', 'EMPTY'))
     """
     bases = raw.strip()
-    place = first_invalid(bases)
-    if place >= 0:
-        letter = chr(bases[place])
-        raise ValueError(f"{letter!r} (letter {place + 1} of the sequence) is not a nucleotide code")
+    position = first_invalid(bases)
+    if position >= 0:
+        letter = chr(bases[position])
+        raise ValueError(f"{letter!r} (letter {position + 1} of the sequence) is not a nucleotide code")
     return normalise(bases), "OK" if bases else "EMPTY"
