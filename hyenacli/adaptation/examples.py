@@ -1,10 +1,12 @@
-"""Labelled sequences as the training loop reads them: as tokens, or as features that were computed once.
+"""Training examples of labelled records: their order over epochs, and how they go through a model.
 
-B example, L token, D width, S strand, C column of labels.
+N examples, B example of a batch, L token, D width, S strand, C column of labels.
 """
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -12,15 +14,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hyenacli.adaptation.epochs import Places
 from hyenacli.adaptation.labels import IGNORED, LabelScheme, Targets
 from hyenacli.inference.sampling import complement, padded
 from hyenacli.inference.windows import cut
 from hyenacli.readers.labelled_record import LabelledRecord
+from hyenacli.training.curriculum import Stage
 from hyenadna import HyenaDNA, Tokenizer
 from hyenadna.tokenizer import PAD
 
+Indices = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+Ids = NDArray[np.uint8]
+# Examples are sorted by length within this many batches, so that those of a batch are of similar length.
+_BATCHES_SORTED = 32
+_ORDER, _SHUFFLE, _STRAND = range(3)
 _TOKENIZER = Tokenizer()
 
 
@@ -36,40 +43,138 @@ class HostBatch:
     inputs: NDArray[Any]
     targets: Targets
 
+    def to(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return inputs and targets as tensors on a device."""
+        inputs, targets = (
+            torch.from_numpy(array).to(device, non_blocking=True) for array in (self.inputs, self.targets)
+        )
+        return inputs, targets
 
-class Examples(Protocol):
-    """What is learnt from, and how it goes through a model."""
+
+class ExampleSource(Protocol):
+    """A numbered stream of examples, and how they go through a model."""
+
+    def read(self, numbers: range, length: int) -> HostBatch:
+        """Read examples by their 0-based numbers in the stream, padded to `length` tokens."""
+
+    def outputs(self, model: nn.Module, inputs: Tensor) -> Tensor:
+        """Compute a model's outputs for inputs on its device, in training mode and with gradient."""
+
+
+class Epochs:
+    """The steps of a number of epochs, each a shuffled pass over all examples in batches of similar length.
+
+    A pure function of the seed. Example number n of the stream is the (n mod N)-th of epoch n // N.
+
+    Args:
+        lengths: tokens of every example (N,).
+        batch_size: examples of a step; an epoch's last step may have fewer.
+        epochs: how many.
+        seed: of the order, and of which examples are read as their reverse complement.
+        rc_augment: read each example of an epoch as its reverse complement with probability 1/2.
+    """
+
+    def __init__(
+        self, lengths: Sequence[int], *, batch_size: int, epochs: int, seed: int, rc_augment: bool
+    ) -> None:
+        self._lengths, self._batch_size, self._seed = np.array(lengths, np.int64), batch_size, seed
+        self._rc_augment = rc_augment
+        self.per_epoch = -(-len(lengths) // batch_size)
+        self.steps = epochs * self.per_epoch
+        self._order = lru_cache(maxsize=2)(self._make_order)
 
     @property
-    def lengths(self) -> Sequence[int]:
-        """Tokens of every example."""
+    def longest(self) -> int:
+        """Tokens of the longest example."""
+        return int(self._lengths.max())
 
-    def read(self, numbers: range, places: Places, mirrored: Bools, length: int) -> HostBatch:
-        """Examples of the stream, padded to `length` tokens.
+    @property
+    def batch_size(self) -> int:
+        """Examples of a full step."""
+        return min(self._batch_size, len(self._lengths))
+
+    def at(self, step: int) -> Stage:
+        """Return the examples of a 0-based step, as their numbers, and the length of the longest of them."""
+        epoch, batch = divmod(step, self.per_epoch)
+        order, starts, _ = self._order(epoch)
+        first, end = int(starts[batch]), int(starts[batch + 1])
+        longest = int(self._lengths[order[first:end]].max())
+        return Stage(longest, end - first, step, 1, epoch * len(self._lengths) + first)
+
+    def draw(self, numbers: range) -> tuple[Indices, Bools]:
+        """Return the indices of examples by their numbers, and which are read as their reverse complement."""
+        positions = [divmod(number, len(self._lengths)) for number in numbers]
+        indices = [self._order(epoch)[0][i] for epoch, i in positions]
+        reverse = [self._order(epoch)[2][i] for epoch, i in positions]
+        return np.array(indices, np.int64), np.array(reverse, np.bool_)
+
+    def _make_order(self, epoch: int) -> tuple[Indices, Indices, Bools]:
+        """Return an epoch's order, where each batch begins and the last ends, and which are reversed."""
+        n, size = len(self._lengths), self._batch_size
+        shuffled = np.argsort(self._words(epoch, _ORDER, n), kind="stable")
+        batches: list[Indices] = []
+        for first in range(0, n, size * _BATCHES_SORTED):
+            chunk = shuffled[first : first + size * _BATCHES_SORTED]
+            chunk = chunk[np.argsort(self._lengths[chunk], kind="stable")]
+            batches += [chunk[start : start + size] for start in range(0, len(chunk), size)]
+        permutation = np.argsort(self._words(epoch, _SHUFFLE, len(batches)), kind="stable")
+        ordered = [batches[i] for i in permutation.tolist()]
+        starts = np.cumsum([0, *map(len, ordered)])
+        coins = self._words(epoch, _STRAND, n) & np.uint64(1)
+        return np.concatenate(ordered), starts, self._rc_augment & (coins == 1)
+
+    def _words(self, epoch: int, purpose: int, count: int) -> NDArray[np.uint64]:
+        # counter-based, and documented to be the same in every version of NumPy
+        return np.random.Philox(key=self._seed, counter=[0, 0, purpose, epoch]).random_raw(count)
+
+
+class EpochExamples(ABC):
+    """Examples of labelled records, read in the order of `Epochs`; an `ExampleSource`.
+
+    Args:
+        lengths: tokens of every example.
+        order: makes the epochs from the lengths.
+    """
+
+    def __init__(self, lengths: Sequence[int], order: Callable[[Sequence[int]], Epochs]) -> None:
+        self.epochs = order(lengths)
+
+    def read(self, numbers: range, length: int) -> HostBatch:
+        """Read examples by their numbers; see `ExampleSource`."""
+        return self.batch(numbers, *self.epochs.draw(numbers), length)
+
+    @abstractmethod
+    def batch(self, numbers: range, indices: Indices, reverse: Bools, length: int) -> HostBatch:
+        """Stack examples, padded to `length` tokens.
 
         Args:
-            numbers: of them in the stream, which all that is random about them depends on.
-            places: of what they are made of.
-            mirrored: which are read as reverse complement.
+            numbers: in the stream; all that is random about an example is a function of its number.
+            indices: of the examples.
+            reverse: which are read as reverse complement.
             length: tokens.
         """
 
     def outputs(self, model: nn.Module, inputs: Tensor) -> Tensor:
-        """What the model says of inputs on its device, in training mode and with gradient."""
+        """Compute a model's outputs; see `ExampleSource`."""
+        return apply_head(model, inputs)
 
 
-class TokenExamples:
-    """Sequences that go through the whole model.
+class TokenExamples(EpochExamples):
+    """Sequences that go through the complete model.
 
-    Of a sequence with more than `most` bases a window of so many is read, drawn anew for every example; where
-    bases have labels it becomes several windows, in which every base is learnt from once.
+    Of a sequence with more than `max_bases` a window of that size is read, drawn anew for every example;
+    where bases have labels it becomes several windows, in which every base is learnt from once.
 
     Args:
         records: to learn from.
         targets: of each.
-        scheme: what they mean.
-        most: bases of an example.
+        scheme: meaning of the targets.
+        max_bases: of an example.
         seed: of the windows.
+        order: makes the epochs from the lengths.
+
+    Attributes:
+        n_longer: number of sequences of which windows are drawn.
     """
 
     def __init__(
@@ -77,113 +182,90 @@ class TokenExamples:
         records: Sequence[LabelledRecord],
         targets: Sequence[Targets],
         scheme: LabelScheme,
-        most: int,
+        max_bases: int,
         seed: int,
+        order: Callable[[Sequence[int]], Epochs],
     ) -> None:
-        self._most, self._seed = most, seed
+        self._max_bases, self._seed = max_bases, seed
         self._per_base = scheme.level == "nucleotide"
         self._missing = IGNORED if scheme.has_classes else np.nan
-        self._ids: list[NDArray[np.uint8]] = []
+        self._ids: list[Ids] = []
         self._targets: list[Targets] = []
         for record, target in zip(records, targets, strict=True):
-            ids = _TOKENIZER.encode_array(record.sequence)
+            ids_L = _TOKENIZER.encode_array(record.sequence)
             if self._per_base:
-                self._add_windows(ids, target, most)
+                self._add_windows(ids_L, target)
                 continue
-            self._ids.append(ids)
+            self._ids.append(ids_L)
             self._targets.append(target)
+        self.n_longer = sum(len(ids_L) > max_bases for ids_L in self._ids)
+        super().__init__([min(len(ids_L), max_bases) for ids_L in self._ids], order)
 
-    def _add_windows(self, ids: NDArray[np.uint8], target: Targets, most: int) -> None:
-        for window in cut(0, len(ids), most, most):
-            own = target[window.start : window.end].copy()
-            own[: window.take_start - window.start] = self._missing
-            self._ids.append(ids[window.start : window.end])
-            self._targets.append(own)
+    def _add_windows(self, ids_L: Ids, target: Targets) -> None:
+        for window in cut(0, len(ids_L), self._max_bases, self._max_bases):
+            window_target = target[window.start : window.end].copy()
+            window_target[: window.take_start - window.start] = self._missing
+            self._ids.append(ids_L[window.start : window.end])
+            self._targets.append(window_target)
 
-    @property
-    def lengths(self) -> list[int]:
-        """Tokens of every example."""
-        return [min(len(ids), self._most) for ids in self._ids]
-
-    @property
-    def longer(self) -> int:
-        """How many sequences are read in windows drawn from them."""
-        return sum(len(ids) > self._most for ids in self._ids)
-
-    def read(self, numbers: range, places: Places, mirrored: Bools, length: int) -> HostBatch:
-        """See `Examples`."""
-        picked = list(zip(places.tolist(), mirrored.tolist(), strict=True))
-        windows = [
-            self._window(number, place) for number, place in zip(numbers, places.tolist(), strict=True)
-        ]
-        ids_BL = np.stack(
-            [
-                padded(complement(ids) if turn else ids, length)
-                for ids, turn in zip(windows, mirrored.tolist(), strict=True)
-            ]
-        )
+    def batch(self, numbers: range, indices: Indices, reverse: Bools, length: int) -> HostBatch:
+        """Stack examples as tokens (B, L); see `EpochExamples`."""
+        rows = list(zip(numbers, indices.tolist(), reverse.tolist(), strict=True))
+        windows = [(self._window(number, i), is_reverse) for number, i, is_reverse in rows]
+        ids_BL = np.stack([padded(complement(ids) if rc else ids, length) for ids, rc in windows])
         if not self._per_base:
-            return HostBatch(ids_BL, np.stack([self._targets[i] for i, _ in picked]))
-        rows = [self._targets[i][::-1] if turn else self._targets[i] for i, turn in picked]
-        filled = np.full((len(rows), length, *rows[0].shape[1:]), self._missing, rows[0].dtype)
-        for row, own in zip(filled, rows, strict=True):
-            row[: len(own)] = own
-        return HostBatch(ids_BL, filled)
+            return HostBatch(ids_BL, np.stack([self._targets[i] for _, i, _ in rows]))
+        targets = [self._targets[i][:: -1 if is_reverse else 1] for _, i, is_reverse in rows]
+        padded_targets = np.full((len(rows), length, *targets[0].shape[1:]), self._missing, targets[0].dtype)
+        for row, target in zip(padded_targets, targets, strict=True):
+            row[: len(target)] = target
+        return HostBatch(ids_BL, padded_targets)
 
-    def _window(self, number: int, place: int) -> NDArray[np.uint8]:
-        """The bases of a place that example `number` of the stream reads."""
-        ids = self._ids[place]
-        spare = len(ids) - self._most
-        if spare <= 0:
-            return ids
+    def _window(self, number: int, index: int) -> Ids:
+        """Return the bases that example `number` of the stream reads of a sequence."""
+        ids_L = self._ids[index]
+        last_start = len(ids_L) - self._max_bases
+        if last_start <= 0:
+            return ids_L
         word = int(np.random.Philox(key=self._seed, counter=[0, number, 0, 0]).random_raw(1)[0])
-        start = (word * (spare + 1)) >> 64
-        return ids[start : start + self._most]
-
-    def outputs(self, model: nn.Module, inputs: Tensor) -> Tensor:
-        """See `Examples`."""
-        return read_tokens(model, inputs)
+        start = (word * (last_start + 1)) >> 64
+        return ids_L[start : start + self._max_bases]
 
 
-class FeatureExamples:
+class FeatureExamples(EpochExamples):
     """Sequences as the pooled states of a frozen backbone.
 
     Args:
         features_NSD: of each sequence, as it is and, where S is 2, of its reverse complement.
         targets: of each.
+        order: makes the epochs from the lengths, which are 1.
     """
 
-    def __init__(self, features_NSD: NDArray[np.float32], targets: Sequence[Targets]) -> None:
+    def __init__(
+        self,
+        features_NSD: NDArray[np.float32],
+        targets: Sequence[Targets],
+        order: Callable[[Sequence[int]], Epochs],
+    ) -> None:
         self._features_NSD = features_NSD
         self._targets: NDArray[Any] = np.stack(targets)
+        super().__init__([1] * len(features_NSD), order)
 
-    @property
-    def lengths(self) -> list[int]:
-        """An example is one vector."""
-        return [1] * len(self._features_NSD)
-
-    def read(self, numbers: range, places: Places, mirrored: Bools, length: int) -> HostBatch:  # noqa: ARG002
-        """See `Examples`."""
-        return HostBatch(self._features_NSD[places, mirrored.astype(np.int64)], self._targets[places])
+    def batch(self, numbers: range, indices: Indices, reverse: Bools, length: int) -> HostBatch:  # noqa: ARG002
+        """Stack examples as features (B, D); see `EpochExamples`."""
+        return HostBatch(self._features_NSD[indices, reverse.astype(np.int64)], self._targets[indices])
 
     def outputs(self, model: nn.Module, inputs: Tensor) -> Tensor:
-        """See `Examples`."""
+        """Compute what a model's head makes of features; see `ExampleSource`."""
         hyena = cast("HyenaDNA", model)
-        assert hyena.head is not None  # noqa: S101  (a bug, not an input)
+        assert hyena.head is not None  # noqa: S101  (internal invariant)
         return hyena.head.project(inputs)
 
 
-def read_tokens(model: nn.Module, inputs: Tensor) -> Tensor:
-    """What a model's head says of tokens (B, L); padding is left out of every pool."""
+def apply_head(model: nn.Module, inputs: Tensor) -> Tensor:
+    """Compute the outputs of a model's head for tokens (B, L); padding is left out of every pool."""
     hyena = cast("HyenaDNA", model)
-    assert hyena.head is not None  # noqa: S101  (a bug, not an input)
+    assert hyena.head is not None  # noqa: S101  (internal invariant)
     ids_BL = inputs.long()
     out: Tensor = hyena.head(hyena.hidden(ids_BL), ids_BL != PAD)
     return out
-
-
-def to_device(host: HostBatch, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Inputs and targets on a device."""
-    tensors = (torch.from_numpy(array).to(device, non_blocking=True) for array in (host.inputs, host.targets))
-    inputs, targets = tensors
-    return inputs, targets

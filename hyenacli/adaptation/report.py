@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hyenacli.adaptation.evaluation_result import Outcome, Scored
+from hyenacli.adaptation.evaluation import EvaluationResult, SplitResult
 from hyenacli.adaptation.labels import LabelScheme
 from hyenacli.evaluation.bootstrap import Floats
 from hyenacli.evaluation.calibration import reliability
@@ -39,7 +39,7 @@ def write_report(
     title: str,
     facts: Mapping[str, object],
     scheme: LabelScheme,
-    outcome: Outcome,
+    evaluation: EvaluationResult,
     warnings: Sequence[str],
     more: Sequence[str] = (),
 ) -> None:
@@ -50,7 +50,7 @@ def write_report(
         title: of the page.
         facts: what to list under the title, in order.
         scheme: what labels mean.
-        outcome: what the model is worth.
+        evaluation: what the model is worth.
         warnings: what is known of the data.
         more: sections after the metrics.
     """
@@ -59,10 +59,10 @@ def write_report(
         *(f'<p class="warning">{escape(warning)}</p>' for warning in warnings),
         facts_table(facts),
         settings_section(run),
-        f"<h2>Metrics</h2>{_metrics(outcome)}",
+        f"<h2>Metrics</h2>{_metrics(evaluation)}",
         *more,
         _curves(run, scheme),
-        f"<h2>Figures of the {outcome.last} split</h2>{_figures(outcome, scheme)}",
+        f"<h2>Figures of the {evaluation.final_split} split</h2>{_figures(evaluation, scheme)}",
     ]
     write_page(run / "report.html", title, sections)
 
@@ -111,10 +111,10 @@ def write_summary(
     write_page(run / "report.html", title, sections)
 
 
-def pooled_sections(outcome: Outcome, scheme: LabelScheme) -> list[str]:
+def out_of_fold_sections(evaluation: EvaluationResult, scheme: LabelScheme) -> list[str]:
     """What a report says of every record as the fold says it that was tested on it."""
-    figures = _figures(outcome, scheme)
-    return [f"<h2>Every record, by the fold that was tested on it</h2>{_metrics(outcome)}{figures}"]
+    figures = _figures(evaluation, scheme)
+    return [f"<h2>Every record, by the fold that was tested on it</h2>{_metrics(evaluation)}{figures}"]
 
 
 def _text(value: float | None) -> str:
@@ -123,23 +123,23 @@ def _text(value: float | None) -> str:
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.4g}"
 
 
-def _metrics(outcome: Outcome) -> str:
-    """A row for each metric; the yardstick beside the last split."""
-    splits, yardstick = outcome.splits, outcome.yardstick
-    last = outcome.last
-    header = ["", *(f"{name} ({len(scored.logits):,})" for name, scored in splits.items())]
+def _metrics(evaluation: EvaluationResult) -> str:
+    """A row for each metric; the baseline beside the last split."""
+    splits, baseline = evaluation.splits, evaluation.baseline
+    last = evaluation.final_split
+    header = ["", *(f"{name} ({len(result.logits):,})" for name, result in splits.items())]
     about = "95 % bootstrap intervals in brackets. "
-    if yardstick is not None:
+    if baseline is not None:
         header.append(f"k-mers, {last}")
         about += (
-            f"Beside it a linear model of the frequencies of {yardstick.model.k}-mers on both strands, "
+            f"Beside it a linear model of the frequencies of {baseline.model.k}-mers on both strands, "
             "fitted to the same training split, its k and penalty chosen by the same validation split."
         )
     rows = []
-    for metric in splits[last].values:
-        row = [_with_span(scored.values[metric], scored.spans.get(metric)) for scored in splits.values()]
-        if yardstick is not None:
-            row.append(_with_span(yardstick.values[last][metric], yardstick.spans[last].get(metric)))
+    for metric in splits[last].metrics:
+        row = [_with_span(result.metrics[metric], result.intervals.get(metric)) for result in splits.values()]
+        if baseline is not None:
+            row.append(_with_span(baseline.metrics[last][metric], baseline.intervals[last].get(metric)))
         rows.append([metric, *row])
     return f"<p>{about}</p>{number_table(header, rows)}"
 
@@ -173,28 +173,27 @@ def _curves(run: Path, scheme: LabelScheme) -> str:
     return f"<h2>Loss</h2>{losses}<h2>What the model is chosen by</h2>{quality}<h2>Learning rate</h2>{rate}"
 
 
-def _figures(outcome: Outcome, scheme: LabelScheme) -> str:
-    scored = outcome.splits[outcome.last]
-    outputs, targets = scored.judge.outputs(scored.logits), scored.judge.targets
+def _figures(evaluation: EvaluationResult, scheme: LabelScheme) -> str:
+    result = evaluation.splits[evaluation.final_split]
+    outputs, targets = result.evaluator.outputs(result.logits), result.evaluator.targets
     if scheme.task == "regression":
         return _of_numbers(outputs, targets, scheme)
     if scheme.task == "multilabel":
         return _of_labels(outputs, targets, scheme)
-    return _of_classes(outcome, outputs, targets, scheme)
+    return _of_classes(evaluation, outputs, targets, scheme)
 
 
-def _of_classes(outcome: Outcome, outputs: Floats, targets: Any, scheme: LabelScheme) -> str:
+def _of_classes(evaluation: EvaluationResult, outputs: Floats, targets: Any, scheme: LabelScheme) -> str:
     there = targets >= 0
     truth_P, said_PC = targets[there], outputs[there]
     counts_CC = np.zeros((scheme.n_outputs, scheme.n_outputs))
     np.add.at(counts_CC, (truth_P, said_PC.argmax(axis=-1)), 1)
     lines = _lines(truth_P, said_PC, scheme, "")
-    if outcome.yardstick is not None and scheme.n_outputs == 2:
-        lines += _lines(
-            truth_P, outcome.yardstick.outputs[outcome.last][there], scheme, "k-mer baseline: ", color=GREY
-        )
+    if evaluation.baseline is not None and scheme.n_outputs == 2:
+        outputs_PC = evaluation.baseline.outputs[evaluation.final_split][there]
+        lines += _lines(truth_P, outputs_PC, scheme, "k-mer baseline: ", color=GREY)
     charts = roc_chart(lines) + pr_chart(lines)
-    reliable = reliability_chart([(outcome.last, reliability(scheme.task, outputs, targets))])
+    reliable = reliability_chart([(evaluation.final_split, reliability(scheme.task, outputs, targets))])
     matrix = confusion_matrix(counts_CC, scheme.names)
     return f"{matrix}{charts}<h2>Do probabilities come true?</h2>{reliable}"
 
@@ -255,12 +254,14 @@ def spread(trials: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str,
     return summary
 
 
-def in_words(split: str, scored: Scored) -> str:
+def describe_split(split: str, result: SplitResult) -> str:
     """The metrics of a split in a line, with the interval of the first two."""
-    parts = [f"{name} {_with_span(value, scored.spans.get(name))}" for name, value in scored.values.items()]
-    return f"{split} ({len(scored.logits):,} records): " + ", ".join(parts)
+    parts = [
+        f"{name} {_with_span(value, result.intervals.get(name))}" for name, value in result.metrics.items()
+    ]
+    return f"{split} ({len(result.logits):,} records): " + ", ".join(parts)
 
 
-def spread_in_words(metrics: Mapping[str, Mapping[str, float | None]]) -> str:
+def describe_summary(metrics: Mapping[str, Mapping[str, float | None]]) -> str:
     """Mean and standard deviation of each metric."""
     return ", ".join(f"{name} {_text(one['mean'])} (sd {_text(one['sd'])})" for name, one in metrics.items())

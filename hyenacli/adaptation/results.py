@@ -1,159 +1,109 @@
-"""The end of an adaptation: what its best model is worth is written and said."""
+"""The end of an adaptation: its best model is evaluated, and metrics.json and report.html are written."""
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 from hyenacli import console
-from hyenacli.adaptation.evaluation_result import Judging, Outcome, Yardstick, conclude
-from hyenacli.adaptation.labels import LabelScheme
-from hyenacli.adaptation.report import in_words, write_report
+from hyenacli.adaptation.evaluation import EvaluationResult, evaluate_splits
+from hyenacli.adaptation.report import describe_split, write_report
+from hyenacli.adaptation.run import AdaptationRun, TrainingResult
 from hyenacli.distributed import current_ranks
 from hyenacli.evaluation.metrics import monitor
-from hyenacli.finetune.fit import Ended
-from hyenacli.finetune.predictions import write_predictions
-from hyenacli.finetune.run import Trial
-from hyenacli.inference.prediction import head_of
-from hyenacli.training.checkpoints import Checkpoints, Progress
-from hyenacli.training.gradients import barrier
+from hyenacli.training.checkpoints import Checkpoints
+from hyenacli.training.gradients import broadcast
 from hyenacli.training.run_metadata import METRICS, add_to_record, write_json
 from hyenadna import HyenaDNA, load_model, model_sha256
 
 
-@dataclass(frozen=True)
-class Closing:
-    """A run at the end of its training.
-
-    Attributes:
-        run: its directory.
-        kind: what it is, for the title of its report.
-        scheme: what its labels mean.
-        plan: what was done, in a few lines.
-        progress: how the training ended.
-        warnings: what is known of the data.
-        origin: what checkpoints say of where they come from.
-        sections: what else its report shows, after the metrics.
-    """
-
-    run: Path
-    kind: str
-    scheme: LabelScheme
-    plan: Mapping[str, str]
-    progress: Progress
-    warnings: Sequence[str]
-    origin: Mapping[str, Any]
-    sections: Sequence[str] = ()
-
-    def keep_calibrated(self, model: HyenaDNA, outcome: Outcome) -> None:
-        """Have the calibrated model be the best one of the run, where it was calibrated."""
-        if outcome.calibration is not None:
-            found = outcome.calibration
-            origin = {**self.origin, "temperature": found.temperature, "offsets": list(found.offsets)}
-            Checkpoints(self.run, 1, origin).put_best("calibrated", model)
-
-    def write(self, outcome: Outcome, about: Mapping[str, Any]) -> None:
-        """Write report.html, run.json and metrics.json, and say what came of it.
-
-        Args:
-            outcome: what the model is worth.
-            about: what else metrics.json says, first.
-        """
-        progress = self.progress
-        facts = {
-            "steps": progress.step,
-            "best_step": progress.best_step,
-            "seconds": round(progress.seconds, 1),
-            "chosen_by": f"valid {monitor(self.scheme.task)}",
-        }
-        shown = dict(self.plan) | {
-            "steps made": f"{progress.step:,} in {progress.seconds:,.0f} s",
-            "best step": f"{progress.best_step:,}",
-        }
-        title = f"{self.run.resolve().name}: {self.kind}"
-        write_report(self.run, title, shown, self.scheme, outcome, self.warnings, self.sections)
-        add_to_record(self.run, plan=dict(self.plan), result=facts)
-        said = {**about, **facts, **outcome.to_json(), "warnings": list(self.warnings)}
-        write_json(self.run / METRICS, said)  # last: its presence says that all is there
-        self._tell(outcome)
-        console.log.info("wrote %s", self.run / "report.html")
-
-    def _tell(self, outcome: Outcome) -> None:
-        progress, judged = self.progress, monitor(self.scheme.task)
-        if progress.step and progress.best_step >= 0:
-            text = "best after step %d of %d: valid %s %.3f"
-            console.log.info(text, progress.best_step, progress.step, judged, progress.best)
-        if progress.step and progress.best_step == 0:
-            console.log.warning(
-                "training has not made the model better on the validation split, so it is kept as it came; "
-                "try another --lr, or a longer training"
-            )
-        if (found := outcome.calibration) is not None:
-            losses = found.loss[::-1]
-            pairs = zip(self.scheme.names, found.offsets, strict=False)
-            offsets = "".join(f", {name} {offset:+.2f}" for name, offset in pairs)
-            said = f"temperature {found.temperature:.3g}{offsets}"
-            console.log.info("%s: valid loss %.4f, before %.4f", said, *losses)
-            if found.useless:
-                console.log.warning(
-                    "on the validation split nothing does better than equal probabilities, and so they "
-                    "are: the model has learnt nothing there; try another --lr, or a longer training"
-                )
-        for split, scored in outcome.splits.items():
-            console.log.info("%s", in_words(split, scored))
-        if (yardstick := outcome.yardstick) is not None:
-            value = yardstick.values[outcome.last][judged]
-            console.log.info("k-mers, %s: %s %.3f", outcome.last, judged, value)
-
-
-def close(
-    trial: Trial,
-    ended: Ended,
-    warnings: list[str],
-    judged: Sequence[str],
-    yardstick: Callable[[], Yardstick | None],
-) -> dict[str, Any]:
-    """Judge the best model of a trial; write metrics.json, predictions and report.html.
+def evaluate_run(run: AdaptationRun, training: TrainingResult, splits: Collection[str]) -> dict[str, Any]:
+    """Evaluate the best model of a run, and write its results.
 
     Args:
-        trial: whose directory.
-        ended: how its training went.
-        warnings: what is known of the data.
-        judged: the splits to judge it on.
-        yardstick: makes the k-mer model, or None; called where all splits are judged.
+        run: whose directory.
+        training: how its training ended.
+        splits: names of those to evaluate on; the baseline is fitted only where none is left out.
 
     Returns:
-        What metrics.json says, on every rank.
+        The contents of metrics.json, on every rank.
     """
-    settings, scheme = trial.settings, trial.data.scheme
-    model = load_model(settings.output).to(trial.device)
-    there = [name for name, count in trial.splits.counts().items() if count]
-    logits = {name: trial.predict_split(model, name) for name in there if name in judged}
+    model = load_model(run.settings.output).to(run.device)
+    evaluators = {name: evaluator for name, evaluator in run.evaluators.items() if name in splits}
+    logits = {name: run.predict_split(model, name) for name in evaluators}
+    metrics: dict[str, Any] = {}
     if current_ranks().first:
-        judges = {name: trial.judge(name) for name in logits}
-        judging = Judging(
-            trial.criterion(), settings.seed, calibrated=settings.calibrate, letters=settings.method == "icl"
+        evaluation = evaluate_splits(model, evaluators, logits, run.evaluation_config())
+        if len(evaluators) == len(run.evaluators):
+            evaluation = replace(evaluation, baseline=run.fit_baseline())
+        metrics = write_results(run, model, training, evaluation)
+    return broadcast(metrics)
+
+
+def write_results(
+    run: AdaptationRun, model: HyenaDNA, training: TrainingResult, evaluation: EvaluationResult
+) -> dict[str, Any]:
+    """Write the calibrated model, tables, report.html, run.json and metrics.json of a run; log the metrics.
+
+    Args:
+        run: whose directory.
+        model: the evaluated one, calibrated.
+        training: how its training ended.
+        evaluation: of the model.
+
+    Returns:
+        The contents of metrics.json.
+    """
+    directory, progress, plan = run.settings.output, training.progress, training.plan
+    if (calibration := evaluation.calibration) is not None:
+        fitted = {"temperature": calibration.temperature, "offsets": list(calibration.offsets)}
+        Checkpoints(directory, 1, run.origin() | fitted).put_best("calibrated", model)
+    sha256 = model_sha256(model)
+    run.write_tables(model, evaluation, sha256)
+    numbers = {
+        "steps": progress.step,
+        "best_step": progress.best_step,
+        "seconds": round(progress.seconds, 1),
+        "chosen_by": f"valid {monitor(run.scheme.task)}",
+    }
+    shown = plan | {
+        "steps made": f"{progress.step:,} in {progress.seconds:,.0f} s",
+        "best step": f"{progress.best_step:,}",
+    }
+    title = f"{directory.resolve().name}: {run.kind}"
+    write_report(directory, title, shown, run.scheme, evaluation, run.warnings, run.report_sections())
+    add_to_record(directory, plan=plan, result=numbers)
+    head = run.facts() | {"model_sha256": sha256}
+    metrics = head | numbers | evaluation.to_json() | {"warnings": list(run.warnings)}
+    write_json(directory / METRICS, metrics)  # last: its presence says that the run is complete
+    _log_results(run, training, evaluation)
+    console.log.info("wrote %s", directory / "report.html")
+    finite: dict[str, Any] = console.finite(metrics)
+    return finite
+
+
+def _log_results(run: AdaptationRun, training: TrainingResult, evaluation: EvaluationResult) -> None:
+    progress, metric = training.progress, monitor(run.scheme.task)
+    if progress.step and progress.best_step >= 0:
+        text = "best after step %d of %d: valid %s %.3f"
+        console.log.info(text, progress.best_step, progress.step, metric, progress.best)
+    if progress.step and progress.best_step == 0:
+        console.log.warning(
+            "training has not made the model better on the validation split, so it is kept as it came; "
+            "try another --lr, or a longer training"
         )
-        outcome = conclude(model, judges, logits, judging)
-        if len(logits) == len(there):
-            outcome = replace(outcome, yardstick=yardstick())
-        closing = Closing(
-            settings.output, "fine-tuning", scheme, ended.plan, ended.progress, warnings, trial.origin()
-        )
-        closing.keep_calibrated(model, outcome)
-        sha256 = model_sha256(model)
-        write_predictions(settings.output, trial, head_of(model), outcome.splits, sha256)
-        about = {
-            "task": scheme.task,
-            "level": scheme.level,
-            "labels": list(scheme.names),
-            "method": settings.method,
-            "model": settings.model,
-            "seed": settings.seed,
-            "model_sha256": sha256,
-        }
-        closing.write(outcome, about)
-    barrier()
-    said: dict[str, Any] = json.loads((settings.output / METRICS).read_text())
-    return said
+    if (calibration := evaluation.calibration) is not None:
+        pairs = zip(run.scheme.names, calibration.offsets, strict=False)
+        offsets = "".join(f", {name} {offset:+.2f}" for name, offset in pairs)
+        before, after = calibration.loss
+        text = "temperature %.3g%s: valid loss %.4f, before %.4f"
+        console.log.info(text, calibration.temperature, offsets, after, before)
+        if calibration.useless:
+            console.log.warning(
+                "on the validation split nothing does better than equal probabilities, and so they "
+                "are: the model has learnt nothing there; try another --lr, or a longer training"
+            )
+    for name, result in evaluation.splits.items():
+        console.log.info("%s", describe_split(name, result))
+    if (baseline := evaluation.baseline) is not None:
+        split = evaluation.final_split
+        console.log.info("k-mers, %s: %s %.3f", split, metric, baseline.metrics[split][metric])

@@ -1,40 +1,49 @@
-"""A run of fine-tuning as one trial or several: a sweep, folds, seeds, and what they say together."""
+"""Fine-tuning as one run or several: a sweep, folds, seeds, and their results as a whole."""
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from hyenacli import console
-from hyenacli.adaptation.evaluation_result import Outcome, Yardstick, fit_yardstick
-from hyenacli.adaptation.evaluator import Judge
+from hyenacli.adaptation.evaluation import (
+    Baseline,
+    EvaluationConfig,
+    EvaluationResult,
+    Logits,
+    SplitEvaluator,
+    evaluate_split,
+    fit_kmer_baseline,
+)
 from hyenacli.adaptation.report import (
-    in_words,
-    pooled_sections,
+    describe_split,
+    describe_summary,
+    out_of_fold_sections,
     spread,
-    spread_in_words,
     write_summary,
 )
-from hyenacli.adaptation.results import close
+from hyenacli.adaptation.run import RunResult
 from hyenacli.distributed import current_ranks
 from hyenacli.errors import UsageError
 from hyenacli.evaluation.metrics import monitor
-from hyenacli.finetune.fit import adapt
 from hyenacli.finetune.label_splits import LabelSplits
 from hyenacli.finetune.labelled_set import LabelledSet, find_gaps
 from hyenacli.finetune.leakage import find_leaks
-from hyenacli.finetune.out_of_fold import pool_folds
-from hyenacli.finetune.run import Trial
+from hyenacli.finetune.predictions import write_predictions
+from hyenacli.finetune.run import FinetuneRun
 from hyenacli.finetune.settings import FinetuneSettings
 from hyenacli.inference.intervals import SPLITS
+from hyenacli.inference.prediction import head_of
 from hyenacli.training.gradients import barrier
 from hyenacli.training.run_directory import open_run
 from hyenacli.training.run_metadata import METRICS, write_json
+from hyenadna import load_model
 
 _SWEPT = {
     "lr": "lr",
@@ -44,10 +53,12 @@ _SWEPT = {
 }
 Choice = dict[str, float]
 """Values of what is swept."""
+Metrics = dict[str, dict[str, Any]]
+"""Contents of metrics.json of runs, by their names."""
 
 
 def read_grid(sweep: Sequence[str]) -> list[Choice]:
-    """Every combination of the values that --sweep names; one empty one where there are none.
+    """Return every combination of the values that --sweep names; a single empty one where there are none.
 
     Raises:
         UsageError: a key or value has no meaning.
@@ -67,37 +78,42 @@ def read_grid(sweep: Sequence[str]) -> list[Choice]:
             raise UsageError(f"'{values}' are not numbers", at="--sweep", remedy="as lr=1e-4,6e-4") from None
         if not all(0 <= value < 1 for _, value in axes[-1]):
             raise UsageError("rates and dropouts lie from 0 to below 1", at="--sweep")
-    return [dict(chosen) for chosen in itertools.product(*axes)]
+    return [dict(choice) for choice in itertools.product(*axes)]
 
 
 @dataclass(frozen=True)
-class _Planned:
-    """A trial to be made.
+class _PlannedRun:
+    """A run to be made.
 
     Attributes:
-        name: of its directory; '' for the run's own.
+        name: of its directory; '' for that of the verb.
         settings: of it.
-        fold: which of the data's splits it trains, chooses and tests on.
-        chosen: values of what is swept.
+        fold: index of the data's splits that it uses.
+        choice: values of what is swept.
     """
 
     name: str
     settings: FinetuneSettings
     fold: int = 0
-    chosen: Choice = field(default_factory=dict)
+    choice: Choice = field(default_factory=dict)
 
 
-class Trials:
-    """All trials of a run.
+class _StoppedError(Exception):
+    """A signal ended a run."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__()
+        self.exit_code = exit_code
+
+
+class CrossValidation:
+    """All runs of a fine-tuning.
 
     Args:
         settings: with the method's defaults.
         data: the labelled records.
         grid: what is swept.
         device: where models go.
-
-    Attributes:
-        exit_code: 0, or 143 or 130 where a signal ended a trial.
     """
 
     def __init__(
@@ -106,77 +122,70 @@ class Trials:
         if len(grid) == 1:  # nothing to choose
             settings = _with_choice(settings, grid[0])
         self._settings, self._data, self._grid, self._device = settings, data, grid, device
-        self._faults = [_find_faults(data, splits) for splits in data.splits]
-        self._yardsticks: dict[int, Yardstick] = {}
-        self.exit_code = 0
+        self._warnings = [_find_warnings(data, splits) for splits in data.splits]
+        self._baseline = cache(self._fit_baseline)
 
-    def run(self) -> dict[str, Any]:
-        """Make the trials that are not made yet.
+    def run(self) -> RunResult:
+        """Make the runs that are not made yet, up to a signal."""
+        try:
+            return RunResult(self._run())
+        except _StoppedError as signal:
+            return RunResult({}, signal.exit_code)
 
-        Returns:
-            What metrics.json of the run says; nothing after a signal.
-        """
-        settings = self._settings
-        if len(self._grid) == len(self._data.splits) == settings.seeds == 1:
-            return self._make(_Planned("", settings))
+    def _run(self) -> dict[str, Any]:
+        settings, folds = self._settings, range(len(self._data.splits))
+        if len(self._grid) == len(folds) == settings.seeds == 1:
+            return self._make(_PlannedRun("", settings))
         open_run(settings, [self._data.inputs], self._device)
-        swept: dict[str, dict[str, Any]] = {}
-        winners: list[_Planned | None] = []
-        for fold in range(len(self._data.splits)):
-            made, winner = self._sweep(fold)
-            if self.exit_code:
-                return {}
-            swept |= made
-            winners.append(winner)
-        repeats = list(self._repeats(winners))
-        final = self._make_all(repeats, SPLITS)
-        if self.exit_code:
-            return {}
-        pooled = None
-        if len(self._data.splits) > 1:
-            of_folds = {one.fold: one.settings for one in repeats if one.settings.seed == settings.seed}
-            pooled = pool_folds(settings, self._data, of_folds, self._device)
-        return self._sum_up(swept | final, final, pooled)
+        swept: Metrics = {}
+        planned: list[_PlannedRun] = []
+        for fold in folds:
+            metrics, winner = self._sweep(fold)
+            swept |= metrics
+            planned += self._with_seeds(fold, winner)
+        final = self._make_all(planned, SPLITS)
+        out_of_fold = None
+        if len(folds) > 1:
+            by_fold = {run.fold: run.settings for run in planned if run.settings.seed == settings.seed}
+            out_of_fold = evaluate_out_of_fold(settings, self._data, by_fold, self._device)
+        return self._summarize(swept | final, final, out_of_fold)
 
-    def _sweep(self, fold: int) -> tuple[dict[str, dict[str, Any]], _Planned | None]:
-        """What is swept, on one fold alone, and which is best there; nothing where nothing is swept.
+    def _sweep(self, fold: int) -> tuple[Metrics, _PlannedRun | None]:
+        """Make the runs of the grid on a fold, and choose the best; nothing where nothing is swept.
 
-        Another fold has no say: it trains on what this one tests on.
+        Each fold chooses for itself, because other folds train on what it is tested on.
         """
         if len(self._grid) == 1:
             return {}, None
         planned = []
-        for chosen in self._grid:
-            words = ",".join(f"{key}={value:g}" for key, value in chosen.items())
-            planned.append(self._planned([*self._parts(fold), words], chosen, self._settings.seed, fold))
-        # of what the test split says nothing is computed, so that nobody can choose by it
-        made = self._make_all(planned, SPLITS[:2])
-        if self.exit_code:
-            return {}, None
-        winner = max(planned, key=lambda one: self._chosen_by(made[one.name]))
-        value = self._chosen_by(made[winner.name])
-        judged = monitor(self._data.scheme.task)
-        console.log.info("of the sweep, %s is best: valid %s %.3f", winner.name, judged, value)
-        return made, winner
+        for choice in self._grid:
+            words = ",".join(f"{key}={value:g}" for key, value in choice.items())
+            planned.append(self._plan([*self._fold_name(fold), words], choice, self._settings.seed, fold))
+        # nothing of the test split is computed, so that nothing can be chosen by it
+        metrics = self._make_all(planned, SPLITS[:2])
+        winner = max(planned, key=lambda run: self._monitored(metrics[run.name]))
+        value = self._monitored(metrics[winner.name])
+        text = "of the sweep, %s is best: valid %s %.3f"
+        console.log.info(text, winner.name, monitor(self._data.scheme.task), value)
+        return metrics, winner
 
-    def _repeats(self, winners: Sequence[_Planned | None]) -> Iterator[_Planned]:
-        """Every fold with every seed; the winner of a fold's sweep is the first of them."""
-        first = self._settings.seed
-        for fold, winner in enumerate(winners):
-            for seed in range(first, first + self._settings.seeds):
-                chosen = winner.chosen if winner is not None else {}
-                if winner is not None and seed == first:
-                    yield self._planned([winner.name], chosen, seed, fold)
-                    continue
-                named = [f"seed-{seed}"] * (self._settings.seeds > 1)
-                yield self._planned([*self._parts(fold), *named], chosen, seed, fold)
+    def _with_seeds(self, fold: int, winner: _PlannedRun | None) -> list[_PlannedRun]:
+        """Plan a fold with every seed; the winner of its sweep is the first of them."""
+        first, planned = self._settings.seed, []
+        choice = {} if winner is None else winner.choice
+        for seed in range(first, first + self._settings.seeds):
+            if winner is not None and seed == first:
+                planned.append(self._plan([winner.name], choice, seed, fold))
+                continue
+            seed_name = [f"seed-{seed}"] * (self._settings.seeds > 1)
+            planned.append(self._plan([*self._fold_name(fold), *seed_name], choice, seed, fold))
+        return planned
 
-    def _parts(self, fold: int) -> list[str]:
-        """Of the names of a fold's trials."""
+    def _fold_name(self, fold: int) -> list[str]:
         return [f"fold-{fold + 1}"] * (len(self._data.splits) > 1)
 
-    def _planned(self, parts: Sequence[str], chosen: Choice, seed: int, fold: int) -> _Planned:
-        name = ",".join(parts)
+    def _plan(self, name_parts: Sequence[str], choice: Choice, seed: int, fold: int) -> _PlannedRun:
+        name = ",".join(name_parts)
         directory = self._settings.output / "trials" / name
         settings = replace(
             self._settings,
@@ -187,71 +196,70 @@ class Trials:
             seeds=1,
             sweep=None,
         )
-        return _Planned(name, _with_choice(settings, chosen), fold, chosen)
+        return _PlannedRun(name, _with_choice(settings, choice), fold, choice)
 
-    def _make_all(self, planned: Iterable[_Planned], judged: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """Trials by name, up to a signal."""
-        done = {}
-        for one in planned:
-            console.log.info("trial %s", one.name)
-            done[one.name] = self._make(one, judged)
-            if self.exit_code:
-                break
-        return done
+    def _make_all(self, planned: Iterable[_PlannedRun], evaluated: Collection[str]) -> Metrics:
+        metrics = {}
+        for run in planned:
+            console.log.info("trial %s", run.name)
+            metrics[run.name] = self._make(run, evaluated)
+        return metrics
 
-    def _make(self, planned: _Planned, judged: Sequence[str] = SPLITS) -> dict[str, Any]:
-        """One trial: what its metrics.json says, of these splits at least."""
-        done = planned.settings.output / METRICS
-        if planned.name and planned.settings.resume and done.exists():
-            known: dict[str, Any] = json.loads(done.read_text())
-            there = {name for name, count in self._data.splits[planned.fold].counts().items() if count}
-            if there & set(judged) <= set(known["splits"]):
+    def _make(self, planned: _PlannedRun, evaluated: Collection[str] = SPLITS) -> dict[str, Any]:
+        """Make a run unless it is complete, and return its metrics.json, of these splits at least.
+
+        Raises:
+            _StoppedError: a signal ended it.
+        """
+        path, splits = planned.settings.output / METRICS, self._data.splits[planned.fold]
+        if planned.name and planned.settings.resume and path.exists():
+            metrics: dict[str, Any] = json.loads(path.read_text())
+            if splits.indices().keys() & set(evaluated) <= set(metrics["splits"]):
                 console.log.info("it is done already")
-                return known
-        trial = Trial(planned.settings, self._data, self._data.splits[planned.fold], self._device)
-        ended = adapt(trial, trial.build())
-        self.exit_code = ended.exit_code
-        if ended.exit_code:
-            console.log.warning("stopped after step %d, and saved; go on with --resume", ended.progress.step)
-            return {}
-        faults, yardstick = self._faults[planned.fold], partial(self._yardstick, planned.fold)
-        return close(trial, ended, faults, judged, yardstick)
+                return metrics
+        run = FinetuneRun(
+            planned.settings,
+            self._data,
+            splits,
+            self._device,
+            self._warnings[planned.fold],
+            partial(self._baseline, planned.fold),
+        )
+        result = run.run(evaluated)
+        if result.exit_code:
+            raise _StoppedError(result.exit_code)
+        return result.metrics
 
-    def _yardstick(self, fold: int) -> Yardstick | None:
-        """The k-mer model of a fold, which all its seeds share."""
-        data, splits, settings = self._data, self._data.splits[fold], self._settings
-        if settings.no_baseline or data.scheme.level != "sequence":
+    def _fit_baseline(self, fold: int) -> Baseline | None:
+        """Fit the k-mer model of a fold, which all its seeds share."""
+        data, indices = self._data, self._data.splits[fold].indices()
+        if self._settings.no_baseline or data.scheme.level != "sequence":
             return None
-        if fold not in self._yardsticks:
-            there = {name: getattr(splits, name).tolist() for name, count in splits.counts().items() if count}
-            judges = {
-                name: Judge(data.scheme, [data.targets[i] for i in places]) for name, places in there.items()
-            }
-            sequences = {name: data.sequences(places) for name, places in there.items()}
-            self._yardsticks[fold] = fit_yardstick(judges, sequences, settings.seed)
-        return self._yardsticks[fold]
+        evaluators = {
+            split: SplitEvaluator(data.scheme, [data.targets[i] for i in records])
+            for split, records in indices.items()
+        }
+        sequences = {split: data.sequences(records) for split, records in indices.items()}
+        return fit_kmer_baseline(evaluators, sequences, self._settings.seed)
 
-    def _chosen_by(self, metrics: dict[str, Any]) -> float:
+    def _monitored(self, metrics: dict[str, Any]) -> float:
         value = metrics["splits"]["valid"]["metrics"][monitor(self._data.scheme.task)]["value"]
         return float("-inf") if value is None else float(value)
 
-    def _sum_up(
-        self,
-        trials: dict[str, dict[str, Any]],
-        final: dict[str, dict[str, Any]],
-        pooled: Outcome | None,
+    def _summarize(
+        self, metrics: Metrics, final: Metrics, out_of_fold: EvaluationResult | None
     ) -> dict[str, Any]:
-        """Write metrics.json and report.html; the best of `final` on its validation split lends its model."""
-        output = self._settings.output
-        best = max(final, key=lambda name: self._chosen_by(final[name]))
+        """Write metrics.json and report.html; the model is that of the best of `final` by its validation."""
+        output, scheme = self._settings.output, self._data.scheme
+        best = max(final, key=lambda name: self._monitored(final[name]))
         summary = spread(list(final.values()))
-        said = {
-            "task": self._data.scheme.task,
-            "labels": list(self._data.scheme.names),
-            "trials": {name: metrics["splits"] for name, metrics in trials.items()},
+        contents: dict[str, Any] = {
+            "task": scheme.task,
+            "labels": list(scheme.names),
+            "trials": {name: run["splits"] for name, run in metrics.items()},
             "summed_up": list(final),
             "summary": summary,
-            "pooled": pooled.splits["test"].to_json() if pooled else None,
+            "pooled": out_of_fold.splits["test"].to_json() if out_of_fold else None,
             "model_of": best,
         }
         if current_ranks().first:
@@ -259,29 +267,64 @@ class Trials:
             link.unlink(missing_ok=True)
             link.symlink_to(Path("trials") / best / "checkpoints", target_is_directory=True)
             facts = {
-                "labels": self._data.scheme.sentence,
-                "trials": f"{len(trials)}, summed up: {', '.join(final)}",
+                "labels": scheme.sentence,
+                "trials": f"{len(metrics)}, summed up: {', '.join(final)}",
                 "the run's model is of": best,
             }
-            together = pooled_sections(pooled, self._data.scheme) if pooled else []
+            sections = out_of_fold_sections(out_of_fold, scheme) if out_of_fold else []
             title = f"{output.resolve().name}: fine-tuning"
-            write_summary(output, title, facts, (trials, final), together)
-            if pooled is not None:
-                console.log.info("all folds together: %s", in_words("test", pooled.splits["test"]))
-            write_json(output / METRICS, said)
-            for split, metrics in summary.items() if len(final) > 1 else ():
-                words = spread_in_words(metrics)
-                console.log.info("%s, mean of %d trials: %s", split, len(final), words)
+            write_summary(output, title, facts, (metrics, final), sections)
+            if out_of_fold is not None:
+                text = describe_split("test", out_of_fold.splits["test"])
+                console.log.info("all folds together: %s", text)
+            write_json(output / METRICS, contents)
+            for split, values in summary.items() if len(final) > 1 else ():
+                text = describe_summary(values)
+                console.log.info("%s, mean of %d trials: %s", split, len(final), text)
             console.log.info("wrote %s", output / "report.html")
         barrier()
-        return said
+        return contents
 
 
-def _with_choice(settings: FinetuneSettings, chosen: Choice) -> FinetuneSettings:
-    return replace(settings, **{_SWEPT[key]: value for key, value in chosen.items()})  # type: ignore[arg-type]
+def evaluate_out_of_fold(
+    settings: FinetuneSettings, data: LabelledSet, folds: Mapping[int, FinetuneSettings], device: torch.device
+) -> EvaluationResult:
+    """Evaluate every record by the model of the fold that was tested on it, and write these predictions.
+
+    Args:
+        settings: of the verb.
+        data: its records.
+        folds: the settings of each fold's run, which is complete.
+        device: where models go.
+
+    Returns:
+        All records as the split `test`; the same on every rank, which all take part.
+    """
+    logits: dict[int, Logits] = {}
+    head = None
+    for fold, fold_settings in folds.items():
+        run = FinetuneRun(fold_settings, data, data.splits[fold], device)
+        model = load_model(fold_settings.output).to(device)
+        head = head_of(model)
+        logits |= zip(run.splits.test.tolist(), run.predict_split(model, "test"), strict=True)
+    # the scale of a regression's errors is that of the first fold
+    first = FinetuneRun(settings, data, data.splits[0], device)
+    config = EvaluationConfig(first.criterion, settings.seed, letters=not first.method.has_head)
+    evaluator = SplitEvaluator(data.scheme, data.targets)
+    result = evaluate_split(evaluator, [logits[i] for i in range(len(data.records))], config)
+    evaluation = EvaluationResult({"test": result})
+    if current_ranks().first and head is not None:
+        all_records = np.arange(len(data.records))
+        splits = LabelSplits(all_records[:0], all_records[:0], all_records)
+        write_predictions(settings, data, splits, head, evaluation.splits, "of each fold its own")
+    return evaluation
 
 
-def _find_faults(data: LabelledSet, splits: LabelSplits) -> list[str]:
+def _with_choice(settings: FinetuneSettings, choice: Choice) -> FinetuneSettings:
+    return replace(settings, **{_SWEPT[key]: value for key, value in choice.items()})  # type: ignore[arg-type]
+
+
+def _find_warnings(data: LabelledSet, splits: LabelSplits) -> list[str]:
     sentences = [leak.sentence for leak in find_leaks(data.records, splits)] + find_gaps(data, splits)
     for sentence in sentences:
         console.log.warning("%s", sentence)

@@ -36,6 +36,10 @@ class LabelSplits:
         """Records in each split."""
         return {name: len(getattr(self, name)) for name in SPLITS}
 
+    def indices(self) -> dict[str, list[int]]:
+        """Return the indices of the records of each split that has any."""
+        return {name: getattr(self, name).tolist() for name, count in self.counts().items() if count}
+
 
 def given_splits(records: Sequence[LabelledRecord]) -> LabelSplits | None:
     """The splits that the records name; None where they name none.

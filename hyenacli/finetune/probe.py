@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hyenacli.adaptation.evaluator import Judge
+from hyenacli.adaptation.evaluation import SplitEvaluator
 from hyenacli.adaptation.labels import LabelScheme, Targets
 from hyenacli.console import log
 from hyenacli.errors import UserError
@@ -44,7 +44,7 @@ def fit_head(
     config: HeadConfig,
     scheme: LabelScheme,
     train: tuple[NDArray[np.float32], Targets],
-    valid: tuple[NDArray[np.float32], Judge],
+    valid: tuple[NDArray[np.float32], SplitEvaluator],
     *,
     balanced: bool,
 ) -> float:
@@ -68,7 +68,7 @@ def fit_head(
         scheme.task, features_ND.copy(), targets, scheme.n_outputs, _PENALTIES, balanced=balanced
     ):
         logits_NC = model.logits(valid[0]).astype(np.float64)
-        qualities.append(valid[1].measure(list(logits_NC))[metric])
+        qualities.append(valid[1].metrics(list(logits_NC))[metric])
         models.append(model)
         log.debug("penalty %g: valid %s %.4f", model.penalty, metric, qualities[-1])
     best = int(np.argmax(np.nan_to_num(qualities, nan=-np.inf)))

@@ -20,7 +20,7 @@ from hyenacli.evaluation.kmer_baseline import fit_baseline
 from hyenacli.evaluation.metrics import measure
 from hyenacli.species.settings import SpeciesTrainSettings
 from hyenacli.species.splits import SpeciesSplits
-from hyenacli.species.training_data import HeldOut, K, SpeciesStream, bases_of
+from hyenacli.species.training_data import HeldOut, K, SpeciesSource, bases_of
 from hyenadna import HyenaDNA
 
 _FIRST, _FACTOR = 256, 4
@@ -148,9 +148,9 @@ def evaluate_species(
             continue
         device = next(model.parameters()).device
         logits = held.logits(model, rc=settings.rc == "mean", precision=precision, device=device)
-        low, high = held.judge.intervals(logits, settings.seed)["accuracy"]
+        low, high = held.evaluator.intervals(logits, settings.seed)["accuracy"]
         beside = _kmers(splits, settings, held, length) if kmers else math.nan
-        yield AccuracyAtLength(length, held.labels_N, held.judge.outputs(logits), low, high, beside)
+        yield AccuracyAtLength(length, held.labels_N, held.evaluator.outputs(logits), low, high, beside)
 
 
 def _kmers(splits: SpeciesSplits, settings: SpeciesTrainSettings, held: HeldOut, length: int) -> float:
@@ -163,9 +163,7 @@ def _kmers(splits: SpeciesSplits, settings: SpeciesTrainSettings, held: HeldOut,
         sentence = "no k-mer model of %s bases: a species has no such validation window to choose it by"
         console.log.warning(sentence, f"{length:,}")
         return math.nan
-    seen = SpeciesStream(settings, splits).to_fit(length)
-    task = held.judge.scheme.task
-    fitted = fit_baseline(
-        bases_of(seen.inputs), seen.targets, task, valid=(valid.sequences, valid.judge.targets), lengths=(K,)
-    )
-    return measure(task, held.judge.targets, fitted.predict(held.sequences))["accuracy"]
+    train = SpeciesSource(settings, splits).baseline_windows(length)
+    task, validation = held.evaluator.scheme.task, (valid.sequences, valid.evaluator.targets)
+    fitted = fit_baseline(bases_of(train.inputs), train.targets, task, valid=validation, lengths=(K,))
+    return measure(task, held.evaluator.targets, fitted.predict(held.sequences))["accuracy"]

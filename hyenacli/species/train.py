@@ -1,34 +1,30 @@
 """`hyena classify-species train` as a function: windows of genomes, and which species they are of."""
 
-import json
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from hyenacli import __version__, console
-from hyenacli.adaptation.evaluation_result import Judging, Yardstick, conclude, fit_yardstick
-from hyenacli.adaptation.evaluator import Judge, Logits
-from hyenacli.adaptation.losses import Criterion
-from hyenacli.adaptation.methods import (
-    METHOD_DEFAULTS,
-    build_model,
-    check_model,
-    groups_of,
-    in_words,
-    loop_of,
-    own_defaults,
-    pool_of,
+from hyenacli.adaptation.evaluation import (
+    Baseline,
+    EvaluationConfig,
+    Logits,
+    SplitEvaluator,
+    fit_kmer_baseline,
 )
-from hyenacli.adaptation.results import Closing
-from hyenacli.adaptation.supervised import Supervised
+from hyenacli.adaptation.methods import METHODS, with_method_defaults
+from hyenacli.adaptation.model_setup import build_model, check_model, describe_model, head_config
+from hyenacli.adaptation.objective import Criterion
+from hyenacli.adaptation.results import evaluate_run
+from hyenacli.adaptation.run import AdaptationRun, RunResult
 from hyenacli.devices import autocast, resolve_device, set_threads
 from hyenacli.distributed import current_ranks
 from hyenacli.errors import UserError
 from hyenacli.genome.names import abbreviate
 from hyenacli.inference.batch_size import parse_batch_size
+from hyenacli.inference.intervals import SPLITS
 from hyenacli.species.genomes import SpeciesGenomes
 from hyenacli.species.leakage import find_leakage
 from hyenacli.species.settings import SpeciesTrainSettings
@@ -37,7 +33,7 @@ from hyenacli.species.training_data import (
     SPLITS_FILE,
     HeldOut,
     K,
-    SpeciesStream,
+    SpeciesSource,
     bases_of,
     check_splits,
     fingerprints,
@@ -46,35 +42,15 @@ from hyenacli.species.training_data import (
     split_run,
     write_splits,
 )
-from hyenacli.training.checkpoints import Progress
 from hyenacli.training.curriculum import parse_curriculum
-from hyenacli.training.gradients import barrier, process_group
-from hyenacli.training.memory import BatchShape, MemoryPlan
-from hyenacli.training.run_directory import Precision, TrainingRun, open_run
-from hyenacli.training.run_metadata import METRICS
-from hyenacli.training.signals import stop_on_signals
+from hyenacli.training.gradients import process_group
+from hyenacli.training.memory import BatchShape
 from hyenacli.training.tensorboard import check_tensorboard
 from hyenacli.writers.atomic import check_run_directory
-from hyenadna import HyenaDNA, load_model, model_sha256
-from hyenadna.config import HeadConfig
-
-METHODS = ["full", "head", "lora", "soft-prompt"]
+from hyenadna import HyenaDNA
 
 
-@dataclass(frozen=True)
-class SpeciesResult:
-    """How a run ended.
-
-    Attributes:
-        metrics: what metrics.json says; empty after a signal.
-        exit_code: 0, or 143 or 130 after a signal.
-    """
-
-    metrics: dict[str, Any]
-    exit_code: int
-
-
-def train_species(settings: SpeciesTrainSettings) -> SpeciesResult:
+def train_species(settings: SpeciesTrainSettings) -> RunResult:
     """Train a model to tell species apart, and leave a run directory.
 
     Raises:
@@ -82,9 +58,9 @@ def train_species(settings: SpeciesTrainSettings) -> SpeciesResult:
     """
     set_threads(settings.threads)
     device = resolve_device(settings.device)
-    precision = partial(autocast, device, settings.dtype)
-    precision()  # refuses an unknown dtype before anything is read
-    whole = _with_defaults(settings)
+    autocast(device, settings.dtype)  # refuses an unknown dtype before anything is read
+    methods = [name for name, method in METHODS.items() if method.has_head]
+    filled = with_method_defaults(settings, ("lr", "weight_decay"), methods)
     parse_batch_size(str(settings.micro_batch_size), "--micro-batch-size")
     if settings.tensorboard:
         check_tensorboard()
@@ -92,21 +68,11 @@ def train_species(settings: SpeciesTrainSettings) -> SpeciesResult:
     check_model(settings.model)
     genomes = open_run_genomes(settings)
     with process_group(device):
-        return _Run(whole, genomes, device, precision).run()
-
-
-def _with_defaults(settings: SpeciesTrainSettings) -> SpeciesTrainSettings:
-    own, recipe = own_defaults(settings, METHODS), METHOD_DEFAULTS[settings.method]
-    return replace(
-        settings,
-        lr=recipe.lr if settings.lr is None else settings.lr,
-        weight_decay=recipe.weight_decay if settings.weight_decay is None else settings.weight_decay,
-        **own,
-    )
+        return SpeciesRun(filled, genomes, device).run()
 
 
 def _check_all_held_out(splits: SpeciesSplits, split: str) -> None:
-    """Raise UserError where a split has some species only: what is chosen by it would mean nothing."""
+    """Raise UserError where a split lacks species: nothing could be chosen by it."""
     pairs = zip(splits.names, splits.intervals(split), strict=True)
     if lacking := [name for name, intervals in pairs if not intervals]:
         raise UserError(
@@ -115,29 +81,30 @@ def _check_all_held_out(splits: SpeciesSplits, split: str) -> None:
         )
 
 
-class _Run:
-    """One run directory from its opening to the end of its training."""
+class SpeciesRun(AdaptationRun):
+    """One training of a species classifier.
 
-    def __init__(
-        self,
-        settings: SpeciesTrainSettings,
-        genomes: SpeciesGenomes,
-        device: torch.device,
-        precision: Precision,
-    ) -> None:
-        self._settings, self._genomes, self._device, self._precision = settings, genomes, device, precision
-        self._scheme = scheme_of(tuple(one.name for one in genomes.species))
-        head = HeadConfig(
-            self._scheme.task,
-            self._scheme.n_outputs,
-            self._scheme.names,
-            pool=pool_of(settings),
-            rc=settings.rc == "mean",
-        )
+    Args:
+        settings: with the method's defaults; its output is the run's directory.
+        genomes: of the species.
+        device: where the model goes.
+
+    Raises:
+        UserError: the model or the splits do not fit the settings.
+    """
+
+    kind = "species"
+    unit = "windows"
+    settings: SpeciesTrainSettings
+
+    def __init__(self, settings: SpeciesTrainSettings, genomes: SpeciesGenomes, device: torch.device) -> None:
+        scheme = scheme_of(tuple(species.name for species in genomes.species))
+        super().__init__(settings, scheme, Criterion(scheme), device)
+        head = head_config(settings, scheme)
         model = build_model(settings, head)
         self._window = settings.max_length or min(model.config.context, model.longest_input)
         model.config = replace(model.config, head=replace(head, window=self._window))
-        self._model = model.to(device)
+        self._model, self._genomes = model.to(device), genomes
         self._curriculum = parse_curriculum(
             settings.length_warmup,
             length=self._window,
@@ -145,125 +112,93 @@ class _Run:
             steps=settings.max_steps,
         )
         self._splits = split_run(settings, genomes, self._window)
-        self._held = {
+        self._source = SpeciesSource(settings, self._splits)
+        self._held_out = {
             split: HeldOut(self._splits, split, self._window, settings.eval_windows)
             for split in ("valid", "test")
             if any(self._splits.intervals(split))
         }
-        if "valid" not in self._held:
+        if "valid" not in self._held_out:
             raise UserError("there is nothing to choose the model by", remedy="raise --valid-fraction")
-        for split in self._held:
+        for split in self._held_out:
             _check_all_held_out(self._splits, split)
-        self._shared = find_leakage(self._splits)
-        self._warnings = self._shared.sentences()
-        self._warnings += [text for held in self._held.values() for text in held.missing]
+        self._leakage = find_leakage(self._splits)
+        missing = [text for windows in self._held_out.values() for text in windows.missing]
+        self.warnings = [*self._leakage.sentences(), *missing]
 
-    def run(self) -> SpeciesResult:
-        """Train, judge and report."""
-        settings, model, stream = self._settings, self._model, SpeciesStream(self._settings, self._splits)
-        for sentence in self._splits.notes:
+    def run(self) -> RunResult:
+        """Train and evaluate, and leave a run directory.
+
+        Raises:
+            UserError: the directory is another run's; or as `AdaptationRun.train`.
+        """
+        settings, splits = self.settings, self._splits
+        for sentence in splits.notes:
             console.log.info("%s", sentence)
-        for sentence in self._warnings:
+        for sentence in self.warnings:
             console.log.warning("%s", sentence)
-        inputs = fingerprints(self._genomes)
-        open_run(settings, inputs, self._device, splits=list(self._splits.notes))
+        training = self.open(self._model, fingerprints(self._genomes), splits=list(splits.notes))
         if settings.resume and (settings.output / SPLITS_FILE).exists():
-            check_splits(settings.output, self._splits)
+            check_splits(settings.output, splits)
         elif current_ranks().first:
-            write_splits(settings.output, self._splits)
-        run = TrainingRun(
-            settings,
-            model,
-            groups_of(settings, model),
-            origin=self._origin(),
-            precision=self._precision,
-            device=self._device,
-        )
-        criterion = Criterion(self._scheme, None, ())
-        task = Supervised(
-            stream,
-            criterion,
-            predict=self._logits(self._held["valid"]),
-            judge=self._held["valid"].judge,
-            device=self._device,
-        )
-        with stop_on_signals() as stop:
-            windows = -(-settings.global_batch_size // current_ranks().world_size)
-            memory = run.plan(task, BatchShape(self._window, windows))
-            plan = self._describe(memory, run.progress)
-            console.log.info("%s", "\n".join(f"{name}: {text}" for name, text in plan.items()))
-            loop = loop_of(settings, self._curriculum, settings.max_steps // 10, run.progress.micro_tokens)
-            progress = run.train(task, loop, stop)
-        if stop:
-            console.log.warning("stopped after step %d, and saved; go on with --resume", progress.step)
-            return SpeciesResult({}, stop.exit_code)
-        judging = Judging(criterion, settings.seed, calibrated=True, offsets=True)
-        return SpeciesResult(self._close(stream, judging, plan, progress), 0)
+            write_splits(settings.output, splits)
+        plan = {
+            "species": ", ".join(self.scheme.names),
+            "model": describe_model(settings, self._model),
+            "training": f"{self._curriculum.steps:,} steps of {settings.global_batch_size} windows of "
+            f"{self._window:,} bases, every species as often",
+        }
+        batch, every = BatchShape(self._window, settings.global_batch_size), settings.max_steps // 10
+        result = self.train(training, self._source, self._curriculum, batch, every, plan)
+        if result.exit_code:
+            return RunResult({}, result.exit_code)
+        notes = {f"split of {note.split(':')[0]}": note.split(": ", 1)[1] for note in splits.notes}
+        return RunResult(evaluate_run(self, replace(result, plan=result.plan | notes), SPLITS))
 
-    def _close(
-        self, stream: SpeciesStream, judging: Judging, plan: dict[str, str], progress: Progress
-    ) -> dict[str, Any]:
-        """Calibrate the best model, judge it on the windows that are held out, and write what it is worth."""
-        settings = self._settings
-        model = load_model(settings.output).to(self._device)
-        held = self._held
-        logits = {name: self._logits(some)(model) for name, some in held.items()}
-        if current_ranks().first:
-            judges = {name: some.judge for name, some in held.items()}
-            outcome = conclude(model, judges, logits, judging)
-            if not settings.no_baseline:
-                outcome = replace(outcome, yardstick=self._yardstick(stream, held))
-            notes = {f"split of {note.split(':')[0]}": note.split(": ", 1)[1] for note in self._splits.notes}
-            closing = Closing(
-                settings.output,
-                "species",
-                self._scheme,
-                plan | notes,
-                progress,
-                self._warnings,
-                self._origin(),
-                sections=[self._shared.to_html()],
-            )
-            closing.keep_calibrated(model, outcome)
-            about = {
-                "task": "species",
-                "labels": list(self._scheme.names),
-                "window": self._window,
-                "model_sha256": model_sha256(model),
-                "leakage": self._shared.to_json(),
-            }
-            closing.write(outcome, about)
-        barrier()
-        said: dict[str, Any] = json.loads((settings.output / METRICS).read_text())
-        return said
-
-    def _logits(self, held: HeldOut) -> Callable[[HyenaDNA], list[Logits]]:
-        return partial(
-            held.logits, rc=self._settings.rc == "mean", precision=self._precision, device=self._device
-        )
-
-    def _yardstick(self, stream: SpeciesStream, held: dict[str, HeldOut]) -> Yardstick:
-        seen = stream.to_fit(self._window)
-        judges = {"train": Judge(self._scheme, list(seen.targets))}
-        judges |= {name: some.judge for name, some in held.items()}
-        sequences = {"train": bases_of(seen.inputs)} | {name: some.sequences for name, some in held.items()}
-        return fit_yardstick(judges, sequences, self._settings.seed, lengths=(K,))
-
-    def _origin(self) -> dict[str, object]:
+    def origin(self) -> dict[str, Any]:
+        """Return what checkpoints say of where they come from."""
         return {
             "made_by": f"hyena classify-species train {__version__}",
-            "model": self._settings.model,
-            "species": {one.name: [path.name for path in one.fasta] for one in self._genomes.species},
+            "model": self.settings.model,
+            "species": {
+                species.name: [path.name for path in species.fasta] for species in self._genomes.species
+            },
         }
 
-    def _describe(self, memory: MemoryPlan, progress: Progress) -> dict[str, str]:
-        settings, curriculum, ranks = self._settings, self._curriculum, current_ranks().world_size
-        left = memory.duration(settings.global_batch_size, curriculum.steps - progress.step, ranks)
+    def facts(self) -> dict[str, Any]:
+        """Return what metrics.json says before the metrics."""
         return {
-            "species": ", ".join(self._scheme.names),
-            "model": in_words(settings, self._model),
-            "training": f"{curriculum.steps:,} steps of {settings.global_batch_size} windows of "
-            f"{self._window:,} bases, every species as often",
-            "device": f"{ranks} x {self._device.type}, {memory.windows} windows at once",
-            "time": f"about {left}, evaluations not counted",
+            "task": "species",
+            "labels": list(self.scheme.names),
+            "window": self._window,
+            "leakage": self._leakage.to_json(),
         }
+
+    def report_sections(self) -> list[str]:
+        """Return what held-out splits share with training splits."""
+        return [self._leakage.to_html()]
+
+    def evaluation_config(self) -> EvaluationConfig:
+        """Return the choices of the evaluation at the end."""
+        return EvaluationConfig(self.criterion, self.settings.seed, calibrate=True, offsets=True)
+
+    @property
+    def evaluators(self) -> Mapping[str, SplitEvaluator]:
+        """The species of the windows of every held-out split."""
+        return {split: windows.evaluator for split, windows in self._held_out.items()}
+
+    def predict_split(self, model: HyenaDNA, split: str) -> list[Logits]:
+        """Compute a model's logits of the windows of a split; the same on every rank."""
+        return self._held_out[split].logits(
+            model, rc=self.settings.rc == "mean", precision=self.precision, device=self.device
+        )
+
+    def fit_baseline(self) -> Baseline | None:
+        """Fit the k-mer model to training windows; None with --no-baseline."""
+        if self.settings.no_baseline:
+            return None
+        train = self._source.baseline_windows(self._window)
+        evaluators = {"train": SplitEvaluator(self.scheme, list(train.targets)), **self.evaluators}
+        sequences = {"train": bases_of(train.inputs)}
+        sequences |= {split: windows.sequences for split, windows in self._held_out.items()}
+        return fit_kmer_baseline(evaluators, sequences, self.settings.seed, lengths=(K,))

@@ -1,6 +1,6 @@
-"""What species are learnt from and judged on: windows of their genomes, as tokens and as bases.
+"""Windows of genomes, as tokens and as bases: training examples of species, and held-out windows.
 
-N window, W base of one, P part of one that is read at once, B example, K species.
+N window, W base of a window, P part of a window that is read at once, B example, K species.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,10 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hyenacli.adaptation.evaluator import Judge, Logits
-from hyenacli.adaptation.examples import HostBatch, read_tokens
+from hyenacli.adaptation.evaluation import Logits, SplitEvaluator, predict_over_ranks
+from hyenacli.adaptation.examples import HostBatch, apply_head
 from hyenacli.adaptation.labels import LabelScheme
-from hyenacli.adaptation.supervised import predict_in_shares
 from hyenacli.errors import UserError
 from hyenacli.inference.intervals import SPLITS
 from hyenacli.inference.prediction import predict_by, prediction_options
@@ -39,7 +38,7 @@ _LETTERS[[7, 8, 9, 10]] = np.frombuffer(b"ACGT", np.uint8)
 
 
 def open_run_genomes(settings: SpeciesTrainSettings) -> SpeciesGenomes:
-    """The genomes of a run.
+    """Open the genomes of a run.
 
     Raises:
         UsageError, UserError: as `read_species`, `open_species` and `use_published_splits`.
@@ -49,7 +48,7 @@ def open_run_genomes(settings: SpeciesTrainSettings) -> SpeciesGenomes:
 
 
 def split_run(settings: SpeciesTrainSettings, genomes: SpeciesGenomes, window: int) -> SpeciesSplits:
-    """What of the genomes a run trains on, chooses by and tests on.
+    """Split the genomes of a run into training, validation and test intervals.
 
     Raises:
         UserError: as `split_species`.
@@ -64,18 +63,18 @@ def split_run(settings: SpeciesTrainSettings, genomes: SpeciesGenomes, window: i
 
 
 def fingerprints(genomes: SpeciesGenomes) -> list[dict[str, str | int]]:
-    """What run.json says of the files of all species."""
+    """Return what run.json says of the files of all species."""
     return [genome.fingerprint() for files in genomes.genomes for genome in files]
 
 
 def write_splits(run: Path, splits: SpeciesSplits) -> None:
-    """Write what is for what into a run as a BED: contig, start, end, split and species, by species."""
+    """Write the splits into a run as a BED: contig, start, end, split and species, by species."""
     with atomic_path(run / SPLITS_FILE) as target:
         target.write_text(_bed(splits), encoding="utf-8")
 
 
 def check_splits(run: Path, splits: SpeciesSplits) -> None:
-    """See that splits are those a run was trained with: a YAML may have changed since.
+    """Check that splits are those a run was trained with: a YAML may have changed since.
 
     Raises:
         UserError: they are not, or the run does not say.
@@ -92,18 +91,20 @@ def check_splits(run: Path, splits: SpeciesSplits) -> None:
 def _bed(splits: SpeciesSplits) -> str:
     return "".join(
         f"{splits.contigs[interval.contig].name}\t{interval.start}\t{interval.end}\t{split}\t{species}\n"
-        for species, mine in zip(splits.names, splits.splits, strict=True)
-        for interval, split in sorted((one, split) for split in SPLITS for one in getattr(mine, split))
+        for species, by_split in zip(splits.names, splits.splits, strict=True)
+        for interval, split in sorted(
+            (interval, split) for split in SPLITS for interval in getattr(by_split, split)
+        )
     )
 
 
 def scheme_of(names: tuple[str, ...]) -> LabelScheme:
-    """Species as labels."""
+    """Return species as the classes of a label scheme."""
     return LabelScheme("binary" if len(names) == 2 else "multiclass", "sequence", names)
 
 
-class SpeciesStream:
-    """Windows of all species in turn; see `Stream`.
+class SpeciesSource:
+    """Training windows of all species in equal numbers; an `ExampleSource`.
 
     Args:
         settings: of the run.
@@ -117,16 +118,16 @@ class SpeciesStream:
         self._species = len(splits.names)
 
     def read(self, numbers: range, length: int) -> HostBatch:
-        """Windows of `length` bases, as tokens (N, W), and their species (N,)."""
+        """Read windows of `length` bases by their numbers, as tokens (N, W), and their species (N,)."""
         codes_NW, labels_N = self._sampler.rows(numbers, length)
         return HostBatch(plain_tokens(codes_NW), labels_N)
 
     def outputs(self, model: nn.Module, inputs: Tensor) -> Tensor:
-        """The logits (B, K) of windows."""
-        return read_tokens(model, inputs)
+        """Compute the logits (B, K) of windows."""
+        return apply_head(model, inputs)
 
-    def to_fit(self, length: int) -> HostBatch:
-        """The windows that the k-mer model is fitted to."""
+    def baseline_windows(self, length: int) -> HostBatch:
+        """Read the windows that the k-mer model is fitted to."""
         return self.read(range(max(10 * self._species, min(_FITTED, _FITTED_BASES // length))), length)
 
 
@@ -140,24 +141,24 @@ class HeldOut:
         per_species: how many.
 
     Attributes:
-        labels_N: places of their species in the label set.
+        labels_N: indices of their species in the label set.
         missing: a sentence for each species that has fewer.
     """
 
     def __init__(self, splits: SpeciesSplits, split: str, length: int, per_species: int) -> None:
-        found = fixed_species_windows(splits, split, length, per_species)
-        self._tokens_NW, self._length = found.tokens_NW, length
-        self.labels_N, self.missing = found.labels_N, found.missing
+        windows = fixed_species_windows(splits, split, length, per_species)
+        self._tokens_NW, self._length = windows.tokens_NW, length
+        self.labels_N, self.missing = windows.labels_N, windows.missing
         self._scheme = scheme_of(splits.names)
 
     def __len__(self) -> int:
-        """How many windows."""
+        """Return the number of windows."""
         return len(self._tokens_NW)
 
     @cached_property
-    def judge(self) -> Judge:
-        """Which species each is of; there is at least one window."""
-        return Judge(self._scheme, list(self.labels_N))
+    def evaluator(self) -> SplitEvaluator:
+        """The species of each; there is at least one window."""
+        return SplitEvaluator(self._scheme, list(self.labels_N))
 
     @property
     def sequences(self) -> list[bytes]:
@@ -172,34 +173,35 @@ class HeldOut:
         precision: Callable[[], AbstractContextManager[Any]],
         device: torch.device,
     ) -> list[Logits]:
-        """What a model says of each (K,), the same on every rank.
+        """Compute a model's logits (K,) of each window, the same on every rank.
 
-        What is longer than the model's own window is read in parts and pooled as `classify-species predict`
-        does it, but for parts that are mostly N, which count too.
+        Windows longer than the model's are read in parts and pooled as `classify-species predict` does it,
+        except that parts that are mostly N count too.
         """
-        recipe = prediction_options(species_head(model), rc=rc)
+        options = prediction_options(species_head(model), rc=rc)
         spans = [
             (start, end)
-            for start, end, _, _ in cut(0, self._length, *recipe.windows(model.config, model.longest_input))
+            for start, end, _, _ in cut(0, self._length, *options.windows(model.config, model.longest_input))
         ]
 
-        def way(model: HyenaDNA, places: Sequence[int]) -> list[Logits]:
-            stretches = (
+        def predict(model: HyenaDNA, indices: Sequence[int]) -> list[Logits]:
+            records = (
                 SequenceRecord("", "", start, end, bases=bases[start:end])
-                for bases in bases_of(self._tokens_NW[list(places)])
+                for bases in bases_of(self._tokens_NW[list(indices)])
                 for start, end in spans
             )
-            logits = [one.logits for one in predict_by(model, stretches, recipe) if one.logits is not None]
-            logits_NPK = np.stack(logits).reshape(len(places), len(spans), -1)
+            answers = predict_by(model, records, options)
+            logits = [answer.logits for answer in answers if answer.logits is not None]
+            logits_NPK = np.stack(logits).reshape(len(indices), len(spans), -1)
             return [pool(spans, logits_PK)[1] for logits_PK in logits_NPK]
 
         model.eval()
         with torch.inference_mode(), precision():
-            return predict_in_shares(way, model, range(len(self)), [0] * len(self), device)
+            return predict_over_ranks(predict, model, range(len(self)), [0] * len(self), device)
 
 
 def bases_of(tokens_NW: Tokens) -> list[bytes]:
-    """The bases of token ids.
+    """Return the bases of token ids.
 
     >>> bases_of(np.array([[7, 8, 9, 10, 11]], np.uint8))
     [b'ACGTN']

@@ -3,6 +3,7 @@
 import datetime as dt
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from hyenadna import HyenaDNA
 from hyenadna.engine.context import ContextGroup
 
 Floats = NDArray[np.float64]
+T = TypeVar("T")
 _TIMEOUT = dt.timedelta(minutes=30)
 
 
@@ -129,6 +131,20 @@ def barrier() -> None:
     if dist.is_initialized():
         with _connected():
             dist.barrier()
+
+
+def broadcast(value: T) -> T:
+    """Return the first rank's value on every rank.
+
+    Raises:
+        UserError: another process is gone.
+    """
+    if not dist.is_initialized():
+        return value
+    values = [value]
+    with _connected():
+        dist.broadcast_object_list(values)
+    return values[0]
 
 
 def min_over_ranks(value: float, *, device: torch.device) -> float:

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
-from hyenacli.adaptation.evaluator import Judge
+from hyenacli.adaptation.evaluation import SplitEvaluator
 from hyenacli.adaptation.labels import LabelScheme
 from hyenacli.evaluation.metrics import _draws, _judge, intervals, measure, measure_columns, monitor
 from hyenadna.config import Task
@@ -153,7 +153,7 @@ def test_sequences_of_any_length_take_no_more_than_their_bases() -> None:
     lengths = (3, 500, 1, 40, 7, 60)
     truth, p = classes(sum(lengths), 2, 3, ties=False)
     starts = np.cumsum((0, *lengths))
-    judge = Judge(LabelScheme("binary", "nucleotide", ("no", "yes")), np.split(truth, starts[1:-1]))
+    judge = SplitEvaluator(LabelScheme("binary", "nucleotide", ("no", "yes")), np.split(truth, starts[1:-1]))
     logits = np.split(np.log(p), starts[1:-1])
     padded = np.full((6, 500), -100), np.full((6, 500, 2), 0.5)
     for row, (start, length) in enumerate(zip(starts[:-1], lengths, strict=True)):
@@ -161,7 +161,7 @@ def test_sequences_of_any_length_take_no_more_than_their_bases() -> None:
             whole[row, :length] = own[start : start + length]
     assert judge.targets.shape == (sum(lengths),)
     assert judge.outputs(logits).shape == (sum(lengths), 2)
-    assert judge.measure(logits) == pytest.approx(measure("binary", *padded))
+    assert judge.metrics(logits) == pytest.approx(measure("binary", *padded))
     expected = intervals("binary", *padded, draws=judge.draws, seed=4)
     for name, span in judge.intervals(logits, seed=4).items():
         assert span == pytest.approx(expected[name])

@@ -319,7 +319,7 @@ def test_a_rank_beyond_the_windows_has_nothing_to_do(
 ) -> None:
     config = settings(genomes, base, run)
     held = HeldOut(split_run(config, open_run_genomes(config), 64), "test", 64, 1)
-    monkeypatch.setattr("hyenacli.adaptation.supervised.current_ranks", lambda: Ranks(rank=3, world_size=4))
+    monkeypatch.setattr("hyenacli.adaptation.evaluation.current_ranks", lambda: Ranks(rank=3, world_size=4))
     alone = held.logits(load_model(run), rc=False, precision=nullcontext, device=torch.device("cpu"))
     assert np.array_equal(alone, np.zeros((3, 3)))  # what it adds to those of the others
 

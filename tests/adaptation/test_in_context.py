@@ -3,6 +3,7 @@
 import csv
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,14 @@ import numpy as np
 import pytest
 import torch
 
+from hyenacli.adaptation.evaluation import label_share
+from hyenacli.adaptation.examples import Epochs
+from hyenacli.adaptation.in_context import PromptExamples
 from hyenacli.adaptation.labels import LabelScheme
-from hyenacli.adaptation.losses import Criterion
+from hyenacli.adaptation.objective import Criterion
 from hyenacli.app import app
 from hyenacli.errors import UsageError, UserError
 from hyenacli.finetune.command import finetune
-from hyenacli.finetune.in_context import PromptExamples, label_share
 from hyenacli.genome.dna import reverse_complement
 from hyenacli.inference.prompts import Shots, most_bases
 from hyenacli.readers.labelled_record import LabelledRecord
@@ -38,16 +41,23 @@ DNA = [random_dna(5 + i, seed=i) for i in range(len(CLASSES))]
 CONFIG = DemonstrationsConfig(task="binary", labels=("no", "yes"), letters="AN", shots=(), max_length=10)
 
 
-def examples(shots: int = 2, most: int = 10, **changes: Any) -> PromptExamples:
+def examples(shots: int = 2, most: int = 10, *, rc_augment: bool = False) -> PromptExamples:
     records = [LabelledRecord(str(i), bases.encode(), None) for i, bases in enumerate(DNA)]
-    chosen = replace(settings(Path("data"), "model", Path("run")), shots=shots, **changes)
     targets = [np.array(k, np.int64) for k in CLASSES]
-    return PromptExamples(records, targets, replace(CONFIG, max_length=most), chosen)
+    return PromptExamples(
+        records,
+        targets,
+        replace(CONFIG, max_length=most),
+        shots=shots,
+        seed=0,
+        rc_augment=rc_augment,
+        order=partial(Epochs, batch_size=2, epochs=1, seed=0, rc_augment=rc_augment),
+    )
 
 
 def texts(prompts: PromptExamples, numbers: range, *, mirrored: bool = False, length: int = 90) -> list[str]:
     places = np.arange(len(numbers))
-    host = prompts.read(numbers, places, np.full(len(numbers), mirrored), length)
+    host = prompts.batch(numbers, places, np.full(len(numbers), mirrored), length)
     assert host.inputs.shape == (len(numbers), length)
     assert host.targets.tolist() == CLASSES[: len(numbers)]
     return [Tokenizer().decode(row.astype(np.int64)).replace("[PAD]", "") for row in host.inputs]
@@ -90,15 +100,16 @@ def test_a_prompt_is_demonstrations_and_the_sequence() -> None:
         for bases, letter in zip(shown[::2], shown[1::2], strict=True):
             assert bases != query
             assert letter == "AN"[class_of[bases]]
-    assert prompts.cut_short == sum(len(bases) > 10 for bases in DNA)
+    assert prompts.n_longer == sum(len(bases) > 10 for bases in DNA)
 
 
 def test_the_stream_can_be_read_in_any_parts() -> None:
     prompts, places = examples(rc_augment=True), np.arange(6)
     turned = np.array([True, False] * 3)
-    whole = prompts.read(range(100, 106), places, turned, 90).inputs
+    whole = prompts.batch(range(100, 106), places, turned, 90).inputs
     parts = [
-        prompts.read(range(100 + i, 103 + i), places[i : i + 3], turned[i : i + 3], 90).inputs for i in (0, 3)
+        prompts.batch(range(100 + i, 103 + i), places[i : i + 3], turned[i : i + 3], 90).inputs
+        for i in (0, 3)
     ]
     np.testing.assert_array_equal(whole, np.concatenate(parts))
 
@@ -108,7 +119,7 @@ def test_lengths_are_those_of_the_longest_prompts() -> None:
     longest = [max(len(bases) for bases, own in zip(DNA, CLASSES, strict=True) if own == k) for k in (0, 1)]
     assert prompts.lengths == [sum(longest) + 6 + len(bases) + 1 for bases in DNA]
     assert examples(shots=0, most=100).lengths == [len(bases) + 1 for bases in DNA]
-    seen = [prompts.read(range(n, n + 1), np.zeros(1, np.int64), np.zeros(1, bool), 90) for n in range(100)]
+    seen = [prompts.batch(range(n, n + 1), np.zeros(1, np.int64), np.zeros(1, bool), 90) for n in range(100)]
     assert max(int((host.inputs != PAD).sum()) for host in seen) == prompts.lengths[0]
 
 
@@ -127,8 +138,8 @@ def test_reverse_complements_are_of_the_query_and_by_a_coin_of_demonstrations() 
 
 def test_the_letter_is_learnt_among_all_rows_and_padding_changes_nothing() -> None:
     model, prompts = tiny_model(context=200), examples()
-    tight = [prompts.read(range(n, n + 1), np.array([n]), np.zeros(1, bool), 70) for n in range(3)]
-    wide = prompts.read(range(3), np.arange(3), np.zeros(3, bool), 120)
+    tight = [prompts.batch(range(n, n + 1), np.array([n]), np.zeros(1, bool), 70) for n in range(3)]
+    wide = prompts.batch(range(3), np.arange(3), np.zeros(3, bool), 120)
     outputs = prompts.outputs(model, torch.from_numpy(wide.inputs))
     assert outputs.shape == (3, 16)
     total = 0.0

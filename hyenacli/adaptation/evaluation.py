@@ -1,0 +1,325 @@
+"""Evaluation of an adapted model: metrics of every split, calibration, and a k-mer baseline beside them.
+
+N record, P base of any record, C output.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hyenacli import console
+from hyenacli.adaptation.labels import LabelScheme, Targets
+from hyenacli.adaptation.objective import Criterion
+from hyenacli.distributed import current_ranks
+from hyenacli.evaluation.bootstrap import Floats
+from hyenacli.evaluation.calibration import Calibration, calibrate, probabilities
+from hyenacli.evaluation.kmer_baseline import KmerBaseline, fit_baseline
+from hyenacli.evaluation.metrics import intervals, measure
+from hyenacli.inference.prediction import head_of
+from hyenacli.training.gradients import sum_array
+from hyenadna import HyenaDNA
+
+Logits = NDArray[np.float64]
+# Labels times bootstrap draws: labels of bases are many, and get fewer draws.
+_MAX_DRAWN = 1 << 28
+_DRAWS = (100, 1000)
+# The baseline is fitted to at most this many sequences: a linear model of k-mers learns little from more.
+_MAX_BASELINE_RECORDS = 100_000
+
+
+class SplitEvaluator:
+    """The labels of one split, and the metrics of a model's logits against them.
+
+    Args:
+        scheme: meaning of the labels.
+        targets: of each record.
+
+    Attributes:
+        targets: of all: (N,) or (N, C), or of their bases, one record after the other, (P,) or (P, C).
+    """
+
+    def __init__(self, scheme: LabelScheme, targets: Sequence[Targets]) -> None:
+        self.scheme = scheme
+        self._per_base = scheme.level == "nucleotide"
+        self.targets = self.stacked(targets)
+        # the record of each base
+        lengths = [len(target) for target in targets] if self._per_base else []
+        self._record_P = np.repeat(np.arange(len(targets)), lengths) if self._per_base else None
+
+    def stacked(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """Join the arrays of all records: (N, ...), or (P, ...) where labels are those of bases."""
+        return np.concatenate(arrays) if self._per_base else np.stack(arrays)
+
+    def outputs(self, logits: Sequence[Logits]) -> Floats:
+        """Return what `measure` takes: probabilities or numbers, of shapes as `stacked`."""
+        return probabilities(self.scheme.task, self.stacked(logits))
+
+    def loss(self, logits: Sequence[Logits], criterion: Criterion) -> float:
+        """Compute the mean loss of a label."""
+        outputs, targets = torch.from_numpy(self.stacked(logits)), torch.from_numpy(self.targets)
+        return float(criterion.loss(outputs, targets)) / max(1.0, criterion.count(self.targets))
+
+    def metrics(self, logits: Sequence[Logits]) -> dict[str, float]:
+        """Compute the metrics of the task; see `measure`."""
+        return measure(self.scheme.task, self.targets, self.outputs(logits), self._record_P)
+
+    @property
+    def draws(self) -> int:
+        """Bootstrap draws of `intervals`."""
+        return int(np.clip(_MAX_DRAWN // self.targets.size, *_DRAWS))
+
+    def intervals(self, logits: Sequence[Logits], seed: int) -> dict[str, tuple[float, float]]:
+        """Compute 95 % bootstrap intervals of the metrics; records are drawn."""
+        outputs = self.outputs(logits)
+        return intervals(self.scheme.task, self.targets, outputs, self._record_P, draws=self.draws, seed=seed)
+
+
+@dataclass(frozen=True)
+class SplitResult:
+    """Logits of one split, and their metrics.
+
+    Attributes:
+        evaluator: its labels.
+        logits: of its records: (C,) each, or (bases, C).
+        loss: mean of a label.
+        metrics: value of each.
+        intervals: the 95 % bootstrap interval of each.
+        label_share: how often the likeliest token is the letter of a class, where classes are letters.
+    """
+
+    evaluator: SplitEvaluator
+    logits: list[Logits]
+    loss: float
+    metrics: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+    label_share: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what metrics.json says of the split."""
+        return {
+            "records": len(self.logits),
+            "loss": self.loss,
+            **({} if self.label_share is None else {"label_share": self.label_share}),
+            "metrics": _with_intervals(self.metrics, self.intervals),
+        }
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A linear k-mer model on the same splits.
+
+    Attributes:
+        model: fitted to the training split, its k and penalty chosen by the validation split.
+        outputs: of each split.
+        metrics: of each split.
+        intervals: of the metrics of each split.
+    """
+
+    model: KmerBaseline
+    outputs: dict[str, Floats]
+    metrics: dict[str, dict[str, float]]
+    intervals: dict[str, dict[str, tuple[float, float]]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what metrics.json says of the baseline."""
+        splits = {
+            name: {"metrics": _with_intervals(metrics, self.intervals[name])}
+            for name, metrics in self.metrics.items()
+        }
+        return {"k": self.model.k, "penalty": self.model.penalty, "splits": splits}
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """Results of all splits that a model was evaluated on.
+
+    Attributes:
+        splits: each, in the order train, valid, test.
+        baseline: the k-mer model, or None.
+        calibration: temperature and offsets fitted to the validation split, or None.
+    """
+
+    splits: dict[str, SplitResult]
+    baseline: Baseline | None = None
+    calibration: Calibration | None = None
+
+    @property
+    def final_split(self) -> str:
+        """The split that generalisation is read from: test, or else valid."""
+        return list(self.splits)[-1]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what metrics.json says of the evaluation."""
+        calibration = self.calibration and {
+            "temperature": self.calibration.temperature,
+            "offsets": list(self.calibration.offsets),
+            "valid_loss": self.calibration.loss,
+            "valid_calibration_error": self.calibration.error,
+        }
+        draws = max(result.evaluator.draws for result in self.splits.values())
+        return {
+            "splits": {name: result.to_json() for name, result in self.splits.items()},
+            "kmer_baseline": self.baseline and self.baseline.to_json(),
+            "calibration": calibration,
+            "intervals": f"95 % bootstrap over records, {draws} draws",
+        }
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """Choices of an evaluation.
+
+    Attributes:
+        criterion: the loss.
+        seed: of the bootstrap.
+        calibrate: scale the probabilities to fit the validation split first.
+        offsets: also let classes count the same on the validation split; see `calibrate`.
+        letters: logits are those of letters among all tokens.
+    """
+
+    criterion: Criterion
+    seed: int
+    calibrate: bool = False
+    offsets: bool = False
+    letters: bool = False
+
+
+def evaluate_split(evaluator: SplitEvaluator, logits: list[Logits], config: EvaluationConfig) -> SplitResult:
+    """Compute the loss and metrics of a split, with intervals."""
+    return SplitResult(
+        evaluator,
+        logits,
+        evaluator.loss(logits, config.criterion),
+        evaluator.metrics(logits),
+        evaluator.intervals(logits, config.seed),
+        label_share(logits) if config.letters else None,
+    )
+
+
+def evaluate_splits(
+    model: HyenaDNA,
+    evaluators: Mapping[str, SplitEvaluator],
+    logits: Mapping[str, list[Logits]],
+    config: EvaluationConfig,
+) -> EvaluationResult:
+    """Evaluate a model's logits, calibrated first where `config` says so, which changes the model.
+
+    Args:
+        model: whose logits they are.
+        evaluators: the labels of each split.
+        logits: of each split.
+        config: how.
+    """
+    calibration = None
+    if config.calibrate:
+        valid = evaluators["valid"]
+        stacked, task = valid.stacked(logits["valid"]), valid.scheme.task
+        calibration = calibrate(task, stacked, valid.targets, offsets=config.offsets)
+        apply_calibration(model, calibration)
+        logits = {name: [calibration.apply(record) for record in split] for name, split in logits.items()}
+    splits = {name: evaluate_split(evaluator, logits[name], config) for name, evaluator in evaluators.items()}
+    return EvaluationResult(splits, calibration=calibration)
+
+
+def apply_calibration(model: HyenaDNA, calibration: Calibration) -> None:
+    """Change a model's head, or the temperature of its demonstrations, so that it predicts calibrated."""
+    if (shots := model.config.demonstrations) is not None:
+        temperature = shots.temperature * calibration.temperature
+        model.set_demonstrations(replace(shots, temperature=temperature))
+        return
+    assert model.head is not None  # noqa: S101  (internal invariant)
+    affine = model.head.output_transform
+    with torch.no_grad():
+        for parameter in affine.parameters():
+            parameter.div_(calibration.temperature)
+        if calibration.offsets:
+            affine.bias.add_(torch.tensor(calibration.offsets))
+
+
+def fit_kmer_baseline(
+    evaluators: Mapping[str, SplitEvaluator], sequences: Mapping[str, Sequence[bytes]], seed: int, **fit: Any
+) -> Baseline:
+    """Fit the k-mer model to the splits `train` and `valid`, and evaluate it on all.
+
+    Args:
+        evaluators: the labels of each split.
+        sequences: its records.
+        seed: of the bootstrap.
+        fit: keywords of `fit_baseline`.
+    """
+    scheme, indices = evaluators["train"].scheme, subsample(len(sequences["train"]), _MAX_BASELINE_RECORDS)
+    task = scheme.task
+    console.log.info("fitting the k-mer baseline to %s sequences", f"{len(indices):,}")
+    model = fit_baseline(
+        [sequences["train"][i] for i in indices.tolist()],
+        evaluators["train"].targets[indices],
+        task,
+        valid=(sequences["valid"], evaluators["valid"].targets),
+        n_classes=scheme.n_outputs,
+        **fit,
+    )
+    outputs = {name: model.predict(records) for name, records in sequences.items()}
+    metrics = {name: measure(task, evaluators[name].targets, output) for name, output in outputs.items()}
+    bounds = {
+        name: intervals(task, evaluators[name].targets, output, draws=evaluators[name].draws, seed=seed)
+        for name, output in outputs.items()
+    }
+    return Baseline(model, outputs, metrics, bounds)
+
+
+def subsample(count: int, size: int) -> NDArray[np.int64]:
+    """Return at most `size` of `count` indices in order, drawn at random but always the same.
+
+    >>> subsample(3, 5).tolist(), len(subsample(9, 5))
+    ([0, 1, 2], 5)
+    """
+    keys = np.random.Philox(key=0).random_raw(count)
+    return np.sort(np.argsort(keys, kind="stable")[:size])
+
+
+def label_share(logits: Sequence[Logits]) -> float:
+    """Return how often the likeliest of all tokens is a letter, from logits of `answer_in_context`."""
+    return float(np.mean([logits_C.max() == 0 for logits_C in logits]))
+
+
+def predict_over_ranks(
+    predict: Callable[[HyenaDNA, Sequence[int]], list[Logits]],
+    model: HyenaDNA,
+    indices: Sequence[int],
+    sizes: Sequence[int],
+    device: torch.device,
+) -> list[Logits]:
+    """Compute the logits of records, of which every rank computes a part; the same on all ranks.
+
+    Args:
+        predict: returns the logits of records by their indices: (C,) each, or (bases, C).
+        model: on its device.
+        indices: of the records.
+        sizes: rows of the logits of each record: its bases, or 0 where they are (C,).
+        device: of the model.
+    """
+    ranks = current_ranks()
+    if ranks.world_size == 1:
+        return predict(model, indices)
+    positions = range(ranks.rank, len(indices), ranks.world_size)
+    computed = predict(model, [indices[i] for i in positions]) if positions else []
+    rows = [max(1, size) for size in sizes]
+    ends = np.cumsum(rows)
+    logits_RC = np.zeros((int(ends[-1]), head_of(model).n_outputs))
+    for i, logits in zip(positions, computed, strict=True):
+        logits_RC[ends[i] - rows[i] : ends[i]] = logits
+    parts = np.split(sum_array(logits_RC, device=device), ends[:-1])
+    return [part if size else part[0] for part, size in zip(parts, sizes, strict=True)]
+
+
+def _with_intervals(
+    metrics: Mapping[str, float], bounds: Mapping[str, tuple[float, float]]
+) -> dict[str, Any]:
+    return {
+        name: {"value": value} | ({"low": bounds[name][0], "high": bounds[name][1]} if name in bounds else {})
+        for name, value in metrics.items()
+    }

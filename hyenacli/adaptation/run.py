@@ -1,0 +1,221 @@
+"""One adaptation in its run directory: what `finetune` and `classify-species train` share."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+
+from hyenacli import console
+from hyenacli.adaptation.evaluation import (
+    Baseline,
+    EvaluationConfig,
+    EvaluationResult,
+    Logits,
+    SplitEvaluator,
+)
+from hyenacli.adaptation.examples import ExampleSource
+from hyenacli.adaptation.labels import LabelScheme
+from hyenacli.adaptation.methods import METHODS
+from hyenacli.adaptation.model_setup import AdaptationSettings, parameter_groups
+from hyenacli.adaptation.objective import Criterion, LabelObjective
+from hyenacli.devices import autocast
+from hyenacli.distributed import current_ranks
+from hyenacli.training.checkpoints import Progress
+from hyenacli.training.curriculum import Steps
+from hyenacli.training.loop import LoopSettings
+from hyenacli.training.memory import BatchShape
+from hyenacli.training.run_directory import Inputs, TrainingRun, open_run
+from hyenacli.training.signals import stop_on_signals
+from hyenadna import HyenaDNA
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How a training ended.
+
+    Attributes:
+        progress: steps, seconds, and the monitored metric, last and best.
+        plan: what was done, as names and texts.
+        exit_code: 0, or 143 or 130 where a signal ended it.
+    """
+
+    progress: Progress
+    plan: dict[str, str]
+    exit_code: int = 0
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run of a verb ended.
+
+    Attributes:
+        metrics: contents of metrics.json, on every rank; empty after a signal.
+        exit_code: 0, or 143 or 130 after a signal.
+    """
+
+    metrics: dict[str, Any]
+    exit_code: int = 0
+
+
+class AdaptationRun(ABC):
+    """A model, the examples it learns from and the splits it is evaluated on, in one run directory.
+
+    A verb supplies examples, splits and what else its results say.
+
+    Args:
+        settings: of the verb, with the method's defaults; its output is the directory.
+        scheme: meaning of the labels.
+        criterion: the loss.
+        device: where the model goes.
+        warnings: sentences about the data.
+
+    Attributes:
+        kind: of the run, for the title of its report.
+        unit: what an example is called, in the plural.
+        precision: makes the context of every pass.
+    """
+
+    kind: ClassVar[str]
+    unit: ClassVar[str]
+
+    def __init__(
+        self,
+        settings: AdaptationSettings,
+        scheme: LabelScheme,
+        criterion: Criterion,
+        device: torch.device,
+        warnings: Sequence[str] = (),
+    ) -> None:
+        self.method = METHODS[settings.method]
+        self.scheme, self.criterion, self.device, self.warnings = scheme, criterion, device, warnings
+        self.precision = partial(autocast, device, settings.dtype)
+        self.settings = settings
+
+    @property
+    @abstractmethod
+    def evaluators(self) -> Mapping[str, SplitEvaluator]:
+        """The labels of every split that has records; `valid` chooses the model."""
+
+    @abstractmethod
+    def predict_split(self, model: HyenaDNA, split: str) -> list[Logits]:
+        """Compute a model's logits of the records of a split; the same on every rank."""
+
+    @abstractmethod
+    def origin(self) -> dict[str, Any]:
+        """Return what checkpoints say of where they come from."""
+
+    @abstractmethod
+    def facts(self) -> dict[str, Any]:
+        """Return what metrics.json says before the metrics."""
+
+    @abstractmethod
+    def evaluation_config(self) -> EvaluationConfig:
+        """Return the choices of the evaluation at the end."""
+
+    @abstractmethod
+    def fit_baseline(self) -> Baseline | None:
+        """Fit the k-mer model to the same splits; None where there is to be none."""
+
+    def report_sections(self) -> list[str]:
+        """Return sections of report.html after the metrics."""
+        return []
+
+    def write_tables(  # noqa: B027  (most verbs have none)
+        self, model: HyenaDNA, evaluation: EvaluationResult, model_sha256: str
+    ) -> None:
+        """Write tables of the evaluated model beside metrics.json."""
+
+    def open(self, model: HyenaDNA, inputs: Inputs, **facts: Any) -> TrainingRun:
+        """Make the directory, or check that it is this run's, and restore its last checkpoint.
+
+        Args:
+            model: to train, on its device; what its method does not train is frozen.
+            inputs: fingerprints of the input files.
+            facts: what else run.json says from the start.
+
+        Raises:
+            UserError: the directory is another run's.
+        """
+        settings = self.settings
+        open_run(settings, inputs, self.device, **facts)
+        groups = parameter_groups(settings, model)
+        return TrainingRun(
+            settings, model, groups, origin=self.origin(), precision=self.precision, device=self.device
+        )
+
+    def train(
+        self,
+        training: TrainingRun,
+        source: ExampleSource,
+        steps: Steps,
+        batch: BatchShape,
+        evaluate_every: int,
+        plan: dict[str, str],
+    ) -> TrainingResult:
+        """Train to the last step, to the end of patience, or to a signal.
+
+        Args:
+            training: the opened run.
+            source: examples to learn from.
+            steps: of the training.
+            batch: the longest examples, and the examples of a full step over all ranks.
+            evaluate_every: steps between evaluations where the settings give none.
+            plan: what is done, as names and texts; device and time are added.
+
+        Raises:
+            UserError: as `Trainer.run`.
+        """
+        objective = LabelObjective(source, self.criterion, self.scheme, self._evaluate_valid, self.device)
+        settings, ranks, progress = self.settings, current_ranks().world_size, training.progress
+        with stop_on_signals() as stop:
+            memory = training.plan(objective, BatchShape(batch.length, -(-batch.windows // ranks)))
+            duration = memory.duration(batch.windows, steps.steps - progress.step, ranks)
+            bound = "about" if settings.patience is None else "at most about"
+            plan = plan | {
+                "device": f"{ranks} x {self.device.type}, {memory.windows} {self.unit} at once",
+                "time": f"{bound} {duration}, evaluations not counted",
+            }
+            log_plan(plan)
+            loop = loop_settings(settings, steps, evaluate_every, progress.micro_tokens)
+            progress = training.train(objective, loop, stop)
+        if stop:
+            console.log.warning("stopped after step %d, and saved; go on with --resume", progress.step)
+        return TrainingResult(progress, plan, stop.exit_code)
+
+    def _evaluate_valid(self, model: HyenaDNA) -> dict[str, float]:
+        logits, evaluator = self.predict_split(model, "valid"), self.evaluators["valid"]
+        return {"loss": evaluator.loss(logits, self.criterion)} | evaluator.metrics(logits)
+
+
+def log_plan(plan: Mapping[str, str]) -> None:
+    """Log what is about to be done, a line for each part."""
+    console.log.info("%s", "\n".join(f"{name}: {text}" for name, text in plan.items()))
+
+
+def loop_settings(
+    settings: AdaptationSettings, steps: Steps, evaluate_every: int, micro_tokens: int
+) -> LoopSettings:
+    """Return the rates of an adaptation: a cosine to a tenth of the peak after a short warm-up.
+
+    Args:
+        settings: with the method's defaults.
+        steps: of the run.
+        evaluate_every: steps from one evaluation to the next, where the user gives none.
+        micro_tokens: most tokens in one forward pass.
+    """
+    lr, every = settings.lr or 0.0, settings.eval_every or max(1, evaluate_every)
+    return LoopSettings(
+        curriculum=steps,
+        micro_tokens=micro_tokens,
+        lr=lr,
+        min_lr=lr / 10,
+        warmup=min(steps.steps // 4, max(10, steps.steps // 100)),
+        grad_clip=settings.grad_clip,
+        eval_every=every,
+        save_every=every,
+        seed=settings.seed,
+        patience=settings.patience,
+    )
