@@ -7,7 +7,7 @@ from hyenacli.devices import autocast, resolve_device, set_threads
 from hyenacli.errors import UsageError, nearest
 from hyenacli.finetune import probe
 from hyenacli.finetune.cross_validation import Choice, CrossValidation, read_grid
-from hyenacli.finetune.labelled_set import LabelledSet, open_set
+from hyenacli.finetune.dataset import LabelledSet, open_set
 from hyenacli.finetune.settings import FinetuneSettings
 from hyenacli.inference.batch_size import parse_batch_size
 from hyenacli.training.gradients import process_group

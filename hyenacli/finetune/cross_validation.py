@@ -32,12 +32,12 @@ from hyenacli.adaptation.run import RunResult
 from hyenacli.distributed import current_ranks
 from hyenacli.errors import UsageError
 from hyenacli.evaluation.metrics import monitor
-from hyenacli.finetune.label_splits import LabelSplits
-from hyenacli.finetune.labelled_set import LabelledSet, find_gaps
+from hyenacli.finetune.dataset import LabelledSet, find_gaps
 from hyenacli.finetune.leakage import find_leaks
 from hyenacli.finetune.predictions import write_predictions
 from hyenacli.finetune.run import FinetuneRun
 from hyenacli.finetune.settings import FinetuneSettings
+from hyenacli.finetune.splits import LabelSplits
 from hyenacli.inference.intervals import SPLITS
 from hyenacli.inference.prediction import head_of
 from hyenacli.training.gradients import barrier

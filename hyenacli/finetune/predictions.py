@@ -7,9 +7,9 @@ from pathlib import Path
 
 from hyenacli.adaptation.evaluation import SplitResult
 from hyenacli.adaptation.labels import IGNORED, LabelScheme, Targets
-from hyenacli.finetune.label_splits import LabelSplits
-from hyenacli.finetune.labelled_set import LabelledSet
+from hyenacli.finetune.dataset import LabelledSet
 from hyenacli.finetune.settings import FinetuneSettings
+from hyenacli.finetune.splits import LabelSplits
 from hyenacli.inference.prediction import Predicted
 from hyenacli.inference.record_tables import prediction_columns, prediction_rows
 from hyenacli.readers.labelled_record import LabelledRecord

@@ -13,7 +13,7 @@ from hyenacli.console import log
 from hyenacli.errors import UserError
 from hyenacli.evaluation.linear_model import fit_linear
 from hyenacli.evaluation.metrics import monitor
-from hyenacli.finetune.labelled_set import LabelledSet
+from hyenacli.finetune.dataset import LabelledSet
 from hyenadna.config import HeadConfig
 from hyenadna.heads import Head
 

@@ -29,11 +29,11 @@ from hyenacli.adaptation.results import evaluate_run
 from hyenacli.adaptation.run import AdaptationRun, RunResult, TrainingResult, log_plan
 from hyenacli.distributed import current_ranks
 from hyenacli.evaluation.metrics import monitor
-from hyenacli.finetune.label_splits import LabelSplits
-from hyenacli.finetune.labelled_set import LabelledSet, split_sizes
+from hyenacli.finetune.dataset import LabelledSet, split_sizes
 from hyenacli.finetune.predictions import as_sequence_record, write_predictions
 from hyenacli.finetune.probe import fit_head
 from hyenacli.finetune.settings import FinetuneSettings
+from hyenacli.finetune.splits import LabelSplits
 from hyenacli.inference.embedding import embed
 from hyenacli.inference.embedding_options import EmbeddingOptions
 from hyenacli.inference.intervals import SPLITS

@@ -9,7 +9,7 @@ import pytest
 
 from hyenacli.adaptation.labels import IGNORED, AskedTask, LabelScheme, class_weights
 from hyenacli.errors import UsageError, UserError
-from hyenacli.finetune.label_task import infer_task
+from hyenacli.finetune.task import infer_task
 from hyenacli.readers.labelled import open_labelled
 from hyenacli.readers.labelled_record import Columns, Label, LabelledRecord
 from hyenadna.config import HeadConfig, Level

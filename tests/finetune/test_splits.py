@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from hyenacli.errors import UserError
-from hyenacli.finetune.label_splits import (
+from hyenacli.finetune.leakage import find_leaks
+from hyenacli.finetune.splits import (
     LabelSplits,
     contigs_of,
     fold_splits,
@@ -17,8 +18,7 @@ from hyenacli.finetune.label_splits import (
     random_splits,
     strata_of,
 )
-from hyenacli.finetune.label_task import infer_task
-from hyenacli.finetune.leakage import find_leaks
+from hyenacli.finetune.task import infer_task
 from hyenacli.genome.dna import reverse_complement
 from hyenacli.genome.region import Region
 from hyenacli.readers.genome_file import Genome
@@ -201,7 +201,13 @@ def test_shared_sequences_leak_on_both_strands() -> None:
         record(i, bases=one) for i, one in ((1, first.sequence), (2, reverse_complement(first.sequence)))
     )
     [leak] = find_leaks([first, record(9), again, mirrored], indices("train", "test", "test", "test"))
-    assert (leak.kind, leak.seen, leak.held, leak.count, leak.total) == ("sequence", "train", "test", 2, 3)
+    assert (leak.kind, leak.earlier, leak.later, leak.count, leak.total) == (
+        "sequence",
+        "train",
+        "test",
+        2,
+        3,
+    )
     assert leak.sentence == (
         "2 of 3 test records (66.7%) have a sequence, or its reverse complement, that is also in train, "
         "such as r1 (a.csv, line 3)"
@@ -212,13 +218,13 @@ def test_overlapping_regions_leak() -> None:
     spans = [("c", 0, 100), ("c", 10, 20), ("c", 99, 120), ("c", 100, 120), ("d", 0, 9), ("c", 300, 310)]
     records = [record(i, at=span) for i, span in enumerate(spans)]
     [leak] = find_leaks(records, indices("train", "train", "valid", "valid", "valid", "train"))
-    assert (leak.kind, leak.held, leak.count, leak.example.id) == ("region", "valid", 1, "r2")
+    assert (leak.kind, leak.later, leak.count, leak.example.id) == ("region", "valid", 1, "r2")
 
 
 def test_torn_groups_leak() -> None:
     records = [record(i, group=group) for i, group in enumerate(["a", "a", "b", "", ""])]
     [leak] = find_leaks(records, indices("valid", "test", "test", "train", "test"))
-    assert (leak.kind, leak.seen, leak.held, leak.count) == ("group", "valid", "test", 1)
+    assert (leak.kind, leak.earlier, leak.later, leak.count) == ("group", "valid", "test", 1)
     assert "1 of 3 test records (33.3%) belong to a group that is also in valid" in leak.sentence
 
 
