@@ -23,9 +23,8 @@ from hyenacli.readers.inputs import check_input, open_reference, require_regions
 from hyenacli.readers.records import Input, open_fasta, open_regions
 from hyenacli.readers.streams import open_binary, sniff_format
 from hyenacli.settings_file import to_dict
-from hyenacli.writers.merge import merge_shards
 from hyenacli.writers.output_shards import OutputShard, merge_if_last, resolve_shard
-from hyenacli.writers.tables import open_table, table_type
+from hyenacli.writers.tables import TABLES, open_table, table_type
 from hyenadna import load_model, model_sha256
 from hyenadna.formats.locate import locate
 
@@ -64,26 +63,25 @@ def run(config: EmbedSettings) -> None:
         embedded = embed(model, records.stretches, options, batch_size=batch_size, precision=precision)
         layers = options.layers(model.config)
         columns = embedding_columns(layers, options.width(model.config))
-        size = per_base_bytes(records.bases or 0, columns, kind) if per_base else 0
+        size = per_base_bytes(records.bases or 0, columns, TABLES[kind]) if per_base else 0
         if size > _LARGE:
             described = f"{size / 2**30:.1f} GiB: a vector for each of {records.bases:,} bases"
             log.warning("%s will take about %s", output.target, described)
-        rows = embedding_record if kind == "h5" else embedding_rows
+        rows = embedding_record if TABLES[kind].whole_records else embedding_rows
         summary = RunSummary("embed", "embedding", "embedded")
         provenance = _provenance(config, model_sha256(model), layers) | records.shard
         with open_table(output.target, kind, columns, provenance) as table:
             for answer in summary.watch(embedded, records.total):
                 table.write(rows(answer, columns))
     summary.report(output.describe())
-    if merge_if_last(output, merge_shards):
-        log.info("joined all shards, to %s", config.output)
+    merge_if_last(output)
 
 
 def _table_type(config: EmbedSettings, *, per_base: bool) -> str:
     kind = table_type(config.output, config.output_type)
-    if kind == "h5" and not per_base:
+    if TABLES[kind].whole_records and not per_base:
         remedy = "add --pool none, or write .parquet or .h5ad"
-        raise UsageError(".h5 holds a vector per base", at=config.output, remedy=remedy)
+        raise UsageError(f".{kind} holds a vector per base", at=config.output, remedy=remedy)
     return kind
 
 

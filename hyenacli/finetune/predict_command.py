@@ -23,16 +23,14 @@ from hyenacli.readers.labelled_record import Columns
 from hyenacli.readers.records import Input, SequenceRecord, open_regions, open_rows
 from hyenacli.readers.streams import open_binary, sniff_format
 from hyenacli.settings_file import to_dict
-from hyenacli.writers import bedgraph
-from hyenacli.writers.merge import merge_shards
+from hyenacli.writers.bedgraph import BEDGRAPHS, open_bedgraph
 from hyenacli.writers.output_shards import OutputShard, merge_if_last, resolve_shard
-from hyenacli.writers.tables import open_table, table_type
+from hyenacli.writers.tables import SCALAR_TABLES, open_table, table_type
 from hyenadna import load_model, model_sha256
 from hyenadna.config import HeadConfig
 from hyenadna.formats.locate import locate
 
 _RC = ("auto", "none", "mean")
-_TABLES = ("parquet", "tsv", "tsv.gz", "npz")
 
 
 def run(config: PredictSettings) -> None:
@@ -51,7 +49,7 @@ def run(config: PredictSettings) -> None:
     locate(config.model)
     output.clear()
     with ExitStack() as stack:
-        inputs = _open_input(config, output, stack, bedgraph=kind not in _TABLES)
+        inputs = _open_input(config, output, stack, bedgraph=kind in BEDGRAPHS)
         model = load_model(config.model).to(device)
         head = head_of(model, config.model)
         options = prediction_options(
@@ -69,14 +67,13 @@ def run(config: PredictSettings) -> None:
             for answer in summary.watch(predicted, inputs.total):
                 write(answer)
     summary.report(output.describe())
-    if merge_if_last(output, merge_shards):
-        log.info("joined all shards, to %s", config.output)
+    merge_if_last(output)
 
 
 def _check(config: PredictSettings) -> str:
     """Check the options that need no file, and return the type of the output."""
-    kind = table_type(config.output, config.output_type, (*_TABLES, *bedgraph.TYPES))
-    if config.track is not None and kind in _TABLES:
+    kind = table_type(config.output, config.output_type, (*SCALAR_TABLES, *BEDGRAPHS))
+    if config.track is not None and kind not in BEDGRAPHS:
         raise UsageError("only a bedGraph has a track", at="--track", remedy="leave it out: a table has all")
     if config.rc not in _RC:
         raise UsageError(f"unknown choice '{config.rc}'", at="--rc", remedy=nearest(config.rc, list(_RC)))
@@ -151,12 +148,12 @@ def _open_output(
     config: PredictSettings, target: Path, kind: str, head: HeadConfig, provenance: dict[str, Any]
 ) -> Iterator[Callable[[Predicted], None]]:
     """Open a table or a bedGraph, and yield a function that writes one prediction."""
-    if kind in _TABLES:
+    if kind not in BEDGRAPHS:
         with open_table(target, kind, prediction_columns(head), provenance) as table:
             yield lambda answer: table.write(prediction_rows(answer, head))
         return
     track = choose_track(head, config.track)
-    with bedgraph.open_bedgraph(target, kind, provenance) as lines:
+    with open_bedgraph(target, kind, provenance) as lines:
 
         def write(answer: Predicted) -> None:
             if answer.logits is not None:

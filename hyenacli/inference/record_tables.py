@@ -17,7 +17,7 @@ from hyenacli.inference.embedding import Embedded
 from hyenacli.inference.pooling import FINAL
 from hyenacli.inference.prediction import Predicted
 from hyenacli.readers.records import SequenceRecord
-from hyenacli.writers.columns import Batch, Column
+from hyenacli.writers.columns import Batch, Column, TableFormat
 from hyenadna.config import HeadConfig
 
 _RECORD_COLUMNS = [
@@ -25,8 +25,6 @@ _RECORD_COLUMNS = [
     *(Column("strand", str), Column("n_bases", int), Column("status", str)),
 ]
 _DIGITS = 7
-# Of a table that holds float32: 4.
-_BYTES_PER_NUMBER = {"h5": 2, "tsv": 12, "tsv.gz": 6}
 
 
 def _record_rows(record: SequenceRecord, n_bases: int, n_rows: int) -> dict[str, Any]:
@@ -84,13 +82,14 @@ def embedding_record(embedded: Embedded, columns: Sequence[Column]) -> Batch:
     return row | {column.name: vectors_NKE[:, k] for k, column in enumerate(vectors)}
 
 
-def per_base_bytes(bases: int, columns: Sequence[Column], kind: str) -> int:
+def per_base_bytes(bases: int, columns: Sequence[Column], table: TableFormat) -> int:
     """Estimate the size of a file of vectors per base, before compression.
 
-    >>> per_base_bytes(1_000_000, embedding_columns((-1,), 256), "h5")
+    >>> from hyenacli.writers.tables import TABLES
+    >>> per_base_bytes(1_000_000, embedding_columns((-1,), 256), TABLES["h5"])
     512000000
     """
-    return bases * sum(column.width for column in columns) * _BYTES_PER_NUMBER.get(kind, 4)
+    return bases * sum(column.width for column in columns) * table.bytes_per_number
 
 
 def value_names(head: HeadConfig) -> tuple[str, ...]:

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from hyenacli.writers.output_shards import OutputShard
 
 _RC = ("auto", "none", "mean")
-_TABLES = ("parquet", "tsv", "tsv.gz", "npz")
 
 
 def predict(config: SpeciesPredictSettings) -> None:
@@ -36,7 +35,6 @@ def predict(config: SpeciesPredictSettings) -> None:
         UserError: bad input, an output that cannot be written, or a model that cannot do what is asked.
     """
     from hyenacli.inference.batch_size import parse_batch_size
-    from hyenacli.writers.merge import merge_shards
     from hyenacli.writers.output_shards import merge_if_last, resolve_shard
 
     batch_size = parse_batch_size(config.batch_size)
@@ -95,8 +93,7 @@ def predict(config: SpeciesPredictSettings) -> None:
             tally.add(answer, table.prediction(answer))
     tally.report(shares[0])
     for share in shares:
-        if merge_if_last(share, merge_shards):
-            log.info("joined all shards, to %s", share.whole)
+        merge_if_last(share)
 
 
 def _tables(config: SpeciesPredictSettings) -> list[Path]:
@@ -104,9 +101,9 @@ def _tables(config: SpeciesPredictSettings) -> list[Path]:
 
 
 def _table_type(config: SpeciesPredictSettings, table: Path) -> str:
-    from hyenacli.writers.tables import table_type
+    from hyenacli.writers.tables import SCALAR_TABLES, table_type
 
-    return table_type(table, config.output_type if table is config.output else None, _TABLES)
+    return table_type(table, config.output_type if table is config.output else None, SCALAR_TABLES)
 
 
 def _check_words(config: SpeciesPredictSettings) -> None:

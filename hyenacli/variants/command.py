@@ -64,10 +64,7 @@ def run(config: ScoreVariantsSettings) -> None:
         source = _open_input(config, share, stack)
         tally = _score(config, plan, batch_size, share, source, stack)
     tally.report(share)
-    from hyenacli.writers.merge import merge_shards
-
-    if merge_if_last(share, merge_shards):
-        log.info("joined all shards, to %s", config.output)
+    merge_if_last(share)
 
 
 def _check_words(config: ScoreVariantsSettings, share: "OutputShard") -> None:

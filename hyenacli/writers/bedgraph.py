@@ -1,27 +1,26 @@
-"""bedGraph: one number for every base of regions that are apart, equal neighbours in one line.
+"""bedGraph: a number for every base of regions that do not overlap, equal neighbours in one line.
 
 https://genome.ucsc.edu/goldenPath/help/bedgraph.html, without a track line, which converters do not take.
 """
 
-import json
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from itertools import groupby, islice
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hyenacli.writers.atomic import atomic_path
 from hyenacli.writers.bgzip import open_bgzip
-from hyenacli.writers.tsv import shard_end
+from hyenacli.writers.tsv import TextFormat, WriteBytes, write_lines
 
-TYPES = ("bedgraph", "bedgraph.gz")
-MARK = b"# hyena bedGraph shard "
-_BUFFER = 1 << 18
-_LINES = 1 << 12
+_MARK = b"# hyena bedGraph shard "
+# A .gz is bgzip, as tabix wants it.
+BEDGRAPHS = {
+    "bedgraph": TextFormat(suffix="bedgraph", stdout=True, mark=_MARK),
+    "bedgraph.gz": TextFormat(suffix="bedgraph.gz", mark=_MARK, pack=open_bgzip),
+}
 
 
 class BedGraph:
@@ -29,24 +28,23 @@ class BedGraph:
 
     Args:
         write: takes lines.
+        lines_at_once: lines of a call.
     """
 
-    def __init__(self, write: Callable[[bytes], object]) -> None:
-        self._write = write
+    def __init__(self, write: WriteBytes, lines_at_once: int = 1 << 12) -> None:
+        self._write, self._lines_at_once = write, lines_at_once
 
     def write(self, chrom: str, start: int, values_L: NDArray[np.floating[Any]]) -> None:
-        """Append the numbers of neighbouring bases, the first at `start`; equal are those that look equal.
+        """Append the numbers of neighbouring bases, the first at `start`; numbers of equal text are equal.
 
         Records are not joined with each other, so that shards can be.
         """
-        lines = _lines(chrom, start, values_L)
-        while block := "".join(islice(lines, _LINES)):
-            self._write(block.encode())
+        write_lines(self._write, _lines(chrom, start, values_L), self._lines_at_once)
 
 
 def _lines(chrom: str, start: int, values_L: NDArray[np.floating[Any]]) -> Iterator[str]:
-    for text, same in groupby(map("{:.7g}".format, values_L)):
-        end = start + sum(1 for _ in same)
+    for text, equal in groupby(map("{:.7g}".format, values_L)):
+        end = start + sum(1 for _ in equal)
         yield f"{chrom}\t{start}\t{end}\t{text}\n"
         start = end
 
@@ -57,35 +55,11 @@ def open_bedgraph(target: Path, kind: str, provenance: Mapping[str, Any]) -> Ite
 
     Args:
         target: output file, or `-` for stdout.
-        kind: one of `TYPES`.
-        provenance: JSON values. Only a shard says what it is, in a first line and one at the end, which
-            joining takes out.
+        kind: a key of `BEDGRAPHS`.
+        provenance: JSON values, which only a shard keeps.
 
     Raises:
         UserError: as `atomic_path`.
     """
-    with open_lines(target, kind) as write:
-        if "shard" in provenance:
-            write(MARK + json.dumps(provenance).encode() + b"\n")
+    with BEDGRAPHS[kind].open_records(target, provenance) as write:
         yield BedGraph(write)
-        write(shard_end(provenance))
-
-
-@contextmanager
-def open_lines(target: Path, kind: str) -> Iterator[Callable[[bytes], object]]:
-    """Takes the lines of a bedGraph; a .gz is bgzip, as tabix wants it.
-
-    Raises:
-        UserError: as `atomic_path`.
-    """
-    if str(target) == "-":
-        yield sys.stdout.buffer.write
-        sys.stdout.buffer.flush()
-        return
-    with atomic_path(target) as path:
-        if kind.endswith("gz"):
-            with open_bgzip(path, target) as packed:
-                yield packed.write
-        else:
-            with path.open("wb", buffering=_BUFFER) as file:
-                yield file.write

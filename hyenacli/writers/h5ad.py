@@ -1,81 +1,87 @@
-"""AnnData files: a cell of scanpy is a record here, and its genes are the numbers of the vector."""
+"""AnnData files: a cell of scanpy is a record here, and its genes are the numbers of the vector.
+
+X is the last vector column, obsm has the others, obs the rest, and uns["hyena"] the provenance, as JSON. The
+index of obs is the first column, its repeats numbered (peak, peak-1).
+"""
 
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hyenacli.writers.columns import Batch, Column
+from hyenacli.errors import UserError
+from hyenacli.writers.columns import Batch, Column, Content, TableWriter
 
 
-class H5ad:
-    """X: the last vector column; obsm: the others; obs: the rest; uns["hyena"]: the provenance, as JSON.
+class _Rows:
+    """Columns held in memory to the end, because AnnData writes them at once."""
 
-    The index of obs is the first column, its repeats numbered (peak, peak-1). Rows are held to the end.
-    """
-
-    def __init__(self, columns: Sequence[Column], provenance: Mapping[str, Any]) -> None:
-        self._columns, self._provenance = columns, provenance
-        self._parts: dict[str, list[Any]] = {column.name: [] for column in columns}
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self.columns = columns
+        self.parts: dict[str, list[Any]] = {column.name: [] for column in columns}
 
     def write(self, batch: Batch) -> None:
-        """Append rows."""
-        for column in self._columns:
+        for column in self.columns:
             values = batch[column.name]
-            self._parts[column.name].append(np.asarray(values, np.float32) if column.width else list(values))
+            self.parts[column.name].append(np.asarray(values, np.float32) if column.width else list(values))
 
-    def save(self, path: Path) -> None:
-        """Write the file."""
-        values = {column.name: self._joined(column) for column in self._columns}
-        vectors = [column for column in self._columns if column.width]
-        index = unique(map(str, values[self._columns[0].name]))
-        import anndata  # heavy, and an extra
-
-        data = anndata.AnnData(
-            X=values[vectors[-1].name] if vectors else None,
-            obs={column.name: values[column.name] for column in self._columns if not column.width},
-            obsm={column.name: values[column.name] for column in vectors[:-1]},
-            uns={"hyena": json.dumps(self._provenance)},
-        )
-        data.obs_names = index
-        if vectors:
-            data.var_names = vectors[-1].titles
-        data.write_h5ad(path)
-
-    def _joined(self, column: Column) -> Any:
-        parts = self._parts[column.name]
+    def joined(self, column: Column) -> Any:
+        parts = self.parts[column.name]
         if column.width:
             return np.concatenate([np.empty((0, column.width), np.float32), *parts])
         dtype = {str: object, int: np.int64, float: np.float64}[column.type]
         return np.array([value for part in parts for value in part], dtype=dtype)
 
 
-def unique(names: Iterable[str]) -> list[str]:
-    """The names, the repeats of each numbered from 1.
+@contextmanager
+def open_h5ad(path: Path, columns: Sequence[Column], provenance: Mapping[str, Any]) -> Iterator[TableWriter]:
+    """Open a file, which is written when the context ends well."""
+    rows = _Rows(columns)
+    yield rows
+    values = {column.name: rows.joined(column) for column in columns}
+    vectors = [column for column in columns if column.width]
+    names = number_repeats(map(str, values[columns[0].name]))
+    import anndata  # heavy, and an extra
 
-    >>> unique(["a", "b", "a", "a", "a-1"])
+    data = anndata.AnnData(
+        X=values[vectors[-1].name] if vectors else None,
+        obs={column.name: values[column.name] for column in columns if not column.width},
+        obsm={column.name: values[column.name] for column in vectors[:-1]},
+        uns={"hyena": json.dumps(provenance)},
+    )
+    data.obs_names = names
+    if vectors:
+        data.var_names = vectors[-1].titles
+    data.write_h5ad(path)
+
+
+def number_repeats(names: Iterable[str]) -> list[str]:
+    """Return the names, the repeats of each numbered from 1.
+
+    >>> number_repeats(["a", "b", "a", "a", "a-1"])
     ['a', 'b', 'a-2', 'a-3', 'a-1']
     """
-    given = list(names)
-    taken, seen, found = set(given), Counter[str](), []
-    for name in given:
-        chosen = name
-        if seen[name]:
-            while chosen in taken:
-                chosen = f"{name}-{seen[name]}"
-                seen[name] += 1
-            taken.add(chosen)
+    names = list(names)
+    taken, counts, numbered = set(names), Counter[str](), []
+    for name in names:
+        unique = name
+        if counts[name]:
+            while unique in taken:
+                unique = f"{name}-{counts[name]}"
+                counts[name] += 1
+            taken.add(unique)
         else:
-            seen[name] = 1
-        found.append(chosen)
-    return found
+            counts[name] = 1
+        numbered.append(unique)
+    return numbered
 
 
-def read_h5ad(path: Path) -> tuple[list[Column], dict[str, Any], Iterator[Batch]]:
-    """Columns, provenance and rows of a file that `H5ad` has written."""
+def read_h5ad(path: Path) -> Content:
+    """Read columns, provenance and rows of a file that `open_h5ad` has written."""
     import anndata
 
     data = anndata.read_h5ad(path)
@@ -91,3 +97,17 @@ def read_h5ad(path: Path) -> tuple[list[Column], dict[str, Any], Iterator[Batch]
         columns.append(Column("embedding", float, data.X.shape[1], data.var_names[0].rstrip("0123456789")))
         values["embedding"] = data.X
     return columns, json.loads(data.uns["hyena"]), iter([values])
+
+
+def is_anndata(path: Path) -> bool:
+    """Return whether an HDF5 file is an AnnData.
+
+    Raises:
+        UserError: the package that reads HDF5 is missing.
+    """
+    try:
+        import h5py
+    except ImportError:
+        raise UserError("needs h5py", at=path, remedy="pip install 'hyenacli[hdf5]'") from None
+    with h5py.File(path) as file:
+        return bool(file.attrs.get("encoding-type") == "anndata")

@@ -1,24 +1,68 @@
-"""What one process of a run writes, and which of the processes merges what all of them wrote."""
+"""What one process of a run writes, and the merge of all shards into the file that a single process writes.
 
-from collections.abc import Callable, Sequence
+A shard tells which part of which run it is, under "shard" in its provenance: {"number": 1-based, "of": number
+of shards, "records": of the whole input, "input_sha256": of these}. Names of files mean nothing.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
 
+from hyenacli.console import log
 from hyenacli.distributed import current_ranks
-from hyenacli.errors import UsageError
+from hyenacli.errors import UsageError, UserError
+from hyenacli.genome.names import abbreviate
 from hyenacli.readers.shards import Shard, parse_shard
+from hyenacli.readers.streams import compression, open_binary
 from hyenacli.writers.atomic import ensure_writable
 from hyenacli.writers.bgzip import remove_indexes
+from hyenacli.writers.columns import FileFormat, Head
+from hyenacli.writers.tables import OUTPUTS
+
+# Settings that change no answer, and files whose content is compared instead of their names.
+_FREE = {"output", "output_type", "shard", "batch_size", "device", "threads", "input", "model"}
+_SHARD = {"number", "of", "records", "input_sha256"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _VariantFormat(FileFormat):
+    """VCF or BCF, whose lines or records are copied."""
+
+    def matches(self, path: Path, start: bytes) -> bool:
+        if self.suffix == "bcf":
+            return start.startswith(b"BCF\x02")
+        packed = compression(path) != "plain"
+        return start.startswith(b"##fileformat") and packed == self.suffix.endswith(".gz")
+
+    def head(self, path: Path) -> Head:
+        from hyenacli.writers.vcf_shards import read_bcf_head, read_vcf_head
+
+        return Head(*(read_bcf_head(path) if self.suffix == "bcf" else read_vcf_head(path)))
+
+    def join(self, paths: Sequence[Path], target: Path, _provenance: Mapping[str, Any]) -> None:
+        from hyenacli.writers.vcf_shards import join_bcf, join_vcf
+
+        if self.suffix == "bcf":
+            join_bcf(paths, target)
+        else:
+            join_vcf(paths, target, self.suffix)
+
+
+_VARIANTS = [_VariantFormat(suffix=suffix) for suffix in ("vcf", "vcf.gz", "bcf")]
+# The formats whose shards can be merged.
+FORMATS: dict[str, FileFormat] = OUTPUTS | {variants.suffix: variants for variants in _VARIANTS}
 
 
 @dataclass(frozen=True)
 class OutputShard:
-    """What this process does of a run.
+    """What this process writes of a run.
 
     Attributes:
         shard: its part of the input; None for all of it.
-        target: what it writes.
-        whole: the file that the shards of all processes become; None where they are nobody's business here.
+        target: the file it writes.
+        whole: the file that the shards of all processes become; None if this run does not merge them.
     """
 
     shard: Shard | None
@@ -26,7 +70,7 @@ class OutputShard:
     whole: Path | None = None
 
     def check(self, *inputs: Path | None) -> None:
-        """Fail before the work is done rather than after it.
+        """Check that the files can be written, before the work is done rather than after it.
 
         Args:
             inputs: files that are read, which the output must not replace.
@@ -39,21 +83,21 @@ class OutputShard:
                 ensure_writable(path, *inputs)
 
     def clear(self) -> None:
-        """Remove what a run of several processes that was cut short has left: it is not this run's."""
+        """Remove files that an interrupted run of several processes has left."""
         if self.whole is not None:
             self.target.unlink(missing_ok=True)
             if current_ranks().first:
                 _claim(self.whole).unlink(missing_ok=True)
 
     def describe(self) -> str:
-        """Where what this process does will be, for a message."""
+        """Describe, for a message, where the output of this process is."""
         if self.whole is not None:
             return f"to {self.target}; the process that ends last joins all shards into {self.whole}"
         return "to stdout" if str(self.target) == "-" else f"to {self.target}"
 
 
 def resolve_shard(shard: str | None, target: Path) -> OutputShard:
-    """What to do: the part that --shard names; under torchrun each process its own; else everything.
+    """Return what this process writes: the shard of --shard; under torchrun one per process; else all.
 
     Raises:
         UsageError: both, no such shard, or several processes are to share stdout.
@@ -69,27 +113,151 @@ def resolve_shard(shard: str | None, target: Path) -> OutputShard:
         return OutputShard(None, target)
     if str(target) == "-":
         raise UsageError("several processes cannot share stdout", at="-o", remedy="name a file")
-    own = Shard(ranks.rank + 1, ranks.world_size)
-    return OutputShard(own, own.path(target), target)
+    shard_of_rank = Shard(ranks.rank + 1, ranks.world_size)
+    return OutputShard(shard_of_rank, shard_of_rank.path(target), target)
 
 
-def merge_if_last(share: OutputShard, join: Callable[[Sequence[Path], Path], object]) -> bool:
-    """Join the shards of all processes where this one is the last to have written its own.
+@dataclass(frozen=True)
+class Merged:
+    """Counts of a merge.
 
-    Nobody waits for anybody. Who sees all the shards claims the work with a file beside them, and looks
-    again: another process may have joined and removed them in between.
+    Attributes:
+        shards: number of shards.
+        records: of the whole input.
+    """
+
+    shards: int
+    records: int
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A shard, seen from outside."""
+
+    path: Path
+    kind: str
+    head: Head
+
+    @property
+    def number(self) -> int:
+        return int(self.head.provenance["shard"]["number"])
+
+
+def merge_shards(paths: Sequence[Path], target: Path) -> Merged:
+    """Merge the shards of one run, in any order, into a file of their type in the order of the input.
 
     Args:
-        share: of a process that has written its shard.
-        join: (shards in order, target).
+        paths: all shards of the run.
+        target: output file, `-` for stdout (TSV).
+
+    Raises:
+        UsageError: the target is one of the shards, or their type does not go to stdout.
+        UserError: a file is not a shard, a shard is missing or given twice, or they are not of one run.
+    """
+    parts = [_read_part(path) for path in paths]
+    if str(target) != "-" and any(target.resolve() == path.resolve() for path in paths):
+        raise UsageError("is one of the shards", at=target, remedy="write to another file")
+    for part in parts[1:]:
+        _check_same_run(parts[0], part)
+    ordered = _in_order(parts)
+    provenance = ordered[0].head.provenance
+    merged = {name: value for name, value in provenance.items() if name != "shard"}
+    if "settings" in merged:
+        merged["settings"] = merged["settings"] | {"output": str(target), "shard": None}
+    FORMATS[ordered[0].kind].join([part.path for part in ordered], target, merged)
+    return Merged(len(parts), provenance["shard"]["records"])
+
+
+def sniff(path: Path) -> str:
+    """Return the type of a shard, a key of `FORMATS`, by its content.
+
+    Raises:
+        UserError: it cannot be read, it is not a shard, or the package that reads it is missing.
+    """
+    if compression(path) == "plain":
+        with path.open("rb") as file:
+            start = file.read(64)
+    else:
+        with open_binary(path) as stream:
+            start = stream.peek(1)
+    for kind, file_format in FORMATS.items():
+        if file_format.matches(path, start):
+            return kind
+    raise _not_a_shard(path)
+
+
+def _not_a_shard(path: Path) -> UserError:
+    return UserError("is not a shard", at=path, remedy="name files that were written with --shard i/n")
+
+
+def _read_part(path: Path) -> _Part:
+    kind = sniff(path)
+    try:
+        head = FORMATS[kind].head(path)
+    except (OSError, ValueError, BadZipFile) as error:
+        raise UserError(f"cannot be read as {kind}", at=path, remedy="make this shard again") from error
+    if not set(head.provenance.get("shard", ())) >= _SHARD:
+        raise _not_a_shard(path)
+    return _Part(path, kind, head)
+
+
+def _check_same_run(first: _Part, part: _Part) -> None:
+    """Raise UserError, which names both and a difference, if two files are not of one run."""
+    expected, actual = _identity(first), _identity(part)
+    names = [name for name in {**expected, **actual} if expected.get(name) != actual.get(name)]
+    if names:
+        name = names[0]
+        problem = f"{name}: {_short(actual.get(name))} here, {_short(expected.get(name))} in {first.path}"
+        raise UserError(problem, at=part.path, remedy="make all shards in the same way, from the same input")
+
+
+def _identity(part: _Part) -> dict[str, object]:
+    """Return what all shards of a run have in common, by the names that a message may call it."""
+    identity = dict(part.head.provenance)
+    shard, settings = identity.pop("shard"), identity.pop("settings", {})
+    identity |= {name: value for name, value in settings.items() if name not in _FREE}
+    identity |= {"shards": shard["of"], "records": shard["records"], "input": shard["input_sha256"]}
+    return {"type": part.kind, **identity, "columns": part.head.columns}
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 24 or " " in text else f"{text[:8]}..."
+
+
+def _in_order(parts: Sequence[_Part]) -> list[_Part]:
+    """Return the parts by number; raise UserError if a shard is given twice or not at all."""
+    by_number: dict[int, _Part] = {}
+    for part in parts:
+        if part.number in by_number:
+            problem = f"is shard {part.number}, and so is {by_number[part.number].path}"
+            raise UserError(problem, at=part.path, remedy="name each once")
+        by_number[part.number] = part
+    of = parts[0].head.provenance["shard"]["of"]
+    if missing := [str(number) for number in range(1, of + 1) if number not in by_number]:
+        raise UserError(f"of {of} shards these are missing: {abbreviate(missing)}", remedy="name all of them")
+    return [by_number[number] for number in sorted(by_number)]
+
+
+def merge_if_last(
+    output: OutputShard, merge: Callable[[Sequence[Path], Path], object] = merge_shards
+) -> bool:
+    """Merge the shards of all processes if this process is the last to have written its own.
+
+    No process waits for another. One that sees all the shards claims the work with a file beside them, and
+    looks again: another process may have merged and removed them in between.
+
+    Args:
+        output: of a process that has written its shard.
+        merge: (shards in order, target).
 
     Returns:
-        Whether this process did it.
+        Whether this process merged them.
     """
-    if share.whole is None or share.shard is None:
+    if output.whole is None or output.shard is None:
         return False
-    paths = [Shard(number, share.shard.of).path(share.whole) for number in range(1, share.shard.of + 1)]
-    claim = _claim(share.whole)
+    paths = [Shard(number, output.shard.of).path(output.whole) for number in range(1, output.shard.of + 1)]
+    claim = _claim(output.whole)
     if not all(path.exists() for path in paths):
         return False
     try:
@@ -99,12 +267,13 @@ def merge_if_last(share: OutputShard, join: Callable[[Sequence[Path], Path], obj
     try:
         if not all(path.exists() for path in paths):
             return False
-        join(paths, share.whole)
+        merge(paths, output.whole)
         for path in paths:
             remove_indexes(path)
             path.unlink()
     finally:
         claim.unlink()
+    log.info("joined all shards, to %s", output.whole)
     return True
 
 

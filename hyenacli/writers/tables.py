@@ -1,206 +1,174 @@
-"""Tables with a vector per row, written as they come: Parquet, TSV, NumPy archives, AnnData and HDF5."""
+"""The table formats, and how an output of one is opened.
 
-import json
-import sys
+To add a format: a module that opens and reads its files, and a line in `TABLES`.
+"""
+
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from hyenacli.errors import UsageError, UserError, nearest
 from hyenacli.writers.atomic import atomic_path
-from hyenacli.writers.columns import Batch, BufferedTableWriter, Column, TableWriter
-from hyenacli.writers.tsv import open_tsv, rows_of
+from hyenacli.writers.bedgraph import BEDGRAPHS
+from hyenacli.writers.columns import Column, Content, FileFormat, Head, TableFormat, TableWriter
+from hyenacli.writers.h5ad import is_anndata, open_h5ad, read_h5ad
+from hyenacli.writers.hdf5 import open_hdf5, read_hdf5
+from hyenacli.writers.npz import open_npz, read_npz
+from hyenacli.writers.parquet import open_parquet, read_parquet
+from hyenacli.writers.tsv import TsvFormat, open_gzip
 
-ROW_GROUP_BYTES = 16 << 20
-_Opener = Callable[[Path, Sequence[Column], Mapping[str, Any]], AbstractContextManager[TableWriter]]
-
-
-class _Parquet:
-    """Row groups of about ROW_GROUP_BYTES; a vector is a fixed_size_list<float32>."""
-
-    def __init__(self, path: Path, columns: Sequence[Column], provenance: Mapping[str, Any]) -> None:
-        self.columns = columns
-        types = {str: pa.string(), int: pa.int64(), float: pa.float64()}
-        fields = [(c.name, pa.list_(pa.float32(), c.width) if c.width else types[c.type]) for c in columns]
-        self.schema = pa.schema(fields, metadata={"hyena": json.dumps(provenance)})
-        self.file = pq.ParquetWriter(path, self.schema, compression="zstd")
-        self.waiting: list[pa.RecordBatch] = []
-        self.waiting_bytes = 0
-
-    def write(self, batch: Batch) -> None:
-        arrays = [self._array(column, batch[column.name]) for column in self.columns]
-        self.waiting.append(pa.RecordBatch.from_arrays(arrays, schema=self.schema))
-        self.waiting_bytes += self.waiting[-1].nbytes
-        if self.waiting_bytes >= ROW_GROUP_BYTES:
-            self._flush()
-
-    def _array(self, column: Column, values: Any) -> pa.Array:
-        if not column.width:
-            return pa.array(values, self.schema.field(column.name).type)
-        flat = np.ascontiguousarray(values, dtype=np.float32).ravel()
-        return pa.FixedSizeListArray.from_arrays(pa.array(flat), column.width)
-
-    def _flush(self) -> None:
-        if self.waiting:
-            table = pa.Table.from_batches(self.waiting).combine_chunks()
-            self.file.write_table(table, row_group_size=max(1, table.num_rows))
-            self.waiting, self.waiting_bytes = [], 0
-
-    def close(self, *, complete: bool) -> None:
-        if complete:
-            self._flush()
-        self.file.close()
+_HDF5 = b"\x89HDF"
 
 
-class _Npz:
-    """Arrays by column name, without pickles; rows are held to the end, as the format needs their number."""
+@dataclass(frozen=True, kw_only=True)
+class BinaryTable(TableFormat):
+    """A binary format: merging reads rows and writes them again.
 
-    def __init__(self, columns: Sequence[Column], provenance: Mapping[str, Any]) -> None:
-        self.columns, self.provenance = columns, provenance
-        self.parts: dict[str, list[np.ndarray]] = {
-            c.name: [np.empty((0, c.width) if c.width else 0, self._dtype(c))] for c in columns
-        }
+    Attributes:
+        magic: first bytes of its files.
+        write: opens (path, columns, provenance) for writing.
+        read: reads columns, provenance and rows.
+        recognize: tells its files from others with the same first bytes.
+    """
 
-    @staticmethod
-    def _dtype(column: Column) -> Any:
-        return np.float32 if column.width else {str: np.str_, int: np.int64, float: np.float64}[column.type]
+    magic: bytes
+    write: Callable[[Path, Sequence[Column], Mapping[str, Any]], AbstractContextManager[TableWriter]]
+    read: Callable[[Path], Content]
+    recognize: Callable[[Path], bool] = lambda _path: True
 
-    def write(self, batch: Batch) -> None:
-        for column in self.columns:
-            self.parts[column.name].append(np.array(batch[column.name], dtype=self._dtype(column)))
+    @contextmanager
+    def open(
+        self, target: Path, columns: Sequence[Column], provenance: Mapping[str, Any]
+    ) -> Iterator[TableWriter]:
+        """Open a table for writing.
 
-    def save(self, path: Path) -> None:
-        arrays = {name: np.concatenate(parts) for name, parts in self.parts.items()}
-        arrays["hyena"] = np.array(json.dumps(self.provenance))
-        with path.open("wb") as stream:
-            np.savez(stream, allow_pickle=False, **arrays)
+        Raises:
+            UserError: as `atomic_path`.
+        """
+        with atomic_path(target) as path, self.write(path, columns, provenance) as writer:
+            yield writer
+
+    def matches(self, path: Path, start: bytes) -> bool:
+        """Return whether a file has this format.
+
+        Raises:
+            UserError: the package that reads it is missing.
+        """
+        if not (start.startswith(self.magic) and self.recognize(path)):
+            return False
+        _check_installed(self)
+        return True
+
+    def head(self, path: Path) -> Head:
+        """Read what a table tells about itself."""
+        columns, provenance, _ = self.read(path)
+        return Head([f"{c.name} {c.type.__name__} {c.width}" for c in columns], provenance)
+
+    def join(self, paths: Sequence[Path], target: Path, provenance: Mapping[str, Any]) -> None:
+        """Write the rows of all tables as one.
+
+        Raises:
+            UsageError: to stdout.
+        """
+        columns, _, _ = self.read(paths[0])
+        with open_table(target, self.suffix, columns, provenance) as table:
+            for path in paths:
+                for batch in self.read(path)[2]:
+                    table.write(batch)
+
+
+_FORMATS: tuple[TableFormat, ...] = (
+    BinaryTable(suffix="parquet", magic=b"PAR1", write=open_parquet, read=read_parquet),
+    TsvFormat(suffix="tsv", stdout=True),
+    TsvFormat(suffix="tsv.gz", pack=open_gzip, bytes_per_number=6),
+    BinaryTable(suffix="npz", magic=b"PK\x03\x04", write=open_npz, read=read_npz),
+    BinaryTable(
+        suffix="h5ad",
+        magic=_HDF5,
+        write=open_h5ad,
+        read=read_h5ad,
+        recognize=is_anndata,
+        package="anndata",
+        extra="h5ad",
+        needs_vectors=True,
+    ),
+    BinaryTable(
+        suffix="h5",
+        magic=_HDF5,
+        write=open_hdf5,
+        read=read_hdf5,
+        package="h5py",
+        extra="hdf5",
+        needs_vectors=True,
+        whole_records=True,
+        bytes_per_number=2,
+    ),
+)
+TABLES = {table.suffix: table for table in _FORMATS}
+# Those for tables of single numbers.
+SCALAR_TABLES = tuple(table.suffix for table in _FORMATS if not table.needs_vectors)
+# Tables and bedGraphs.
+OUTPUTS: dict[str, FileFormat] = {**TABLES, **BEDGRAPHS}
 
 
 def table_type(target: Path, output_type: str | None, types: Sequence[str] | None = None) -> str:
-    """The type of a table: what was asked for, else what the suffix says in any case; `-` is TSV.
+    """Return the type of an output: of -O, else of the suffix in any case; `-` is TSV.
 
     Args:
         target: output file, or `-` for stdout.
-        output_type: what was asked for, or None.
-        types: those the caller writes, among them such as are no table; None is all of `TYPES`.
+        output_type: the value of -O, or None.
+        types: keys of `OUTPUTS` that the caller writes; None is all of `TABLES`.
 
     Raises:
-        UsageError: neither is a known type, or the type cannot be streamed to stdout.
+        UsageError: the type is unknown, or cannot be streamed to stdout.
         UserError: the package that writes it is not installed.
 
     >>> table_type(Path("a/peaks.tsv.gz"), None), table_type(Path("-"), None), table_type(Path("a"), "npz")
     ('tsv.gz', 'tsv', 'npz')
     """
     stdout = str(target) == "-"
-    types = list(types or TYPES)
+    types = list(types or TABLES)
     if output_type is not None:
         kind = output_type.removeprefix(".")
         if kind not in types:
             raise UsageError(f"unknown output type '{output_type}'", at="-O", remedy=nearest(kind, types))
-        if stdout and kind not in _TEXTS:
-            raise UsageError(
-                f"{kind} does not go to stdout", at="-O", remedy="name a file with -o, or use tsv"
-            )
-        return _installed(kind)
-    kinds = [kind for kind in types if target.name.lower().endswith(f".{kind}")]
-    if not kinds and not stdout:
-        known = ", ".join(f".{kind}" for kind in types)
-        raise UsageError(
-            "the suffix names no table type",
-            at=target,
-            remedy=f"use one of {known}, or give -O/--output-type",
-        )
-    return _installed(kinds[0]) if kinds else "tsv"
-
-
-def _installed(kind: str) -> str:
-    package, extra = _EXTRAS.get(kind, ("json", ""))
-    if find_spec(package) is None:
-        raise UserError(f".{kind} needs {package}", remedy=f"pip install 'hyenacli[{extra}]'")
+    elif stdout:
+        kind = "tsv"
+    else:
+        kind = next((kind for kind in types if target.name.lower().endswith(f".{kind}")), "")
+    if not kind:
+        suffixes = ", ".join(f".{kind}" for kind in types)
+        remedy = f"use one of {suffixes}, or give -O/--output-type"
+        raise UsageError("the suffix names no table type", at=target, remedy=remedy)
+    if stdout and not OUTPUTS[kind].stdout:
+        raise UsageError(f"{kind} does not go to stdout", at="-O", remedy="name a file with -o, or use tsv")
+    _check_installed(OUTPUTS[kind])
     return kind
 
 
-@contextmanager
+def _check_installed(output: FileFormat) -> None:
+    if output.package and find_spec(output.package) is None:
+        remedy = f"pip install 'hyenacli[{output.extra}]'"
+        raise UserError(f".{output.suffix} needs {output.package}", remedy=remedy)
+
+
 def open_table(
     target: Path, output_type: str | None, columns: Sequence[Column], provenance: Mapping[str, Any]
-) -> Iterator[TableWriter]:
+) -> AbstractContextManager[TableWriter]:
     """Open a table for writing; the file appears, whole, when the context ends well.
 
     Args:
         target: output file, or `-` for stdout (TSV).
-        output_type: a key of `TYPES`; None takes the suffix.
+        output_type: a key of `TABLES`; None takes the suffix.
         columns: the columns, in order.
         provenance: JSON values kept under the key "hyena": Parquet schema metadata, an array of an npz, uns
-            of an AnnData, an attribute of an HDF5. A TSV has no place for them, unless it is a shard.
+            of an AnnData, an attribute of an HDF5. A TSV cannot keep them, unless it is a shard.
 
     Raises:
         UsageError: as `table_type`.
         UserError: as `table_type` and `atomic_path`.
     """
-    kind = table_type(target, output_type)
-    if str(target) == "-":
-        with rows_of(sys.stdout, columns, provenance) as rows:
-            yield rows
-        sys.stdout.flush()
-        return
-    with atomic_path(target) as path, TYPES[kind](path, columns, provenance) as writer:
-        yield writer
-
-
-@contextmanager
-def _open_parquet(
-    path: Path, columns: Sequence[Column], provenance: Mapping[str, Any]
-) -> Iterator[TableWriter]:
-    writer, complete = _Parquet(path, columns, provenance), False
-    rows = BufferedTableWriter(writer)
-    try:
-        yield rows
-        rows.flush()
-        complete = True
-    finally:
-        writer.close(complete=complete)
-
-
-@contextmanager
-def _open_npz(path: Path, columns: Sequence[Column], provenance: Mapping[str, Any]) -> Iterator[TableWriter]:
-    writer = _Npz(columns, provenance)
-    yield writer
-    writer.save(path)
-
-
-@contextmanager
-def _open_h5ad(path: Path, columns: Sequence[Column], provenance: Mapping[str, Any]) -> Iterator[TableWriter]:
-    from hyenacli.writers.h5ad import H5ad
-
-    writer = H5ad(columns, provenance)
-    yield writer
-    writer.save(path)
-
-
-@contextmanager
-def _open_hdf5(path: Path, columns: Sequence[Column], provenance: Mapping[str, Any]) -> Iterator[TableWriter]:
-    from hyenacli.writers.hdf5 import Hdf5
-
-    with Hdf5(path, columns, provenance) as writer:
-        yield writer
-
-
-TYPES: dict[str, _Opener] = {
-    "parquet": _open_parquet,
-    "tsv": partial(open_tsv, "tsv"),
-    "tsv.gz": partial(open_tsv, "tsv.gz"),
-    "npz": _open_npz,
-    "h5ad": _open_h5ad,
-    "h5": _open_hdf5,
-}
-# Those that go to stdout, a caller's own among them.
-_TEXTS = ("tsv", "bedgraph")
-# Types that need a package which not everybody has, and the extra that brings it.
-_EXTRAS = {"h5ad": ("anndata", "h5ad"), "h5": ("h5py", "hdf5")}
+    return TABLES[table_type(target, output_type)].open(target, columns, provenance)

@@ -1,59 +1,205 @@
-"""Tables as text: a line per row, and in a shard a line above and one below them that joining takes out."""
+"""Text formats: TSV tables, and what they share with bedGraph.
+
+Only a shard tells what it is, in a first line, and in a last one that shows that it is whole; merging removes
+both.
+"""
 
 import gzip
-import io
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
-from hyenacli.writers.columns import Batch, BufferedTableWriter, Column, TableWriter
+from hyenacli.errors import UserError
+from hyenacli.readers.streams import compression, open_binary
+from hyenacli.writers.atomic import atomic_path
+from hyenacli.writers.columns import (
+    Batch,
+    BufferedTableWriter,
+    Column,
+    FileFormat,
+    Head,
+    TableFormat,
+    TableWriter,
+)
 
-SHARD_MARK = "# hyena shard "
-SHARD_END = b"# end of hyena shard\n"
+_SHARD_MARK = b"# hyena shard "
+_SHARD_END = b"# end of hyena shard\n"
+_LINES_AT_ONCE = 256
 _BLANKS = str.maketrans("\t\n\r", "   ")
+WriteBytes = Callable[[bytes], object]
 
 
-class _Tsv:
-    """One line per row; a missing float is empty, and what would break the lines of a text is a blank.
+class ByteWriter(Protocol):
+    """A file that takes bytes."""
 
-    Only a shard says what it is, in a line before the header, and one at the end, that joining takes out.
-    """
+    def write(self, data: bytes) -> object:
+        """Append bytes."""
 
-    def __init__(self, stream: TextIO, columns: Sequence[Column], provenance: Mapping[str, Any]) -> None:
-        self.stream, self.columns = stream, columns
-        self.stream.writelines(line.decode() for line in shard_mark(provenance))
-        titles = (title.translate(_BLANKS) for column in columns for title in column.titles)
-        self.stream.write("\t".join(titles) + "\n")
 
-    def write(self, batch: Batch) -> None:
-        cells = [_cells(column, batch[column.name]) for column in self.columns]
-        self.stream.writelines("\t".join(row) + "\n" for row in zip(*cells, strict=True))
+# Opens (a path, what messages call it).
+Packer = Callable[[Path, Path], AbstractContextManager[ByteWriter]]
 
 
 @contextmanager
-def rows_of(
-    stream: TextIO, columns: Sequence[Column], provenance: Mapping[str, Any]
-) -> Iterator[TableWriter]:
-    """Rows as lines of a text."""
-    rows = BufferedTableWriter(_Tsv(stream, columns, provenance))
-    yield rows
-    rows.flush()
-    stream.write(shard_end(provenance).decode())
+def open_plain(path: Path, _target: Path) -> Iterator[ByteWriter]:
+    """Open a file that is not compressed."""
+    with path.open("wb", buffering=1 << 18) as file:
+        yield file
 
 
-def shard_mark(provenance: Mapping[str, Any]) -> list[bytes]:
-    """The line with which a TSV begins that is a shard; no line for another."""
-    return [f"{SHARD_MARK}{json.dumps(provenance)}\n".encode()] if "shard" in provenance else []
+@contextmanager
+def open_gzip(path: Path, _target: Path) -> Iterator[ByteWriter]:
+    """Open a gzip file without a name and a time in its header: equal tables are equal files."""
+    with (
+        path.open("wb") as raw,
+        gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=6, mtime=0) as packed,
+    ):
+        yield packed
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextFormat(FileFormat):
+    """A format of lines, whose shards are merged by copying them.
+
+    Attributes:
+        mark: begins a shard; the provenance follows it, as JSON.
+        titles: lines above the records, 0 or 1.
+        pack: opens the file, compressed or not.
+    """
+
+    mark: bytes
+    titles: int = 0
+    pack: Packer = open_plain
+
+    @contextmanager
+    def open_lines(self, target: Path) -> Iterator[WriteBytes]:
+        """Open a file for writing lines, `-` for stdout; it appears, whole, when the context ends well.
+
+        Raises:
+            UserError: as `atomic_path`.
+        """
+        if str(target) == "-":
+            yield sys.stdout.buffer.write
+            sys.stdout.buffer.flush()
+            return
+        with atomic_path(target) as path, self.pack(path, target) as file:
+            yield file.write
+
+    @contextmanager
+    def open_records(self, target: Path, provenance: Mapping[str, Any]) -> Iterator[WriteBytes]:
+        """Open a file for writing lines, between the two that a shard has around them.
+
+        Raises:
+            UserError: as `atomic_path`.
+        """
+        with self.open_lines(target) as write:
+            write(b"".join(shard_mark(provenance, self.mark)))
+            yield write
+            write(shard_end(provenance))
+
+    def matches(self, path: Path, start: bytes) -> bool:
+        """Return whether a file is a shard of this format."""
+        packed = compression(path) != "plain"
+        return start.startswith(self.mark) and packed == self.suffix.endswith(".gz")
+
+    def head(self, path: Path) -> Head:
+        """Read provenance and titles of a shard."""
+        with open_binary(path) as stream:
+            first = stream.readline()
+            if not first.startswith(self.mark):
+                return Head([], {})
+            provenance = json.loads(first.removeprefix(self.mark))
+            titles = b"".join(islice(stream, self.titles)).decode().rstrip("\n")
+        return Head(titles.split("\t") if self.titles else [], provenance)
+
+    def join(self, paths: Sequence[Path], target: Path, provenance: Mapping[str, Any]) -> None:
+        """Write the lines of all shards below the titles of the first.
+
+        Raises:
+            UserError: a shard is cut short.
+        """
+        with self.open_records(target, provenance) as write:
+            for number, path in enumerate(paths):
+                with open_binary(path) as stream:
+                    stream.readline()
+                    titles = b"".join(islice(stream, self.titles))
+                    write(titles if number == 0 else b"")
+                    for line in _shard_lines(stream, path):
+                        write(line)
+
+
+def shard_mark(provenance: Mapping[str, Any], mark: bytes = _SHARD_MARK) -> list[bytes]:
+    """Return the first line of a text that is a shard; no line for another text."""
+    return [mark + json.dumps(provenance).encode() + b"\n"] if "shard" in provenance else []
 
 
 def shard_end(provenance: Mapping[str, Any]) -> bytes:
-    """The line with which it ends, so that one that was cut short is known; nothing for another."""
-    return SHARD_END if "shard" in provenance else b""
+    """Return the last line of a shard, which shows that it is whole; nothing for another text."""
+    return _SHARD_END if "shard" in provenance else b""
+
+
+def _shard_lines(stream: BinaryIO, path: Path) -> Iterator[bytes]:
+    """Yield the lines of a shard without the last, which shows that it is whole.
+
+    Raises:
+        UserError: it is not whole.
+    """
+    last = b""
+    for line in stream:
+        if last:
+            yield last
+        last = line
+    if last != _SHARD_END:
+        raise UserError("is cut short", at=path, remedy="make this shard again, or copy it again")
+
+
+def write_lines(write: WriteBytes, lines: Iterable[str], at_once: int = _LINES_AT_ONCE) -> None:
+    """Write lines, many at a time."""
+    lines = iter(lines)
+    while block := "".join(islice(lines, at_once)):
+        write(block.encode())
+
+
+@dataclass(frozen=True, kw_only=True)
+class TsvFormat(TextFormat, TableFormat):
+    """Tab-separated tables: a line per row, a missing float is empty, and tabs and line ends are blanks."""
+
+    mark: bytes = _SHARD_MARK
+    titles: int = 1
+    bytes_per_number: int = 12
+
+    @contextmanager
+    def open(
+        self, target: Path, columns: Sequence[Column], provenance: Mapping[str, Any]
+    ) -> Iterator[TableWriter]:
+        """Open a table for writing, `-` for stdout.
+
+        Raises:
+            UserError: as `atomic_path`.
+        """
+        with self.open_records(target, provenance) as write:
+            titles = (title.translate(_BLANKS) for column in columns for title in column.titles)
+            write("\t".join(titles).encode() + b"\n")
+            rows = BufferedTableWriter(_TsvWriter(write, columns))
+            yield rows
+            rows.flush()
+
+
+class _TsvWriter:
+    def __init__(self, write: WriteBytes, columns: Sequence[Column]) -> None:
+        self._write, self._columns = write, columns
+
+    def write(self, batch: Batch) -> None:
+        cells = [_cells(column, batch[column.name]) for column in self._columns]
+        write_lines(self._write, ("\t".join(row) + "\n" for row in zip(*cells, strict=True)))
 
 
 def _cells(column: Column, values: Any) -> Iterator[str]:
@@ -67,28 +213,3 @@ def _cells(column: Column, values: Any) -> Iterator[str]:
     template, missing = "\t".join([number] * column.width), "\t" * (column.width - 1)
     rows = map(np.atleast_1d, values)
     return (missing if np.isnan(row).all() else template % tuple(row.tolist()) for row in rows)
-
-
-@contextmanager
-def open_text(path: Path, kind: str) -> Iterator[TextIO]:
-    """A text file to write, of lines that end in a newline; kinds that end in gz are compressed."""
-    if not kind.endswith("gz"):
-        with path.open("w", encoding="utf-8", newline="\n") as stream:
-            yield stream
-        return
-    # No name and no time in the gzip header: equal tables are equal files.
-    with (
-        path.open("wb") as raw,
-        gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=6, mtime=0) as packed,
-        io.TextIOWrapper(packed, encoding="utf-8", newline="\n") as stream,
-    ):
-        yield stream
-
-
-@contextmanager
-def open_tsv(
-    kind: str, path: Path, columns: Sequence[Column], provenance: Mapping[str, Any]
-) -> Iterator[TableWriter]:
-    """Open a table as text, tsv or tsv.gz."""
-    with open_text(path, kind) as stream, rows_of(stream, columns, provenance) as rows:
-        yield rows

@@ -3,6 +3,7 @@
 import gzip
 import json
 import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -123,7 +124,7 @@ BAD = [
     ("merge part1.tsv part2.tsv -o no/o.tsv", 1, "no/o.tsv: cannot be written"),
     ("merge part1.tsv part2.tsv -o o.tsv", 1, "of 3 shards these are missing: 3"),
     ("merge part1.tsv part2.tsv other.tsv -o o.tsv", 1, "other.tsv: pool: last here, mean in part1.tsv"),
-    ("merge r.bed -o o.tsv", 1, "r.bed: is no shard"),
+    ("merge r.bed -o o.tsv", 1, "r.bed: is not a shard"),
     ("merge -o o.tsv", 2, "Missing argument 'SHARD'"),
 ]
 
@@ -143,7 +144,8 @@ def test_errors_are_one_line_and_nothing_is_written(hyena: Run, line: str, code:
 def test_a_missing_package_is_told_by_its_extra(
     hyena: Run, monkeypatch: pytest.MonkeyPatch, kind: str, extra: str
 ) -> None:
-    monkeypatch.setattr("hyenacli.writers.tables.find_spec", lambda name: None)
+    for package in ("h5py", "anndata"):
+        monkeypatch.setitem(sys.modules, package, None)
     result = hyena(f"embed r.bed -f g.fa -m model --pool none -o o.{kind}")
     assert result.exit_code == 1
     assert f"pip install 'hyenacli[{extra}]'" in result.stderr

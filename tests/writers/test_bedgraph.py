@@ -1,20 +1,19 @@
 """A bedGraph holds every number once, in as few lines as look different, and its shards join to it."""
 
 import gzip
+import io
 from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 import pysam
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyenacli.errors import UserError
-from hyenacli.writers import bedgraph
-from hyenacli.writers.bedgraph import open_bedgraph
-from hyenacli.writers.merge import Joined, merge_shards
-from hyenacli.writers.shard_files import sniff
+from hyenacli.writers.bedgraph import BedGraph, open_bedgraph
+from hyenacli.writers.output_shards import Merged, merge_shards, sniff
 
 Records = list[tuple[str, int, list[float]]]
 
@@ -40,15 +39,12 @@ def test_equal_neighbours_are_one_line_within_a_record(tmp_path: Path) -> None:
     )
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.sampled_from([0.0, 0.25, 1 / 3]), min_size=1, max_size=40), st.integers(1, 5))
-def test_every_base_is_there_once_however_lines_are_gathered(
-    tmp_path: Path, values: list[float], lines: int
-) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bedgraph, "_LINES", lines)
-        path = write(tmp_path / "o.bedgraph", [("1", 7, values)])
-    rows = [line.split("\t") for line in path.read_text().splitlines()]
+def test_every_base_is_there_once_however_lines_are_gathered(values: list[float], lines: int) -> None:
+    file = io.BytesIO()
+    BedGraph(file.write, lines).write("1", 7, np.array(values))
+    rows = [line.split("\t") for line in file.getvalue().decode().splitlines()]
     found = [number for _, start, end, number in rows for _ in range(int(start), int(end))]
     np.testing.assert_allclose(np.array(found, float), values, rtol=1e-6)
     assert (rows[0][1], int(rows[-1][2])) == ("7", 7 + len(values))
@@ -69,9 +65,9 @@ def test_shards_join_to_the_single_file(tmp_path: Path, kind: str) -> None:
     assert [sniff(path) for path in paths] == [kind] * 3
     whole = write(tmp_path / f"o.{kind}", [record for part in parts for record in part])
     joined = tmp_path / f"joined.{kind}"
-    assert merge_shards(paths[::-1], joined) == Joined(3, 9)
+    assert merge_shards(paths[::-1], joined) == Merged(3, 9)
     assert text(joined) == text(whole)
-    with pytest.raises(UserError, match="is no shard"):
+    with pytest.raises(UserError, match="is not a shard"):
         merge_shards([whole], joined)
     cut = "".join(text(paths[2]).splitlines(keepends=True)[:-1]).encode()
     paths[2].write_bytes(gzip.compress(cut) if kind.endswith("gz") else cut)

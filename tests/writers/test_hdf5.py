@@ -8,8 +8,8 @@ import pytest
 h5py = pytest.importorskip("h5py", reason="the extra hdf5 is not installed")
 
 from hyenacli.errors import UserError  # noqa: E402
-from hyenacli.writers import hdf5  # noqa: E402
 from hyenacli.writers.columns import Batch, Column  # noqa: E402
+from hyenacli.writers.hdf5 import open_hdf5  # noqa: E402
 from hyenacli.writers.tables import open_table  # noqa: E402
 
 COLUMNS = [
@@ -41,13 +41,12 @@ def write(path: Path, batches: list[Batch]) -> None:
 
 @pytest.mark.parametrize("chunk_bytes", [1, 24, 1 << 18])
 @pytest.mark.parametrize("lengths", [[5, 0, 1, 33, 0], [0], [], [1] * 50])
-def test_the_index_says_which_rows_are_whose(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lengths: list[int], chunk_bytes: int
-) -> None:
-    monkeypatch.setattr(hdf5, "_CHUNK_BYTES", chunk_bytes)
-    monkeypatch.setattr(hdf5, "_INDEX_CHUNK", 4)
+def test_the_index_says_which_rows_are_whose(tmp_path: Path, lengths: list[int], chunk_bytes: int) -> None:
     batches = records(lengths)
-    write(tmp_path / "x.h5", batches)
+    about = {"layers": [1, -1]}
+    with open_hdf5(tmp_path / "x.h5", COLUMNS, about, chunk_bytes=chunk_bytes, index_chunk=4) as table:
+        for batch in batches:
+            table.write(batch)
     with h5py.File(tmp_path / "x.h5") as file:
         assert json.loads(file.attrs["hyena"]) == {"layers": [1, -1]}
         assert file["records/id"].asstr()[:].tolist() == [f"r{i}é" for i in range(len(lengths))]

@@ -4,6 +4,8 @@ import gzip
 import json
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,10 @@ from hypothesis import strategies as st
 
 from hyenacli.errors import UsageError, UserError
 from hyenacli.readers.shards import Shard
-from hyenacli.writers import columns, tables
 from hyenacli.writers.columns import Column
-from hyenacli.writers.merge import Joined, merge_shards
-from hyenacli.writers.shard_files import sniff
-from hyenacli.writers.tables import TYPES, open_table
+from hyenacli.writers.output_shards import Merged, merge_shards, sniff
+from hyenacli.writers.parquet import open_parquet
+from hyenacli.writers.tables import TABLES, open_table
 
 COLUMNS = [
     *(Column("id", str), Column("start", int), Column("gc", float)),
@@ -44,7 +45,7 @@ def installed(kind: str) -> Any:
     return pytest.param(kind, marks=missing)
 
 
-KINDS = [installed(kind) for kind in TYPES]
+KINDS = [installed(kind) for kind in TABLES]
 
 
 def write(target: Path, rows: Rows, part: dict[str, Any] | None = None, **about: Any) -> Path:
@@ -112,13 +113,13 @@ def test_any_number_of_shards_in_any_order_is_the_single_run(
     paths = [write_shard(tmp_path / f"{number}.{kind}", rows, number, of) for number in order]
     whole = write(tmp_path / f"o.{kind}", rows)
     wanted = content(whole)
-    assert merge_shards(paths, whole) == Joined(of, len(rows))
+    assert merge_shards(paths, whole) == Merged(of, len(rows))
     assert content(whole) == wanted
 
 
 def test_parquet_row_groups_grow_to_their_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "ROW_GROUP_BYTES", 200)
-    monkeypatch.setattr(columns, "_ROWS_AT_ONCE", 2)
+    write_little = partial(open_parquet, row_group_bytes=200, rows_at_once=2)
+    monkeypatch.setitem(TABLES, "parquet", replace(TABLES["parquet"], write=write_little))
     rows: Rows = [(str(i), i, i / 7) for i in range(40)]
     paths = [write_shard(tmp_path / f"{i}.parquet", rows, i, 3) for i in (1, 2, 3)]
     merge_shards(paths, tmp_path / "o.parquet")
@@ -188,8 +189,8 @@ BAD: list[tuple[Make, str]] = [
         lambda at: [write_shard(at / "1.npz", ROWS, 1, 2), write_shard(at / "2.tsv", ROWS, 2, 2)],
         r"2\.tsv: type: tsv here, npz in",
     ),
-    (lambda at: [write(at / "o.parquet", ROWS)], r"o\.parquet: is no shard; name files"),
-    (lambda at: [write(at / "o.tsv.gz", ROWS)], r"o\.tsv\.gz: is no shard"),
+    (lambda at: [write(at / "o.parquet", ROWS)], r"o\.parquet: is not a shard; name files"),
+    (lambda at: [write(at / "o.tsv.gz", ROWS)], r"o\.tsv\.gz: is not a shard"),
     (lambda at: [at / "none.tsv"], r"none\.tsv: no such file"),
 ]
 
@@ -208,7 +209,7 @@ def test_other_tools_files_and_damaged_ones_are_no_shards(tmp_path: Path) -> Non
     np.savez(tmp_path / "b.npz", x=np.arange(3))
     (tmp_path / "c.vcf").write_text("##fileformat=VCFv4.2\n")
     for name in ("a.parquet", "b.npz", "c.vcf"):
-        with pytest.raises(UserError, match=f"{name}: is no shard"):
+        with pytest.raises(UserError, match=f"{name}: is not a shard"):
             merge_shards([tmp_path / name], tmp_path / "o")
     for kind in ("parquet", "npz"):
         path = write_shard(tmp_path / f"1.{kind}", ROWS, 1, 1)

@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from hyenacli.errors import UsageError
-from hyenacli.writers import columns, tables
 from hyenacli.writers.columns import Column
+from hyenacli.writers.parquet import open_parquet
 from hyenacli.writers.tables import open_table, table_type
 
 COLUMNS = [Column("id", str), Column("start", int), Column("embedding", float, 3)]
@@ -43,10 +43,11 @@ def test_parquet_holds_types_values_and_provenance(tmp_path: Path) -> None:
     assert json.loads(table.schema.metadata[b"hyena"]) == PROVENANCE
 
 
-def test_parquet_writes_row_groups_as_they_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "ROW_GROUP_BYTES", 100)
-    monkeypatch.setattr(columns, "_ROWS_AT_ONCE", 1)
-    write(tmp_path / "x.parquet", batches=BATCHES * 20)
+def test_parquet_writes_row_groups_as_they_come(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    with open_parquet(path, COLUMNS, PROVENANCE, row_group_bytes=100, rows_at_once=1) as table:
+        for batch in BATCHES * 20:
+            table.write(batch)
     file = pq.ParquetFile(tmp_path / "x.parquet")
     assert file.metadata.num_rows == 60
     assert 10 < file.metadata.num_row_groups < 40

@@ -1,0 +1,100 @@
+"""Parquet tables: a vector is a fixed_size_list<float32>; the provenance is JSON in the schema's metadata."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hyenacli.writers.columns import Batch, BufferedTableWriter, Column, Content, TableWriter
+
+_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64()}
+_KEY = b"hyena"
+
+
+class _Parquet:
+    def __init__(
+        self, path: Path, columns: Sequence[Column], provenance: Mapping[str, Any], row_group_bytes: int
+    ) -> None:
+        self.columns, self.row_group_bytes = columns, row_group_bytes
+        fields = [(c.name, pa.list_(pa.float32(), c.width) if c.width else _TYPES[c.type]) for c in columns]
+        self.schema = pa.schema(fields, metadata={_KEY: json.dumps(provenance)})
+        self.file = pq.ParquetWriter(path, self.schema, compression="zstd")
+        self.waiting: list[pa.RecordBatch] = []
+        self.waiting_bytes = 0
+
+    def write(self, batch: Batch) -> None:
+        arrays = [self._array(column, batch[column.name]) for column in self.columns]
+        self.waiting.append(pa.RecordBatch.from_arrays(arrays, schema=self.schema))
+        self.waiting_bytes += self.waiting[-1].nbytes
+        if self.waiting_bytes >= self.row_group_bytes:
+            self.flush()
+
+    def _array(self, column: Column, values: Any) -> pa.Array:
+        if not column.width:
+            return pa.array(values, self.schema.field(column.name).type)
+        flat = np.ascontiguousarray(values, dtype=np.float32).ravel()
+        return pa.FixedSizeListArray.from_arrays(pa.array(flat), column.width)
+
+    def flush(self) -> None:
+        if self.waiting:
+            table = pa.Table.from_batches(self.waiting).combine_chunks()
+            self.file.write_table(table, row_group_size=max(1, table.num_rows))
+            self.waiting, self.waiting_bytes = [], 0
+
+
+@contextmanager
+def open_parquet(
+    path: Path,
+    columns: Sequence[Column],
+    provenance: Mapping[str, Any],
+    *,
+    row_group_bytes: int = 16 << 20,
+    rows_at_once: int = 256,
+) -> Iterator[TableWriter]:
+    """Open a table for writing in constant memory.
+
+    Args:
+        path: the file.
+        columns: the columns, in order.
+        provenance: JSON values.
+        row_group_bytes: size of a row group, about.
+        rows_at_once: rows that are converted together, at least.
+    """
+    table = _Parquet(path, columns, provenance, row_group_bytes)
+    with table.file:
+        rows = BufferedTableWriter(table, rows_at_once)
+        yield rows
+        rows.flush()
+        table.flush()
+
+
+def read_parquet(path: Path) -> Content:
+    """Read columns, provenance and rows of a table that `open_parquet` has written."""
+    schema = pq.read_schema(path)
+    if _KEY not in (schema.metadata or {}):
+        return [], {}, iter(())
+    types = {arrow: python for python, arrow in _TYPES.items()}
+    columns = [
+        Column(f.name, types[f.type]) if f.type in types else Column(f.name, float, f.type.list_size)
+        for f in schema
+    ]
+    return columns, json.loads(schema.metadata[_KEY]), _batches(path, columns)
+
+
+def _batches(path: Path, columns: Sequence[Column]) -> Iterator[Batch]:
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            table = file.read_row_group(group).combine_chunks()
+            yield {c.name: _values(c, table.column(c.name)) for c in columns}
+
+
+def _values(column: Column, values: pa.ChunkedArray) -> Any:
+    if column.width:
+        flat = np.concatenate([part.flatten().to_numpy() for part in values.chunks])
+        return flat.reshape(-1, column.width)
+    return values.to_numpy() if column.type is int else values.to_pylist()  # keeps missing numbers missing
