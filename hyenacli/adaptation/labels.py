@@ -1,26 +1,21 @@
-"""What labels mean: the task they pose, their classes in order, and their numbers.
+"""Labels: the task they pose, their classes in order, and their texts as numbers.
 
-Legend of shape suffixes: N records, L bases of one, C label columns, K classes.
+N records, L bases of a record, C label columns, K classes.
 """
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hyenacli.adaptation.label_values import (
-    as_numbers,
-    kinds_of,
-    numbers_of,
-    text_of,
-    tracks_of,
-)
-from hyenacli.errors import UsageError
+from hyenacli.errors import UsageError, UserError
 from hyenacli.genome.names import abbreviate, natural_key
-from hyenacli.readers.labelled_record import LabelledRecord
+from hyenacli.readers.labelled_record import LabelledRecord, Track
 from hyenadna.config import Level, Task
 
 AskedTask = Literal["auto", "binary", "multiclass", "multilabel", "regression"]
@@ -28,7 +23,7 @@ Targets = NDArray[np.int64] | NDArray[np.float32]
 """Classes, or numbers."""
 
 IGNORED = -100
-"""The class of what has no label; losses and metrics leave it out, as they do NaN."""
+"""The class of a missing label; losses and metrics leave it out, as they do NaN."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +34,7 @@ class LabelScheme:
         task: binary and multiclass have one class of K; multilabel any of C labels; regression C numbers.
         level: a label for a sequence, or one for every base.
         names: the K classes in natural order (of two, the second is the positive one), or the C columns.
-        sentence: what was found, and in what.
+        sentence: describes task and classes.
     """
 
     task: Task
@@ -49,22 +44,22 @@ class LabelScheme:
 
     @property
     def n_outputs(self) -> int:
-        """Numbers that a head gives: K or C."""
+        """Outputs of a head: K or C."""
         return len(self.names)
 
     @property
     def has_classes(self) -> bool:
-        """Whether targets are classes (int64) and not numbers (float32)."""
+        """True where targets are classes (int64), False where they are numbers (float32)."""
         return self.task in ("binary", "multiclass")
 
     def encode(self, record: LabelledRecord) -> Targets:
-        """The target of a record: () int64 or (C,) float32, of bases (L,) int64 or (L, C) float32.
+        """Return the target of a record: () int64 or (C,) float32, of bases (L,) int64 or (L, C) float32.
 
-        What is missing is `IGNORED` or NaN, which is everything where the input has no labels.
+        Missing labels are `IGNORED` or NaN, as are all labels of an input without any.
 
         Raises:
-            UserError: the label is missing, is none of the classes, is no number, or there is not one for
-                every base; the message names file and line.
+            UserError: the label is missing, is not one of the classes, is not a number, or there is not one
+                for every base; the message names file and line.
         """
         if record.label is None:
             return self._nothing(record)
@@ -81,7 +76,7 @@ class LabelScheme:
         return codes_L
 
     def targets(self, records: Sequence[LabelledRecord]) -> Targets:
-        """The targets of records with one label each: (N,) int64 or (N, C) float32.
+        """Return the targets of records with one label each: (N,) int64 or (N, C) float32.
 
         Raises:
             UserError: as `encode`.
@@ -115,12 +110,12 @@ class LabelScheme:
 
 
 def class_weights(scheme: LabelScheme, targets: Targets) -> NDArray[np.float32]:
-    """Weights that give every class the same say in the loss, from training targets of any shape.
+    """Compute weights that let every class count the same in the loss, from training targets of any shape.
 
     Returns:
-        Classes: (K,), the labels there are over K times those of the class, so that the mean weight of a
-        label is 1. Multilabel: (C,), what a 1 weighs against a 0: zeros over ones, and 1 for a column that
-        has no ones or no zeros.
+        Classes: (K,), all labels over K times those of the class, so that the mean weight of a label is 1.
+        Multilabel: (C,), the weight of a 1 against a 0: zeros over ones, and 1 for a column without ones
+        or zeros.
 
     Raises:
         UsageError: the task is a regression, which has no classes.
@@ -138,9 +133,176 @@ def class_weights(scheme: LabelScheme, targets: Targets) -> NDArray[np.float32]:
 
 
 def natural_order(names: Sequence[str]) -> tuple[str, ...]:
-    """Names of classes in the order of their outputs.
+    """Return names of classes in the order of their outputs.
 
     >>> natural_order(["10", "9", "-1"]), natural_order(["positive", "negative"])
     (('-1', '9', '10'), ('negative', 'positive'))
     """
     return tuple(sorted(names, key=natural_key))
+
+
+Tracks = NDArray[np.str_] | Track
+"""A label per base, as texts or as numbers (L,)."""
+
+MISSING = frozenset({"", "NA", "N/A", "NaN", "nan"})
+"""Texts that stand for a missing label; for a base `.` does too."""
+_WHOLE = re.compile(r"[+]?(-?\d+)\.0*", re.ASCII)
+_NO_LABEL = "remove such records, or fill the labels in"
+
+
+def canonical(text: str) -> str:
+    """Return a class by its canonical name: a whole number written as 1.0 is 1.
+
+    >>> canonical("1.0"), canonical(" exon"), canonical("v1.0")
+    ('1', 'exon', 'v1.0')
+    """
+    bare = text.strip()
+    whole = _WHOLE.fullmatch(bare)
+    return whole[1] if whole else bare
+
+
+def number(text: str) -> float | None:
+    """Return the finite number that a text spells, None for another text.
+
+    >>> number("-1e3"), number("inf"), number("exon")
+    (-1000.0, None, None)
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def text_of(record: LabelledRecord) -> str:
+    """Return the class or number of a sequence, as written.
+
+    Raises:
+        UserError: it is missing, or there is one for every base.
+    """
+    if isinstance(record.label, np.ndarray):
+        raise record.error("a list of labels where one is expected", "give --level nucleotide")
+    if isinstance(record.label, tuple):
+        raise record.error(
+            f"{len(record.label)} labels where one is expected", "name one with --label-column"
+        )
+    if record.label is None or record.label in MISSING:
+        raise missing_label(record)
+    return canonical(record.label)
+
+
+def missing_label(record: LabelledRecord) -> UserError:
+    """Return the error that a record has no label."""
+    return record.error("the label is missing", _NO_LABEL)
+
+
+def numbers_of(record: LabelledRecord, names: tuple[str, ...]) -> Track:
+    """Return the numbers of a sequence (C,), NaN where some of several are missing.
+
+    Raises:
+        UserError: a label is not a number, all are missing, or there are not as many as `names`.
+    """
+    cells = [cell for cell in _cells(record, names) if isinstance(cell, str)]
+    if len(cells) < len(names):
+        raise record.error("a list of labels where one is expected", "give --level nucleotide")
+    try:
+        values = list(map(float, cells))
+    except ValueError:
+        values = [math.nan if cell in MISSING else _number(cell, record) for cell in cells]
+    with np.errstate(over="ignore"):
+        numbers_C = np.array(values, dtype=np.float32)
+    if np.isnan(numbers_C).all():
+        raise missing_label(record)
+    return _finite(numbers_C, record)
+
+
+def _finite(numbers: NDArray[np.float32], record: LabelledRecord) -> NDArray[np.float32]:
+    if np.isinf(numbers).any():
+        raise record.error("a label is infinite, or too large for single precision", "scale the labels")
+    return numbers
+
+
+def _cells(record: LabelledRecord, names: tuple[str, ...]) -> tuple[str | Track, ...]:
+    """Return the labels of a record, one for each of `names`."""
+    if record.label is None:
+        raise missing_label(record)
+    cells = record.label if isinstance(record.label, tuple) else (record.label,)
+    if len(cells) != len(names):
+        raise record.error(f"label columns: {len(cells)} here, {len(names)} in the training data")
+    return cells
+
+
+def _number(cell: str, record: LabelledRecord) -> float:
+    value = number(cell)
+    if value is None:
+        remedy = "a regression, and several label columns, need numbers"
+        raise record.error(f"label '{cell[:40]}' is not a number", remedy)
+    return value
+
+
+def tracks_of(record: LabelledRecord, names: tuple[str, ...]) -> list[Tracks]:
+    """Return the labels per base of every label column: texts or numbers (L,), '' or NaN where missing.
+
+    A text is one letter per base (`0011222`, `.` for none) or a list (`0,0,1.5`), separated by commas,
+    semicolons or blanks, with or without brackets.
+
+    Raises:
+        UserError: the label is missing or has not one item per base.
+    """
+    tracks = []
+    for cell, name in zip(_cells(record, names), names, strict=True):
+        if isinstance(cell, str) and cell in MISSING:
+            raise missing_label(record)
+        track = _parsed(cell) if isinstance(cell, str) else cell
+        if len(track) != len(record.sequence):
+            where = f" in column '{name}'" if len(names) > 1 else ""
+            what = f"{len(track)} labels{where} for {len(record.sequence)} bases"
+            raise record.error(what, "write one label per base, as 0011222 or 0,0,1.5")
+        tracks.append(track)
+    return tracks
+
+
+def _parsed(text: str) -> Tracks:
+    inner = text.strip().removeprefix("[").removesuffix("]").strip()
+    for separator in (",", ";", None):
+        items = inner.split(separator)
+        if len(items) > 1:
+            return _listed([item.strip() for item in items])
+    letters = np.array(list(inner))
+    letters[letters == "."] = ""
+    return letters
+
+
+def _listed(items: list[str]) -> Tracks:
+    try:
+        with np.errstate(over="ignore"):
+            return np.array([math.nan if item in MISSING else float(item) for item in items], np.float32)
+    except ValueError:
+        return np.array(["" if item in MISSING or item == "." else item for item in items])
+
+
+def as_numbers(tracks: list[Tracks], record: LabelledRecord) -> NDArray[np.float32]:
+    """Return labels per base as numbers (L, C).
+
+    Raises:
+        UserError: a label is not a finite number.
+    """
+    columns = [np.where(track == "", "nan", track) if track.dtype.kind == "U" else track for track in tracks]
+    try:
+        with np.errstate(over="ignore"):
+            numbers_LC = np.stack([column.astype(np.float32) for column in columns], axis=1)
+    except ValueError as error:
+        raise record.error(str(error), "a regression, and several label columns, need numbers") from None
+    return _finite(numbers_LC, record)
+
+
+def kinds_of(track: Tracks) -> tuple[list[str], NDArray[Any], NDArray[Any]]:
+    """Return the distinct labels of bases by canonical name ('' for missing), their indices and counts.
+
+    >>> kinds_of(np.float32([1, 0, np.nan, 1]))
+    (['0', '1', ''], array([1, 0, 2, 1]), array([1, 2, 1]))
+    """
+    values, which_L, counts = np.unique(track, return_inverse=True, return_counts=True)
+    if values.dtype.kind == "U":
+        return [canonical(str(value)) for value in values], which_L, counts
+    return ["" if math.isnan(v) else canonical(f"{v:.9g}") for v in values.tolist()], which_L, counts

@@ -5,9 +5,9 @@ from hyenacli.adaptation.model_setup import check_model
 from hyenacli.adaptation.run import RunResult
 from hyenacli.devices import autocast, resolve_device, set_threads
 from hyenacli.errors import UsageError, nearest
-from hyenacli.finetune import probe
 from hyenacli.finetune.cross_validation import Choice, CrossValidation, read_grid
 from hyenacli.finetune.dataset import LabelledSet, open_set
+from hyenacli.finetune.features import check_classes
 from hyenacli.finetune.settings import FinetuneSettings
 from hyenacli.inference.batch_size import parse_batch_size
 from hyenacli.training.gradients import process_group
@@ -99,7 +99,7 @@ def _check_labels(settings: FinetuneSettings, data: LabelledSet) -> None:
         targets = [data.targets[i] for i in splits.train.tolist()]
         METHODS[settings.method].check_labels(settings, data.scheme, targets)
     if settings.solver == "sklearn":
-        probe.check_classes(data)
+        check_classes(data)
     if data.scheme.task == "regression":
         remedy = "leave it out, or give --task"
         if settings.calibrate:

@@ -34,8 +34,7 @@ from hyenacli.errors import UsageError
 from hyenacli.evaluation.metrics import monitor
 from hyenacli.finetune.dataset import LabelledSet, find_gaps
 from hyenacli.finetune.leakage import find_leaks
-from hyenacli.finetune.predictions import write_predictions
-from hyenacli.finetune.run import FinetuneRun
+from hyenacli.finetune.run import FinetuneRun, write_predictions
 from hyenacli.finetune.settings import FinetuneSettings
 from hyenacli.finetune.splits import LabelSplits
 from hyenacli.inference.intervals import SPLITS

@@ -1,51 +1,48 @@
-"""One run of fine-tuning: a model, a split of the data, one seed, one directory.
+"""One run of fine-tuning: a model, a split of the data, one seed, one directory."""
 
-N record, S strand, D width.
-"""
-
-from collections.abc import Callable, Collection, Sequence
-from copy import deepcopy
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from hyenacli import __version__, console
+from hyenacli import __version__
 from hyenacli.adaptation.evaluation import (
     Baseline,
     EvaluationConfig,
     EvaluationResult,
     Logits,
     SplitEvaluator,
+    SplitResult,
     predict_over_ranks,
 )
 from hyenacli.adaptation.examples import EpochExamples, Epochs, FeatureExamples
-from hyenacli.adaptation.labels import LabelScheme, Targets, class_weights
+from hyenacli.adaptation.labels import IGNORED, LabelScheme, Targets, class_weights
 from hyenacli.adaptation.model_setup import build_model, describe_model, head_config
 from hyenacli.adaptation.objective import Criterion
 from hyenacli.adaptation.results import evaluate_run
 from hyenacli.adaptation.run import AdaptationRun, RunResult, TrainingResult, log_plan
-from hyenacli.distributed import current_ranks
 from hyenacli.evaluation.metrics import monitor
 from hyenacli.finetune.dataset import LabelledSet, split_sizes
-from hyenacli.finetune.predictions import as_sequence_record, write_predictions
-from hyenacli.finetune.probe import fit_head
+from hyenacli.finetune.features import Features
 from hyenacli.finetune.settings import FinetuneSettings
 from hyenacli.finetune.splits import LabelSplits
-from hyenacli.inference.embedding import embed
-from hyenacli.inference.embedding_options import EmbeddingOptions
 from hyenacli.inference.intervals import SPLITS
-from hyenacli.inference.pooling import Pooling
-from hyenacli.inference.prediction import head_of, predict
+from hyenacli.inference.prediction import Predicted, head_of, predict
+from hyenacli.inference.record_tables import prediction_columns, prediction_rows
+from hyenacli.readers.labelled_record import LabelledRecord
+from hyenacli.readers.records import SequenceRecord, whole_record
 from hyenacli.training.checkpoints import Progress
-from hyenacli.training.gradients import sum_array
 from hyenacli.training.memory import BatchShape
 from hyenacli.training.run_directory import TrainingRun
+from hyenacli.writers.columns import Column
+from hyenacli.writers.tables import open_table
 from hyenadna import HyenaDNA
-
-Features = NDArray[np.float32]
+from hyenadna.config import HeadConfig
 
 
 class FinetuneRun(AdaptationRun):
@@ -105,29 +102,22 @@ class FinetuneRun(AdaptationRun):
         self.method.set_demonstrations(model, settings, self.scheme, records, self._train_targets)
         model = model.to(self.device)
         if self.method.freezes_states and self.scheme.level == "sequence":
-            self._features = self._compute_features(model.eval())
+            model.eval()
+            self._features = Features(model, self.data.records, settings, self.precision, self.device)
         return model
 
     @property
-    def _train_records(self) -> list[Any]:
+    def _train_records(self) -> list[LabelledRecord]:
         return [self.data.records[i] for i in self.splits.train.tolist()]
 
     def _solve(self, model: HyenaDNA, training: TrainingRun) -> TrainingResult:
         """Fit a linear head with scikit-learn; every rank fits the same."""
-        assert model.head is not None and self._features is not None  # noqa: S101, PT018  (internal invariant)
+        assert self._features is not None  # noqa: S101  (internal invariant)
         plan = self._plan(model) | {"training": "scikit-learn, all at once"}
         log_plan(plan)
-        train_NSD = self._features[self.splits.train]
-        strands = train_NSD.shape[1] if self.settings.rc_augment else 1
-        features_ND = train_NSD[:, :strands].swapaxes(0, 1).reshape(-1, train_NSD.shape[2])
-        quality = fit_head(
-            model.head,
-            self._head,
-            self.scheme,
-            (features_ND, np.concatenate([self.evaluators["train"].targets] * strands)),
-            (self._strand_mean(self._features[self.splits.valid]), self.evaluators["valid"]),
-            balanced=self.settings.class_weights == "balanced",
-        )
+        balanced = self.settings.class_weights == "balanced"
+        indices = self.splits.indices()
+        quality = self._features.fit_head(model, indices, self.evaluators, balanced=balanced)
         training.progress = Progress(last=quality, best=quality, best_step=0)
         training.keep()
         return TrainingResult(training.progress, plan)
@@ -154,7 +144,7 @@ class FinetuneRun(AdaptationRun):
             rc_augment=settings.rc_augment,
         )
         if self._features is not None:
-            return FeatureExamples(self._features[self.splits.train], targets, order)
+            return FeatureExamples(self._features.states_NSD[self.splits.train], targets, order)
         return self.method.examples(model, settings, self.scheme, self._train_records, targets, order)
 
     def _plan(self, model: HyenaDNA) -> dict[str, str]:
@@ -221,48 +211,15 @@ class FinetuneRun(AdaptationRun):
         indices = self.splits.indices()[split]
         per_base = self.scheme.level == "nucleotide"
         sizes = [len(self.data.records[i].sequence) if per_base else 0 for i in indices]
-        compute = self._predict if self._features is None else self._project
+        compute = self._predict if self._features is None else self._features.logits
         with torch.inference_mode(), self.precision():
             return predict_over_ranks(compute, model, indices, sizes, self.device)
 
     def _predict(self, model: HyenaDNA, indices: Sequence[int]) -> list[Logits]:
-        records = (as_sequence_record(self.data.records[i]) for i in indices)
-        answers = predict(model, records, rc=self.settings.rc == "mean")
+        records = (self.data.records[i] for i in indices)
+        sequences = (whole_record(record.id, record.sequence) for record in records)
+        answers = predict(model, sequences, rc=self.settings.rc == "mean")
         return [answer.logits for answer in answers if answer.logits is not None]
-
-    def _project(self, model: HyenaDNA, indices: Sequence[int]) -> list[Logits]:
-        assert self._features is not None and model.head is not None  # noqa: S101, PT018  (internal invariant)
-        # in float64, as `predict` does it: no autocast touches that
-        head = deepcopy(model.head).cpu().double()
-        states_ND = torch.from_numpy(self._strand_mean(self._features[indices])).double()
-        return list(head.project(states_ND).numpy())
-
-    def _strand_mean(self, features_NSD: Features) -> Features:
-        """Return the features (N, D) of predictions: of one strand, or the mean of both."""
-        mean_ND: Features = features_NSD.mean(axis=1) if self.settings.rc == "mean" else features_NSD[:, 0]
-        return mean_ND
-
-    def _compute_features(self, model: HyenaDNA) -> Features:
-        """Compute the pooled states (N, S, D) of every record; of both strands where either is needed."""
-        records, ranks = self.data.records, current_ranks()
-        strands = 2 if self.settings.rc_augment or self.settings.rc == "mean" else 1
-        options = EmbeddingOptions(
-            pooling=Pooling(self.settings.pool),
-            rc="concat" if strands == 2 else "none",
-            window=self.settings.max_length,
-        )
-        features_NF = np.zeros((len(records), strands * model.config.d_model))
-        indices = range(ranks.rank, len(records), ranks.world_size)
-        console.log.info("computing the features of %s sequences", f"{len(records):,}")
-        with torch.inference_mode(), self.precision(), console.progress() as bar:
-            task = bar.add_task("features", total=len(indices))
-            answers = embed(model, (as_sequence_record(records[i]) for i in indices), options)
-            for i, answer in zip(indices, answers, strict=True):
-                assert answer.vectors is not None  # noqa: S101  (internal invariant)
-                features_NF[i] = answer.vectors[0, 0]
-                bar.update(task, advance=1)
-        summed: Features = sum_array(features_NF, device=self.device).astype(np.float32)
-        return summed.reshape(len(records), strands, -1)
 
 
 def make_criterion(
@@ -281,3 +238,63 @@ def make_criterion(
     flat = [target.reshape(-1) if scheme.has_classes else target for target in targets]
     joined = np.concatenate([np.atleast_1d(target) for target in flat])
     return Criterion(scheme, class_weights(scheme, joined), scale)
+
+
+def write_predictions(
+    settings: FinetuneSettings,
+    data: LabelledSet,
+    splits: LabelSplits,
+    head: HeadConfig,
+    results: Mapping[str, SplitResult],
+    model_sha256: str,
+) -> Path:
+    """Write the table: that of `hyena predict`, with the split and the label of each record.
+
+    Of labels of bases, which are many, only the last split of train, valid and test is written.
+
+    Args:
+        settings: of the run.
+        data: the records.
+        splits: of them.
+        head: of the model.
+        results: logits of each split.
+        model_sha256: hash of the model.
+    """
+    scheme = data.scheme
+    titles = (
+        ["label"] if scheme.has_classes or scheme.n_outputs == 1 else [f"label_{n}" for n in scheme.names]
+    )
+    label_columns = [Column("split", str), *(Column(title, str) for title in titles)]
+    first, *others = prediction_columns(head)
+    written = list(results) if scheme.level == "sequence" else list(results)[-1:]
+    provenance = {"model_sha256": model_sha256, "data": data.inputs}
+    path = settings.output / f"predictions.{settings.predictions}"
+    with open_table(path, None, [first, *label_columns, *others], provenance) as table:
+        for split in written:
+            for i, logits in zip(splits.indices()[split], results[split].logits, strict=True):
+                record, target, per_base = data.records[i], data.targets[i], logits.ndim > 1
+                if per_base and record.region is not None and record.region.strand == "-":
+                    # rows of bases follow the + strand, and the record was read along the other
+                    logits, target = logits[::-1], target[::-1]  # noqa: PLW2901
+                n_bases = 1 if per_base else len(record.sequence)
+                rows = dict(prediction_rows(Predicted(_with_region(record), n_bases, logits), head))
+                labels = _label_texts(scheme, target)
+                rows["split"] = [split] * len(labels[0])
+                table.write(rows | dict(zip(titles, labels, strict=True)))
+    return path
+
+
+def _with_region(record: LabelledRecord) -> SequenceRecord:
+    """Return the record with its region in the genome, where it has one."""
+    sequence, region = whole_record(record.id, record.sequence), record.region
+    if region is None:
+        return sequence
+    return replace(sequence, chrom=region.contig, start=region.start, end=region.end, strand=region.strand)
+
+
+def _label_texts(scheme: LabelScheme, target: Targets) -> Sequence[list[str]]:
+    """Return the texts of each label column: one of a sequence, or one of each base."""
+    if scheme.has_classes:
+        return [[scheme.names[int(k)] if k != IGNORED else "" for k in target.reshape(-1).tolist()]]
+    by_column = target.reshape(-1, scheme.n_outputs).T.tolist()
+    return [["" if math.isnan(value) else f"{value:.7g}" for value in column] for column in by_column]

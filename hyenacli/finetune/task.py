@@ -11,8 +11,17 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from hyenacli.adaptation.label_values import as_numbers, kinds_of, number, numbers_of, text_of, tracks_of
-from hyenacli.adaptation.labels import AskedTask, LabelScheme, natural_order
+from hyenacli.adaptation.labels import (
+    AskedTask,
+    LabelScheme,
+    as_numbers,
+    kinds_of,
+    natural_order,
+    number,
+    numbers_of,
+    text_of,
+    tracks_of,
+)
 from hyenacli.errors import UsageError, UserError
 from hyenacli.genome.names import abbreviate
 from hyenacli.readers.labelled_record import LabelledRecord

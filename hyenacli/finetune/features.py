@@ -1,0 +1,157 @@
+"""Linear heads on the pooled states of a frozen model, which are computed once.
+
+N record, S strand, D width, C output.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hyenacli import console
+from hyenacli.adaptation.evaluation import Logits, SplitEvaluator
+from hyenacli.distributed import current_ranks
+from hyenacli.errors import UserError
+from hyenacli.evaluation.linear_model import fit_linear
+from hyenacli.evaluation.metrics import monitor
+from hyenacli.finetune.dataset import LabelledSet
+from hyenacli.finetune.settings import FinetuneSettings
+from hyenacli.inference.embedding import embed
+from hyenacli.inference.embedding_options import EmbeddingOptions
+from hyenacli.inference.pooling import Pooling
+from hyenacli.readers.labelled_record import LabelledRecord
+from hyenacli.readers.records import whole_record
+from hyenacli.training.gradients import sum_array
+from hyenadna import HyenaDNA
+
+Floats32 = NDArray[np.float32]
+_PENALTIES = (1000.0, 100.0, 10.0, 1.0, 0.1)
+
+
+class Features:
+    """The pooled states of all records, of both strands where either is needed; the same on every rank.
+
+    Args:
+        model: in eval mode, on its device.
+        records: to compute them of.
+        settings: pool, window and strands.
+        precision: makes the context of every pass.
+        device: of the model.
+
+    Attributes:
+        states_NSD: of every record, as it is and, where S is 2, of its reverse complement.
+    """
+
+    def __init__(
+        self,
+        model: HyenaDNA,
+        records: Sequence[LabelledRecord],
+        settings: FinetuneSettings,
+        precision: Callable[[], AbstractContextManager[Any]],
+        device: torch.device,
+    ) -> None:
+        self._mean, self._augment = settings.rc == "mean", settings.rc_augment
+        strands, ranks = 2 if self._mean or self._augment else 1, current_ranks()
+        options = EmbeddingOptions(
+            pooling=Pooling(settings.pool),
+            rc="concat" if strands == 2 else "none",
+            window=settings.max_length,
+        )
+        states_NF = np.zeros((len(records), strands * model.config.d_model))
+        indices = range(ranks.rank, len(records), ranks.world_size)
+        console.log.info("computing the features of %s sequences", f"{len(records):,}")
+        with torch.inference_mode(), precision(), console.progress() as bar:
+            task = bar.add_task("features", total=len(indices))
+            sequences = (whole_record(records[i].id, records[i].sequence) for i in indices)
+            for i, answer in zip(indices, embed(model, sequences, options), strict=True):
+                assert answer.vectors is not None  # noqa: S101  (internal invariant)
+                states_NF[i] = answer.vectors[0, 0]
+                bar.update(task, advance=1)
+        states_NF = sum_array(states_NF, device=device)
+        self.states_NSD: Floats32 = states_NF.astype(np.float32).reshape(len(records), strands, -1)
+
+    def predicted_from(self, indices: Sequence[int]) -> Floats32:
+        """Return the features (N, D) of predictions: of one strand, or the mean of both."""
+        states_NSD = self.states_NSD[list(indices)]
+        mean_ND: Floats32 = states_NSD.mean(axis=1) if self._mean else states_NSD[:, 0]
+        return mean_ND
+
+    def logits(self, model: HyenaDNA, indices: Sequence[int]) -> list[Logits]:
+        """Compute what a model's head makes of records, in float64 as `predict` does."""
+        assert model.head is not None  # noqa: S101  (internal invariant)
+        # no autocast touches float64
+        head = deepcopy(model.head).cpu().double()
+        return list(head.project(torch.from_numpy(self.predicted_from(indices)).double()).numpy())
+
+    def fit_head(
+        self,
+        model: HyenaDNA,
+        indices: dict[str, list[int]],
+        evaluators: dict[str, SplitEvaluator],
+        *,
+        balanced: bool,
+    ) -> float:
+        """Fit the weights of a model's head in place; the validation split chooses the penalty.
+
+        Args:
+            model: whose head is fitted.
+            indices: of the records of the splits train and valid.
+            evaluators: their labels.
+            balanced: weight classes inversely to their frequency.
+
+        Returns:
+            The validation split's metric, the one that `metrics.monitor` names.
+        """
+        config, valid = model.config.head, evaluators["valid"]
+        assert model.head is not None and config is not None  # noqa: S101, PT018  (internal invariant)
+        features_ND, targets = self._training_rows(indices["train"], evaluators["train"].targets)
+        valid_ND, scheme = self.predicted_from(indices["valid"]), valid.scheme
+        metric = monitor(scheme.task)
+        qualities, models = [], []
+        for linear in fit_linear(
+            scheme.task, features_ND, targets, scheme.n_outputs, _PENALTIES, balanced=balanced
+        ):
+            logits_NC = linear.logits(valid_ND).astype(np.float64)
+            qualities.append(valid.metrics(list(logits_NC))[metric])
+            models.append(linear)
+            console.log.debug("penalty %g: valid %s %.4f", linear.penalty, metric, qualities[-1])
+        best = int(np.argmax(np.nan_to_num(qualities, nan=-np.inf)))
+        weights_CD, bias_C = models[best].weights_TF, models[best].bias_T
+        if config.scale:
+            scale_C = np.array(config.scale)
+            weights_CD, bias_C = weights_CD / scale_C[:, None], (bias_C - np.array(config.center)) / scale_C
+        layer = model.head.output_transform
+        with torch.no_grad():
+            layer.weight.copy_(torch.from_numpy(weights_CD))
+            layer.bias.copy_(torch.from_numpy(bias_C))
+        return float(qualities[best])
+
+    def _training_rows(self, indices: Sequence[int], targets: NDArray[Any]) -> tuple[Floats32, NDArray[Any]]:
+        """Return features (N, D) and targets, of both strands with --rc-augment."""
+        states_NSD = self.states_NSD[list(indices)]
+        strands = states_NSD.shape[1] if self._augment else 1
+        features_ND = states_NSD[:, :strands].swapaxes(0, 1).reshape(-1, states_NSD.shape[2]).copy()
+        return features_ND, np.concatenate([targets] * strands)
+
+
+def check_classes(data: LabelledSet) -> None:
+    """Check that every class has training records.
+
+    Raises:
+        UserError: a class has none, which it names.
+    """
+    if not data.scheme.has_classes:
+        return
+    for splits in data.splits:
+        classes = {int(data.targets[i]) for i in splits.train.tolist()}
+        for k, name in enumerate(data.scheme.names):
+            if k not in classes:
+                raise UserError(
+                    f"class '{name}' has no training record",
+                    at="--solver sklearn",
+                    remedy="split the data so that it has some, or take --solver adamw",
+                )
