@@ -19,7 +19,7 @@ from benchmarks.data import GENOMES, VARIANTS
 from benchmarks.engine import fresh
 from benchmarks.processes import Timing, Work, interleave
 from benchmarks.results import ROOT, table, write_section
-from hyenacli.evaluation.svg import Series, line_chart, standalone
+from hyenacli.evaluation.plots import write_length_chart
 from hyenacli.genome.dna import normalise
 from hyenacli.genome.variant import Variant
 from hyenacli.inference.batching import make_budget
@@ -202,19 +202,15 @@ def shown(number: float) -> str:
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
-def draw(found: dict[int, dict[str, float]]) -> None:
-    """The figure: milliseconds per allele, by each path, against the window."""
-    lines = [
-        Series(name, [(math.log2(size), by[path] * 1000) for size, by in found.items()], color, dots=True)
-        for path, name, color in (("brute force", "brute force", "#999999"), ("shared", "shared", "#1b7f5c"))
-    ]
-    chart = line_chart(
-        lines,
+def draw(times: dict[int, dict[str, float]]) -> None:
+    """Draw milliseconds per allele, by each path, against the window."""
+    write_length_chart(
+        PICTURE,
+        list(times),
+        {path: [by[path] * 1000 for by in times.values()] for path in ("shared", "brute force")},
         x_label="window, bases; 512 downstream are scored",
         y_label="ms per allele",
-        x_labels={math.log2(size): f"{size // 1024}k" for size in found},
     )
-    PICTURE.write_text(standalone(chart))
     print(f"drew {PICTURE}")
 
 

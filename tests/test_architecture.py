@@ -106,7 +106,18 @@ def test_models_is_a_source_root_and_no_package() -> None:
     ],
 )
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
-    heavy = ("torch", "numpy", "pysam", "pyarrow", "safetensors", "Bio", "hyenadna", "yaml")
+    heavy = (
+        "torch",
+        "numpy",
+        "pysam",
+        "pyarrow",
+        "safetensors",
+        "Bio",
+        "hyenadna",
+        "yaml",
+        "sklearn",
+        "matplotlib",
+    )
     script = (
         "import sys; from hyenacli.app import app\n"
         f"try: app({arguments!r}, prog_name='hyena')\n"

@@ -16,20 +16,25 @@ from hyenacli.adaptation.evaluation import EvaluationResult, SplitResult
 from hyenacli.adaptation.labels import LabelScheme
 from hyenacli.evaluation.bootstrap import Floats
 from hyenacli.evaluation.calibration import reliability
-from hyenacli.evaluation.figures import (
+from hyenacli.evaluation.metrics import measure_columns, monitor
+from hyenacli.evaluation.plots import (
+    BLUE,
+    GREY,
+    RED,
     Ranked,
+    Series,
     confusion_matrix,
+    curve,
+    line_chart,
     pr_chart,
     reliability_chart,
     roc_chart,
     scatter_chart,
+    smoothed,
 )
-from hyenacli.evaluation.metrics import measure_columns, monitor
 from hyenacli.evaluation.report import facts_table, number_table, settings_section, write_page
-from hyenacli.evaluation.svg import Series, line_chart, smoothed
 from hyenacli.training.csv_logger import read_metrics
 
-BLUE, RED, GREY = "#1f6fb4", "#c03d3e", "#888888"
 _MAX_LINES = 6
 _MAX_COLUMNS = 40
 
@@ -149,28 +154,24 @@ def _with_span(value: float, span: tuple[float, float] | None) -> str:
 
 
 def _curves(run: Path, scheme: LabelScheme) -> str:
+    """Return the curves of the training steps; nothing for a head that was fitted at once."""
     path = run / "metrics.csv"
     if not path.exists():
         return ""
-    rows = read_metrics(path)
+    rows, metric = read_metrics(path), monitor(scheme.task)
 
-    def column(name: str) -> list[tuple[float, float]]:
-        return [(float(row["step"]), float(row[name])) for row in rows if row[name]]
+    def chart(y_label: str, *series: Series) -> str:
+        return line_chart(series, x_label="step", y_label=y_label)
 
-    chosen = monitor(scheme.task)
-    losses = line_chart(
-        [
-            Series("training", smoothed(column("loss")), BLUE),
-            Series("valid", column("valid_loss"), RED, dots=True),
-        ],
-        x_label="step",
-        y_label="loss",
+    losses = chart(
+        "loss",
+        Series("training", smoothed(curve(rows, "step", "loss")), BLUE),
+        Series("valid", curve(rows, "step", "valid_loss"), RED, dots=True),
     )
-    quality = line_chart(
-        [Series(chosen, column(f"valid_{chosen}"), RED, dots=True)], x_label="step", y_label=f"valid {chosen}"
-    )
-    rate = line_chart([Series("rate", column("lr"), GREY)], x_label="step", y_label="learning rate")
-    return f"<h2>Loss</h2>{losses}<h2>What the model is chosen by</h2>{quality}<h2>Learning rate</h2>{rate}"
+    score = f"valid {metric}"
+    selection = chart(score, Series(score, curve(rows, "step", f"valid_{metric}"), RED, dots=True))
+    rate = chart("learning rate", Series("learning rate", curve(rows, "step", "lr"), GREY))
+    return f"<h2>Loss</h2>{losses}<h2>Model selection</h2>{selection}<h2>Learning rate</h2>{rate}"
 
 
 def _figures(evaluation: EvaluationResult, scheme: LabelScheme) -> str:
@@ -192,10 +193,9 @@ def _of_classes(evaluation: EvaluationResult, outputs: Floats, targets: Any, sch
     if evaluation.baseline is not None and scheme.n_outputs == 2:
         outputs_PC = evaluation.baseline.outputs[evaluation.final_split][there]
         lines += _lines(truth_P, outputs_PC, scheme, "k-mer baseline: ", color=GREY)
-    charts = roc_chart(lines) + pr_chart(lines)
     reliable = reliability_chart([(evaluation.final_split, reliability(scheme.task, outputs, targets))])
     matrix = confusion_matrix(counts_CC, scheme.names)
-    return f"{matrix}{charts}<h2>Do probabilities come true?</h2>{reliable}"
+    return f"{matrix}{_side_by_side(roc_chart(lines), pr_chart(lines))}<h2>Calibration</h2>{reliable}"
 
 
 def _lines(
@@ -222,7 +222,7 @@ def _of_labels(outputs: Floats, targets: Any, scheme: LabelScheme) -> str:
         else ""
     )
     table = number_table(["label", "ones", *values], rows)
-    return f"{some}{table}{roc_chart(lines)}{pr_chart(lines)}"
+    return f"{some}{table}{_side_by_side(roc_chart(lines), pr_chart(lines))}"
 
 
 def _of_numbers(outputs: Floats, targets: Any, scheme: LabelScheme) -> str:
@@ -231,7 +231,11 @@ def _of_numbers(outputs: Floats, targets: Any, scheme: LabelScheme) -> str:
     for i, name in enumerate(scheme.names[:_MAX_LINES]):
         there = ~np.isnan(targets[..., i])
         charts.append(scatter_chart(targets[..., i][there], outputs[..., i][there], name=name))
-    return "".join(charts)
+    return _side_by_side(*charts)
+
+
+def _side_by_side(*charts: str) -> str:
+    return f'<div class="charts">{"".join(charts)}</div>'
 
 
 def spread(trials: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, float | None]]]:

@@ -4,15 +4,14 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from hyenacli.evaluation.svg import STYLE
-
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 800px; margin: 2em auto; }
 h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; }
 table { border-collapse: collapse; } td, th { padding: 2px 14px 2px 0; text-align: left; }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; } td { white-space: nowrap; }
 td:last-child { white-space: normal; } td.n:last-child { white-space: nowrap; } tr.model { font-weight: 600; }
-svg { width: 100%; }
+svg { max-width: 100%; height: auto; } .charts { display: flex; flex-wrap: wrap; align-items: flex-start; }
+.charts svg { width: 50%; min-width: 280px; }
 .warning { border-left: 4px solid #d9822b; padding: 4px 12px; background: #fdf3e7; }
 """
 
@@ -27,7 +26,7 @@ def write_page(path: Path, title: str, sections: Sequence[str]) -> None:
     """
     head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
     draft = path.with_name(f".{path.name}.tmp")
-    draft.write_text(f"{head}<style>{_STYLE}{STYLE}</style><body>{''.join(sections)}</body></html>\n")
+    draft.write_text(f"{head}<style>{_STYLE}</style><body>{''.join(sections)}</body></html>\n")
     draft.replace(path)
 
 

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 from hyenacli import __version__, console
 from hyenacli.errors import UsageError
-from hyenacli.evaluation.length_plot import draw_by_length
 from hyenacli.pretrain.evaluate_settings import EvaluateSettings
 from hyenacli.settings_file import to_dict
 
@@ -74,9 +73,11 @@ def run(config: EvaluateSettings) -> None:
             found.append(loss)
             _report(loss)
     if config.plot is not None:
+        from hyenacli.evaluation.plots import write_length_chart
+
         lines = {Path(config.model).absolute().name: [loss.perplexity for loss in found]}
         lengths = [loss.length for loss in found]
-        draw_by_length(config.plot, lengths, lines, x_label="context (bases)", y_label="perplexity")
+        write_length_chart(config.plot, lengths, lines, x_label="context (bases)", y_label="perplexity")
 
 
 def _provenance(config: EvaluateSettings, genomes: "Iterable[Genome]", sha256: str) -> dict[str, Any]:

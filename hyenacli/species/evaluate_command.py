@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from hyenacli import __version__, console
 from hyenacli.distributed import current_ranks
 from hyenacli.errors import UsageError, UserError
-from hyenacli.evaluation.length_plot import draw_by_length
 from hyenacli.settings_file import to_dict
 from hyenacli.species.settings import SpeciesEvaluateSettings, SpeciesTrainSettings
 
@@ -80,12 +79,14 @@ def run(config: SpeciesEvaluateSettings) -> None:
             console.log.info("length %s: accuracy %.3f%s", f"{one.length:,}", one.accuracy, beside)
             table.write(_row(one, names, config.threshold))
     if config.plot is not None:
+        from hyenacli.evaluation.plots import write_length_chart
+
         lines = {config.run.absolute().name: [one.accuracy for one in found]}
         if not config.no_baseline:
             lines["6-mers"] = [one.kmers for one in found]
         lines["by chance"] = [1 / len(names)] * len(found)
         lengths = [one.length for one in found]
-        draw_by_length(config.plot, lengths, lines, x_label="bases of a window", y_label="accuracy")
+        write_length_chart(config.plot, lengths, lines, x_label="bases of a window", y_label="accuracy")
 
 
 def _check(config: SpeciesEvaluateSettings) -> None:

@@ -12,7 +12,6 @@ from itertools import groupby
 import numpy as np
 import numpy.typing as npt
 
-from hyenacli.evaluation.svg import ticks
 from hyenacli.genome.region import Region
 
 Floats = npt.NDArray[np.float64]
@@ -120,7 +119,7 @@ class _Drawing:
         self._steps_LV = color_steps(effects_LV, self._limit)
         self._means_L = _means(effects_LV)
         finite = self._means_L[np.isfinite(self._means_L)]
-        found = ticks(min(0.0, *finite), max(0.0, *finite), 4) if finite.size else [0.0]
+        found = _ticks(min(0.0, *finite), max(0.0, *finite), 4) if finite.size else [0.0]
         self._ticks = sorted({found[0], 0.0, found[-1]})
         place = f"{region.contig}:{region.start + 1:,}-{region.end:,}"
         count = f"{len(region):,} base{'s' * (len(region) > 1)}"
@@ -254,6 +253,20 @@ def _means(effects_LV: Floats) -> Floats:
     count_L = there_LV.sum(axis=1)
     sum_L = np.where(there_LV, effects_LV, 0).sum(axis=1)
     return np.where(count_L > 0, sum_L / np.maximum(count_L, 1), np.nan)
+
+
+def _ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """Return round numbers that enclose [low, high], about `count` steps apart.
+
+    >>> _ticks(0.0, 9.3)
+    [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
+    """
+    span = (high - low) or abs(high) or 1.0
+    raw = span / count
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(i * step, 12) for i in range(first, max(last, first + 1) + 1)]
 
 
 def _swatches() -> Iterator[str]:

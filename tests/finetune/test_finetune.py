@@ -103,7 +103,7 @@ def test_predictions_are_those_of_the_saved_model(run: Path, table: Path) -> Non
 
 def test_the_report_shows_the_task(run: Path) -> None:
     html = (run / "report.html").read_text()
-    for word in ("k-mers", "Area under the curve", "predicted", "valid mcc", "come true"):
+    for word in ("k-mers", "area under the ROC curve", "predicted class", "valid mcc", "observed frequency"):
         assert word in html
 
 

@@ -2,13 +2,11 @@
 
 import math
 import os
-import re
 import signal
 from pathlib import Path
 
 import pytest
 
-from hyenacli.evaluation.svg import Series, line_chart, smoothed, ticks
 from hyenacli.training.csv_logger import CSVLogger, read_metrics
 from hyenacli.training.schedule import cosine
 from hyenacli.training.signals import stop_on_signals
@@ -41,40 +39,6 @@ def test_metrics_of_other_ranks_write_nothing(tmp_path: Path) -> None:
     with CSVLogger(tmp_path / "metrics.csv", ("step",), None, write=False) as metrics:
         metrics.write({"step": 1})
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_chart_holds_every_line_inside_its_frame() -> None:
-    points = [(float(x), math.sin(x)) for x in range(50)]
-    chart = line_chart(
-        [Series("a<b", points, "#111"), Series("c", [(0, math.nan)], "#222")], x_label="x", y_label="y"
-    )
-    assert chart.count("<polyline") == 1
-    assert "a&lt;b" in chart
-    assert "nan" not in chart
-    assert line_chart([Series("a", [], "#111")], x_label="x", y_label="y") == "<p>No data yet.</p>"
-
-
-def test_a_chart_leaves_out_a_steep_start_but_never_an_end() -> None:
-    def highest(points: list[tuple[float, float]]) -> float:
-        chart = line_chart([Series("a", points, "#111")], x_label="x", y_label="y", y_max=2.0)
-        return max(float(text) for text in re.findall(r'text-anchor="end" fill="#444">([^<]+)<', chart))
-
-    assert highest([(0, 9.0), (1, 1.5), (2, 1.2)]) < 2
-    assert highest([(0, 9.0), (1, 1.5), (2, 8.0)]) >= 8
-
-
-@pytest.mark.parametrize(("low", "high"), [(0, 1), (1.31, 1.39), (0, 0), (5, 5), (-3, 1e9), (1e-9, 2e-9)])
-def test_ticks_are_few_round_and_enclose(low: float, high: float) -> None:
-    marks = ticks(low, high)
-    assert 2 <= len(marks) <= 12
-    assert marks[0] <= low + 1e-9
-    assert marks[-1] >= high - 1e-9
-
-
-def test_smoothing_keeps_the_mean() -> None:
-    points = [(float(x), float(x % 7)) for x in range(1_000)]
-    assert len(smoothed(points)) == 200
-    assert sum(y for _, y in smoothed(points)) / 200 == pytest.approx(sum(y for _, y in points) / 1_000)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
