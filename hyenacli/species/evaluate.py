@@ -1,4 +1,4 @@
-"""How well species are told apart, by the length of what is read: the paper's Table 4.5 for any label set.
+"""`hyena classify-species evaluate`: accuracy by window length, as the paper's Table 4.5, for any label set.
 
 N window, K species.
 """
@@ -7,36 +7,155 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hyenacli import console, settings_file
-from hyenacli.errors import UserError
+from hyenacli import __version__, console, settings_file
+from hyenacli.devices import autocast, resolve_device, set_threads
+from hyenacli.distributed import current_ranks
+from hyenacli.errors import UsageError, UserError
 from hyenacli.evaluation.kmer_baseline import fit_baseline
 from hyenacli.evaluation.metrics import measure
-from hyenacli.species.settings import SpeciesTrainSettings
+from hyenacli.inference.perplexity import parse_lengths
+from hyenacli.species.predict import species_head
+from hyenacli.species.settings import SpeciesEvaluateSettings, SpeciesTrainSettings
 from hyenacli.species.splits import SpeciesSplits
-from hyenacli.species.training_data import HeldOut, K, SpeciesSource, bases_of
-from hyenadna import HyenaDNA
+from hyenacli.species.training_data import (
+    HeldOut,
+    K,
+    SpeciesSource,
+    bases_of,
+    check_splits,
+    fingerprints,
+    open_run_genomes,
+    split_run,
+)
+from hyenacli.training.run_metadata import changed_inputs, warn_unfinished
+from hyenacli.writers.atomic import ensure_writable
+from hyenacli.writers.columns import Column
+from hyenacli.writers.tables import open_table, table_type
+from hyenadna import HyenaDNA, load_model, model_sha256
 
-_FIRST, _FACTOR = 256, 4
+_SHORTEST, _FACTOR = 256, 4
+
+
+def run(config: SpeciesEvaluateSettings) -> None:
+    """Check the arguments, then the run; write a row per length, and the plot.
+
+    Raises:
+        UserError: the run is not one of species, its files have changed since, an output cannot be written,
+            or no length has windows.
+    """
+    _check(config)
+    lengths = parse_lengths(config.lengths)
+    device = resolve_device(config.device)
+    set_threads(config.threads)
+    settings = read_run(config.run)
+    model = load_model(config.run).to(device)
+    window = species_head(model, config.run).window or model.longest_input
+    warn_unfinished(config.run)
+    splits = _splits(config, settings, window)
+    provenance = {
+        "hyena_version": __version__,
+        "model_sha256": model_sha256(model),
+        "settings": settings_file.to_dict(config),
+    }
+    results = evaluate_species(
+        model,
+        splits,
+        settings,
+        lengths or default_lengths(window),
+        split=config.split,
+        per_species=config.windows,
+        kmers=not config.no_baseline,
+        precision=partial(autocast, device, config.dtype),
+    )
+    first = next(results, None)
+    if first is None:
+        remedy = "give shorter ones to --lengths"
+        raise UserError("no length has windows of every species", at=config.run, remedy=remedy)
+    written = []
+    with open_table(config.output, config.output_type, _columns(splits.names), provenance) as table:
+        for result in chain([first], results):
+            written.append(result)
+            kmers = "" if math.isnan(result.kmers) else f", k-mers {result.kmers:.3f}"
+            console.log.info("length %s: accuracy %.3f%s", f"{result.length:,}", result.accuracy, kmers)
+            table.write(_row(result, splits.names, config.threshold))
+    if config.plot is not None:
+        _plot(config.plot, config, written)
+
+
+def _check(config: SpeciesEvaluateSettings) -> None:
+    if current_ranks().world_size > 1:
+        raise UsageError("one process does it all", remedy="start it without torchrun")
+    table_type(config.output, config.output_type)
+    if config.split not in ("valid", "test"):
+        raise UsageError(f"unknown split '{config.split}'", at="--split", remedy="use valid or test")
+    if config.plot is not None and config.plot.suffix != ".svg":
+        raise UsageError("the plot is an SVG", at=config.plot, remedy="give it the suffix .svg")
+    _check_outputs(config)
+
+
+def _check_outputs(config: SpeciesEvaluateSettings, *inputs: Path | None) -> None:
+    for target in (config.output, config.plot):
+        if target is not None:
+            ensure_writable(target, *inputs)
+
+
+def _splits(config: SpeciesEvaluateSettings, settings: SpeciesTrainSettings, window: int) -> SpeciesSplits:
+    """Return the splits of the run; raise UserError if its files have changed."""
+    try:
+        genomes = open_run_genomes(settings)
+    except UserError as error:
+        remedy = "put them back where its config.yaml has them, or train again"
+        raise UserError(f"its genomes cannot be read ({error})", at=config.run, remedy=remedy) from error
+    files = (path for species in genomes.species for path in species.fasta)
+    _check_outputs(config, settings.species_file, *files)
+    if changed := changed_inputs(config.run, fingerprints(genomes)):
+        remedy = "put the files back as they were, or train again"
+        raise UserError(f"what is held out is not known: {'; '.join(changed)}", at=config.run, remedy=remedy)
+    splits = split_run(settings, genomes, window)
+    check_splits(config.run, splits)
+    if not any(splits.intervals(config.split)):
+        what = f"the run has no {config.split} windows"
+        raise UserError(what, at=config.run, remedy="choose another --split")
+    return splits
+
+
+def read_run(run: Path) -> SpeciesTrainSettings:
+    """Return the settings of a run of `classify-species train`.
+
+    Raises:
+        UserError: the directory is not such a run.
+    """
+    path = run / "config.yaml"
+    if not path.is_file():
+        raise UserError("is no run directory", at=run, remedy="name one of `hyena classify-species train`")
+    try:
+        values = settings_file.read_yaml(path, list(SpeciesTrainSettings.__dataclass_fields__))
+    except UserError:
+        remedy = "name a run of `hyena classify-species train`"
+        raise UserError("is a run of another verb", at=run, remedy=remedy) from None
+    values |= {key: Path(values[key]) for key in ("output", "species_file") if key in values}
+    return SpeciesTrainSettings(**values)
 
 
 @dataclass(frozen=True)
 class AccuracyAtLength:
-    """What came of windows of one length.
+    """The predictions for windows of one length.
 
     Attributes:
         length: bases of a window.
-        truth_N: places of their species in the label set.
-        p_NK: how probable each species is.
+        truth_N: labels of the windows' species.
+        p_NK: probabilities of the species.
         low: of the 95 % bootstrap interval of the accuracy.
-        high: of it.
-        kmers: accuracy of the k-mer model fitted to windows of this length; NaN where there is none.
+        high: of the interval.
+        kmers: accuracy of the k-mer model fitted to windows of this length; NaN without such a model.
     """
 
     length: int
@@ -48,72 +167,57 @@ class AccuracyAtLength:
 
     @cached_property
     def confusion(self) -> NDArray[np.int64]:
-        """(K, K): windows of a row's species that were taken for a column's."""
+        """Counts (K, K) of windows, by true species (rows) and predicted species (columns)."""
         species = self.p_NK.shape[1]
         counts_KK = np.zeros((species, species), np.int64)
         np.add.at(counts_KK, (self.truth_N, self.p_NK.argmax(axis=1)), 1)
         return counts_KK
 
     @property
-    def accuracy(self) -> float:
-        """The share that is told right."""
-        return float(self.confusion.trace() / self.windows)
-
-    def answered(self, threshold: float) -> tuple[float, float]:
-        """The share whose likeliest species is as probable as that, and the accuracy on it; NaN on none."""
-        sure_N = self.p_NK.max(axis=1) >= threshold
-        right_N = self.p_NK.argmax(axis=1) == self.truth_N
-        return float(sure_N.mean()), float(right_N[sure_N].mean()) if sure_N.any() else math.nan
+    def windows(self) -> int:
+        """The number of windows."""
+        return len(self.truth_N)
 
     @property
-    def windows(self) -> int:
-        """How many there were."""
-        return int(self.confusion.sum())
+    def accuracy(self) -> float:
+        """The share of correct predictions."""
+        return float(self.confusion.trace() / self.windows)
 
     @property
     def recall(self) -> NDArray[np.float64]:
-        """(K,): share of each species' windows that are taken for it."""
+        """The share (K,) of each species' windows that are predicted as it."""
         share_K: NDArray[np.float64] = self.confusion.diagonal() / np.maximum(1, self.confusion.sum(1))
         return share_K
 
     @property
     def precision(self) -> NDArray[np.float64]:
-        """(K,): share of the windows taken for each species that are of it."""
+        """The share (K,) of the windows predicted as each species that come from it."""
         share_K: NDArray[np.float64] = self.confusion.diagonal() / np.maximum(1, self.confusion.sum(0))
         return share_K
 
+    def answered(self, threshold: float) -> tuple[float, float]:
+        """Return the share of windows whose best probability reaches a threshold, and the accuracy on them.
 
-def read_run(run: Path) -> SpeciesTrainSettings:
-    """The settings of a run of `classify-species train`.
-
-    Raises:
-        UserError: it is none.
-    """
-    path = run / "config.yaml"
-    known = list(SpeciesTrainSettings.__dataclass_fields__)
-    if not path.is_file():
-        raise UserError("is no run directory", at=run, remedy="name one of `hyena classify-species train`")
-    try:
-        values = settings_file.read_yaml(path, known)
-    except UserError:
-        remedy = "name a run of `hyena classify-species train`"
-        raise UserError("is a run of another verb", at=run, remedy=remedy) from None
-    values |= {key: Path(values[key]) for key in ("output", "species_file") if key in values}
-    return SpeciesTrainSettings(**values)
+        The accuracy is NaN if there are none.
+        """
+        confident_N = self.p_NK.max(axis=1) >= threshold
+        correct_N = self.p_NK.argmax(axis=1) == self.truth_N
+        accuracy = float(correct_N[confident_N].mean()) if confident_N.any() else math.nan
+        return float(confident_N.mean()), accuracy
 
 
 def default_lengths(longest: int) -> list[int]:
-    """256, 1,024, 4,096 and so on, and the longest.
+    """Return 256, 1,024, 4,096 and so on, and the longest.
 
     >>> default_lengths(1024), default_lengths(5000)
     ([256, 1024], [256, 1024, 4096, 5000])
     """
-    found = [longest]
-    length = _FIRST
+    lengths = [longest]
+    length = _SHORTEST
     while length < longest:
-        found.append(length)
+        lengths.append(length)
         length *= _FACTOR
-    return sorted(found)
+    return sorted(lengths)
 
 
 def evaluate_species(
@@ -127,36 +231,39 @@ def evaluate_species(
     kmers: bool,
     precision: Callable[[], AbstractContextManager[Any]],
 ) -> Iterator[AccuracyAtLength]:
-    """Judge a model on windows of each length, read as `hyena classify-species predict` reads contigs.
+    """Evaluate a model on windows of each length, read as `hyena classify-species predict` reads contigs.
 
     Args:
         model: of the run, in eval mode, on its device.
         splits: of the run's genomes.
         settings: of the run: its seed and its strands.
         lengths: bases of a window.
-        split: which windows.
-        per_species: how many windows of each species.
-        kmers: whether a k-mer model is fitted to training windows of each length, and judged beside.
+        split: of the windows.
+        per_species: number of windows of each species.
+        kmers: whether to fit a k-mer model to training windows of each length, and evaluate it too.
         precision: context of every pass.
     """
     for length in lengths:
-        held = HeldOut(splits, split, length, per_species)
-        for sentence in held.missing:
+        held_out = HeldOut(splits, split, length, per_species)
+        for sentence in held_out.missing:
             console.log.warning("%s", sentence)
-        if len(np.unique(held.labels_N)) < len(splits.names):
+        if len(np.unique(held_out.labels_N)) < len(splits.names):
             console.log.warning("%s bases are left out: a species has no such window", f"{length:,}")
             continue
         device = next(model.parameters()).device
-        logits = held.logits(model, rc=settings.rc == "mean", precision=precision, device=device)
-        low, high = held.evaluator.intervals(logits, settings.seed)["accuracy"]
-        beside = _kmers(splits, settings, held, length) if kmers else math.nan
-        yield AccuracyAtLength(length, held.labels_N, held.evaluator.outputs(logits), low, high, beside)
+        logits = held_out.logits(model, rc=settings.rc == "mean", precision=precision, device=device)
+        low, high = held_out.evaluator.intervals(logits, settings.seed)["accuracy"]
+        baseline = _kmer_accuracy(splits, settings, held_out, length) if kmers else math.nan
+        p_NK = held_out.evaluator.outputs(logits)
+        yield AccuracyAtLength(length, held_out.labels_N, p_NK, low, high, baseline)
 
 
-def _kmers(splits: SpeciesSplits, settings: SpeciesTrainSettings, held: HeldOut, length: int) -> float:
-    """Accuracy of the k-mer model of a length; its penalty is chosen by the validation windows.
+def _kmer_accuracy(
+    splits: SpeciesSplits, settings: SpeciesTrainSettings, held_out: HeldOut, length: int
+) -> float:
+    """Return the accuracy of the k-mer model of a length; its penalty is chosen by the validation windows.
 
-    NaN, and a warning, where a species has no such window.
+    Without validation windows of every species: warn, and return NaN.
     """
     valid = HeldOut(splits, "valid", length, settings.eval_windows)
     if len(np.unique(valid.labels_N)) < len(splits.names):
@@ -164,6 +271,46 @@ def _kmers(splits: SpeciesSplits, settings: SpeciesTrainSettings, held: HeldOut,
         console.log.warning(sentence, f"{length:,}")
         return math.nan
     train = SpeciesSource(settings, splits).baseline_windows(length)
-    task, validation = held.evaluator.scheme.task, (valid.sequences, valid.evaluator.targets)
+    task, validation = held_out.evaluator.scheme.task, (valid.sequences, valid.evaluator.targets)
     fitted = fit_baseline(bases_of(train.inputs), train.targets, task, valid=validation, lengths=(K,))
-    return measure(task, held.evaluator.targets, fitted.predict(held.sequences))["accuracy"]
+    return measure(task, held_out.evaluator.targets, fitted.predict(held_out.sequences))["accuracy"]
+
+
+def _columns(names: Sequence[str]) -> list[Column]:
+    numbers = ["accuracy", "accuracy_low", "accuracy_high", "answered", "accuracy_answered", "kmers_accuracy"]
+    numbers += [f"{metric}_{name}" for name in names for metric in ("precision", "recall")]
+    columns = [Column("length", int), Column("windows", int)]
+    columns += [Column(name, float, digits=4) for name in numbers]
+    return columns + [Column(f"{name}_as_{other}", int) for name in names for other in names]
+
+
+def _row(result: AccuracyAtLength, names: Sequence[str], threshold: float) -> dict[str, Any]:
+    answered, accuracy_answered = result.answered(threshold)
+    row: dict[str, Any] = {
+        "length": [result.length],
+        "windows": [result.windows],
+        "accuracy": [result.accuracy],
+        "accuracy_low": [result.low],
+        "accuracy_high": [result.high],
+        "answered": [answered],
+        "accuracy_answered": [accuracy_answered],
+        "kmers_accuracy": [result.kmers],
+    }
+    for label, name in enumerate(names):
+        row[f"precision_{name}"] = [result.precision[label]]
+        row[f"recall_{name}"] = [result.recall[label]]
+        for other, count in zip(names, result.confusion[label], strict=True):
+            row[f"{name}_as_{other}"] = [int(count)]
+    return row
+
+
+def _plot(path: Path, config: SpeciesEvaluateSettings, results: Sequence[AccuracyAtLength]) -> None:
+    """Draw accuracy against length."""
+    from hyenacli.evaluation.plots import write_length_chart  # loads matplotlib
+
+    lines = {config.run.absolute().name: [result.accuracy for result in results]}
+    if not config.no_baseline:
+        lines["6-mers"] = [result.kmers for result in results]
+    lines["by chance"] = [1 / results[0].p_NK.shape[1]] * len(results)
+    lengths = [result.length for result in results]
+    write_length_chart(path, lengths, lines, x_label="bases of a window", y_label="accuracy")

@@ -1,4 +1,4 @@
-"""Which species a contig comes from: a head on each of its windows, pooled.
+"""The species of a contig: the outputs of a head on each of its windows, pooled.
 
 C outputs of the head, S species, W windows of a contig.
 """
@@ -30,8 +30,7 @@ from hyenadna.config import HeadConfig
 TOO_SHORT, N_CONTENT = "TOO_SHORT", "N_CONTENT"
 Floats = NDArray[np.float64]
 Span = tuple[int, int]
-# Bytes of contigs without windows that may wait for the answers of those before them; each takes some more.
-_MAX_IDLE, _OVERHEAD = 1 << 24, 1 << 10
+_OVERHEAD = 1 << 10  # bytes of a contig beside its sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ class Contig:
     Attributes:
         name: the header up to its first blank; records may share one.
         bases: upper-case A C G T N; may be empty.
-        text: the record as it stands in the file, where it is kept.
+        text: the record as in the file, if it is kept.
     """
 
     name: str
@@ -51,15 +50,15 @@ class Contig:
 
 @dataclass(frozen=True, slots=True)
 class Classified:
-    """What a model says of one contig.
+    """The prediction for one contig.
 
     Attributes:
         contig: the record.
-        status: OK, or why nothing is said: EMPTY, TOO_SHORT or N_CONTENT.
-        windows: those that were read, 0-based half-open, in order; none where the status is not OK.
+        status: OK, or the reason for no prediction: EMPTY, TOO_SHORT or N_CONTENT.
+        windows: the windows that were read, 0-based half-open, in order; none unless the status is OK.
         n_bases: bases of the windows, each counted once.
-        p: of each species (S,); None where the status is not OK.
-        window_p: of each species in each window by itself (W, S).
+        p: probabilities of the species (S,); None unless the status is OK.
+        window_p: probabilities of the species in each window by itself (W, S).
     """
 
     contig: Contig
@@ -73,18 +72,18 @@ class Classified:
 def open_contigs(
     stream: io.BufferedReader, source: Path, shard: Shard | None = None, *, keep_text: bool = False
 ) -> tuple[Iterator[Contig], dict[str, Any]]:
-    """The contigs of a FASTA, and what the output says where they are a shard's, under "shard".
+    """Open the contigs of a FASTA; return them, and the facts of a shard, under "shard", for the output.
 
     Args:
         stream: the FASTA.
-        source: the same as a path, to count its records where there is a shard.
-        shard: the part to take.
+        source: its path, to count the records of a shard.
+        shard: the part to read.
         keep_text: whether records keep their text.
 
     Raises:
         UsageError: as `survey_fasta`.
-        UserError: it does not begin as FASTA does, or the first record cannot be read; what follows shows
-            when it is read.
+        UserError: the file does not begin like FASTA, or the first record cannot be read; errors of later
+            records are raised when they are read.
     """
     contigs = _read_contigs(stream, keep_text=keep_text)
     if shard is None:
@@ -97,7 +96,7 @@ def open_contigs(
 def _read_contigs(stream: io.BufferedReader, *, keep_text: bool) -> Iterator[Contig]:
     start = stream.peek(1).find(b">")
     for block in read_blocks(stream):
-        # What a block leaves out is the header's line end: its size tells LF, CRLF and the end of the file.
+        # A block omits the line end of its header, whose size shows LF, CRLF or the end of the file.
         size = block.offset - start - len(b">" + block.header) if start >= 0 else 1
         line_end = b"\n".rjust(size, b"\r")[:size]
         text = b">%b%b%b" % (block.header, line_end, block.body) if keep_text else b""
@@ -106,10 +105,14 @@ def _read_contigs(stream: io.BufferedReader, *, keep_text: bool) -> Iterator[Con
 
 
 def species_head(model: HyenaDNA, name: object = None) -> HeadConfig:
-    """The head of a model that messages call `name`, whose outputs are species.
+    """Return the head of a model, whose outputs are species.
+
+    Args:
+        model: the model.
+        name: its name in messages.
 
     Raises:
-        UserError: there is none, or its outputs are no named classes of whole sequences.
+        UserError: it has no head, or the head's outputs are not named classes of whole sequences.
     """
     head = model.config.head
     classes = ("binary", "multiclass")
@@ -129,14 +132,15 @@ def species_head(model: HyenaDNA, name: object = None) -> HeadConfig:
 def classify(
     model: HyenaDNA,
     contigs: Iterable[Contig],
-    recipe: EmbeddingOptions,
+    options: EmbeddingOptions,
     *,
     min_length: int,
     batch_size: int | None = None,
     precision: AbstractContextManager[Any] | None = None,
     on_progress: Callable[[int], None] | None = None,
+    max_idle_bytes: int = 1 << 24,
 ) -> Iterator[Classified]:
-    """Say of each contig how probable each species is, in the order of the contigs.
+    """Predict the species of contigs, in their order.
 
     A contig is cut into windows as by `windows.cut`: they cover every base, and the last one is moved back to
     the end. Windows that are more than half N are left out. A contig's log-probabilities are the mean of
@@ -150,46 +154,47 @@ def classify(
     Args:
         model: with a head as of `species_head`, in eval mode, on the device to use.
         contigs: the records.
-        recipe: from `prediction_options`: strands and windows.
+        options: from `prediction_options`: strands and windows.
         min_length: bases below which a contig is TOO_SHORT.
         batch_size: windows per forward pass; None derives it from the free memory.
         precision: entered around every forward pass, such as an autocast.
-        on_progress: called with the bases of each window when its answer is there.
+        on_progress: called with the bases of each window after its prediction.
+        max_idle_bytes: size of the contigs without windows that may wait for the predictions before them.
 
     Raises:
         UsageError: the model takes no such window, or the stride leaves gaps.
         UserError: the model gave values that are not finite, or one window does not fit into memory.
     """
     head = species_head(model)
-    width, stride = recipe.windows(model.config, model.longest_input)
+    width, stride = options.windows(model.config, model.longest_input)
     on_progress = on_progress or (lambda _bases: None)
 
-    def numbered() -> Iterator[tuple[int, _UnderWay]]:
+    def numbered() -> Iterator[tuple[int, _Pending]]:
         idle = 0
         for contig in contigs:
-            one = _cut(contig, width, stride, min_length)
-            idle += 0 if one.windows else len(contig.bases) + len(contig.text) + _OVERHEAD
-            yield idle // _MAX_IDLE, one
+            pending = _cut(contig, width, stride, min_length)
+            idle += 0 if pending.windows else len(contig.bases) + len(contig.text) + _OVERHEAD
+            yield idle // max_idle_bytes, pending
 
-    def answer() -> Iterator[Classified]:
-        # A contig without windows waits for those before it, and these wait for their batch to be full: with
-        # many of the former in a row, the pass is ended, which completes the batch.
+    def predictions() -> Iterator[Classified]:
+        # A contig without windows waits for the contigs before it, and these for their batch to be full. The
+        # end of a group ends the pass, which completes the batch, after many contigs without windows.
         for _, group in groupby(numbered(), key=itemgetter(0)):
-            under_way: deque[_UnderWay] = deque()
-            windows = _stretches((one for _, one in group), under_way)
-            for predicted in predict_by(model, windows, recipe, batch_size=batch_size, precision=precision):
-                yield from _finished(under_way, head)
+            queue: deque[_Pending] = deque()
+            windows = _windows((pending for _, pending in group), queue)
+            for predicted in predict_by(model, windows, options, batch_size=batch_size, precision=precision):
+                yield from _finished(queue, head)
                 assert predicted.logits is not None  # noqa: S101  (every window has bases)
-                under_way[0].logits.append(predicted.logits)
+                queue[0].logits.append(predicted.logits)
                 on_progress(len(predicted.stretch))
-            yield from _finished(under_way, head)
+            yield from _finished(queue, head)
 
-    return answer()
+    return predictions()
 
 
 @dataclass(slots=True)
-class _UnderWay:
-    """A contig, its windows, and the outputs (C,) for the first of them, as far as they are there."""
+class _Pending:
+    """A contig, its windows, and the outputs (C,) for the first of them, as far as they are computed."""
 
     contig: Contig
     status: str
@@ -197,49 +202,49 @@ class _UnderWay:
     logits: list[Floats] = field(default_factory=list)
 
 
-def _cut(contig: Contig, width: int, stride: int, min_length: int) -> _UnderWay:
+def _cut(contig: Contig, width: int, stride: int, min_length: int) -> _Pending:
     length = len(contig.bases)
     if length < min_length:
-        return _UnderWay(contig, TOO_SHORT if length else EMPTY, [])
+        return _Pending(contig, TOO_SHORT if length else EMPTY, [])
     windows = [
         (start, end)
         for start, end, _, _ in cut(0, length, width, stride)
         if 2 * contig.bases.count(b"N", start, end) <= end - start
     ]
-    return _UnderWay(contig, OK if windows else N_CONTENT, windows)
+    return _Pending(contig, OK if windows else N_CONTENT, windows)
 
 
-def _stretches(contigs: Iterable[_UnderWay], under_way: deque[_UnderWay]) -> Iterator[SequenceRecord]:
-    """The windows of contigs, each of which is put under way before its first window."""
-    for one in contigs:
-        under_way.append(one)
-        name, bases = one.contig.name, one.contig.bases
-        for start, end in one.windows:
+def _windows(contigs: Iterable[_Pending], queue: deque[_Pending]) -> Iterator[SequenceRecord]:
+    """Yield the windows of contigs; each contig joins the queue before its first window."""
+    for pending in contigs:
+        queue.append(pending)
+        name, bases = pending.contig.name, pending.contig.bases
+        for start, end in pending.windows:
             yield SequenceRecord(name, name, start, end, bases=bases[start:end])
 
 
-def _finished(under_way: deque[_UnderWay], head: HeadConfig) -> Iterator[Classified]:
-    while under_way and len(under_way[0].logits) == len(under_way[0].windows):
-        yield _pooled(under_way.popleft(), head)
+def _finished(queue: deque[_Pending], head: HeadConfig) -> Iterator[Classified]:
+    while queue and len(queue[0].logits) == len(queue[0].windows):
+        yield _pooled(queue.popleft(), head)
 
 
-def _pooled(one: _UnderWay, head: HeadConfig) -> Classified:
-    if not one.windows:
-        return Classified(one.contig, one.status)
-    logits_WC = np.stack(one.logits)
-    n_bases, logits_C = pool(one.windows, logits_WC)
-    p_S = probabilities(head.task, logits_C)
-    return Classified(one.contig, OK, one.windows, n_bases, p_S, window_p=probabilities(head.task, logits_WC))
+def _pooled(pending: _Pending, head: HeadConfig) -> Classified:
+    if not pending.windows:
+        return Classified(pending.contig, pending.status)
+    logits_WC = np.stack(pending.logits)
+    n_bases, logits_C = pool(pending.windows, logits_WC)
+    p_S, p_WS = probabilities(head.task, logits_C), probabilities(head.task, logits_WC)
+    return Classified(pending.contig, OK, pending.windows, n_bases, p_S, p_WS)
 
 
 def pool(windows: Sequence[Span], logits_WC: Floats) -> tuple[int, Floats]:
-    """Bases of windows, each counted once, and their outputs pooled (C,): weighted by a window's new bases.
+    """Return the bases of windows, each counted once, and the mean outputs (C,), weighted by new bases.
 
     >>> pool([(0, 4), (2, 6)], np.array([[3.0], [0.0]]))
     (6, array([2.]))
     """
     starts_W, ends_W = np.array(windows).T
-    seen_W = np.concatenate([[0], ends_W[:-1]])
-    new_W = ends_W - np.maximum(starts_W, seen_W)
+    previous_W = np.concatenate([[0], ends_W[:-1]])
+    new_W = ends_W - np.maximum(starts_W, previous_W)
     n_bases = int(new_W.sum())
     return n_bases, new_W @ logits_WC / n_bases

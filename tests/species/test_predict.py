@@ -15,9 +15,8 @@ from hyenacli.genome.dna import reverse_complement
 from hyenacli.inference.prediction import prediction_options
 from hyenacli.readers.shards import Shard
 from hyenacli.readers.streams import open_binary
-from hyenacli.species import predict as species
 from hyenacli.species.predict import Classified, Contig, classify, open_contigs, species_head
-from hyenacli.species.table import SpeciesTable, file_names, open_split
+from hyenacli.species.predict_command import SpeciesTable, file_names, open_split
 from hyenadna import HyenaDNA, Tokenizer
 from hyenadna.config import HeadConfig
 from tests.builders import random_dna, write_bytes
@@ -140,8 +139,7 @@ def test_what_cannot_be_told_keeps_its_place() -> None:
     assert [answer.status for answer in classified(MODELS["three"], [contig("")] * 3)] == ["EMPTY"] * 3
 
 
-def test_contigs_without_windows_are_not_hoarded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(species, "_MAX_IDLE", 4 * species._OVERHEAD)
+def test_contigs_without_windows_are_not_hoarded() -> None:
     model, read = MODELS["three"], 0
 
     def contigs() -> Iterator[Contig]:
@@ -150,7 +148,8 @@ def test_contigs_without_windows_are_not_hoarded(monkeypatch: pytest.MonkeyPatch
             read += 1
             yield contig(random_dna(40, read) if read % 10 == 1 else "", str(read))
 
-    answers = classify(model, contigs(), prediction_options(THREE, rc=False), min_length=1)
+    options = prediction_options(THREE, rc=False)
+    answers = classify(model, contigs(), options, min_length=1, max_idle_bytes=1 << 12)
     assert next(answers).contig.name == "1"
     assert read < 15
     rest = list(answers)
