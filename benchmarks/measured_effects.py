@@ -27,8 +27,7 @@ from benchmarks.results import table, write_section
 from hyenacli.evaluation.markov import MarkovModels
 from hyenacli.genome.variant import Variant
 from hyenacli.inference.sampling import complement
-from hyenacli.readers.genome_file import Genome
-from hyenacli.readers.token_store import Tokens, open_genomes
+from hyenacli.readers.genome import Genome, Tokens, open_genomes
 from hyenacli.readers.vcf import open_variants
 from hyenacli.variants.haplotypes import Strand, WindowRule, haplotypes, tokens
 from hyenacli.variants.plan import SCORES

@@ -23,7 +23,7 @@ from hyenacli.evaluation.plots import write_length_chart
 from hyenacli.genome.dna import normalise
 from hyenacli.genome.variant import Variant
 from hyenacli.inference.batching import make_budget
-from hyenacli.readers.genome_file import Genome
+from hyenacli.readers.genome import Genome
 from hyenacli.readers.vcf import open_variants
 from hyenacli.variants.haplotypes import Strand, WindowRule, haplotypes, status_of, tokens
 from hyenacli.variants.scorer import ScoringOptions, VariantScorer

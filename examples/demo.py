@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from hyenacli.readers.genome_file import Genome
+from hyenacli.readers.genome import Genome
 from hyenadna import HyenaDNA, load_model, save_model
 
 BASES = np.frombuffer(b"ACGT", np.uint8)

@@ -1,4 +1,6 @@
-"""The errors a user can cause, and nothing else: a bug is never a UserError and keeps its traceback."""
+"""Errors a user can cause, and their wording: a bug is never a UserError and keeps its traceback."""
+
+from collections.abc import Iterable
 
 
 class UserError(Exception):
@@ -39,3 +41,16 @@ def nearest(word: str, known: list[str]) -> str:
 
     close = difflib.get_close_matches(word, known, n=1)
     return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"
+
+
+def abbreviate(names: Iterable[str], limit: int = 5) -> str:
+    """Join the first `limit` names, and say how many there are if that is not all of them.
+
+    >>> abbreviate(["I", "II", "III"], limit=2)
+    'I, II, ... (3 in all)'
+    >>> abbreviate(["chrM"])
+    'chrM'
+    """
+    names = list(names)
+    shown = ", ".join(names[:limit])
+    return shown if len(names) <= limit else f"{shown}, ... ({len(names)} in all)"

@@ -13,8 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hyenacli.errors import UsageError, UserError
-from hyenacli.genome.names import abbreviate, natural_key
+from hyenacli.errors import UsageError, UserError, abbreviate
+from hyenacli.genome.names import natural_key
 from hyenacli.readers.labelled_record import LabelledRecord, Track
 from hyenadna.config import Level, Task
 

@@ -60,7 +60,7 @@ def run(config: EmbedSettings) -> None:
     with ExitStack() as stack:
         records = _open_input(config, output, stack)
         model = load_model(config.model).to(device)
-        embedded = embed(model, records.stretches, options, batch_size=batch_size, precision=precision)
+        embedded = embed(model, records.records, options, batch_size=batch_size, precision=precision)
         layers = options.layers(model.config)
         columns = embedding_columns(layers, options.width(model.config))
         size = per_base_bytes(records.bases or 0, columns, TABLES[kind]) if per_base else 0

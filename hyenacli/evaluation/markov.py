@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from hyenacli.readers.token_store import Tokens
+from hyenacli.readers.genome import Tokens
 from hyenadna.tokenizer import A
 
 Counts = npt.NDArray[np.float64]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hyenacli.readers.token_store import Codes, plain_tokens
+from hyenacli.readers.genome import Codes, plain_tokens
 from hyenadna.tokenizer import A, T
 
 Hashes = NDArray[np.uint64]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from hyenacli.adaptation.labels import AskedTask, LabelScheme, Targets
-from hyenacli.errors import UsageError, UserError, nearest
+from hyenacli.errors import UsageError, UserError, abbreviate, nearest
 from hyenacli.finetune.settings import FinetuneSettings
 from hyenacli.finetune.splits import (
     NO_RECORDS,
@@ -22,7 +22,6 @@ from hyenacli.finetune.splits import (
 )
 from hyenacli.finetune.task import infer_task
 from hyenacli.genome.contigs import check_naming
-from hyenacli.genome.names import abbreviate
 from hyenacli.inference.intervals import SPLITS
 from hyenacli.readers.inputs import open_reference
 from hyenacli.readers.labelled import open_labelled

@@ -24,7 +24,7 @@ from hyenacli.inference.embedding import embed
 from hyenacli.inference.embedding_options import EmbeddingOptions
 from hyenacli.inference.pooling import Pooling
 from hyenacli.readers.labelled_record import LabelledRecord
-from hyenacli.readers.records import whole_record
+from hyenacli.readers.records import SequenceRecord
 from hyenacli.training.gradients import sum_array
 from hyenadna import HyenaDNA
 
@@ -66,7 +66,7 @@ class Features:
         console.log.info("computing the features of %s sequences", f"{len(records):,}")
         with torch.inference_mode(), precision(), console.progress() as bar:
             task = bar.add_task("features", total=len(indices))
-            sequences = (whole_record(records[i].id, records[i].sequence) for i in indices)
+            sequences = (SequenceRecord.of_sequence(records[i].id, records[i].sequence) for i in indices)
             for i, answer in zip(indices, embed(model, sequences, options), strict=True):
                 assert answer.vectors is not None  # noqa: S101  (internal invariant)
                 states_NF[i] = answer.vectors[0, 0]

@@ -59,7 +59,7 @@ def run(config: PredictSettings) -> None:
             window=config.window,
             stride=config.stride,
         )
-        records = _readable(inputs.stretches, options)
+        records = _readable(inputs.records, options)
         predicted = predict_by(model, records, options, batch_size=batch_size, precision=precision)
         provenance = _provenance(config, head, options, model_sha256(model)) | inputs.shard
         summary = RunSummary("predict", "predicting", "predicted")

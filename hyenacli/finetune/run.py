@@ -35,7 +35,7 @@ from hyenacli.inference.intervals import SPLITS
 from hyenacli.inference.prediction import Predicted, head_of, predict
 from hyenacli.inference.record_tables import prediction_columns, prediction_rows
 from hyenacli.readers.labelled_record import LabelledRecord
-from hyenacli.readers.records import SequenceRecord, whole_record
+from hyenacli.readers.records import SequenceRecord
 from hyenacli.training.checkpoints import Progress
 from hyenacli.training.memory import BatchShape
 from hyenacli.training.run_directory import TrainingRun
@@ -217,7 +217,7 @@ class FinetuneRun(AdaptationRun):
 
     def _predict(self, model: HyenaDNA, indices: Sequence[int]) -> list[Logits]:
         records = (self.data.records[i] for i in indices)
-        sequences = (whole_record(record.id, record.sequence) for record in records)
+        sequences = (SequenceRecord.of_sequence(record.id, record.sequence) for record in records)
         answers = predict(model, sequences, rc=self.settings.rc == "mean")
         return [answer.logits for answer in answers if answer.logits is not None]
 
@@ -286,7 +286,7 @@ def write_predictions(
 
 def _with_region(record: LabelledRecord) -> SequenceRecord:
     """Return the record with its region in the genome, where it has one."""
-    sequence, region = whole_record(record.id, record.sequence), record.region
+    sequence, region = SequenceRecord.of_sequence(record.id, record.sequence), record.region
     if region is None:
         return sequence
     return replace(sequence, chrom=region.contig, start=region.start, end=region.end, strand=region.strand)

@@ -22,8 +22,7 @@ from hyenacli.adaptation.labels import (
     text_of,
     tracks_of,
 )
-from hyenacli.errors import UsageError, UserError
-from hyenacli.genome.names import abbreviate
+from hyenacli.errors import UsageError, UserError, abbreviate
 from hyenacli.readers.labelled_record import LabelledRecord
 from hyenadna.config import Level, Task
 

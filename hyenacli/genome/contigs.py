@@ -5,10 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from hyenacli.errors import UsageError, UserError
-from hyenacli.genome.names import abbreviate
+from hyenacli.errors import UsageError, UserError, abbreviate
 from hyenacli.genome.region import Region
-from hyenacli.readers.streams import open_binary
 
 ContigStyle = Literal["auto", "exact"]
 
@@ -16,10 +14,10 @@ _MITOCHONDRION = frozenset({"m", "mt", "mito", "mitochondrion"})
 
 
 def parse_style(text: str, flag: str = "--contig-style") -> ContigStyle:
-    """A style by its name.
+    """Return a style by its name.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: no style has that name.
     """
     if text not in ("auto", "exact"):
         raise UsageError(f"unknown style '{text}'", at=flag, remedy="use auto or exact")
@@ -27,7 +25,7 @@ def parse_style(text: str, flag: str = "--contig-style") -> ContigStyle:
 
 
 def check_naming(style: str, aliases: Path | None, genome: Path | None) -> None:
-    """Refuse an unknown style, and ways to match names where there is no genome whose names they are.
+    """Refuse an unknown style, and ways of matching names where no genome is given.
 
     Raises:
         UsageError: naming the flag.
@@ -39,16 +37,16 @@ def check_naming(style: str, aliases: Path | None, genome: Path | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ContigMap:
-    """How an input's contig names read in the genome's spelling; built by `match_contigs`.
+    """An input's contig names in the genome's spelling; built by `match_contigs`.
 
     Attributes:
         names: the input's contigs, in their order.
         genome: the genome's contigs.
-        by_key: the genome's contigs under what all their spellings share.
+        by_key: the genome's contigs, by the key that their spellings share.
         style: 'exact' for equal names only, 'auto' also for chr1 <-> 1 and the names of the mitochondrion.
         aliases: input name -> the name to look up instead.
-        input_name: what messages call the input.
-        genome_name: what messages call the genome.
+        input_name: name of the input in messages.
+        genome_name: name of the genome in messages.
     """
 
     names: tuple[str, ...]
@@ -60,24 +58,24 @@ class ContigMap:
     genome_name: str
 
     def resolve(self, name: str) -> str | None:
-        """The genome's spelling of a contig, None where the genome has no such contig.
+        """Return the genome's spelling of a contig, None where the genome has no such contig.
 
         An alias goes first, then the equal name, then (style 'auto') the same contig in another style.
 
         Raises:
             UserError: several contigs of the genome could be meant.
         """
-        wanted = self.aliases.get(name, name)
-        if wanted in self.genome:
-            return wanted
-        found = self.by_key.get(_key(wanted), ()) if self.style == "auto" else ()
-        if len(found) > 1:
+        target = self.aliases.get(name, name)
+        if target in self.genome:
+            return target
+        matches = self.by_key.get(_key(target), ()) if self.style == "auto" else ()
+        if len(matches) > 1:
             raise UserError(
-                f"contig '{name}' could be any of {abbreviate(found)} in {self.genome_name}",
+                f"contig '{name}' could be any of {abbreviate(matches)} in {self.genome_name}",
                 at=self.input_name,
                 remedy="say which with --contig-aliases FILE",
             )
-        return found[0] if found else None
+        return matches[0] if matches else None
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -85,7 +83,7 @@ class ContigMap:
         return tuple(name for name in self.names if self.resolve(name) is None)
 
     def summary(self) -> str:
-        """One line for the log, such as `matched 24/25 contigs (missing: MT)`."""
+        """Return a line for the log, such as `matched 24/25 contigs (missing: MT)`."""
         missing = self.missing
         tail = f" (missing: {abbreviate(missing)})" if missing else ""
         return f"matched {len(self.names) - len(missing)}/{len(self.names)} contigs{tail}"
@@ -117,12 +115,12 @@ def match_contigs(
     >>> contigs.resolve("chr1"), contigs.resolve("chrM"), contigs.summary()
     ('1', 'MT', 'matched 2/3 contigs (missing: chrUn)')
     """
-    known = list(genome)
+    genome = list(genome)
     by_key: dict[str, tuple[str, ...]] = {}
-    for contig in known:
+    for contig in genome:
         by_key[_key(contig)] = (*by_key.get(_key(contig), ()), contig)
     queries = tuple(dict.fromkeys(names))
-    contigs = ContigMap(queries, frozenset(known), by_key, style, aliases, input_name, genome_name)
+    contigs = ContigMap(queries, frozenset(genome), by_key, style, aliases, input_name, genome_name)
     _check_one_to_one(contigs)
     if queries and len(contigs.missing) == len(queries):
         if aliases and not set(aliases) & set(queries):
@@ -133,7 +131,7 @@ def match_contigs(
             )
         raise UserError(
             f"no contig of this input is in {genome_name}: the input has {abbreviate(queries)}, "
-            f"the genome {abbreviate(known)}",
+            f"the genome {abbreviate(genome)}",
             at=input_name,
             remedy="use the genome the coordinates are from, or map the names with "
             + ("--contig-style auto or " if style == "exact" else "")
@@ -142,30 +140,8 @@ def match_contigs(
     return contigs
 
 
-def read_aliases(path: Path) -> dict[str, str]:
-    """Two columns, the input's name and the genome's, as for `bcftools annotate --rename-chrs`.
-
-    Raises:
-        UserError: the file cannot be read, a line has not two columns, or a name is given two meanings.
-    """
-    aliases: dict[str, str] = {}
-    with open_binary(path) as stream:
-        for number, raw in enumerate(stream, 1):
-            line = raw.decode(errors="replace")
-            columns = line.split()
-            if not columns or line.startswith("#"):
-                continue
-            if len(columns) != 2:
-                remedy = "write the input's name and the genome's name"
-                raise UserError(f"{len(columns)} columns instead of 2", at=path, line=number, remedy=remedy)
-            name, target = columns
-            if aliases.setdefault(name, target) != target:
-                raise UserError(f"'{name}' is both '{aliases[name]}' and '{target}'", at=path, line=number)
-    return aliases
-
-
 def spellings(contig: str, style: ContigStyle, aliases: Mapping[str, str]) -> list[str]:
-    """The names that an input may have for a contig of the genome, its own first.
+    """List the names that an input may have for a contig of the genome, the genome's name first.
 
     >>> spellings("chr2", "auto", {"NC_2": "chr2"}), spellings("MT", "auto", {})[:3]
     (['chr2', 'NC_2', '2', 'Chr2', 'CHR2'], ['MT', 'M', 'chrM'])
@@ -176,14 +152,18 @@ def spellings(contig: str, style: ContigStyle, aliases: Mapping[str, str]) -> li
         bare = [key]
         if key == "MT":
             words = ("M", "MT", "Mito", "mitochondrion")
-            bare = [one for word in words for one in dict.fromkeys((word, word.lower(), word.title()))]
-        names += [prefix + one for one in bare for prefix in ("", "chr", "Chr", "CHR")]
-    meant = {name: aliases.get(name, name) for name in names}
-    return [name for name, one in meant.items() if one == contig or (style == "auto" and _key(one) == key)]
+            bare = [name for word in words for name in dict.fromkeys((word, word.lower(), word.title()))]
+        names += [prefix + name for name in bare for prefix in ("", "chr", "Chr", "CHR")]
+    targets = {name: aliases.get(name, name) for name in names}
+    return [
+        name
+        for name, target in targets.items()
+        if target == contig or (style == "auto" and _key(target) == key)
+    ]
 
 
 def _key(name: str) -> str:
-    """Equal for the spellings of one contig: without `chr`, and one name for the mitochondrion.
+    """Return the same key for all spellings of a contig: no `chr`, and `MT` for the mitochondrion.
 
     >>> {_key(name) for name in ("chrM", "MT", "M", "Mito", "chrMito")}
     {'MT'}
@@ -193,13 +173,13 @@ def _key(name: str) -> str:
 
 
 def _check_one_to_one(contigs: ContigMap) -> None:
-    """Two input contigs that are one in the genome mix two assemblies up, unless an alias says so."""
-    takers: dict[str, str] = {}
+    """Refuse two input contigs that are the same in the genome, unless an alias says so."""
+    by_target: dict[str, str] = {}
     for name in contigs.names:
         target = contigs.resolve(name)
         if target is None or name in contigs.aliases:
             continue
-        other = takers.setdefault(target, name)
+        other = by_target.setdefault(target, name)
         if other != name:
             raise UserError(
                 f"'{other}' and '{name}' would both be '{target}' of {contigs.genome_name}",
@@ -211,13 +191,13 @@ def _check_one_to_one(contigs: ContigMap) -> None:
 def named_region(
     text: str, lengths: Mapping[str, int], style: ContigStyle, aliases: Mapping[str, str]
 ) -> tuple[Region, Region]:
-    """A 1-based region, as it is named and in the genome's spelling.
+    """Parse a 1-based region, and return it as it is named and in the genome's spelling.
 
     Args:
         text: as of `Region.parse`; the contig may be spelled as in the genome, or as an input may spell it.
         lengths: bases of the genome's contigs.
-        style: whether chr1 and 1 are the same.
-        aliases: names of the input, and what the genome calls them.
+        style: 'auto' if chr1 and 1 are the same.
+        aliases: name in the input -> name in the genome.
 
     Raises:
         UserError: as `Region.parse`.
@@ -225,14 +205,14 @@ def named_region(
     >>> [str(region) for region in named_region("chr1:5-9", {"1": 20}, "auto", {})]
     ['chr1:5-9', '1:5-9']
     """
-    meant = {
+    contigs = {
         name: contig
         for contig in lengths
         for name in spellings(contig, style, aliases)
         if name not in lengths
     }
-    meant |= {contig: contig for contig in lengths}
-    if text.rpartition(":")[0] not in meant and text not in meant and not text.startswith("{"):
+    contigs |= {contig: contig for contig in lengths}
+    if text.rpartition(":")[0] not in contigs and text not in contigs and not text.startswith("{"):
         Region.parse(text, lengths)  # whose message lists the genome's own names
-    named = Region.parse(text, {name: lengths[contig] for name, contig in meant.items()})
-    return named, replace(named, contig=meant[named.contig])
+    named = Region.parse(text, {name: lengths[contig] for name, contig in contigs.items()})
+    return named, replace(named, contig=contigs[named.contig])

@@ -18,10 +18,10 @@ _COMPLEMENT = bytes.maketrans(b"ACGTN", b"TGCAN")
 
 
 def normalise(raw: bytes) -> bytes:
-    """Upper case, U read as T, every other IUPAC code read as N; the length never changes.
+    """Return upper case, with U read as T and every other IUPAC code as N; the length never changes.
 
     Raises:
-        ValueError: some byte is no IUPAC nucleotide code; the message names the first and its 0-based
+        ValueError: a byte is not an IUPAC nucleotide code; the message names the first and its 0-based
             position.
 
     >>> normalise(b"acgURn")
@@ -39,7 +39,7 @@ def normalise(raw: bytes) -> bytes:
 
 
 def first_invalid(raw: bytes) -> int:
-    """0-based position of the first byte that `normalise` refuses, -1 when there is none.
+    """Return the 0-based position of the first byte that `normalise` refuses, -1 when there is none.
 
     >>> first_invalid(b"ACG*"), first_invalid(b"ACGU")
     (3, -1)
@@ -48,7 +48,7 @@ def first_invalid(raw: bytes) -> int:
 
 
 def reverse_complement(sequence: bytes) -> bytes:
-    """The other strand, 5' to 3', of a normalised sequence.
+    """Return the other strand, 5' to 3', of a normalised sequence.
 
     >>> reverse_complement(b"AACGN")
     b'NCGTT'

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Self
 
-from hyenacli.errors import UserError, nearest
-from hyenacli.genome.names import abbreviate
+from hyenacli.errors import UserError, abbreviate, nearest
 
 Strand = Literal["+", "-", "."]
 
@@ -16,14 +15,14 @@ _SPELLINGS = "write chr1:1,000-2,000 (1-based, both ends included)"
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A stretch of one contig.
+    """An interval of one contig.
 
     Attributes:
         contig: the contig's name.
         start: first base, 0-based.
         end: one past the last base, 0-based; `end - start` bases.
         strand: '+', '-' or '.' for not stranded.
-        name: what the input calls it, '' when it has no name.
+        name: the region's name in the input, '' when it has none.
 
     Raises:
         ValueError: `start` is negative or `end` lies before it.
@@ -84,7 +83,7 @@ class Region:
 
 
 def _split(text: str, contigs: Mapping[str, int]) -> tuple[str, str]:
-    """The contig and the coordinates ('' for all of it) that `text` names, as samtools decides it."""
+    """Split a text into contig and coordinates ('' for all of it), as samtools decides it."""
     if text.startswith("{"):
         contig, brace, rest = text[1:].partition("}")
         if not brace or (rest and not rest.startswith(":")):
@@ -114,7 +113,7 @@ def _unknown(text: str, contig: str, contigs: Mapping[str, int]) -> UserError:
 
 
 def _limits(text: str, coordinates: str, length: int) -> tuple[int, int]:
-    """First and last base, 1-based inclusive."""
+    """Return first and last base, 1-based inclusive."""
     if not coordinates:
         return 1, length
     match = _COORDINATES.fullmatch(coordinates)

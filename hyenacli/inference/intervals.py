@@ -11,8 +11,8 @@ import numpy as np
 
 from hyenacli.errors import UserError, nearest
 from hyenacli.genome.contigs import ContigMap, match_contigs
-from hyenacli.readers.bed import read_bed
-from hyenacli.readers.token_store import Contig
+from hyenacli.readers.genome import Contig
+from hyenacli.readers.regions import read_bed
 
 SPLITS = ("train", "valid", "test")
 Unit = TypeVar("Unit", str, int)

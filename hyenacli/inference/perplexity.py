@@ -18,7 +18,7 @@ from hyenacli.errors import UsageError, UserError, nearest
 from hyenacli.inference.batching import Engine, Piece, make_budget
 from hyenacli.inference.intervals import SPLITS, Interval, named_contigs, split_by_intervals
 from hyenacli.inference.sampling import fixed_windows
-from hyenacli.readers.token_store import Contig, Tokens, count_bases
+from hyenacli.readers.genome import Contig, Tokens, count_bases
 from hyenadna import HyenaConfig, HyenaDNA
 from hyenadna.engine.inference import token_log_probs
 from hyenadna.engine.training import IGNORED, next_bases

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hyenacli.errors import UsageError, nearest
+from hyenacli.errors import UsageError, abbreviate, nearest
 from hyenacli.evaluation.calibration import probabilities
-from hyenacli.genome.names import abbreviate
 from hyenacli.inference.embedding import Embedded
 from hyenacli.inference.pooling import FINAL
 from hyenacli.inference.prediction import Predicted

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyenacli.inference.intervals import Interval
-from hyenacli.readers.token_store import Codes, Contig, Tokens, plain_tokens
+from hyenacli.readers.genome import Codes, Contig, Tokens, plain_tokens
 from hyenadna.tokenizer import PAD, A, C, G, N, T
 
 _COMPLEMENT = np.arange(256, dtype=np.uint8)

@@ -16,7 +16,7 @@ from hyenacli.pretrain.corpus import Corpus, open_corpus
 from hyenacli.pretrain.language_model import NextNucleotide
 from hyenacli.pretrain.report import best_order, write_report
 from hyenacli.pretrain.settings import PretrainSettings
-from hyenacli.readers.token_store import fingerprint
+from hyenacli.readers.genome import fingerprint
 from hyenacli.training import run_metadata as record
 from hyenacli.training.checkpoints import Progress
 from hyenacli.training.curriculum import Curriculum, parse_curriculum

@@ -11,7 +11,7 @@ from hyenacli.evaluation.markov import MarkovModels
 from hyenacli.inference.intervals import Splits, split_by_contigs, split_by_fraction, split_by_intervals
 from hyenacli.inference.sampling import WindowSampler, complement, fixed_windows
 from hyenacli.pretrain.settings import PretrainSettings
-from hyenacli.readers.token_store import Contig, Genome, Tokens, count_bases, open_genomes, plain_tokens
+from hyenacli.readers.genome import Contig, Genome, Tokens, count_bases, open_genomes, plain_tokens
 
 # The Markov yardsticks are fitted to at most this many training bases, in pieces spread over the genome.
 MARKOV_BASES = 200_000_000

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from hyenacli.inference.perplexity import PerplexityAtLength
-    from hyenacli.readers.token_store import Genome
+    from hyenacli.readers.genome import Genome
 
 
 def run(config: EvaluateSettings) -> None:
@@ -36,7 +36,7 @@ def run(config: EvaluateSettings) -> None:
 
     from hyenacli.devices import autocast, resolve_device, set_threads
     from hyenacli.inference.perplexity import choose_intervals, evaluate, parse_lengths, warn_of_labels
-    from hyenacli.readers.token_store import open_genomes
+    from hyenacli.readers.genome import open_genomes
     from hyenadna import load_model, model_sha256
 
     lengths = parse_lengths(config.lengths)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hyenacli.distributed import current_ranks
 from hyenacli.inference.sampling import WindowSampler
-from hyenacli.readers.token_store import SOFT_MASKED, Codes, Tokens
+from hyenacli.readers.genome import SOFT_MASKED, Codes, Tokens
 from hyenacli.training.gradients import sum_over_ranks
 from hyenadna.engine.training import IGNORED, next_bases, next_token_loss
 

@@ -1,12 +1,12 @@
-"""Where what is made of a genome is kept: in the user's cache, one folder per version of a file.
+"""The user's cache of what is made of genomes: one folder per version of a file.
 
-An index beside the FASTA may belong to an older version of it (and then gives wrong bases without a word),
-the folder may be read-only, and plain gzip needs a copy that nobody wants there. So we never read or write
-beside the user's files: the key of a cache folder is the file's path, size and times, and a changed file
-simply has another folder.
+An index beside a FASTA may belong to an older version of it (and then gives wrong bases without a word), the
+folder may be read-only, and nobody wants copies there. So nothing beside the user's files is read or written:
+the key of a cache folder is the file's path, size and times, and a changed file simply has another folder.
 """
 
 import contextlib
+import fcntl
 import glob
 import hashlib
 import logging
@@ -17,17 +17,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from hyenacli.errors import UserError
-from hyenacli.readers.genome_index import GenomeFiles, build_index
 
-_FORMAT = 1
 _logger = logging.getLogger("hyena")
 
 Signature = tuple[int, int, int]
 """Size in bytes, and the times of the last change of contents and of the file, in ns."""
 
 
+class CacheError(UserError):
+    """The cache cannot be written to, as when it has no room left."""
+
+
 def signature(path: Path) -> Signature:
-    """What tells one version of a file from the next.
+    """Return what tells one version of a file from the next.
 
     Raises:
         UserError: there is no such file, or it is not one that can be read at random.
@@ -44,59 +46,86 @@ def signature(path: Path) -> Signature:
     return state.st_size, state.st_mtime_ns, state.st_ctime_ns
 
 
-def indexed(path: Path) -> tuple[GenomeFiles, Signature]:
-    """The files to read a genome from, and the version they are of; as `cached_folder`."""
-    folder, version = cached_folder(path, f"index-{_FORMAT}", build_index)
-    return GenomeFiles.within(folder, path), version
-
-
-def cached_folder(path: Path, kind: str, build: Callable[[Path, Path], None]) -> tuple[Path, Signature]:
-    """The folder with what is made of a genome, and the version that is of; built when first seen.
-
-    A folder is built under another name and renamed, so that of several processes at once one wins and the
-    others use its work. Folders of older versions of the same file are removed.
+def cached_folder(path: Path, kind: str) -> Path:
+    """Return the folder for what is made of a genome; it exists where somebody has built it.
 
     Args:
         path: the FASTA, without symbolic links.
         kind: of the contents, format included.
+
+    Raises:
+        UserError: the file is missing, or no folder can be written to.
+    """
+    return _cache_root() / f"{_family(path)}{kind}-{_digest(str(signature(path)))}"
+
+
+def build_folder(path: Path, folder: Path, build: Callable[[Path, Path], None]) -> None:
+    """Build the folder that `cached_folder` names, and remove all others of the same file.
+
+    A folder is built under another name, flushed to disk and renamed, by one process at a time where the
+    file system knows locks; the others then find it.
+
+    Args:
+        path: the FASTA, without symbolic links.
+        folder: the folder.
         build: fills an empty folder (second argument) from the file (first argument).
 
     Raises:
-        UserError: the file changes while it is read, no folder can be written to, or as `build`.
+        CacheError: the folder cannot be written.
+        UserError: the file changes while it is read, or as `build`.
     """
-    version = signature(path)
-    root = _cache_root()
-    family = f"{path.name[:40]}-{_digest(str(path))}-{kind}-"
-    folder = root / f"{family}{_digest(str(version))}"
-    if not folder.is_dir():
-        _logger.info("reading %s, once, into %s", path, folder)
-        _build(path, version, folder, build)
-        for other in root.glob(f"{glob.escape(family)}*"):
-            if other != folder:
-                shutil.rmtree(other, ignore_errors=True)
-    return folder, version
-
-
-def _build(path: Path, version: Signature, folder: Path, build: Callable[[Path, Path], None]) -> None:
     try:
-        with tempfile.TemporaryDirectory(
-            prefix=".building-", dir=folder.parent, ignore_cleanup_errors=True
-        ) as building:
-            build(path, Path(building))
-            if signature(path) != version:
-                raise UserError("the file changed while it was read", at=path, remedy="wait for its end")
-            Path(building).rename(folder)
+        with _locked(folder.parent):
+            if not folder.is_dir():
+                _logger.info("reading %s, once, into %s", path, folder)
+                _build(path, folder, build)
     except OSError as error:
         if not folder.is_dir():
-            raise UserError(
+            raise CacheError(
                 f"the cache cannot be written: {error.strerror or error}",
                 at=folder.parent,
                 remedy="set XDG_CACHE_HOME to a folder with space",
             ) from error
+    for other in folder.parent.glob(f"{glob.escape(_family(path))}*"):
+        if other != folder:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def _build(path: Path, folder: Path, build: Callable[[Path, Path], None]) -> None:
+    version = signature(path)
+    with tempfile.TemporaryDirectory(
+        prefix=".building-", dir=folder.parent, ignore_cleanup_errors=True
+    ) as building:
+        build(path, Path(building))
+        if signature(path) != version:
+            raise UserError("the file changed while it was read", at=path, remedy="wait for its end")
+        for file in (*Path(building).iterdir(), Path(building)):
+            _flush(file)
+        Path(building).rename(folder)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder, or go on without one where the file system has none."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _cache_root() -> Path:
-    """The user's cache, or a private folder for temporary files where there is none (containers)."""
+    """Return the user's cache, or a private folder for temporary files where there is none (containers)."""
     for root in _candidates():
         genomes = root / "genomes"
         try:
@@ -104,7 +133,7 @@ def _cache_root() -> Path:
             genomes.mkdir(exist_ok=True)
         except OSError:
             continue
-        # A folder under a guessable name may have been laid there by somebody else.
+        # Somebody else may have made a folder of this guessable name.
         if root.stat().st_uid == os.getuid() and os.access(genomes, os.W_OK):
             return genomes
     raise UserError(
@@ -117,6 +146,11 @@ def _candidates() -> Iterator[Path]:
     with contextlib.suppress(RuntimeError):  # raised where the user has no home
         yield (Path(configured) if configured else Path.home() / ".cache") / "hyena"
     yield Path(tempfile.gettempdir()) / f"hyena-{os.getuid()}"
+
+
+def _family(path: Path) -> str:
+    """Return what the names of all cache folders of one file begin with."""
+    return f"{path.name[:40]}-{_digest(str(path))}-"
 
 
 def _digest(text: str) -> str:

@@ -5,9 +5,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hyenacli.errors import UsageError
-from hyenacli.genome.contigs import parse_style, read_aliases
-from hyenacli.readers.genome_file import Genome
+from hyenacli.genome.contigs import parse_style
+from hyenacli.readers.genome import Genome
 from hyenacli.readers.region_records import Reference
+from hyenacli.readers.regions import read_aliases
 
 
 def check_input(source: Path, regions: Sequence[str] | None, *, several_processes: bool) -> None:

@@ -9,9 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from hyenacli.errors import UsageError, UserError
-from hyenacli.genome.names import abbreviate, natural_key
-from hyenacli.readers.fasta_blocks import read_blocks
+from hyenacli.errors import UsageError, UserError, abbreviate
+from hyenacli.genome.names import natural_key
 from hyenacli.readers.labelled_record import (
     Columns,
     LabelledRecord,
@@ -19,6 +18,7 @@ from hyenacli.readers.labelled_record import (
     split_name,
 )
 from hyenacli.readers.region_records import Reference, Signal, read_regions
+from hyenacli.readers.sequences import read_entries
 from hyenacli.readers.streams import BOM, Source, compression, open_binary, sniff_format, source_name
 from hyenacli.readers.tables import is_sequence, read_parquet, read_text_table
 
@@ -250,18 +250,18 @@ def _first_word(stream: io.BufferedReader) -> str:
 
 def _read_fasta(stream: io.BufferedReader, *, labelled: bool) -> Iterator[LabelledRecord]:
     """Read the records of a FASTA; the label follows the last `|` of the header."""
-    for block in read_blocks(stream):
-        name, description = block.title()
+    for entry in read_entries(stream):
+        name, description = entry.title()
         label = None
         if labelled:
             head, bar, label = f"{name} {description}".rpartition("|")
             if not bar:
                 remedy = "write >name|label, or give one FASTA per class as label=FILE"
-                raise UserError(f"no label in '{name}'", at=block.source, line=block.line, remedy=remedy)
+                raise UserError(f"no label in '{name}'", at=entry.source, line=entry.line, remedy=remedy)
             name, label = (head.split() or [""])[0], label.strip()
-        bases = block.sequence()
+        bases = entry.sequence()
         status = "OK" if bases else "EMPTY"
-        yield LabelledRecord(name, bases, label, file=block.source, line=block.line, status=status)
+        yield LabelledRecord(name, bases, label, file=entry.source, line=entry.line, status=status)
 
 
 def _read_folder(folder: Path) -> Iterator[LabelledRecord]:

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hyenacli.errors import UserError
+from hyenacli.errors import UserError, abbreviate
 from hyenacli.genome.dna import first_invalid, normalise
-from hyenacli.genome.names import abbreviate
 from hyenacli.genome.region import Region
 
 Track = NDArray[np.float32]

@@ -1,22 +1,22 @@
-"""What is to be read: a region of bases with its flanks, and why where that cannot be."""
+"""Input records: a sequence, or a region of a genome with its flanks, or why there are no bases."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BufferedReader
 from itertools import chain, islice, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from hyenacli.errors import UserError
 from hyenacli.genome.contigs import named_region
 from hyenacli.genome.dna import reverse_complement
 from hyenacli.genome.region import Region
-from hyenacli.readers.fasta import FastaRecord, read_fasta
-from hyenacli.readers.genome_file import Genome
+from hyenacli.readers.genome import Genome
 from hyenacli.readers.labelled import LabelledRows
 from hyenacli.readers.labelled_record import Columns, LabelledRecord
 from hyenacli.readers.region_records import Reference
 from hyenacli.readers.regions import load_regions
+from hyenacli.readers.sequences import read_fasta
 from hyenacli.readers.shards import Shard, fingerprint, survey_fasta, survey_rows
 
 OK, EMPTY = "OK", "EMPTY"
@@ -27,8 +27,8 @@ class SequenceRecord:
     """One input record.
 
     Attributes:
-        id: name in the output; records may share one.
-        chrom: contig as the input spells it, or the name of a sequence of its own.
+        id: name in the output; records may share it.
+        chrom: contig as the input spells it, or the name of a sequence that is not of a genome.
         start: first base of the region, 0-based.
         end: end of the region, 0-based and exclusive, as in BED.
         strand: +, - or . (unknown, read as +).
@@ -47,11 +47,16 @@ class SequenceRecord:
     status: str = OK
 
     def __len__(self) -> int:
-        """Bases of the region."""
+        """Return the bases of the region."""
         return self.end - self.start
 
+    @classmethod
+    def of_sequence(cls, name: str, bases: bytes) -> Self:
+        """Make the record of a sequence: contig and id are its name, the region is all of it."""
+        return cls(name, name, 0, len(bases), bases=bases, status=OK if bases else EMPTY)
+
     def reading(self, *, reverse: bool) -> tuple[bytes, int]:
-        """The bases in reading direction, and how many precede the region.
+        """Return the bases in reading direction, and the number of them before the region.
 
         >>> SequenceRecord("x", "1", 5, 7, bases=b"AACGT", left=2).reading(reverse=True)
         (b'ACGTT', 1)
@@ -61,21 +66,10 @@ class SequenceRecord:
         return self.bases, self.left
 
 
-def stretches_of_records(records: Iterable[FastaRecord]) -> Iterator[SequenceRecord]:
-    """Whole sequences, by their names."""
-    for record in records:
-        yield whole_record(record.name, record.sequence)
-
-
-def whole_record(name: str, bases: bytes) -> SequenceRecord:
-    """A sequence of its own: contig and id are its name, the region is all of it."""
-    return SequenceRecord(name, name, 0, len(bases), bases=bases, status=OK if bases else EMPTY)
-
-
-def stretches_of_regions(
+def region_records(
     regions: Iterable[tuple[Region, Region | None, str]], genome: Genome, flank: int
 ) -> Iterator[SequenceRecord]:
-    """Regions of a genome, in order, read when they are asked for.
+    """Read regions of a genome in order, each when it is needed.
 
     The id is the region's name, or else its 1-based string (chr1:101-200). The output keeps the input's
     contig names.
@@ -83,32 +77,32 @@ def stretches_of_regions(
     Args:
         regions: each as the input names it and in the genome's spelling, or None and a status that says why
             the genome does not have it.
-        genome: where the bases are.
+        genome: to read the bases from.
         flank: bases read on each side, as far as the contig goes.
     """
     for named, region, status in regions:
-        about = (named.name or str(named), named.contig, named.start, named.end, named.strand)
+        identity = (named.name or str(named), named.contig, named.start, named.end, named.strand)
         if region is None:
-            yield SequenceRecord(*about, status=status)
+            yield SequenceRecord(*identity, status=status)
             continue
         start = max(0, region.start - flank)
         end = min(genome.lengths[region.contig], region.end + flank)
         bases = genome.fetch(region.contig, start, end)
-        yield SequenceRecord(*about, bases=bases, left=region.start - start)
+        yield SequenceRecord(*identity, bases=bases, left=region.start - start)
 
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """The records of an input, or a shard's.
+    """The records of an input, or of a shard of it.
 
     Attributes:
-        stretches: in their order.
-        total: how many, where it is known.
-        bases: of all regions together, where it is known.
-        shard: what the output says where this is a part of an input, under "shard".
+        records: in their order.
+        total: number of records; None for a stream.
+        bases: of all regions together; None where they have not been counted.
+        shard: metadata for the output of a shard, under the key "shard".
     """
 
-    stretches: Iterable[SequenceRecord]
+    records: Iterable[SequenceRecord]
     total: int | None = None
     bases: int | None = None
     shard: dict[str, Any] = field(default_factory=dict)
@@ -122,51 +116,51 @@ def open_regions(
     shard: Shard | None = None,
     apart: bool = False,
 ) -> Input:
-    """Regions of a genome: of a BED, or 1-based texts such as chr1:101-200.
+    """Open regions of a genome: of a BED, or 1-based texts such as chr1:101-200.
 
     Args:
-        source: which.
+        source: the BED or the texts.
         reference: the genome; its contigs may have other names in the source.
         flank: bases read on each side, as far as the contig goes.
         shard: the part to take.
-        apart: whether no two regions, of the whole input, may have a base in common.
+        apart: refuse two regions, of all shards, that have a base in common.
 
     Raises:
-        UserError: as `load_regions` and `Region.parse`, or two regions are not apart.
+        UserError: as `load_regions` and `Region.parse`, or two regions overlap and must not.
     """
     genome = reference.genome
     regions: list[tuple[Region, Region | None, str]]
     if isinstance(source, BufferedReader):
         loaded = load_regions(source, genome, reference.style, reference.aliases)
-        regions = [(one.record.region, one.region, one.status) for one in loaded]
+        regions = [(resolved.record.region, resolved.region, resolved.status) for resolved in loaded]
     else:
         aliases = reference.aliases or {}
         parsed = [named_region(text, genome.lengths, reference.style, aliases) for text in source]
         regions = [(named, region, OK) for named, region in parsed]
     if apart:
         _check_apart([named for named, region, _ in regions if region is not None])
-    about = {}
+    metadata = {}
     if shard is not None:
         sha256 = fingerprint((repr(named) for named, _, _ in regions), genome.lengths)
-        about, part = shard.describe(len(regions), sha256), shard.part(len(regions))
+        metadata, part = shard.describe(len(regions), sha256), shard.part(len(regions))
         regions = regions[part.start : part.stop]
     bases = sum(len(region) for _, region, _ in regions if region is not None)
-    return Input(stretches_of_regions(regions, genome, flank), len(regions), bases, about)
+    return Input(region_records(regions, genome, flank), len(regions), bases, metadata)
 
 
 def _check_apart(regions: Iterable[Region]) -> None:
     ordered = sorted(regions, key=lambda region: (region.contig, region.start))
-    for one, other in pairwise(ordered):
-        if one.contig == other.contig and other.start < one.end:
+    for first, second in pairwise(ordered):
+        if first.contig == second.contig and second.start < first.end:
             raise UserError(
-                f"has bases in common with {one}, and a bedGraph has one number for a base",
-                at=other,
+                f"has bases in common with {first}, and a bedGraph has one number for a base",
+                at=second,
                 remedy="join them (bedtools merge), or write a table",
             )
 
 
 def open_fasta(stream: BufferedReader, source: Path | None, shard: Shard | None = None) -> Input:
-    """The whole sequences of a FASTA.
+    """Open the sequences of a FASTA.
 
     Args:
         stream: the FASTA.
@@ -177,13 +171,12 @@ def open_fasta(stream: BufferedReader, source: Path | None, shard: Shard | None 
         UsageError: as `survey_fasta`.
         UserError: it does not begin as FASTA does; what follows shows when it is read.
     """
-    records = read_fasta(stream)
+    records = (SequenceRecord.of_sequence(record.name, record.sequence) for record in read_fasta(stream))
     if shard is None or source is None:
-        return Input(stretches_of_records(chain([next(records)], records)))
+        return Input(chain([next(records)], records))
     count, sha256 = survey_fasta(source)
     part = shard.part(count)
-    own = islice(records, part.start, part.stop)
-    return Input(stretches_of_records(own), len(part), shard=shard.describe(count, sha256))
+    return Input(islice(records, part.start, part.stop), len(part), shard=shard.describe(count, sha256))
 
 
 def open_rows(
@@ -194,38 +187,37 @@ def open_rows(
     shard: Shard | None = None,
     apart: bool = False,
 ) -> Input:
-    """The whole sequences of a table, a FASTA or a folder, whatever their labels.
+    """Open the sequences of a table, a FASTA or a folder, whatever their labels.
 
     Args:
         rows: the records.
-        source: what they are read from, to count them where there is a shard.
-        columns: which columns were taken.
+        source: the file or folder, to count the records where there is a shard.
+        columns: the columns that were taken.
         shard: the part to take.
-        apart: whether no two sequences may have one name.
+        apart: refuse two sequences of the same name.
 
     Raises:
         UsageError: as `survey_rows`.
         UserError: there is no record, or the first cannot be read; what follows shows when it is read.
     """
-    records = _each_once(rows) if apart else iter(rows)
+    labelled = _unique(rows) if apart else iter(rows)
+    records = (SequenceRecord.of_sequence(record.id, record.sequence) for record in labelled)
     if shard is None:
         first = list(islice(records, 1))
         if not first:
             raise UserError("no records", at=rows.names[0])
-        return Input(whole_record(record.id, record.sequence) for record in chain(first, records))
+        return Input(chain(first, records))
     count, sha256 = survey_rows(source, columns)
     part = shard.part(count)
-    own = islice(records, part.start, part.stop)
-    about = shard.describe(count, sha256)
-    return Input((whole_record(record.id, record.sequence) for record in own), len(part), shard=about)
+    return Input(islice(records, part.start, part.stop), len(part), shard=shard.describe(count, sha256))
 
 
-def _each_once(records: Iterable[LabelledRecord]) -> Iterator[LabelledRecord]:
-    seen: set[str] = set()
+def _unique(records: Iterable[LabelledRecord]) -> Iterator[LabelledRecord]:
+    ids: set[str] = set()
     for record in records:
-        if record.sequence and record.id in seen:
+        if record.sequence and record.id in ids:
             what = f"a second sequence '{record.id}', and a bedGraph has one number for a base"
             raise record.error(what, "rename it, or write a table")
         if record.sequence:
-            seen.add(record.id)
+            ids.add(record.id)
         yield record

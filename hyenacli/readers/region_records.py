@@ -10,10 +10,9 @@ from hyenacli.errors import UserError
 from hyenacli.genome.contigs import ContigStyle, match_contigs
 from hyenacli.genome.dna import reverse_complement
 from hyenacli.genome.region import Region
-from hyenacli.readers.bed import read_bed
-from hyenacli.readers.genome_file import Genome
+from hyenacli.readers.genome import Genome
 from hyenacli.readers.labelled_record import ColumnIndices, Columns, LabelledRecord, Track, find_columns
-from hyenacli.readers.regions import ResolvedRegion, load_regions
+from hyenacli.readers.regions import ResolvedRegion, load_regions, read_bed
 from hyenacli.readers.streams import Source, open_binary, source_name
 
 _NAMES = (

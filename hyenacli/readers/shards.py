@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hyenacli.errors import UsageError, UserError
-from hyenacli.readers.fasta_blocks import read_blocks
 from hyenacli.readers.labelled import open_labelled
 from hyenacli.readers.labelled_record import Columns
+from hyenacli.readers.sequences import read_entries
 from hyenacli.readers.streams import open_binary, source_name
 
 
@@ -91,8 +91,10 @@ def survey_fasta(source: Path) -> tuple[int, str]:
     _refuse_stream(source)
     digest, records = hashlib.sha256(), 0
     with open_binary(source) as stream:
-        for block in read_blocks(stream):
-            digest.update(b">" + block.header + b"\n" + block.body)
+        for entry in read_entries(stream):
+            digest.update(b">" + entry.header + b"\n")
+            for piece in entry.body:
+                digest.update(piece)
             records += 1
     return records, digest.hexdigest()
 

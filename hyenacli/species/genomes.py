@@ -9,11 +9,10 @@ from typing import Any, NoReturn
 import yaml
 
 from hyenacli import console
-from hyenacli.errors import UsageError, UserError, nearest
+from hyenacli.errors import UsageError, UserError, abbreviate, nearest
 from hyenacli.genome.contigs import match_contigs
-from hyenacli.genome.names import abbreviate
 from hyenacli.inference.intervals import SPLITS
-from hyenacli.readers.token_store import Contig, Genome, open_genomes
+from hyenacli.readers.genome import Contig, Genome, open_genomes
 
 _FLAG = "--species"
 _KEYS = ["fasta", "valid", "test"]

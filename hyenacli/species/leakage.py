@@ -12,7 +12,7 @@ from hyenacli.evaluation.report import number_table
 from hyenacli.evaluation.sketch import K, Sketch, shared_kmers, sketch
 from hyenacli.inference.intervals import SPLITS, Interval
 from hyenacli.inference.sampling import complement
-from hyenacli.readers.token_store import Contig
+from hyenacli.readers.genome import Contig
 from hyenacli.species.splits import SpeciesSplits
 
 MAX_SHARE = 0.05

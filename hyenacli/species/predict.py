@@ -21,8 +21,8 @@ from hyenacli.evaluation.calibration import probabilities
 from hyenacli.inference.embedding_options import EmbeddingOptions
 from hyenacli.inference.prediction import predict_by
 from hyenacli.inference.windows import cut
-from hyenacli.readers.fasta_blocks import read_blocks
 from hyenacli.readers.records import EMPTY, OK, SequenceRecord
+from hyenacli.readers.sequences import FastaRecord, read_fasta
 from hyenacli.readers.shards import Shard, survey_fasta
 from hyenadna import HyenaDNA
 from hyenadna.config import HeadConfig
@@ -31,21 +31,6 @@ TOO_SHORT, N_CONTENT = "TOO_SHORT", "N_CONTENT"
 Floats = NDArray[np.float64]
 Span = tuple[int, int]
 _OVERHEAD = 1 << 10  # bytes of a contig beside its sequence
-
-
-@dataclass(frozen=True, slots=True)
-class Contig:
-    """One record of a FASTA.
-
-    Attributes:
-        name: the header up to its first blank; records may share one.
-        bases: upper-case A C G T N; may be empty.
-        text: the record as in the file, if it is kept.
-    """
-
-    name: str
-    bases: bytes
-    text: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +46,7 @@ class Classified:
         window_p: probabilities of the species in each window by itself (W, S).
     """
 
-    contig: Contig
+    contig: FastaRecord
     status: str
     windows: Sequence[Span] = ()
     n_bases: int = 0
@@ -71,7 +56,7 @@ class Classified:
 
 def open_contigs(
     stream: io.BufferedReader, source: Path, shard: Shard | None = None, *, keep_text: bool = False
-) -> tuple[Iterator[Contig], dict[str, Any]]:
+) -> tuple[Iterator[FastaRecord], dict[str, Any]]:
     """Open the contigs of a FASTA; return them, and the facts of a shard, under "shard", for the output.
 
     Args:
@@ -85,23 +70,12 @@ def open_contigs(
         UserError: the file does not begin like FASTA, or the first record cannot be read; errors of later
             records are raised when they are read.
     """
-    contigs = _read_contigs(stream, keep_text=keep_text)
+    contigs = read_fasta(stream, keep_text=keep_text)
     if shard is None:
         return chain([next(contigs)], contigs), {}
     count, sha256 = survey_fasta(source)
     part = shard.part(count)
     return islice(contigs, part.start, part.stop), shard.describe(count, sha256)
-
-
-def _read_contigs(stream: io.BufferedReader, *, keep_text: bool) -> Iterator[Contig]:
-    start = stream.peek(1).find(b">")
-    for block in read_blocks(stream):
-        # A block omits the line end of its header, whose size shows LF, CRLF or the end of the file.
-        size = block.offset - start - len(b">" + block.header) if start >= 0 else 1
-        line_end = b"\n".rjust(size, b"\r")[:size]
-        text = b">%b%b%b" % (block.header, line_end, block.body) if keep_text else b""
-        start = block.offset + len(block.body)
-        yield Contig(block.title()[0], block.sequence(), text)
 
 
 def species_head(model: HyenaDNA, name: object = None) -> HeadConfig:
@@ -131,7 +105,7 @@ def species_head(model: HyenaDNA, name: object = None) -> HeadConfig:
 
 def classify(
     model: HyenaDNA,
-    contigs: Iterable[Contig],
+    contigs: Iterable[FastaRecord],
     options: EmbeddingOptions,
     *,
     min_length: int,
@@ -173,7 +147,7 @@ def classify(
         idle = 0
         for contig in contigs:
             pending = _cut(contig, width, stride, min_length)
-            idle += 0 if pending.windows else len(contig.bases) + len(contig.text) + _OVERHEAD
+            idle += 0 if pending.windows else len(contig.sequence) + len(contig.text) + _OVERHEAD
             yield idle // max_idle_bytes, pending
 
     def predictions() -> Iterator[Classified]:
@@ -196,20 +170,20 @@ def classify(
 class _Pending:
     """A contig, its windows, and the outputs (C,) for the first of them, as far as they are computed."""
 
-    contig: Contig
+    contig: FastaRecord
     status: str
     windows: list[Span]
     logits: list[Floats] = field(default_factory=list)
 
 
-def _cut(contig: Contig, width: int, stride: int, min_length: int) -> _Pending:
-    length = len(contig.bases)
+def _cut(contig: FastaRecord, width: int, stride: int, min_length: int) -> _Pending:
+    length = len(contig.sequence)
     if length < min_length:
         return _Pending(contig, TOO_SHORT if length else EMPTY, [])
     windows = [
         (start, end)
         for start, end, _, _ in cut(0, length, width, stride)
-        if 2 * contig.bases.count(b"N", start, end) <= end - start
+        if 2 * contig.sequence.count(b"N", start, end) <= end - start
     ]
     return _Pending(contig, OK if windows else N_CONTENT, windows)
 
@@ -218,7 +192,7 @@ def _windows(contigs: Iterable[_Pending], queue: deque[_Pending]) -> Iterator[Se
     """Yield the windows of contigs; each contig joins the queue before its first window."""
     for pending in contigs:
         queue.append(pending)
-        name, bases = pending.contig.name, pending.contig.bases
+        name, bases = pending.contig.name, pending.contig.sequence
         for start, end in pending.windows:
             yield SequenceRecord(name, name, start, end, bases=bases[start:end])
 

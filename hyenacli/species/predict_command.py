@@ -18,8 +18,7 @@ from rich.progress import Progress
 from hyenacli import __version__, console
 from hyenacli.console import log
 from hyenacli.devices import autocast, resolve_device, set_threads
-from hyenacli.errors import UsageError, nearest
-from hyenacli.genome.names import abbreviate
+from hyenacli.errors import UsageError, abbreviate, nearest
 from hyenacli.inference.batch_size import parse_batch_size
 from hyenacli.inference.embedding_options import check_stride
 from hyenacli.inference.prediction import prediction_options
@@ -256,7 +255,7 @@ class SpeciesTable:
         p_S = np.full(len(self.species), np.nan) if contig.p is None else contig.p
         row: dict[str, list[str] | list[int] | list[float]] = {
             "id": [contig.contig.name],
-            "length": [len(contig.contig.bases)],
+            "length": [len(contig.contig.sequence)],
             "n_windows": [len(contig.windows)],
             "n_bases": [contig.n_bases],
             "status": [contig.status],

@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from hyenacli.errors import UserError
-from hyenacli.genome.names import abbreviate
+from hyenacli.errors import UserError, abbreviate
 from hyenacli.inference.intervals import (
     SPLITS,
     Interval,
@@ -23,7 +22,7 @@ from hyenacli.inference.intervals import (
     split_by_contigs,
 )
 from hyenacli.inference.sampling import WindowSampler, fixed_windows, has_window
-from hyenacli.readers.token_store import Codes, Contig, Tokens
+from hyenacli.readers.genome import Codes, Contig, Tokens
 from hyenacli.species.genomes import Species, SpeciesGenomes
 from hyenadna.tokenizer import PAD
 

@@ -20,8 +20,8 @@ from hyenacli.errors import UserError
 from hyenacli.inference.intervals import SPLITS
 from hyenacli.inference.prediction import predict_by, prediction_options
 from hyenacli.inference.windows import cut
+from hyenacli.readers.genome import Tokens, plain_tokens
 from hyenacli.readers.records import SequenceRecord
-from hyenacli.readers.token_store import Tokens, plain_tokens
 from hyenacli.species.genomes import SpeciesGenomes, open_species, read_species, use_published_splits
 from hyenacli.species.predict import pool, species_head
 from hyenacli.species.settings import SpeciesTrainSettings

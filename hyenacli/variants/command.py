@@ -106,8 +106,9 @@ def _check_surroundings(config: ScoreVariantsSettings, share: "OutputShard") -> 
 
 
 def _open_input(config: ScoreVariantsSettings, share: "OutputShard", stack: ExitStack) -> "VariantInput":
-    from hyenacli.genome.contigs import parse_style, read_aliases
-    from hyenacli.readers.genome_file import Genome
+    from hyenacli.genome.contigs import parse_style
+    from hyenacli.readers.genome import Genome
+    from hyenacli.readers.regions import read_aliases
     from hyenacli.variants.variant_input import Naming, open_file, open_substitutions
 
     aliases = read_aliases(config.contig_aliases) if config.contig_aliases else {}

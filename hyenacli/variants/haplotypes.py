@@ -11,7 +11,7 @@ import numpy as np
 
 from hyenacli.genome.dna import reverse_complement
 from hyenacli.genome.variant import Variant, is_symbolic
-from hyenacli.readers.token_store import Tokens
+from hyenacli.readers.genome import Tokens
 from hyenadna import Tokenizer
 
 OK, EDGE = "OK", "EDGE"
@@ -26,7 +26,7 @@ _TOKENIZER = Tokenizer()
 
 
 class Sequences(Protocol):
-    """Where bases come from; `readers.genome_file.Genome` is one."""
+    """Where bases come from; `readers.genome.Genome` is one."""
 
     @property
     def lengths(self) -> Mapping[str, int]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hyenacli.errors import UserError
-from hyenacli.readers.token_store import Tokens
+from hyenacli.readers.genome import Tokens
 from hyenadna import HyenaDNA
 from hyenadna.engine.inference import BASES
 from hyenadna.engine.suffix import ReferencePass, Suffix

@@ -10,7 +10,7 @@ from typing import Any
 
 from hyenacli.errors import UsageError, UserError
 from hyenacli.genome.contigs import ContigMap, ContigStyle, match_contigs, named_region, spellings
-from hyenacli.readers.genome_file import Genome
+from hyenacli.readers.genome import Genome
 from hyenacli.readers.regions import load_regions
 from hyenacli.readers.shards import Shard, fingerprint
 from hyenacli.readers.streams import open_binary, sniff_format

@@ -12,8 +12,7 @@ from zipfile import BadZipFile
 
 from hyenacli.console import log
 from hyenacli.distributed import current_ranks
-from hyenacli.errors import UsageError, UserError
-from hyenacli.genome.names import abbreviate
+from hyenacli.errors import UsageError, UserError, abbreviate
 from hyenacli.readers.shards import Shard, parse_shard
 from hyenacli.readers.streams import compression, open_binary
 from hyenacli.writers.atomic import ensure_writable

@@ -8,7 +8,7 @@ import pytest
 from hyenacli.evaluation import sketch as module
 from hyenacli.evaluation.sketch import MAX_HASHES, K, Sketch, hash_kmers, shared_kmers, sketch
 from hyenacli.genome.dna import reverse_complement
-from hyenacli.readers.token_store import SOFT_MASKED, Codes
+from hyenacli.readers.genome import SOFT_MASKED, Codes
 from hyenadna import Tokenizer
 from tests.builders import random_dna
 

@@ -21,7 +21,7 @@ from hyenacli.finetune.splits import (
 from hyenacli.finetune.task import infer_task
 from hyenacli.genome.dna import reverse_complement
 from hyenacli.genome.region import Region
-from hyenacli.readers.genome_file import Genome
+from hyenacli.readers.genome import Genome
 from hyenacli.readers.labelled import open_labelled
 from hyenacli.readers.labelled_record import Columns, LabelledRecord
 from hyenacli.readers.region_records import Reference

@@ -3,10 +3,9 @@ from pathlib import Path
 import pytest
 
 from hyenacli.errors import UserError
-from hyenacli.genome.contigs import ContigMap, match_contigs, read_aliases
-from hyenacli.readers.genome_file import Genome
+from hyenacli.genome.contigs import ContigMap, match_contigs
+from hyenacli.readers.genome import Genome
 from hyenacli.readers.streams import open_binary
-from tests.builders import write_bytes
 
 
 def match(names: str, genome: str, style: str = "auto", **aliases: str) -> ContigMap:
@@ -89,24 +88,6 @@ def test_errors(names: str, genome: str, style: str, message: str) -> None:
     with pytest.raises(UserError) as error:
         match(names, genome, style)
     assert message in str(error.value)
-
-
-def test_aliases_file(tmp_path: Path) -> None:
-    path = write_bytes(tmp_path / "a.txt", b"# old new\nNC_1 chr1\r\n\nNC_2\tchr2\nNC_1 chr1\n", "gzip")
-    assert read_aliases(path) == {"NC_1": "chr1", "NC_2": "chr2"}
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (b"a b\na\n", "line 2: 1 columns instead of 2; write the input's name"),
-        (b"a b c\n", "line 1: 3 columns instead of 2"),
-        (b"a b\na c\n", "line 2: 'a' is both 'b' and 'c'"),
-    ],
-)
-def test_aliases_errors(tmp_path: Path, text: bytes, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        read_aliases(write_bytes(tmp_path / "a.txt", text))
 
 
 def test_yeast_annotation_names_match_the_genome(shared: Path) -> None:

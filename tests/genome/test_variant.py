@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hyenacli.genome.dna import reverse_complement
 from hyenacli.genome.variant import Variant, is_symbolic
 from tests.builders import random_dna, write_fasta
 
@@ -58,25 +59,25 @@ def test_trimming_and_kind(ref: bytes, alt: bytes, kind: str, trimmed: tuple[int
 
 
 @given(variants())
-def test_left_alignment_keeps_the_haplotype_and_is_leftmost(case: tuple[bytes, Variant]) -> None:
+def test_right_alignment_keeps_the_haplotype_and_is_rightmost(case: tuple[bytes, Variant]) -> None:
     genome, variant = case
-    aligned = variant.left_aligned(fetcher(genome))
+    aligned = variant.right_aligned(fetcher(genome), len(genome))
     target = haplotype(genome, variant)
     assert haplotype(genome, aligned) == target
     assert aligned.trimmed() == aligned
     if bool(aligned.ref) != bool(aligned.alt):
         size = len(aligned.ref) or len(aligned.alt)
-        for position in range(aligned.position):
-            if aligned.ref:
+        for position in range(aligned.position + 1, len(genome) + 1):
+            if aligned.ref and position + size <= len(genome):
                 assert genome[:position] + genome[position + size :] != target
-            else:
+            if aligned.alt:
                 assert genome[:position] + target[position : position + size] + genome[position:] != target
 
 
 @given(variants())
 def test_equivalent_indels_have_one_spelling(case: tuple[bytes, Variant]) -> None:
     genome, variant = case
-    aligned = variant.left_aligned(fetcher(genome))
+    aligned = variant.right_aligned(fetcher(genome), len(genome))
     if bool(aligned.ref) == bool(aligned.alt):
         return
     target = haplotype(genome, variant)
@@ -87,18 +88,17 @@ def test_equivalent_indels_have_one_spelling(case: tuple[bytes, Variant]) -> Non
         else:
             other = Variant("chr1", position, b"", target[position : position + size])
         if len(other.ref or other.alt) == size and haplotype(genome, other) == target:
-            assert other.left_aligned(fetcher(genome)) == aligned
+            assert other.right_aligned(fetcher(genome), len(genome)) == aligned
 
 
 @pytest.mark.parametrize("unit", [b"A", b"CA", random_dna(300, 5).encode()])
-def test_long_repeats_are_walked_to_their_start(unit: bytes) -> None:
+def test_long_repeats_are_walked_to_their_end(unit: bytes) -> None:
     repeats = unit * (2000 // len(unit))
     genome = b"GG" + repeats + b"T"
-    end = 2 + len(repeats)
-    deletion = Variant("chr1", end - len(unit), unit, b"").left_aligned(fetcher(genome))
-    insertion = Variant("chr1", end, b"", unit).left_aligned(fetcher(genome))
+    deletion = Variant("chr1", 2, unit, b"").right_aligned(fetcher(genome), len(genome))
+    insertion = Variant("chr1", 2, b"", unit).right_aligned(fetcher(genome), len(genome))
     assert haplotype(genome, deletion) == b"GG" + repeats[len(unit) :] + b"T"
-    assert deletion.position == insertion.position <= 2
+    assert insertion.position - len(unit) == deletion.position >= 2 + len(repeats) - len(unit)
 
 
 @pytest.mark.parametrize(
@@ -159,8 +159,9 @@ def test_same_as_bcftools_norm(tmp_path: Path, alphabet: str) -> None:
         # bcftools drops nothing and moves nothing that is no variant, so it has nothing to say on these.
         if alt != ref:
             cases.append((start, ref, alt))
-    ours = [
-        Variant("chr1", p, r.encode(), a.encode()).left_aligned(fetcher(genome.encode())) for p, r, a in cases
-    ]
+    # bcftools moves variants left, which is right on the other strand.
+    fetch = fetcher(reverse_complement(genome.encode()))
+    other_strand = (Variant("chr1", p, r.encode(), a.encode()).mirrored(len(genome)) for p, r, a in cases)
+    ours = [v.right_aligned(fetch, len(genome)).mirrored(len(genome)) for v in other_strand]
     theirs = bcftools_norm(tmp_path / "g.fa", cases, len(genome))
     assert [(v.position, v.ref, v.alt) for v in ours] == theirs

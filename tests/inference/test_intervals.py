@@ -7,7 +7,7 @@ import pytest
 
 from hyenacli.errors import UserError
 from hyenacli.inference.intervals import Interval, split_by_contigs, split_by_fraction, split_by_intervals
-from hyenacli.readers.token_store import Contig
+from hyenacli.readers.genome import Contig
 
 
 def contigs(**lengths: int) -> list[Contig]:

@@ -21,7 +21,7 @@ from hyenacli.inference.perplexity import (
 )
 from hyenacli.inference.sampling import WindowSampler
 from hyenacli.pretrain.language_model import NextNucleotide
-from hyenacli.readers.token_store import SOFT_MASKED, Codes, Contig
+from hyenacli.readers.genome import SOFT_MASKED, Codes, Contig
 from hyenadna import HeadConfig, HyenaConfig, HyenaDNA, SoftPromptConfig, add_soft_prompt
 from hyenadna.tokenizer import A, N, T
 from tests.builders import write_bed

@@ -8,7 +8,7 @@ import pytest
 
 from hyenacli.inference.intervals import Interval
 from hyenacli.inference.sampling import WindowSampler, complement, fixed_windows, has_window
-from hyenacli.readers.token_store import SOFT_MASKED, Codes, Contig, count_bases, plain_tokens
+from hyenacli.readers.genome import SOFT_MASKED, Codes, Contig, count_bases, plain_tokens
 from hyenadna import Tokenizer
 from hyenadna.tokenizer import PAD, N
 

@@ -25,12 +25,11 @@ from hypothesis import strategies as st
 
 from hyenacli.errors import UserError
 from hyenacli.genome.region import Region
-from hyenacli.readers import fasta_blocks, variant_record
+from hyenacli.readers import variant_record
 from hyenacli.readers.bcf import quiet_htslib
-from hyenacli.readers.bed import read_bed
-from hyenacli.readers.fasta import read_fasta
-from hyenacli.readers.genome_file import Genome
-from hyenacli.readers.regions import load_regions
+from hyenacli.readers.genome import Genome
+from hyenacli.readers.regions import load_regions, read_bed
+from hyenacli.readers.sequences import read_fasta
 from hyenacli.readers.vcf import open_variants
 from hyenacli.writers.vcf import open_annotated
 from tests.builders import write_fasta
@@ -327,19 +326,19 @@ def naive_genome(text: bytes) -> Found:
 def test_fasta(tmp_path: Path, count: int) -> None:
     path = tmp_path / "a.fa"
 
-    def stream() -> Iterator[Any]:
-        return ((record.name, record.description, record.sequence) for record in read_fasta(path))
-
     def fetch() -> Iterator[Any]:
         with Genome(path) as genome:
             for name, size in genome.lengths.items():
                 inner = genome.fetch(name, 1, size - 2) if size > 2 else b""
                 yield name, size, genome.fetch(name, 0, size), inner
 
-    def check(data: bytes, chunk: int) -> None:
-        with mock.patch.object(fasta_blocks, "_CHUNK", chunk):
-            agree(path, data, naive_fasta, stream)
-            agree(path, data, naive_genome, fetch)
+    def check(data: bytes, piece: int) -> None:
+        def stream() -> Iterator[Any]:
+            records = read_fasta(path, piece=piece)
+            return ((record.name, record.description, record.sequence) for record in records)
+
+        agree(path, data, naive_fasta, stream)
+        agree(path, data, naive_genome, fetch)
 
     try_out(count, check, packed(texts(fasta_rows())), st.sampled_from([1, 2, 7, 1 << 20]))
 

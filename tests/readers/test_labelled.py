@@ -12,7 +12,7 @@ import pytest
 
 from hyenacli.errors import UsageError, UserError
 from hyenacli.genome.dna import reverse_complement
-from hyenacli.readers.genome_file import Genome
+from hyenacli.readers.genome import Genome
 from hyenacli.readers.labelled import open_labelled
 from hyenacli.readers.labelled_record import Columns, LabelledRecord
 from hyenacli.readers.region_records import Reference

@@ -1,6 +1,5 @@
 from hyenacli.genome.region import Region
-from hyenacli.readers.fasta import FastaRecord
-from hyenacli.readers.records import EMPTY, SequenceRecord, stretches_of_records, stretches_of_regions
+from hyenacli.readers.records import EMPTY, SequenceRecord, region_records
 
 
 class OneContig:
@@ -19,7 +18,7 @@ def test_regions_keep_the_inputs_names_and_flanks_end_with_the_contig() -> None:
         (Region("chr1", 7, 10), Region("1", 7, 10), "OK"),
         (Region("chrU", 1, 3), None, "NO_CONTIG"),
     ]
-    assert list(stretches_of_regions(inputs, OneContig(), flank=3)) == [
+    assert list(region_records(inputs, OneContig(), flank=3)) == [
         SequenceRecord("peak", "chr1", 2, 4, "-", b"AACCGGT", 2),
         SequenceRecord("chr1:8-10", "chr1", 7, 10, ".", b"GGTTNN", 3),
         SequenceRecord("chrU:2-3", "chrU", 1, 3, ".", status="NO_CONTIG"),
@@ -27,14 +26,14 @@ def test_regions_keep_the_inputs_names_and_flanks_end_with_the_contig() -> None:
 
 
 def test_sequences_are_whole() -> None:
-    records = [FastaRecord("s", "about", b"ACGT"), FastaRecord("nothing", "", b"")]
-    assert list(stretches_of_records(records)) == [
+    records = [SequenceRecord.of_sequence(name, bases) for name, bases in (("s", b"ACGT"), ("none", b""))]
+    assert records == [
         SequenceRecord("s", "s", 0, 4, bases=b"ACGT"),
-        SequenceRecord("nothing", "nothing", 0, 0, status=EMPTY),
+        SequenceRecord("none", "none", 0, 0, status=EMPTY),
     ]
 
 
 def test_readings_of_both_strands() -> None:
-    stretch = SequenceRecord("x", "1", 10, 12, bases=b"ACCGT", left=1)
-    assert stretch.reading(reverse=False) == (b"ACCGT", 1)
-    assert stretch.reading(reverse=True) == (b"ACGGT", 2)
+    record = SequenceRecord("x", "1", 10, 12, bases=b"ACCGT", left=1)
+    assert record.reading(reverse=False) == (b"ACCGT", 1)
+    assert record.reading(reverse=True) == (b"ACGGT", 2)

@@ -6,7 +6,7 @@ import pytest
 
 from hyenacli.genome.dna import reverse_complement
 from hyenacli.inference.intervals import Interval, Splits
-from hyenacli.readers.token_store import Contig
+from hyenacli.readers.genome import Contig
 from hyenacli.species.genomes import open_species, read_species
 from hyenacli.species.leakage import KmerContainment, LeakageReport, find_leakage
 from hyenacli.species.splits import SpeciesSplits, split_species

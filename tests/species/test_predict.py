@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from hyenacli.errors import UsageError, UserError
 from hyenacli.genome.dna import reverse_complement
 from hyenacli.inference.prediction import prediction_options
+from hyenacli.readers.sequences import FastaRecord
 from hyenacli.readers.shards import Shard
 from hyenacli.readers.streams import open_binary
-from hyenacli.species.predict import Classified, Contig, classify, open_contigs, species_head
+from hyenacli.species.predict import Classified, classify, open_contigs, species_head
 from hyenacli.species.predict_command import SpeciesTable, file_names, open_split
 from hyenadna import HyenaDNA, Tokenizer
 from hyenadna.config import HeadConfig
@@ -37,11 +38,11 @@ def with_head(head: HeadConfig = THREE, context: int = 32) -> HyenaDNA:
 MODELS = {"three": with_head(), "two": with_head(HeadConfig("binary", 2, ("human", "mouse"), pool="last"))}
 
 
-def contig(bases: str, name: str = "c") -> Contig:
-    return Contig(name, bases.encode())
+def contig(bases: str, name: str = "c") -> FastaRecord:
+    return FastaRecord(name, "", bases.encode())
 
 
-def classified(model: HyenaDNA, contigs: list[Contig], **how: object) -> list[Classified]:
+def classified(model: HyenaDNA, contigs: list[FastaRecord], **how: object) -> list[Classified]:
     how = {"rc": False, "window": None, "stride": None, "min_length": 1, "batch_size": None} | how
     recipe = prediction_options(model.config.head, rc=how["rc"], window=how["window"], stride=how["stride"])
     answers = classify(model, contigs, recipe, min_length=how["min_length"], batch_size=how["batch_size"])
@@ -106,7 +107,7 @@ def test_contigs_are_what_the_model_says_window_by_window(
     assert [answer.contig for answer in answers] == contigs
     width = window[0] or 32
     for one, answer in zip(contigs, answers, strict=True):
-        kept, n_bases, p_S = by_hand(model, one.bases, width, window[1] or width, rc=rc)
+        kept, n_bases, p_S = by_hand(model, one.sequence, width, window[1] or width, rc=rc)
         assert (list(answer.windows), answer.n_bases) == (kept, n_bases)
         if p_S is None:
             assert (answer.status, answer.p, answer.window_p) == ("N_CONTENT", None, None)
@@ -114,7 +115,7 @@ def test_contigs_are_what_the_model_says_window_by_window(
         assert answer.status == "OK"
         np.testing.assert_allclose(answer.p, p_S, atol=1e-4)
         for (start, end), shown_S in zip(kept, answer.window_p, strict=True):
-            alone = np.exp(log_p(model, one.bases[start:end], rc=rc))
+            alone = np.exp(log_p(model, one.sequence[start:end], rc=rc))
             np.testing.assert_allclose(shown_S, alone / alone.sum(), atol=1e-4)
 
 
@@ -142,7 +143,7 @@ def test_what_cannot_be_told_keeps_its_place() -> None:
 def test_contigs_without_windows_are_not_hoarded() -> None:
     model, read = MODELS["three"], 0
 
-    def contigs() -> Iterator[Contig]:
+    def contigs() -> Iterator[FastaRecord]:
         nonlocal read
         for _ in range(100):
             read += 1
@@ -195,7 +196,7 @@ def test_records_keep_their_bytes(tmp_path: Path, lead: bytes, last: str) -> Non
     assert about == {}
     assert [one.text for one in found] == records
     assert [one.name for one in found] == list("abcde")
-    assert [one.bases for one in found[:4]] == [b"ACGTAC", b"NNNN", b"", b"GGT"]
+    assert [one.sequence for one in found[:4]] == [b"ACGTAC", b"NNNN", b"", b"GGT"]
     with open_binary(path) as stream:
         contigs, about = open_contigs(stream, path, Shard(2, 2))
         assert [(one.name, one.text) for one in contigs] == [("c", b""), ("d", b""), ("e", b"")]

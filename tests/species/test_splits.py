@@ -2,21 +2,29 @@
 
 import logging
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 from hyenacli.errors import UserError
 from hyenacli.inference.intervals import SPLITS
-from hyenacli.readers.token_store import Contig, Genome
+from hyenacli.readers.genome import Contig
 from hyenacli.species.genomes import Species, SpeciesGenomes, published_splits, use_published_splits
 from hyenacli.species.splits import SpeciesSplits, split_species
 from hyenadna.tokenizer import N
 
 
-def genome(file: str, **lengths: int) -> Genome:
+class InMemory(NamedTuple):
+    """A genome whose contigs are in memory."""
+
+    path: Path
+    contigs: tuple[Contig, ...]
+
+
+def genome(file: str, **lengths: int) -> InMemory:
     contigs = [Contig(name, Path(file), np.full(n, 7, np.uint8), n) for name, n in lengths.items()]
-    return Genome(Path(file), 0, file, tuple(contigs))
+    return InMemory(Path(file), tuple(contigs))
 
 
 def labelled(*species: tuple[Species, dict[str, int]]) -> SpeciesGenomes:

@@ -9,7 +9,7 @@ import pytest
 
 from hyenacli.inference.intervals import Interval, Splits
 from hyenacli.inference.sampling import WindowSampler, complement
-from hyenacli.readers.token_store import Codes, Contig
+from hyenacli.readers.genome import Codes, Contig
 from hyenacli.species.splits import SpeciesSampler, SpeciesSplits, fixed_species_windows
 from hyenadna.tokenizer import A, C, G, N
 

@@ -7,7 +7,7 @@ import pytest
 
 from hyenacli.inference.intervals import Interval
 from hyenacli.inference.sampling import WindowSampler
-from hyenacli.readers.token_store import Codes, Contig
+from hyenacli.readers.genome import Codes, Contig
 from hyenacli.training.curriculum import Curriculum
 from hyenacli.training.loader import StepLoader
 

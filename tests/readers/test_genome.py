@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import pickle
 import random
+import resource
 import shutil
 import subprocess
 import time
@@ -11,12 +12,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hyenacli.errors import UserError
 from hyenacli.genome.dna import normalise
-from hyenacli.readers.fasta import read_fasta
-from hyenacli.readers.genome_file import Genome
+from hyenacli.readers.genome import (
+    SOFT_MASKED,
+    Genome,
+    count_bases,
+    fingerprint,
+    open_genomes,
+    plain_tokens,
+)
+from hyenacli.readers.sequences import read_fasta
+from hyenadna import Tokenizer
 from tests.builders import Compression, random_dna, write_bytes, write_fasta
 
 pytestmark = pytest.mark.filterwarnings(
@@ -33,14 +43,27 @@ CONTIGS = {
 }
 
 
+RAGGED = [
+    b">a\nACGT\nACGTACGT\nAC\n>b\nTTTTT\n",
+    b">a\nACGTACG\nTACGTAC\n>b\nTT\nTTT\n",
+    b">a\n\nACGTACGTACGTAC\n>b\nTTTTT\n",
+    b">a\nACGTA\n\nCGTACGTAC\n>b\nTTTTT\n",
+    b">a\nACGTAC\r\nGTACGTA\nC\n>b\nTTTTT\n",
+    b">a\nACGTA \nCGTAC\nGTAC\n>b\nTTTTT\n",
+    b">a\nACGT\r\nACGTA\nCGT \r\nAC\n>b\nTTTTT\n",
+    b">a\nACGTACG \nTACGTAC \n>b\nTTTTT\t",
+    b"\n\n>a\nACGTACG\nTACGTAC\n\n\n>b x\nTTTTT",
+    b"\xef\xbb\xbf>a\nACGTACG\nTACGTAC\n>b x\nTTTTT",
+]
+
+
 def check_against(genome: Genome, contigs: dict[str, str], slices: int = 200) -> None:
     assert genome.lengths == {name: len(bases) for name, bases in contigs.items()}
     assert list(genome.lengths) == list(contigs)
     draw = random.Random(5)
     for name, bases in contigs.items():
-        wanted = [(0, len(bases))] + [sorted(draw.choices(range(len(bases) + 1), k=2)) for _ in range(slices)]
-        for start, end in wanted:
-            assert genome.fetch_raw(name, start, end) == bases[start:end].encode()
+        intervals = [sorted(draw.choices(range(len(bases) + 1), k=2)) for _ in range(slices)]
+        for start, end in [(0, len(bases)), *intervals]:
             assert genome.fetch(name, start, end) == normalise(bases[start:end].encode())
 
 
@@ -58,18 +81,7 @@ def test_every_slice_is_right(tmp_path: Path, compression: Compression, newline:
 
 @pytest.mark.parametrize(
     "text",
-    [
-        b">a\nACGT\nACGTACGT\nAC\n>b\nTTTTT\n",
-        b">a\nACGTACG\nTACGTAC\n>b\nTT\nTTT\n",
-        b">a\n\nACGTACGTACGTAC\n>b\nTTTTT\n",
-        b">a\nACGTA\n\nCGTACGTAC\n>b\nTTTTT\n",
-        b">a\nACGTAC\r\nGTACGTA\nC\n>b\nTTTTT\n",
-        b">a\nACGTA \nCGTAC\nGTAC\n>b\nTTTTT\n",
-        b">a\nACGT\r\nACGTA\nCGT \r\nAC\n>b\nTTTTT\n",
-        b">a\nACGTACG \nTACGTAC \n>b\nTTTTT\t",
-        b"\n\n>a\nACGTACG\nTACGTAC\n\n\n>b x\nTTTTT",
-        b"\xef\xbb\xbf>a\nACGTACG\nTACGTAC\n>b x\nTTTTT",
-    ],
+    RAGGED,
 )
 @pytest.mark.parametrize("compression", ["plain", "bgzip"])
 def test_ragged_lines_and_blanks(tmp_path: Path, text: bytes, compression: Compression) -> None:
@@ -294,3 +306,149 @@ def test_bases_are_those_of_pyfaidx(tmp_path: Path, compression: Compression) ->
         start, end = sorted(rng.sample(range(len(contigs[contig]) + 1), 2))
         assert genome.fetch(contig, start, end).decode() == reference[contig][start:end].seq
     reference.close()
+
+
+@pytest.mark.parametrize("compression", ["plain", "gzip", "bgzip"])
+def test_codes_are_the_bases_and_their_case(tmp_path: Path, compression: Compression) -> None:
+    records = [("a", "ACGTacgtNnRy"), ("empty", ""), ("b", "ttTT"), ("gap", "NNNN")]
+    path = write_fasta(tmp_path / "g.fa", records, width=5, compression=compression)
+    (genome,) = open_genomes([path])
+    assert [(c.name, len(c), c.n_bases) for c in genome.contigs] == [("a", 12, 8), ("b", 4, 4), ("gap", 4, 0)]
+    assert [c.n_soft_masked for c in genome.contigs] == [6, 2, 0]
+    first = genome.contigs[0]
+    assert Tokenizer().decode(first.tokens(0, 99)) == "ACGTACGTNNNN"
+    assert (first.codes >= SOFT_MASKED).tolist() == [letter.islower() for letter in "ACGTacgtNnRy"]
+    assert genome.fingerprint() == fingerprint(path)
+
+
+def test_a_second_opening_reads_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, cache: Path
+) -> None:
+    path = write_fasta(tmp_path / "g.fa", [("a", "ACGT" * 50)])
+    (once,) = open_genomes([path])
+    with caplog.at_level(logging.INFO, "hyena"):
+        (again,) = open_genomes([path])
+    assert not caplog.messages
+    assert np.array_equal(once.contigs[0].codes, again.contigs[0].codes)
+    assert again.sha256 == once.sha256
+    assert not again.contigs[0].codes.flags.writeable
+    assert np.array_equal(once.contigs[0].codes, Genome(path, codes_required=True).contigs[0].codes)
+    write_fasta(path, [("a", "TTTT" * 50)])
+    os.utime(path, ns=(1, 1))
+    assert (plain_tokens(open_genomes([path])[0].contigs[0].codes) == 10).all()
+    assert len(list(cache.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        ([("a", "ACGT"), ("a", "AC")], "contig 'a' was already on line 1"),
+        ([("a", "NNNN")], "no A, C, G or T in any record"),
+        ([("a", "")], "no A, C, G or T in any record"),
+        ([("a", "ACGT-")], "'-' in record 'a' is not a nucleotide code"),
+    ],
+)
+def test_what_is_no_genome(tmp_path: Path, records: list[tuple[str, str]], message: str, cache: Path) -> None:
+    path = write_fasta(tmp_path / "g.fa", records)
+    with pytest.raises(UserError, match=message):
+        open_genomes([path])
+    assert not list(cache.glob(".building*"))
+
+
+def test_the_same_genome_twice_is_refused(tmp_path: Path) -> None:
+    path = write_fasta(tmp_path / "g.fa", [("a", "ACGT")])
+    copy = write_fasta(tmp_path / "copy.fa", [("a", "ACGT")])
+    with pytest.raises(UserError, match=r"copy\.fa: has the same contents as .*g\.fa; give it once"):
+        open_genomes([path, copy])
+
+
+def test_bases_are_counted_without_n() -> None:
+    assert count_bases(Tokenizer().encode_array("ACGTNN")) == 4
+
+
+# Where the cache has no room.
+
+
+@pytest.fixture
+def no_room(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A quota: no file may have more than 100 kB."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize("compression", ["plain", "bgzip"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("name", ["g.fa", "g.fa.gz", "g*[x].zip"])
+def test_without_room_bases_are_read_through_an_index(
+    tmp_path: Path,
+    cache: Path,
+    caplog: pytest.LogCaptureFixture,
+    compression: Compression,
+    newline: str,
+    name: str,
+    request: pytest.FixtureRequest,
+) -> None:
+    (tmp_path / "genomes").mkdir()
+    path = tmp_path / "genomes" / name
+    write_fasta(path, CONTIGS.items(), newline=newline, compression=compression)
+    os.utime(path, (4e9, 4e9))  # newer than any index
+    request.getfixturevalue("no_room")
+    with caplog.at_level(logging.INFO, "hyena"), Genome(path) as genome:
+        check_against(genome, CONTIGS, 30)
+        check_against(pickle.loads(pickle.dumps(genome)), CONTIGS, 5)
+    assert any("the cache cannot be written: File too large" in line for line in caplog.messages)
+    (folder,) = cache.iterdir()
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "hyena"), Genome(path) as genome:
+        check_against(genome, CONTIGS, 5)
+    (line,) = caplog.messages
+    assert line == f"{path} is read through its index; remove {folder} to try to cache its bases again"
+    assert list(path.parent.iterdir()) == [path]
+    with pytest.raises(UserError, match="the cache cannot be written: File too large; set XDG_CACHE_HOME"):
+        open_genomes([path])
+
+
+def test_the_index_makes_room_for_the_bases_when_there_is_some(tmp_path: Path, cache: Path) -> None:
+    path = write_fasta(tmp_path / "g.fa", CONTIGS.items())
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    indexed = Genome(path)
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    (genome,) = open_genomes([path])
+    assert len(list(cache.iterdir())) == 1
+    assert (genome.sha256, genome.lengths) == (indexed.sha256, indexed.lengths)
+    check_against(Genome(path), CONTIGS, 5)
+
+
+def test_a_full_disk_is_seen_beforehand(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_fasta(tmp_path / "g.fa", CONTIGS.items())
+    usage = shutil.disk_usage(tmp_path)._replace(free=path.stat().st_size - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with caplog.at_level(logging.INFO, "hyena"):
+        check_against(Genome(path), CONTIGS, 5)
+    assert any("no room for the 0.0 GB of g.fa" in line for line in caplog.messages)
+
+
+@pytest.mark.parametrize(
+    ("text", "compression"),
+    [(text, "plain") for text in RAGGED] + [(b">a\nACGTACG\nTACGTAC\n>b\nTTTTT\n", "gzip")],
+)
+def test_what_pyfaidx_would_read_wrongly_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: bytes, compression: Compression
+) -> None:
+    path = write_bytes(tmp_path / "g.fa", text, compression)
+    usage = shutil.disk_usage(tmp_path)._replace(free=0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(UserError, match=r"cannot be indexed as it is.*; set XDG_CACHE_HOME to a folder"):
+        Genome(path)
+
+
+def test_bases_of_long_contigs_are_right_across_blocks(tmp_path: Path) -> None:
+    sequence = random_dna(2_500_000, 4, "ACGTacgtN")
+    for number, width in enumerate((61, 3_000_000)):
+        genome = Genome(write_fasta(tmp_path / f"{number}.fa", [("a", sequence), ("b", "ACG")], width=width))
+        check_against(genome, {"a": sequence, "b": "ACG"}, 20)

@@ -1,6 +1,8 @@
 import io
+import re
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -10,8 +12,7 @@ from hypothesis import strategies as st
 
 from hyenacli.errors import UserError
 from hyenacli.genome.dna import normalise
-from hyenacli.readers import fasta_blocks
-from hyenacli.readers.fasta import FastaRecord, read_fasta
+from hyenacli.readers.sequences import FastaRecord, read_entries, read_fasta
 from hyenacli.readers.streams import open_binary, sniff_format
 from tests.builders import Compression, fasta_bytes, random_dna, write_bytes, write_fasta
 
@@ -32,18 +33,13 @@ from tests.builders import Compression, fasta_bytes, random_dna, write_bytes, wr
         (b">a Gr\xf6\xdfe\nAC\n", [("a", "Gr��e", b"AC")]),
     ],
 )
-@pytest.mark.parametrize("chunk", [1, 2, 3, 1 << 20])
-def test_records(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    text: bytes,
-    expected: list[tuple[str, str, bytes]],
-    chunk: int,
-) -> None:
-    monkeypatch.setattr(fasta_blocks, "_CHUNK", chunk)
-    assert list(read_fasta(write_bytes(tmp_path / "a.fa", text))) == [
-        FastaRecord(*fields) for fields in expected
-    ]
+@pytest.mark.parametrize("piece", [1, 2, 3, 1 << 20])
+def test_records(tmp_path: Path, text: bytes, expected: list[tuple[str, str, bytes]], piece: int) -> None:
+    path = write_bytes(tmp_path / "a.fa", text)
+    assert list(read_fasta(path, piece=piece)) == [FastaRecord(*fields) for fields in expected]
+    kept = b"".join(record.text for record in read_fasta(path, keep_text=True, piece=piece))
+    assert text.endswith(kept)
+    assert not text[: len(text) - len(kept)].removeprefix(b"\xef\xbb\xbf").strip()
 
 
 @pytest.mark.parametrize(
@@ -93,17 +89,18 @@ def test_an_opened_stream_is_read_on(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
-@given(text=st.binary() | st.text(">acgtN \t\r\nx-", max_size=60).map(str.encode), chunk=st.integers(1, 9))
+@given(text=st.binary() | st.text(">acgtN \t\r\nx-", max_size=60).map(str.encode), piece=st.integers(1, 9))
 def test_any_bytes_give_records_or_a_user_error(
-    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory, text: bytes, chunk: int
+    tmp_path_factory: pytest.TempPathFactory, text: bytes, piece: int
 ) -> None:
     path = write_bytes(tmp_path_factory.getbasetemp() / "fuzz.fa", text)
-    with monkeypatch.context() as patch:
-        patch.setattr(fasta_blocks, "_CHUNK", chunk)
-        try:
-            records = list(read_fasta(path))
-        except UserError:
-            return
+    try:
+        records = list(read_fasta(path, piece=piece))
+    except UserError as error:
+        with pytest.raises(UserError, match=re.escape(str(error))):
+            list(read_fasta(path))
+        return
+    assert records == list(read_fasta(path))
     joined = b"".join(record.sequence for record in records)
     assert len(records) == (b"\n" + text).count(b"\n>")
     assert len(joined) + text.count(b"\n") <= len(text)
@@ -156,8 +153,6 @@ def test_the_yeast_genome_is_read_within_a_second(shared: Path) -> None:
 
 
 def test_memory_holds_one_record(tmp_path: Path) -> None:
-    import tracemalloc
-
     path = write_bytes(tmp_path / "many.fa", fasta_bytes([("a", random_dna(1000))]) * 20_000)
     tracemalloc.start()
     count = sum(1 for _ in read_fasta(path))
@@ -165,3 +160,26 @@ def test_memory_holds_one_record(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert count == 20_000
     assert peak < 8_000_000
+
+
+@pytest.mark.parametrize("width", [60, 10_000_000])
+def test_memory_holds_a_piece_of_a_long_record(tmp_path: Path, width: int) -> None:
+    sequence = random_dna(1000) * 10_000
+    path = write_fasta(tmp_path / "long.fa", [("a", sequence), ("b", "AC")], width=width)
+    tracemalloc.start()
+    with open_binary(path) as stream:
+        lengths = [sum(map(len, entry.blocks())) for entry in read_entries(stream)]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert lengths == [10_000_000, 2]
+    assert peak < 8_000_000
+
+
+def test_what_is_not_read_of_a_record_is_skipped(tmp_path: Path) -> None:
+    path = write_fasta(tmp_path / "a.fa", [("a", "ACGT" * 9), ("b", "TT"), ("c", "*"), ("d", "GG")], width=4)
+    with open_binary(path) as stream:
+        entries = [
+            (entry.title()[0], entry.line, next(entry.blocks()) if entry.title()[0] != "c" else b"")
+            for entry in read_entries(stream, piece=7)
+        ]
+    assert entries == [("a", 1, b"ACGT"), ("b", 11, b"TT"), ("c", 13, b""), ("d", 15, b"G")]

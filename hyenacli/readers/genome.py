@@ -1,0 +1,370 @@
+"""Genomes: any interval of any contig of a FASTA, as bases or as token ids.
+
+The first opening reads the file once, checks every letter, and keeps one byte for a base in the user's cache:
+a code, which is a token id with its highest bit set where the FASTA is in lower case (soft-masked repeats).
+From then on the codes are mapped into memory. Where the cache has no room for them, bases are read through a
+pyfaidx index, which is small and in the cache, too.
+"""
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from hyenacli.errors import UsageError, UserError
+from hyenacli.genome.dna import normalise
+from hyenacli.readers.genome_cache import CacheError, build_folder, cached_folder, signature
+from hyenacli.readers.sequences import FastaEntry, read_entries
+from hyenacli.readers.streams import compression, open_binary
+from hyenadna import Tokenizer
+from hyenadna.tokenizer import A, N, T
+
+if TYPE_CHECKING:
+    from pyfaidx import Faidx
+
+Tokens = npt.NDArray[np.uint8]
+"""Token ids."""
+Codes = npt.NDArray[np.uint8]
+"""Token ids with the soft-mask bit."""
+
+_logger = logging.getLogger("hyena")
+
+SOFT_MASKED = np.uint8(0x80)
+_TOKENS, _INDEX = "tokens-2", "index-2"
+# Bases in a byte of a compressed FASTA, about.
+_EXPANSION = 4
+
+
+def _code_tables() -> tuple[bytes, bytes]:
+    """Return the code of every nucleotide letter, and the base of every code."""
+    letters = np.arange(256, dtype=np.uint8)
+    tokens = Tokenizer().encode_array(letters.tobytes())
+    codes = tokens | np.where(letters & 0x20, SOFT_MASKED, np.uint8(0))
+    bases = bytes.maketrans(bytes(range(A, N + 1)), b"ACGTN")
+    return codes.tobytes(), bases[:128] * 2
+
+
+_CODES, _BASES = _code_tables()
+
+
+@dataclass(frozen=True)
+class Contig:
+    """One contig of a genome, as codes.
+
+    Attributes:
+        name: of the contig.
+        source: its file.
+        codes: one per base (length,), on disk until they are read.
+        n_bases: number of A, C, G and T.
+        n_soft_masked: number of bases in lower case.
+    """
+
+    name: str
+    source: Path
+    codes: Codes
+    n_bases: int
+    n_soft_masked: int = 0
+
+    def __len__(self) -> int:
+        """Return the length in bases, N included."""
+        return len(self.codes)
+
+    def tokens(self, start: int, end: int) -> Tokens:
+        """Return token ids of bases [start, end), 0-based, or to the contig's end if that comes first."""
+        return plain_tokens(self.codes[start:end])
+
+
+class Genome:
+    """The bases of a FASTA file (plain, gzip or bgzip), read at random.
+
+    Nothing is written beside the file and no index found there is trusted: what the first opening makes of it
+    is in `$XDG_CACHE_HOME/hyena` (`~/.cache/hyena`). Objects can be pickled and used after a fork: every
+    process opens what it reads at its first `fetch`. Not for several threads.
+
+    Attributes:
+        path: the file as given.
+        lengths: length of every contig in bases, in the file's order.
+        n_bytes: size of the file.
+        sha256: of its contents as they are on disk.
+
+    Raises:
+        CacheError: the cache has no room for the codes, and these are required or pyfaidx cannot index the
+            file as it is.
+        UserError: the file is missing, is not FASTA of DNA, or two contigs have one name.
+    """
+
+    def __init__(self, path: Path | str, *, codes_required: bool = False) -> None:
+        self.path = Path(path)
+        self._source = self.path.resolve()
+        self._version = signature(self._source)
+        self._folder = _prepare(self._source, codes_required=codes_required)
+        description = json.loads((self._folder / "genome.json").read_text())
+        self.n_bytes: int = description["bytes"]
+        self.sha256: str = description["sha256"]
+        self._counts: list[tuple[str, int, int, int]] = description["contigs"]
+        self.lengths = {name: length for name, length, *_ in self._counts}
+        starts = accumulate(self.lengths.values(), initial=0)
+        self._starts = dict(zip(self.lengths, starts, strict=False))
+        self._codes: Codes | None = None
+        self._index: Faidx | None = None
+        self._process = 0
+
+    def fetch(self, contig: str, start: int, end: int) -> bytes:
+        """Return the normalised bases [start, end), 0-based, of a contig.
+
+        Raises:
+            KeyError: no such contig.
+            UserError: the file has changed since this object was made.
+            ValueError: the interval is not inside the contig; nothing is clipped or padded.
+        """
+        length = self.lengths[contig]
+        if not 0 <= start <= end <= length:
+            raise ValueError(f"[{start}, {end}) is not inside {contig} of {length} bases")
+        if self._process != os.getpid():
+            self._open()
+        if self._codes is not None:
+            first = self._starts[contig] + start
+            return self._codes[first : first + end - start].tobytes().translate(_BASES)
+        return _fetch_indexed(self._index, contig, start, end)
+
+    @property
+    def contigs(self) -> tuple[Contig, ...]:
+        """The contigs as codes, those without bases left out; for genomes opened with `codes_required`."""
+        if self._process != os.getpid():
+            self._open()
+        if self._codes is None:
+            raise RuntimeError("opened without codes_required")
+        codes, starts = self._codes, self._starts
+        return tuple(
+            Contig(name, self.path, codes[starts[name] : starts[name] + length], n_bases, n_soft_masked)
+            for name, length, n_bases, n_soft_masked in self._counts
+            if length
+        )
+
+    def fingerprint(self) -> dict[str, str | int]:
+        """Return what the module's `fingerprint` does, without reading the file."""
+        return {"path": str(self.path), "bytes": self.n_bytes, "sha256": self.sha256}
+
+    def _open(self) -> None:
+        if signature(self._source) != self._version:
+            raise UserError("the file changed while it was in use", at=self.path, remedy="start again")
+        codes = self._folder / "codes"
+        if not codes.exists():
+            self._index = _open_index(self._folder)
+        elif codes.stat().st_size:
+            # As a plain array: a memmap makes every slice a memmap, which takes ten times as long.
+            self._codes = np.asarray(np.memmap(codes, np.uint8, "r"))
+        else:
+            self._codes = np.empty(0, np.uint8)
+        self._process = os.getpid()
+
+    def close(self) -> None:
+        """Close what this process has opened; a later `fetch` opens it again."""
+        if self._index is not None:
+            self._index.close()
+        self._codes, self._index, self._process = None, None, 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_codes": None, "_index": None, "_process": 0}
+
+
+def open_genomes(paths: Sequence[Path]) -> list[Genome]:
+    """Open FASTA files to read codes from.
+
+    Two files may hold contigs of the same name (chr1 of two genomes), one file may not.
+
+    Raises:
+        UserError: as `Genome`; no A, C, G or T in a file, or one file is given twice, be it under two names.
+        UsageError: standard input.
+    """
+    genomes: list[Genome] = []
+    for path in paths:
+        if str(path) == "-":
+            raise UsageError("a genome is read at random, not from a pipe", remedy="give a file on disk")
+        genome = Genome(path, codes_required=True)
+        for other in genomes:
+            if other.sha256 == genome.sha256:
+                raise UserError(f"has the same contents as {other.path}", at=path, remedy="give it once")
+        if not any(contig.n_bases for contig in genome.contigs):
+            raise UserError("no A, C, G or T in any record", at=path, remedy="give a genome FASTA")
+        genomes.append(genome)
+    return genomes
+
+
+def plain_tokens(codes: Codes) -> Tokens:
+    """Return codes without the soft-mask bit, in memory."""
+    return np.bitwise_and(codes, ~SOFT_MASKED, subok=False)
+
+
+def count_bases(tokens: Tokens) -> int:
+    """Count the tokens that are A, C, G or T.
+
+    >>> count_bases(Tokenizer().encode_array("ACNNT"))
+    3
+    """
+    return int(np.count_nonzero((tokens >= A) & (tokens <= T)))
+
+
+def fingerprint(path: Path) -> dict[str, str | int]:
+    """Return a file's path, size in bytes and sha256, for run.json."""
+    with path.open("rb") as stream:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    return {"path": str(path), "bytes": path.stat().st_size, "sha256": sha256}
+
+
+def _prepare(source: Path, *, codes_required: bool) -> Path:
+    """Return the cache folder of a genome, built where it is not there: of codes, or else of an index."""
+    folder, index = (cached_folder(source, kind) for kind in (_TOKENS, _INDEX))
+    if folder.is_dir():
+        return folder
+    if codes_required or not index.is_dir():
+        try:
+            build_folder(source, folder, _write_codes)
+        except CacheError as error:
+            if codes_required:
+                raise
+            _logger.warning("%s; reading %s through an index instead, which is slower", error, source)
+            build_folder(source, index, _write_index)
+        else:
+            return folder
+    _logger.info("%s is read through its index; remove %s to try to cache its bases again", source, index)
+    return index
+
+
+def _read_contigs(source: Path) -> Iterator[tuple[str, Iterator[Codes]]]:
+    """Read the contigs of a file in order: the name, and codes in blocks, to be read before the next contig.
+
+    Another format than FASTA needs another source of (name, blocks of letters) here.
+
+    Raises:
+        UserError: the file is not FASTA of DNA, or two contigs have one name.
+    """
+    lines: dict[str, int] = {}
+    with open_binary(source) as stream:
+        for entry in read_entries(stream):
+            name = entry.title()[0]
+            if name in lines:
+                raise UserError(
+                    f"contig '{name}' was already on line {lines[name]}",
+                    at=source,
+                    line=entry.line,
+                    remedy="give every contig a name of its own",
+                )
+            lines[name] = entry.line
+            yield name, (np.frombuffer(block.translate(_CODES), np.uint8) for block in entry.blocks())
+
+
+def _describe(source: Path, folder: Path, use: Callable[[str, int, Codes], object]) -> None:
+    """Write `genome.json`, which has the contigs and their counts.
+
+    Args:
+        source: the FASTA.
+        folder: the folder to write to.
+        use: gets each block of codes with its contig and 0-based start.
+    """
+    contigs = []
+    for name, blocks in _read_contigs(source):
+        length = n_bases = n_soft_masked = 0
+        for codes in blocks:
+            use(name, length, codes)
+            length += len(codes)
+            n_bases += count_bases(plain_tokens(codes))
+            n_soft_masked += int(np.count_nonzero(codes >= SOFT_MASKED))
+        contigs.append((name, length, n_bases, n_soft_masked))
+    file = fingerprint(source)
+    description = {"bytes": file["bytes"], "sha256": file["sha256"], "contigs": contigs}
+    (folder / "genome.json").write_text(json.dumps(description))
+
+
+def _write_codes(source: Path, folder: Path) -> None:
+    """Write `codes`, all contigs one after another, and their description."""
+    size = source.stat().st_size * (1 if compression(source) == "plain" else _EXPANSION)
+    if shutil.disk_usage(folder).free < size:
+        raise OSError(errno.ENOSPC, f"no room for the {size / 1e9:.1f} GB of {source.name}")
+    with (folder / "codes").open("wb") as out:
+        _describe(source, folder, lambda _name, _start, codes: out.write(codes.tobytes()))
+
+
+def _write_index(source: Path, folder: Path) -> None:
+    """Write an index by pyfaidx, and refuse a file that it would not read as we do.
+
+    pyfaidx looks at the bytes of lines: blanks at their ends count as bases, lines of equal size may differ
+    in line ends, and the last may be longer. It goes by the file's name, and cannot read plain gzip.
+    """
+    _describe(source, folder, lambda *_: None)
+    (folder / ("genome.fa" if compression(source) == "plain" else "genome.fa.gz")).symlink_to(source)
+    from pyfaidx import FastaIndexingError, UnsupportedCompressionFormat
+
+    try:
+        index = _open_index(folder)
+        with open_binary(source) as stream:
+            even = all(_is_even(entry, index.index[entry.title()[0]]) for entry in read_entries(stream))
+        index.close()
+    except (ValueError, LookupError, RuntimeError, FastaIndexingError, UnsupportedCompressionFormat):
+        even = False
+    if not even:
+        raise CacheError(
+            "cannot be indexed as it is, and the cache has no room for its bases",
+            at=source,
+            remedy="set XDG_CACHE_HOME to a folder with space, or give it even lines, plain or in bgzip",
+        )
+
+
+def _is_even(entry: FastaEntry, record: Any) -> bool:
+    """Check that all lines of a record but the last have as many bases, and the same line end.
+
+    Args:
+        entry: the record.
+        record: the same in the index of pyfaidx, for which they have as many bytes.
+    """
+    bases = line_feeds = carriage_returns = 0
+    for piece in entry.body:
+        text = piece.rstrip()  # pieces before the last end with a base
+        bases += len(text.translate(None, b" \t\r\n"))
+        line_feeds += text.count(b"\n")
+        carriage_returns += text.count(b"\r")
+    if bases != record.rlen:
+        return False
+    line_feeds_due = (bases - 1) // record.lenc if bases else 0
+    crlf = record.lenb - record.lenc == 2
+    return bool(line_feeds == line_feeds_due and carriage_returns == crlf * line_feeds)
+
+
+def _open_index(folder: Path) -> "Faidx":
+    from pyfaidx import Faidx
+
+    (fasta,) = folder.glob("genome.fa*")
+    with warnings.catch_warnings():
+        # The key of the folder tells whether an index is of this version of the file, better than times do.
+        warnings.filterwarnings("ignore", message=".*is older than FASTA file", category=RuntimeWarning)
+        return Faidx(
+            str(fasta),
+            indexname=str(folder / "index.fai"),
+            gzi_indexname=str(folder / "index.gzi"),
+            as_raw=True,
+            rebuild=False,
+        )
+
+
+def _fetch_indexed(index: Any, contig: str, start: int, end: int) -> bytes:
+    return normalise(index.fetch(contig, start + 1, end).encode()) if start < end else b""

@@ -1,0 +1,223 @@
+"""Sequences with names, read once from start to end: FASTA, plain or compressed.
+
+A record may be a chromosome: memory holds a piece of it until a reader joins the pieces.
+"""
+
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from hyenacli.errors import UserError
+from hyenacli.genome.dna import first_invalid, normalise
+from hyenacli.readers.streams import BOM, Source, open_binary
+
+PIECE = 1 << 20
+"""Bytes of a file that are read together."""
+_BLANKS = b" \t\r"
+
+
+@dataclass(frozen=True, slots=True)
+class FastaRecord:
+    """One FASTA record.
+
+    Attributes:
+        name: the header up to its first blank; records of one file may share it.
+        description: the rest of the header, '' when there is none.
+        sequence: normalised bases (upper-case A C G T N); may be empty.
+        text: the record byte for byte as in the file, where it was asked to be kept.
+    """
+
+    name: str
+    description: str
+    sequence: bytes
+    text: bytes = b""
+
+
+@dataclass(slots=True)
+class FastaEntry:
+    """One record of a FASTA stream whose sequence has not been read yet; valid until the next entry is read.
+
+    Attributes:
+        source: name of the file in messages.
+        line: 1-based line of the header.
+        header_line: the header byte for byte, with '>' and line end.
+        body: everything from the line after the header up to the next record, byte for byte, in pieces; read
+            it once, through one of the methods or directly.
+    """
+
+    source: str
+    line: int
+    header_line: bytes
+    body: Iterable[bytes]
+
+    @property
+    def header(self) -> bytes:
+        """The header without '>' and line end."""
+        return self.header_line[1:].rstrip(b"\r\n")
+
+    def title(self) -> tuple[str, str]:
+        """Return the record's name (up to the first blank) and its description (the rest).
+
+        Raises:
+            UserError: the name is empty or not printable UTF-8, or the file has the line ends of old Macs.
+        """
+        if b"\r" in self.header:
+            remedy = "convert the line ends to those of Unix"
+            raise UserError(
+                "a carriage return inside the line", at=self.source, line=self.line, remedy=remedy
+            )
+        if not self.header or self.header[:1].isspace():
+            remedy = "write a name directly after '>'"
+            raise UserError("the record has no name", at=self.source, line=self.line, remedy=remedy)
+        name, *rest = self.header.split(None, 1)
+        if min(name) < 32:
+            raise UserError("the record's name has a control character", at=self.source, line=self.line)
+        try:
+            return name.decode(), b"".join(rest).rstrip().decode(errors="replace")
+        except UnicodeDecodeError:
+            raise UserError("the record's name is not UTF-8", at=self.source, line=self.line) from None
+
+    def text(self) -> bytes:
+        """Read the record byte for byte; its sequence can still be read afterwards."""
+        body = b"".join(self.body)
+        self.body = [body]
+        return self.header_line + body
+
+    def blocks(self) -> Iterator[bytes]:
+        """Read the sequence in non-empty blocks, in the case of the file, without white space at line ends.
+
+        Raises:
+            UserError: a letter is not an IUPAC nucleotide code; names the record and the line.
+        """
+        line = self.line + 1
+        for piece in self.body:
+            if b"\r" in piece or b" " in piece or b"\t" in piece:
+                letters = b"".join(text.rstrip(_BLANKS) for text in piece.split(b"\n"))
+            else:
+                letters = piece.translate(None, b"\n")
+            if first_invalid(letters) >= 0:
+                raise self._not_dna(piece, line)
+            line += piece.count(b"\n")
+            if letters:
+                yield letters
+
+    def sequence(self) -> bytes:
+        """Read the normalised sequence; raises as `blocks`."""
+        return normalise(b"".join(self.blocks()))
+
+    def _not_dna(self, piece: bytes, first_line: int) -> UserError:
+        lines = enumerate((text.rstrip(_BLANKS) for text in piece.split(b"\n")), first_line)
+        number, letter = next((n, text[at]) for n, text in lines if (at := first_invalid(text)) >= 0)
+        return UserError(
+            f"{chr(letter)!r} in record '{self.title()[0]}' is not a nucleotide code",
+            at=self.source,
+            line=number,
+            remedy="only DNA and RNA in IUPAC codes are read, without gaps",
+        )
+
+
+def read_fasta(source: Source, *, keep_text: bool = False, piece: int = PIECE) -> Iterator[FastaRecord]:
+    """Read the records of a FASTA file, gzip or bgzip file, or of standard input ('-'), in file order.
+
+    Memory holds one record at a time. Lower case, U, IUPAC codes, CRLF line ends, blank lines and blanks at
+    line ends are read; records without sequence and repeated names are passed on.
+
+    Args:
+        source: the file.
+        keep_text: keep each record's text as well.
+        piece: bytes read together.
+
+    Raises:
+        UserError: `open_binary` refuses the input, text stands before the first '>', there is no record, a
+            record has no name, or a letter is not a nucleotide code; the message names file and line.
+    """
+    with open_binary(source) as stream:
+        for entry in read_entries(stream, piece):
+            name, description = entry.title()
+            text = entry.text() if keep_text else b""
+            yield FastaRecord(name, description, entry.sequence(), text)
+
+
+def read_entries(stream: io.BufferedReader, piece: int = PIECE) -> Iterator[FastaEntry]:
+    """Read the headers of a FASTA stream in order; what an entry leaves unread of its sequence is skipped.
+
+    Raises:
+        UserError: there is text before the first '>', or no record at all.
+    """
+    scanner = _Scanner(stream, piece)
+    scanner.skip_to_first_record()
+    while scanner.rest():
+        line, header_line = scanner.line, scanner.take_line()
+        body = scanner.take_body()
+        yield FastaEntry(stream.name, line, header_line, body)
+        for _ in body:
+            pass
+
+
+class _Scanner:
+    """A FASTA stream that is cut into headers and pieces of sequence.
+
+    Attributes:
+        line: 1-based line of the next byte.
+    """
+
+    def __init__(self, stream: io.BufferedReader, piece: int) -> None:
+        if stream.peek(1).startswith(BOM):
+            stream.read(len(BOM))
+        self._stream, self._piece = stream, piece
+        self._text, self._start = b"", 0
+        self.line = 1
+
+    def rest(self) -> bool:
+        """Return False at the end of the stream."""
+        return self._start < len(self._text) or self._read_more()
+
+    def _read_more(self) -> bool:
+        data = self._stream.read(self._piece)
+        self._text, self._start = self._text[self._start :] + data, 0
+        return bool(data)
+
+    def _take(self, end: int) -> bytes:
+        text = self._text[self._start : end]
+        self._start = end
+        self.line += text.count(b"\n")
+        return text
+
+    def skip_to_first_record(self) -> None:
+        line_start = True
+        while self.rest():
+            text = self._text[self._start :]
+            blank = self._take(len(self._text) - len(text.lstrip()))
+            line_start = blank.endswith(b"\n") if blank else line_start
+            if self._start < len(self._text):
+                break
+        else:
+            raise UserError("no FASTA records", at=self._stream.name)
+        if not (line_start and self._text.startswith(b">", self._start)):
+            remedy = "FASTA begins with '>'"
+            raise UserError(
+                "text before the first record", at=self._stream.name, line=self.line, remedy=remedy
+            )
+
+    def take_line(self) -> bytes:
+        while (end := self._text.find(b"\n", self._start)) < 0 and self._read_more():
+            pass
+        return self._take(end + 1 or len(self._text))
+
+    def take_body(self) -> Iterator[bytes]:
+        """Read up to the next header; pieces before the last end with something else than white space.
+
+        So blanks before a line end, and a line end before a header, are never torn from each other.
+        """
+        line_start = True
+        while self.rest() and not (line_start and self._text.startswith(b">", self._start)):
+            if next_record := self._text.find(b"\n>", self._start) + 1:
+                yield self._take(next_record)
+                return
+            text = self._text[self._start :]
+            if solid := len(text.rstrip(_BLANKS + b"\n")):
+                line_start = False
+                yield self._take(self._start + solid)
+            if not self._read_more():
+                yield self._take(len(self._text))
+                return
