@@ -38,12 +38,19 @@ Fetch = Callable[[str, int, int], object]
 def write_genome(folder: Path) -> None:
     """Write the contig, plain and as bgzip."""
     rng = np.random.default_rng(0)
-    lines = np.full((BASES // WIDTH, WIDTH + 1), ord("\n"), np.uint8)
-    lines[:, :WIDTH] = np.frombuffer(b"ACGTacgt", np.uint8)[rng.integers(0, 8, (len(lines), WIDTH), np.uint8)]
-    text = b">one\n" + lines.tobytes()
-    (folder / "genome.fa").write_bytes(text)
-    with pysam.BGZFile(str(folder / "genome.fa.gz"), "w1", index=None) as out:  # type: ignore[arg-type]
-        out.write(text)
+    lines = np.full((BASES // WIDTH // 100, WIDTH + 1), ord("\n"), np.uint8)
+    letters = np.frombuffer(b"ACGTacgt", np.uint8)
+    with (
+        (folder / "genome.fa").open("wb") as plain,
+        pysam.BGZFile(str(folder / "genome.fa.gz"), "w1", index=None) as packed,  # type: ignore[arg-type]
+    ):
+        text = b">one\n"
+        for _ in range(100):  # a process inherits the peak of memory of the one that starts it
+            lines[:, :WIDTH] = letters[rng.integers(0, 8, (len(lines), WIDTH), np.uint8)]
+            text += lines.tobytes()
+            plain.write(text)
+            packed.write(text)
+            text = b""
 
 
 def open_genome(name: str, cache: Path, *, room: bool) -> Genome:
