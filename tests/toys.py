@@ -1,12 +1,15 @@
 """Models read as HyenaDNA is, whose every answer is known by hand."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hyenacli.inference.prediction import Predicted, predict, prediction_head, prediction_options
+from hyenacli.readers.records import SequenceRecord
 from hyenadna import HyenaConfig, HyenaDNA, save_model
 from hyenadna.config import HeadConfig
 from hyenadna.engine.inference import FINAL, StateSlice
@@ -84,3 +87,17 @@ def save_heads(folder: Path, heads: Mapping[str, HeadConfig]) -> Path:
         save_model(model, folder / name)
     save_model(tiny_model(), folder / "headless")
     return folder
+
+
+def predict_with(
+    model: HyenaDNA,
+    records: Iterable[SequenceRecord],
+    *,
+    rc: bool,
+    window: int | None = None,
+    stride: int | None = None,
+    **how: Any,
+) -> Iterator[Predicted]:
+    """Predict with the options of a model's own head."""
+    options = prediction_options(prediction_head(model), rc=rc, window=window, stride=stride)
+    return predict(model, records, options, **how)

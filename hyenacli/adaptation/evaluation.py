@@ -19,7 +19,7 @@ from hyenacli.evaluation.bootstrap import Floats
 from hyenacli.evaluation.calibration import Calibration, calibrate, probabilities
 from hyenacli.evaluation.kmer_baseline import KmerBaseline, fit_baseline
 from hyenacli.evaluation.metrics import intervals, measure
-from hyenacli.inference.prediction import head_of
+from hyenacli.inference.prediction import prediction_head
 from hyenacli.training.gradients import sum_array
 from hyenadna import HyenaDNA
 
@@ -309,7 +309,7 @@ def predict_over_ranks(
     computed = predict(model, [indices[i] for i in positions]) if positions else []
     rows = [max(1, size) for size in sizes]
     ends = np.cumsum(rows)
-    logits_RC = np.zeros((int(ends[-1]), head_of(model).n_outputs))
+    logits_RC = np.zeros((int(ends[-1]), prediction_head(model).n_outputs))
     for i, logits in zip(positions, computed, strict=True):
         logits_RC[ends[i] - rows[i] : ends[i]] = logits
     parts = np.split(sum_array(logits_RC, device=device), ends[:-1])

@@ -12,7 +12,15 @@ from torch import Tensor, nn
 from hyenacli.adaptation.examples import Bools, EpochExamples, Epochs, HostBatch, Ids, Indices
 from hyenacli.adaptation.labels import LabelScheme, Targets
 from hyenacli.errors import UsageError, UserError
-from hyenacli.inference.prompts import LETTERS, Shots, asked, letter_ids, middle, most_bases, shown
+from hyenacli.inference.in_context import (
+    LETTERS,
+    Shots,
+    letter_ids,
+    max_sequence_bases,
+    middle,
+    prompt_demonstrations,
+    prompt_query,
+)
 from hyenacli.inference.sampling import complement, padded
 from hyenacli.readers.labelled_record import LabelledRecord
 from hyenadna import DemonstrationsConfig, HyenaDNA, Tokenizer
@@ -81,7 +89,7 @@ def choose_demonstrations(
         UserError: the model has too little room for them.
     """
     names = scheme.names
-    max_bases = most_bases(longest_input, shots * len(names), max_length)
+    max_bases = max_sequence_bases(longest_input, shots * len(names), max_length)
     classes = [int(target) for target in targets]
     indices = Shots(classes, len(names), shots, seed).fixed()
     sequences = [records[i].sequence for i in indices]
@@ -162,7 +170,9 @@ class PromptExamples(EpochExamples):
             (self._strand(i, reverse=self._rc_augment and coin), self._letters[self._classes[i]])
             for i, coin in zip(demonstrating, coins, strict=True)
         )
-        return np.concatenate([shown(shots), asked(self._strand(index, reverse=reverse))])
+        return np.concatenate(
+            [prompt_demonstrations(shots), prompt_query(self._strand(index, reverse=reverse))]
+        )
 
     def _strand(self, index: int, *, reverse: bool) -> Ids:
         return complement(self._ids[index]) if reverse else self._ids[index]

@@ -9,9 +9,9 @@ from hyenacli.devices import autocast, resolve_device, set_threads
 from hyenacli.embed.settings import EmbedSettings
 from hyenacli.errors import UsageError
 from hyenacli.genome.contigs import check_naming
-from hyenacli.inference.batch_size import parse_batch_size
+from hyenacli.inference.batching import parse_batch_size
 from hyenacli.inference.embedding import embed
-from hyenacli.inference.embedding_options import make_recipe
+from hyenacli.inference.embedding_options import parse_embedding_options
 from hyenacli.inference.record_tables import (
     embedding_columns,
     embedding_record,
@@ -38,7 +38,7 @@ def run(config: EmbedSettings) -> None:
     Raises:
         UserError: bad input, an output that cannot be written, or a model that cannot do what is asked.
     """
-    options = make_recipe(
+    options = parse_embedding_options(
         pool=config.pool,
         layer=config.layer,
         rc=config.rc,

@@ -9,7 +9,7 @@ from hyenacli.finetune.cross_validation import Choice, CrossValidation, read_gri
 from hyenacli.finetune.dataset import LabelledSet, open_set
 from hyenacli.finetune.features import check_classes
 from hyenacli.finetune.settings import FinetuneSettings
-from hyenacli.inference.batch_size import parse_batch_size
+from hyenacli.inference.batching import parse_batch_size
 from hyenacli.training.gradients import process_group
 from hyenacli.training.tensorboard import check_tensorboard
 from hyenacli.writers.atomic import check_run_directory

@@ -38,7 +38,7 @@ from hyenacli.finetune.run import FinetuneRun, write_predictions
 from hyenacli.finetune.settings import FinetuneSettings
 from hyenacli.finetune.splits import LabelSplits
 from hyenacli.inference.intervals import SPLITS
-from hyenacli.inference.prediction import head_of
+from hyenacli.inference.prediction import prediction_head
 from hyenacli.training.gradients import barrier
 from hyenacli.training.run_directory import open_run
 from hyenacli.training.run_metadata import METRICS, write_json
@@ -304,7 +304,7 @@ def evaluate_out_of_fold(
     for fold, fold_settings in folds.items():
         run = FinetuneRun(fold_settings, data, data.splits[fold], device)
         model = load_model(fold_settings.output).to(device)
-        head = head_of(model)
+        head = prediction_head(model)
         logits |= zip(run.splits.test.tolist(), run.predict_split(model, "test"), strict=True)
     # the scale of a regression's errors is that of the first fold
     first = FinetuneRun(settings, data, data.splits[0], device)

@@ -21,8 +21,7 @@ from hyenacli.evaluation.metrics import monitor
 from hyenacli.finetune.dataset import LabelledSet
 from hyenacli.finetune.settings import FinetuneSettings
 from hyenacli.inference.embedding import embed
-from hyenacli.inference.embedding_options import EmbeddingOptions
-from hyenacli.inference.pooling import Pooling
+from hyenacli.inference.embedding_options import EmbeddingOptions, Pooling
 from hyenacli.readers.labelled_record import LabelledRecord
 from hyenacli.readers.records import SequenceRecord
 from hyenacli.training.gradients import sum_array

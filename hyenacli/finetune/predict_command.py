@@ -12,9 +12,9 @@ from hyenacli.devices import autocast, resolve_device, set_threads
 from hyenacli.errors import UsageError, nearest
 from hyenacli.finetune.predict_settings import PredictSettings
 from hyenacli.genome.contigs import check_naming
-from hyenacli.inference.batch_size import parse_batch_size
+from hyenacli.inference.batching import parse_batch_size
 from hyenacli.inference.embedding_options import EmbeddingOptions, check_stride
-from hyenacli.inference.prediction import Predicted, head_of, predict_by, prediction_options
+from hyenacli.inference.prediction import Predicted, predict, prediction_head, prediction_options
 from hyenacli.inference.record_tables import choose_track, head_values, prediction_columns, prediction_rows
 from hyenacli.inference.summary import RunSummary
 from hyenacli.readers.inputs import check_input, open_reference, require_regions
@@ -51,7 +51,7 @@ def run(config: PredictSettings) -> None:
     with ExitStack() as stack:
         inputs = _open_input(config, output, stack, bedgraph=kind in BEDGRAPHS)
         model = load_model(config.model).to(device)
-        head = head_of(model, config.model)
+        head = prediction_head(model, config.model)
         options = prediction_options(
             head,
             rc=head.rc if config.rc == "auto" else config.rc == "mean",
@@ -60,7 +60,7 @@ def run(config: PredictSettings) -> None:
             stride=config.stride,
         )
         records = _readable(inputs.records, options)
-        predicted = predict_by(model, records, options, batch_size=batch_size, precision=precision)
+        predicted = predict(model, records, options, batch_size=batch_size, precision=precision)
         provenance = _provenance(config, head, options, model_sha256(model)) | inputs.shard
         summary = RunSummary("predict", "predicting", "predicted")
         with _open_output(config, output.target, kind, head, provenance) as write:
@@ -158,7 +158,7 @@ def _open_output(
         def write(answer: Predicted) -> None:
             if answer.logits is not None:
                 values_L = head_values(answer.logits, head)[:, track]
-                lines.write(answer.stretch.chrom, answer.stretch.start, values_L)
+                lines.write(answer.record.chrom, answer.record.start, values_L)
 
         yield write
 

@@ -32,7 +32,7 @@ from hyenacli.finetune.features import Features
 from hyenacli.finetune.settings import FinetuneSettings
 from hyenacli.finetune.splits import LabelSplits
 from hyenacli.inference.intervals import SPLITS
-from hyenacli.inference.prediction import Predicted, head_of, predict
+from hyenacli.inference.prediction import Predicted, predict, prediction_head, prediction_options
 from hyenacli.inference.record_tables import prediction_columns, prediction_rows
 from hyenacli.readers.labelled_record import LabelledRecord
 from hyenacli.readers.records import SequenceRecord
@@ -190,7 +190,7 @@ class FinetuneRun(AdaptationRun):
     def write_tables(self, model: HyenaDNA, evaluation: EvaluationResult, model_sha256: str) -> None:
         """Write the predictions of the evaluated splits."""
         write_predictions(
-            self.settings, self.data, self.splits, head_of(model), evaluation.splits, model_sha256
+            self.settings, self.data, self.splits, prediction_head(model), evaluation.splits, model_sha256
         )
 
     @cached_property
@@ -218,7 +218,8 @@ class FinetuneRun(AdaptationRun):
     def _predict(self, model: HyenaDNA, indices: Sequence[int]) -> list[Logits]:
         records = (self.data.records[i] for i in indices)
         sequences = (SequenceRecord.of_sequence(record.id, record.sequence) for record in records)
-        answers = predict(model, sequences, rc=self.settings.rc == "mean")
+        options = prediction_options(prediction_head(model), rc=self.settings.rc == "mean")
+        answers = predict(model, sequences, options)
         return [answer.logits for answer in answers if answer.logits is not None]
 
 

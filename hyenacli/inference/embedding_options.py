@@ -1,33 +1,160 @@
-"""How a region becomes vectors, as the user says it: checked before any model is loaded."""
+"""Options of embeddings, checked before a model is loaded: layers, strands, windows and pooling.
 
+K layers, D width, n positions of one window, N rows of a region.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from hyenacli.errors import UsageError, nearest
-from hyenacli.inference.pooling import Pooling, choose_layers, parse_layer, parse_pool
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from hyenadna import HyenaConfig
 
+Floats = NDArray[np.floating[Any]]
+FINAL = -1
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """A reduction whose result does not depend on how the positions are spread over windows."""
+
+    reduce: "Callable[[Tensor], Tensor]"
+    combine: Callable[[Floats], Floats]
+
+
+# `reduce`: (n, K, D) of a window to (1 or n, K, D); `combine`: those of all windows, joined, to (N, K, D).
+_RULES = {
+    "sum": _Rule(lambda x_nKD: x_nKD.sum(0, keepdim=True), lambda x_nKD: x_nKD.sum(0, keepdims=True)),
+    "max": _Rule(lambda x_nKD: x_nKD.amax(0, keepdim=True), lambda x_nKD: x_nKD.max(0, keepdims=True)),
+    "none": _Rule(lambda x_nKD: x_nKD, lambda x_nKD: x_nKD),
+}
+_RULE_OF = {"mean": "sum", "last": "sum", "center": "sum", "max": "max", "none": "none"}
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """Reduction of the states of a region's positions to vectors.
+
+    mean: the average over its bases. max: the largest value of each dimension. last: the last base in reading
+    direction, which a causal model has given the whole region. center: the average over its `size` central
+    bases (all, where it is shorter; of two centres the left one). none: every base by itself.
+
+    Attributes:
+        kind: mean, max, last, center or none.
+        size: bases of center.
+    """
+
+    kind: str
+    size: int = 0
+
+    def span(self, length: int, *, reverse: bool) -> tuple[int, int]:
+        """Return the positions pooled of a region of `length` bases, 0-based half-open in reading direction.
+
+        Both readings of a region pool the same bases, except `last`: each its own last one.
+
+        >>> Pooling("center", 2).span(5, reverse=False), Pooling("center", 2).span(5, reverse=True)
+        ((1, 3), (2, 4))
+        """
+        if self.kind == "last":
+            return length - 1, length
+        if self.kind != "center" or self.size >= length:
+            return 0, length
+        start = (length - self.size) // 2
+        return (length - start - self.size, length - start) if reverse else (start, start + self.size)
+
+    def reduce(self, states_nKD: "Tensor") -> "Tensor":
+        """Reduce the states (n, K, D) taken from a window to (1, K, D), or (n, K, D) with none."""
+        return _RULES[_RULE_OF[self.kind]].reduce(states_nKD)
+
+    def combine(self, parts: Sequence[Floats], taken: int) -> Floats:
+        """Combine the reduced windows of a region, of `taken` positions in all, to its vectors (N, K, D)."""
+        rule = _RULE_OF[self.kind]
+        joined_nKD = _RULES[rule].combine(np.concatenate(parts).astype(np.float64))
+        return joined_nKD / taken if rule == "sum" else joined_nKD
+
+    @property
+    def per_base(self) -> bool:
+        """Rows for every base, none pooled."""
+        return self.kind == "none"
+
+
+def parse_pool(text: str) -> Pooling:
+    """Parse --pool: mean, last, max, none or center:N.
+
+    Raises:
+        UsageError: it is none of these, or N is not a whole number above 0.
+
+    >>> parse_pool("center:11")
+    Pooling(kind='center', size=11)
+    """
+    kind, colon, size = text.partition(":")
+    if colon == "" and kind in _RULE_OF and kind != "center":
+        return Pooling(kind)
+    if kind == "center" and size.isdecimal() and int(size) > 0:
+        return Pooling(kind, int(size))
+    raise UsageError(f"unknown pooling '{text}'", at="--pool", remedy="use mean, last, max, none or center:N")
+
+
+def parse_layer(text: str) -> int | None:
+    """Parse --layer: -1 (final norm) or K (after block K, 1-based); None for all.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    if text == "all":
+        return None
+    if text == str(FINAL) or (text.isdecimal() and int(text) > 0):
+        return int(text)
+    raise UsageError(
+        f"unknown layer '{text}'",
+        at="--layer",
+        remedy="use -1 (after the final norm), a block from 1 on, or all",
+    )
+
+
+def choose_layers(layer: int | None, n_layer: int) -> tuple[int, ...]:
+    """Return the layers read of a model with `n_layer` blocks; all: the blocks in order, then the final norm.
+
+    Raises:
+        UsageError: the model has no such block.
+
+    >>> choose_layers(None, 2), choose_layers(2, 2)
+    ((1, 2, -1), (2,))
+    """
+    if layer is None:
+        return (*range(1, n_layer + 1), FINAL)
+    if layer > n_layer:
+        raise UsageError(
+            f"the model has no block {layer}", at="--layer", remedy=f"its blocks are 1 to {n_layer}"
+        )
+    return (layer,)
+
+
 RC = ("none", "mean", "concat")
-MEAN = Pooling("mean")
 
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddingOptions:
-    """How a region becomes vectors, for a model not yet known.
+    """Options of how a region becomes vectors, before the model is loaded.
 
     Attributes:
-        pooling: which positions, and what is made of them.
+        pooling: which positions, and how they are reduced.
         layer: -1 after the final norm, K >= 1 the residual stream after block K, None all of them.
-        rc: none; mean, or concatenation (the asked-for reading first), of both strands' vectors.
+        rc: none; or mean, or concat (the strand of `readings` first), of the vectors of both strands.
         stranded: read regions on the - strand as reverse complement.
         window: most bases the model reads at once; None is the model's context, or what a soft prompt leaves
             of it.
         stride: bases from one window's start to the next; None is the window.
     """
 
-    pooling: Pooling = MEAN
+    pooling: Pooling = Pooling("mean")
     layer: int | None = -1
     rc: str = "none"
     stranded: bool = False
@@ -35,7 +162,7 @@ class EmbeddingOptions:
     stride: int | None = None
 
     def readings(self, strand: str) -> tuple[bool, ...]:
-        """The readings of a region, the asked-for first: true is the reverse complement.
+        """Return which strands of a region are read, in order; true is the reverse complement.
 
         >>> EmbeddingOptions(rc="mean", stranded=True).readings("-")
         (True, False)
@@ -44,15 +171,15 @@ class EmbeddingOptions:
         return (first,) if self.rc == "none" else (first, not first)
 
     def layers(self, config: "HyenaConfig") -> tuple[int, ...]:
-        """The layers read of a model; UsageError where it has no such block."""
+        """Return the layers read of a model; UsageError if it has no such block."""
         return choose_layers(self.layer, config.n_layer)
 
     def width(self, config: "HyenaConfig") -> int:
-        """Numbers per vector."""
+        """Return the numbers per vector."""
         return config.d_model * (2 if self.rc == "concat" else 1)
 
     def windows(self, config: "HyenaConfig", longest: int) -> tuple[int, int]:
-        """Width and stride of the windows for a model, in bases.
+        """Return width and stride of the windows for a model, in bases.
 
         Args:
             config: of the model.
@@ -61,11 +188,11 @@ class EmbeddingOptions:
         Raises:
             UsageError: the model takes no such window, or the stride leaves gaps.
         """
-        most = min(config.context, longest)
-        window = self.window or most
+        limit = min(config.context, longest)
+        window = self.window or limit
         if window > longest:
             raise UsageError(
-                f"the model takes at most {most:,} bases, not {window:,}",
+                f"the model takes at most {limit:,} bases, not {window:,}",
                 at="--window",
                 remedy="choose a smaller window",
             )
@@ -73,13 +200,13 @@ class EmbeddingOptions:
         return window, self.stride or window
 
 
-def make_recipe(
+def parse_embedding_options(
     *, pool: str, layer: str, rc: str, stranded: bool, window: int | None, stride: int | None
 ) -> EmbeddingOptions:
-    """A recipe from the words of the command line.
+    """Parse the options of the command line.
 
     Raises:
-        UsageError: an unknown word, or windows with gaps between them.
+        UsageError: a value is unknown, or windows have gaps between them.
     """
     if rc not in RC:
         raise UsageError(f"unknown choice '{rc}'", at="--rc", remedy=nearest(rc, list(RC)))
@@ -96,7 +223,7 @@ def make_recipe(
 
 
 def check_stride(window: int, stride: int | None) -> None:
-    """Raise UsageError where a stride leaves gaps between windows."""
+    """Check that a stride leaves no gaps between windows; UsageError if it does."""
     if stride is not None and stride > window:
         raise UsageError(
             f"a stride of {stride:,} skips bases between windows of {window:,}",

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hyenacli.console import log
 from hyenacli.errors import UsageError, UserError, nearest
-from hyenacli.inference.batching import Engine, Piece, make_budget
+from hyenacli.inference.batching import BatchItem, Engine, make_budget
 from hyenacli.inference.intervals import SPLITS, Interval, named_contigs, split_by_intervals
 from hyenacli.inference.sampling import fixed_windows
 from hyenacli.readers.genome import Contig, Tokens, count_bases
@@ -26,7 +26,7 @@ from hyenadna.tokenizer import PAD
 
 _FIRST, _STEP = 64, 4
 _Sum = tuple[float, int, int]
-_WindowEngine = Engine[None, tuple[Tensor, Tensor], _Sum]
+_WindowEngine = Engine[None, _Sum]
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,7 @@ def evaluate(
         log.warning("no stretch fills a window of %s bases: left out", ", ".join(f"{c:,}" for c in left_out))
     device = next(model.parameters()).device
     engine: _WindowEngine = Engine(
-        lambda ids_BW, _mask_BW: _nats(model, ids_BW, precision or nullcontext()),
-        _sums,
+        lambda ids_BW, _mask_BW, batch: _sums(_nats(model, ids_BW, precision or nullcontext()), batch),
         budget=make_budget(batch_size, model.config.d_model, 0, device),
         device=device,
     )
@@ -243,7 +242,7 @@ def _nats(model: HyenaDNA, ids_BW: Tensor, precision: AbstractContextManager[Any
     return -log_p_BL.sum(1), (targets_BL != IGNORED).sum(1)
 
 
-def _sums(output: tuple[Tensor, Tensor], batch: Sequence[Piece[None]]) -> list[_Sum]:
+def _sums(output: tuple[Tensor, Tensor], batch: Sequence[BatchItem[None]]) -> list[_Sum]:
     """Nats, bases and tokens of every window of a batch."""
     nats_B, bases_B = (values_B.tolist() for values_B in output)
     return list(zip(nats_B, bases_B, (len(piece.ids) - 1 for piece in batch), strict=True))
@@ -267,8 +266,8 @@ def _losses(
         yield PerplexityAtLength(length, windows, bases, nats / bases, time.perf_counter() - start)
 
 
-def _windows(tiles_NW: Tokens, length: int) -> Iterator[Piece[None]]:
+def _windows(tiles_NW: Tokens, length: int) -> Iterator[BatchItem[None]]:
     """The windows of every tile, each from the last base of the one before it."""
     for tile_W in tiles_NW:
         for start in range(0, len(tile_W) - 1, length):
-            yield Piece(tile_W[start : start + length + 1], None)
+            yield BatchItem(tile_W[start : start + length + 1], None)

@@ -1,4 +1,4 @@
-"""Predictions of sequences and regions: a head on what `embed` makes of them.
+"""Predictions of sequences and regions: a head on their embeddings.
 
 C outputs of the head, L bases, N rows (1, or L).
 """
@@ -16,9 +16,8 @@ from torch import Tensor
 
 from hyenacli.errors import UserError
 from hyenacli.inference.embedding import Embedded, embed
-from hyenacli.inference.embedding_options import EmbeddingOptions
+from hyenacli.inference.embedding_options import EmbeddingOptions, Pooling
 from hyenacli.inference.in_context import answer_in_context
-from hyenacli.inference.pooling import Pooling
 from hyenacli.readers.records import SequenceRecord
 from hyenadna import HyenaDNA
 from hyenadna.config import HeadConfig
@@ -26,70 +25,36 @@ from hyenadna.config import HeadConfig
 
 @dataclass(frozen=True, slots=True)
 class Predicted:
-    """What a head says of one input record.
+    """The prediction for one input record.
 
     Attributes:
-        stretch: the record.
-        n_bases: bases pooled into a prediction; 0 where there is none.
+        record: the record.
+        n_bases: bases pooled into a prediction; 0 if there is none.
         logits: (C,) float64, or (L, C) of every base in the order of the + strand at level "nucleotide"; the
-            numbers themselves of a regression; None where the record's status is not OK.
+            numbers themselves of a regression; None if the record's status is not OK.
     """
 
-    stretch: SequenceRecord
+    record: SequenceRecord
     n_bases: int
     logits: NDArray[np.float64] | None
 
 
-def predict(
-    model: HyenaDNA,
-    stretches: Iterable[SequenceRecord],
-    *,
-    rc: bool,
-    window: int | None = None,
-    stride: int | None = None,
-    batch_size: int | None = None,
-    precision: AbstractContextManager[Any] | None = None,
-) -> Iterator[Predicted]:
-    """Apply a model's head to stretches, one answer per record and in their order.
-
-    The bases of a stretch are read as they stand, whatever its strand. A stretch longer than the window is
-    read in windows and pooled by bases as `embed` does it. The head is affine, so that it may follow the
-    mean over strands: with `rc` a prediction is the mean of those of both. For a model with demonstrations
-    instead of a head, see `answer_in_context`.
+def prediction_head(model: HyenaDNA, name: object = None) -> HeadConfig:
+    """Return the head of a model, or the equivalent of its demonstrations.
 
     Args:
-        model: with a head or demonstrations, in eval mode, on the device to use.
-        stretches: the records; those whose status is not OK pass through.
-        rc: whether the reverse complement is read too.
-        window: most bases the model reads at once; None is the head's window, or what the model takes.
-        stride: bases from one window's start to the next; None is the window.
-        batch_size: sequences per forward pass; None derives it from the free memory.
-        precision: entered around every forward pass, such as an autocast.
+        model: the model.
+        name: what messages call it.
 
     Raises:
-        UserError: the model has nothing to predict with; and as `embed` and `answer_in_context`.
+        UserError: it has neither.
     """
-    recipe = prediction_options(head_of(model), rc=rc, window=window, stride=stride)
-    return predict_by(model, stretches, recipe, batch_size=batch_size, precision=precision)
-
-
-def head_of(model: HyenaDNA, name: object = None) -> HeadConfig:
-    """The head of a model that messages call `name`, or what demonstrations take the place of.
-
-    Raises:
-        UserError: there is none.
-    """
-    head, demonstrations = model.config.head, model.config.demonstrations
-    if demonstrations is not None:
-        return demonstrations.head
-    if head is None:
-        raise _no_head(name)
-    return head
-
-
-def _no_head(name: object = None) -> UserError:
-    what = "the model has no head to predict with"
-    return UserError(what, at=name, remedy="fine-tune one with `hyena finetune`")
+    if model.config.demonstrations is not None:
+        return model.config.demonstrations.head
+    if model.config.head is None:
+        remedy = "fine-tune one with `hyena finetune`"
+        raise UserError("the model has no head to predict with", at=name, remedy=remedy)
+    return model.config.head
 
 
 def prediction_options(
@@ -100,48 +65,72 @@ def prediction_options(
     window: int | None = None,
     stride: int | None = None,
 ) -> EmbeddingOptions:
-    """How regions become what a head takes.
+    """Return the options with which a head predicts.
+
+    Args:
+        head: sets the pooling.
+        rc: read the reverse complement too, and average.
+        stranded: read regions on the - strand as reverse complement.
+        window: most bases the model reads at once; None is the head's window, or what the model takes.
+        stride: bases from one window's start to the next; None is the window.
 
     >>> prediction_options(HeadConfig("binary", 2, pool="max"), rc=True).pooling
     Pooling(kind='max', size=0)
     """
-    pooling = Pooling(head.pool if head.level == "sequence" else "none")
-    kind = "mean" if rc else "none"
     return EmbeddingOptions(
-        pooling=pooling, rc=kind, stranded=stranded, window=window or head.window, stride=stride
+        pooling=Pooling(head.pool if head.level == "sequence" else "none"),
+        rc="mean" if rc else "none",
+        stranded=stranded,
+        window=window or head.window,
+        stride=stride,
     )
 
 
-def predict_by(
+def predict(
     model: HyenaDNA,
-    stretches: Iterable[SequenceRecord],
-    recipe: EmbeddingOptions,
+    records: Iterable[SequenceRecord],
+    options: EmbeddingOptions,
     *,
     batch_size: int | None = None,
     precision: AbstractContextManager[Any] | None = None,
 ) -> Iterator[Predicted]:
-    """`predict` by a recipe from `prediction_options`."""
+    """Apply a model's head to records: one answer each, in their order.
+
+    A record longer than the window is read in windows and pooled by bases as `embed` does it. The head is
+    affine, so that it may follow the mean over strands: the prediction is the mean of those of both. A model
+    with demonstrations instead of a head answers as `answer_in_context`.
+
+    Args:
+        model: with a head or demonstrations, in eval mode, on the device to use.
+        records: those whose status is not OK pass through.
+        options: from `prediction_options`.
+        batch_size: sequences per forward pass; None derives it from the free memory.
+        precision: entered around every forward pass, such as an autocast.
+
+    Raises:
+        UserError: the model has nothing to predict with; and as `embed` and `answer_in_context`.
+    """
     if model.config.demonstrations is not None:
-        said = answer_in_context(model, stretches, recipe, batch_size=batch_size, precision=precision)
-        return (Predicted(*one) for one in said)
-    if model.head is None:
-        raise _no_head()
+        answers = answer_in_context(model, records, options, batch_size=batch_size, precision=precision)
+        return (Predicted(*answer) for answer in answers)
+    prediction_head(model)
+    assert model.head is not None  # noqa: S101  (internal invariant)
     # In float64, which no autocast touches and some devices do not have.
     head = deepcopy(model.head).cpu().double()
 
     def project(states: Tensor) -> Tensor:
         return head.project(states.cpu().double())
 
-    answers = embed(model, stretches, recipe, batch_size=batch_size, precision=precision, project=project)
-    return (_predicted(answer, recipe, project) for answer in answers)
+    embedded = embed(model, records, options, batch_size=batch_size, precision=precision, project=project)
+    return (_predicted(answer, options, project) for answer in embedded)
 
 
-def _predicted(answer: Embedded, recipe: EmbeddingOptions, project: Callable[[Tensor], Tensor]) -> Predicted:
+def _predicted(answer: Embedded, options: EmbeddingOptions, project: Callable[[Tensor], Tensor]) -> Predicted:
     if answer.vectors is None:
-        return Predicted(answer.stretch, 0, None)
+        return Predicted(answer.record, 0, None)
     outputs_NC = answer.vectors[:, 0].astype(np.float64)
-    if recipe.pooling.per_base:
-        return Predicted(answer.stretch, answer.n_bases, outputs_NC)
+    if options.pooling.per_base:
+        return Predicted(answer.record, answer.n_bases, outputs_NC)
     with torch.inference_mode():
         logits_C = project(torch.from_numpy(outputs_NC[0])).numpy()
-    return Predicted(answer.stretch, answer.n_bases, logits_C)
+    return Predicted(answer.record, answer.n_bases, logits_C)

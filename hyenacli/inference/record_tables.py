@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hyenacli.errors import UsageError, abbreviate, nearest
 from hyenacli.evaluation.calibration import probabilities
 from hyenacli.inference.embedding import Embedded
-from hyenacli.inference.pooling import FINAL
+from hyenacli.inference.embedding_options import FINAL
 from hyenacli.inference.prediction import Predicted
 from hyenacli.readers.records import SequenceRecord
 from hyenacli.writers.columns import Batch, Column, TableFormat
@@ -67,7 +67,7 @@ def embedding_rows(embedded: Embedded, columns: Sequence[Column]) -> Batch:
     vectors_NKE = embedded.vectors
     if vectors_NKE is None:
         vectors_NKE = np.full((1, len(vectors), vectors[0].width), np.nan, dtype=np.float32)
-    rows = _record_rows(embedded.stretch, embedded.n_bases, len(vectors_NKE))
+    rows = _record_rows(embedded.record, embedded.n_bases, len(vectors_NKE))
     return rows | {column.name: vectors_NKE[:, k] for k, column in enumerate(vectors)}
 
 
@@ -77,7 +77,7 @@ def embedding_record(embedded: Embedded, columns: Sequence[Column]) -> Batch:
     vectors_NKE = embedded.vectors
     if vectors_NKE is None:
         vectors_NKE = np.empty((0, len(vectors), vectors[0].width), dtype=np.float32)
-    row = _record_rows(embedded.stretch, len(vectors_NKE), 1)
+    row = _record_rows(embedded.record, len(vectors_NKE), 1)
     return row | {column.name: vectors_NKE[:, k] for k, column in enumerate(vectors)}
 
 
@@ -134,7 +134,7 @@ def prediction_rows(predicted: Predicted, head: HeadConfig) -> Batch:
         values_NV = head_values(predicted.logits, head)
         names = value_names(head)
         likeliest = [names[i] for i in values_NV.argmax(axis=1).tolist()]
-    rows = _record_rows(predicted.stretch, predicted.n_bases, len(values_NV))
+    rows = _record_rows(predicted.record, predicted.n_bases, len(values_NV))
     if head.task in ("binary", "multiclass"):
         rows["prediction"] = likeliest
     return rows | {title: values_NV[:, i] for i, title in enumerate(titles)}

@@ -39,8 +39,8 @@ class RunSummary:
             task = bar.add_task(self.doing, total=total, speed="")
             for answer in answers:
                 yield answer
-                self.statuses[answer.stretch.status] += 1
-                self.bases += len(answer.stretch) if answer.n_bases else 0
+                self.statuses[answer.record.status] += 1
+                self.bases += len(answer.record) if answer.n_bases else 0
                 bar.update(task, advance=1, speed=f"{self.bases / (time.monotonic() - self.start):,.0f}")
 
     def report(self, destination: str) -> None:

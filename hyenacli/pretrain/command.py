@@ -11,7 +11,7 @@ from hyenacli import __version__, console
 from hyenacli.devices import autocast, resolve_device, set_threads
 from hyenacli.distributed import current_ranks
 from hyenacli.errors import UsageError, UserError
-from hyenacli.inference.batch_size import parse_batch_size
+from hyenacli.inference.batching import parse_batch_size
 from hyenacli.pretrain.corpus import Corpus, open_corpus
 from hyenacli.pretrain.language_model import NextNucleotide
 from hyenacli.pretrain.report import best_order, write_report

@@ -21,7 +21,7 @@ def run(config: EvaluateSettings) -> None:
     Raises:
         UserError: bad input, an output that cannot be written, or a model that cannot do what is asked.
     """
-    from hyenacli.inference.batch_size import parse_batch_size
+    from hyenacli.inference.batching import parse_batch_size
     from hyenacli.writers.atomic import ensure_writable
     from hyenacli.writers.columns import Column
     from hyenacli.writers.tables import open_table, table_type

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from hyenacli.errors import UserError
 from hyenacli.evaluation.calibration import probabilities
 from hyenacli.inference.embedding_options import EmbeddingOptions
-from hyenacli.inference.prediction import predict_by
+from hyenacli.inference.prediction import predict
 from hyenacli.inference.windows import cut
 from hyenacli.readers.records import EMPTY, OK, SequenceRecord
 from hyenacli.readers.sequences import FastaRecord, read_fasta
@@ -156,11 +156,11 @@ def classify(
         for _, group in groupby(numbered(), key=itemgetter(0)):
             queue: deque[_Pending] = deque()
             windows = _windows((pending for _, pending in group), queue)
-            for predicted in predict_by(model, windows, options, batch_size=batch_size, precision=precision):
+            for predicted in predict(model, windows, options, batch_size=batch_size, precision=precision):
                 yield from _finished(queue, head)
                 assert predicted.logits is not None  # noqa: S101  (every window has bases)
                 queue[0].logits.append(predicted.logits)
-                on_progress(len(predicted.stretch))
+                on_progress(len(predicted.record))
             yield from _finished(queue, head)
 
     return predictions()

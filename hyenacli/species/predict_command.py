@@ -19,7 +19,7 @@ from hyenacli import __version__, console
 from hyenacli.console import log
 from hyenacli.devices import autocast, resolve_device, set_threads
 from hyenacli.errors import UsageError, abbreviate, nearest
-from hyenacli.inference.batch_size import parse_batch_size
+from hyenacli.inference.batching import parse_batch_size
 from hyenacli.inference.embedding_options import check_stride
 from hyenacli.inference.prediction import prediction_options
 from hyenacli.inference.record_tables import value_names

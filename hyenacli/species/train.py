@@ -22,7 +22,7 @@ from hyenacli.adaptation.run import AdaptationRun, RunResult
 from hyenacli.devices import autocast, resolve_device, set_threads
 from hyenacli.distributed import current_ranks
 from hyenacli.errors import UserError, abbreviate
-from hyenacli.inference.batch_size import parse_batch_size
+from hyenacli.inference.batching import parse_batch_size
 from hyenacli.inference.intervals import SPLITS
 from hyenacli.species.genomes import SpeciesGenomes
 from hyenacli.species.leakage import find_leakage

@@ -18,7 +18,7 @@ from hyenacli.adaptation.examples import HostBatch, apply_head
 from hyenacli.adaptation.labels import LabelScheme
 from hyenacli.errors import UserError
 from hyenacli.inference.intervals import SPLITS
-from hyenacli.inference.prediction import predict_by, prediction_options
+from hyenacli.inference.prediction import predict, prediction_options
 from hyenacli.inference.windows import cut
 from hyenacli.readers.genome import Tokens, plain_tokens
 from hyenacli.readers.records import SequenceRecord
@@ -184,20 +184,20 @@ class HeldOut:
             for start, end, _, _ in cut(0, self._length, *options.windows(model.config, model.longest_input))
         ]
 
-        def predict(model: HyenaDNA, indices: Sequence[int]) -> list[Logits]:
+        def compute(model: HyenaDNA, indices: Sequence[int]) -> list[Logits]:
             records = (
                 SequenceRecord("", "", start, end, bases=bases[start:end])
                 for bases in bases_of(self._tokens_NW[list(indices)])
                 for start, end in spans
             )
-            answers = predict_by(model, records, options)
+            answers = predict(model, records, options)
             logits = [answer.logits for answer in answers if answer.logits is not None]
             logits_NPK = np.stack(logits).reshape(len(indices), len(spans), -1)
             return [pool(spans, logits_PK)[1] for logits_PK in logits_NPK]
 
         model.eval()
         with torch.inference_mode(), precision():
-            return predict_over_ranks(predict, model, range(len(self)), [0] * len(self), device)
+            return predict_over_ranks(compute, model, range(len(self)), [0] * len(self), device)
 
 
 def bases_of(tokens_NW: Tokens) -> list[bytes]:

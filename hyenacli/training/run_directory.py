@@ -9,7 +9,7 @@ import torch
 
 from hyenacli import console
 from hyenacli.distributed import current_ranks
-from hyenacli.inference.batch_size import parse_batch_size
+from hyenacli.inference.batching import parse_batch_size
 from hyenacli.training import run_metadata as record
 from hyenacli.training.checkpoints import Checkpoints, Progress
 from hyenacli.training.csv_logger import CSVLogger

@@ -44,7 +44,7 @@ def run(config: ScoreVariantsSettings) -> None:
     Raises:
         UserError: bad input, an output that cannot be written, or a model that cannot do what is asked.
     """
-    from hyenacli.inference.batch_size import parse_batch_size
+    from hyenacli.inference.batching import parse_batch_size
     from hyenacli.variants.plan import make_plan
     from hyenacli.writers.output_shards import merge_if_last, resolve_shard
 

@@ -20,7 +20,7 @@ from hyenacli.app import app
 from hyenacli.errors import UsageError, UserError
 from hyenacli.finetune.command import finetune
 from hyenacli.genome.dna import reverse_complement
-from hyenacli.inference.prompts import Shots, most_bases
+from hyenacli.inference.in_context import Shots, max_sequence_bases
 from hyenacli.readers.labelled_record import LabelledRecord
 from hyenadna import DemonstrationsConfig, HyenaDNA, Tokenizer, load_model
 from hyenadna.tokenizer import PAD
@@ -157,12 +157,12 @@ def test_the_letter_is_learnt_among_all_rows_and_padding_changes_nothing() -> No
 
 
 def test_room_is_shared_by_all_sequences_of_a_prompt() -> None:
-    assert most_bases(1026, 4, None) == (1026 - 1 - 12) // 5 == 202
+    assert max_sequence_bases(1026, 4, None) == (1026 - 1 - 12) // 5 == 202
     assert 4 * (202 + 3) + 202 + 1 <= 1026 < 4 * (203 + 3) + 203 + 1
-    assert most_bases(1026, 4, 101) == 101
+    assert max_sequence_bases(1026, 4, 101) == 101
     for given, longest in ((203, 1026), (None, 17)):
         with pytest.raises(UserError, match="fewer --shots"):
-            most_bases(longest, 4, given)
+            max_sequence_bases(longest, 4, given)
 
 
 def test_label_share_counts_zeros() -> None:

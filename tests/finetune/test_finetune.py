@@ -15,7 +15,6 @@ from hyenacli.errors import UserError
 from hyenacli.evaluation.calibration import probabilities
 from hyenacli.finetune.command import finetune
 from hyenacli.genome.dna import reverse_complement
-from hyenacli.inference.prediction import predict
 from hyenacli.readers.records import SequenceRecord
 from hyenadna import HyenaConfig, HyenaDNA, load_model, save_model
 from hyenadna.formats import describe
@@ -30,6 +29,7 @@ from tests.finetunes import (
     value,
     write_table,
 )
+from tests.toys import predict_with
 from tests.warm import run_job
 
 METHODS = ("full", "head", "lora", "soft-prompt")
@@ -50,7 +50,7 @@ def stretch(bases: str) -> SequenceRecord:
 
 
 def said(model: HyenaDNA, bases: list[str], *, rc: bool = False) -> Any:
-    answers = predict(model, map(stretch, bases), rc=rc)
+    answers = predict_with(model, map(stretch, bases), rc=rc)
     return np.array([answer.logits for answer in answers])
 
 
@@ -180,7 +180,7 @@ def test_a_head_in_bfloat16_is_judged_as_it_predicts(base: Path, tmp_path: Path)
     shown = predictions(run)
     stretches = [stretch(rows[int(row["id"]) - 1][0]) for row in shown]
     precision = torch.autocast("cpu", torch.bfloat16)
-    answers = predict(load_model(run), stretches, rc=False, precision=precision)
+    answers = predict_with(load_model(run), stretches, rc=False, precision=precision)
     expected = np.concatenate([answer.logits for answer in answers if answer.logits is not None])
     np.testing.assert_allclose([float(row["prediction"]) for row in shown], expected, atol=2e-3)
 
@@ -472,9 +472,9 @@ def test_long_sequences_are_learnt_from_in_windows_and_read_whole_in_prediction(
     assert int(row["n_bases"]) == len(bases)
     # predictions read windows of the length that was trained on, also those of the verb
     model = load_model(run)
-    windows = predict(model, [stretch(bases)], rc=False, window=30)
+    windows = predict_with(model, [stretch(bases)], rc=False, window=30)
     assert next(windows).logits == pytest.approx(said(model, [bases])[0])
-    whole = next(predict(model, [stretch(bases)], rc=False, window=66)).logits
+    whole = next(predict_with(model, [stretch(bases)], rc=False, window=66)).logits
     assert whole != pytest.approx(said(model, [bases])[0])
 
 

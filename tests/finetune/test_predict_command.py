@@ -19,11 +19,10 @@ from hyenacli.app import app
 from hyenacli.evaluation.calibration import probabilities
 from hyenacli.finetune import predict_command as command
 from hyenacli.genome.dna import reverse_complement
-from hyenacli.inference.prediction import predict
 from hyenacli.readers.records import SequenceRecord
 from hyenadna import HyenaDNA, load_model
 from hyenadna.config import HeadConfig
-from tests.toys import save_heads
+from tests.toys import predict_with, save_heads
 from tests.warm import run_job
 
 CHR1 = b"ACGTTGCAAC" * 12
@@ -78,7 +77,7 @@ def expect(name: str, bases: bytes, **how: Any) -> np.ndarray:
     """The values (V,) or (L, V) that the library gives for a sequence."""
     model: HyenaDNA = load_model(name)
     how = {"rc": model.config.head.rc} | how
-    (answer,) = predict(model, [SequenceRecord("x", "x", 0, len(bases), bases=bases)], **how)
+    (answer,) = predict_with(model, [SequenceRecord("x", "x", 0, len(bases), bases=bases)], **how)
     return probabilities(model.config.head.task, np.atleast_2d(answer.logits)).squeeze()
 
 

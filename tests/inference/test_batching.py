@@ -10,8 +10,7 @@ from torch import Tensor
 from hyenacli.devices import free_memory
 from hyenacli.errors import UsageError, UserError
 from hyenacli.inference import batching
-from hyenacli.inference.batch_size import parse_batch_size
-from hyenacli.inference.batching import Budget, Engine, Piece, make_budget
+from hyenacli.inference.batching import BatchItem, Budget, Engine, make_budget, parse_batch_size
 
 CPU = torch.device("cpu")
 
@@ -23,26 +22,25 @@ class Recorder:
         self.shapes: list[tuple[int, ...]] = []
         self.memory = memory
 
-    def __call__(self, ids_BL: Tensor, mask_BL: Tensor) -> list[list[int]]:
+    def __call__(
+        self, ids_BL: Tensor, mask_BL: Tensor, batch: Sequence[BatchItem[int]]
+    ) -> list[tuple[int, list[int]]]:
         if ids_BL.numel() > self.memory:
             raise RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory")
         assert ids_BL.dtype == torch.int64
         assert not torch.is_grad_enabled()
         assert (ids_BL[~mask_BL] == 4).all()
         self.shapes.append(tuple(ids_BL.shape))
-        return [row[mask].tolist() for row, mask in zip(ids_BL, mask_BL, strict=True)]
+        rows = zip(ids_BL, mask_BL, batch, strict=True)
+        return [(item.metadata, row[mask].tolist()) for row, mask, item in rows]
 
 
-def read(output: list[list[int]], batch: Sequence[Piece[int]]) -> list[tuple[int, list[int]]]:
-    return [(piece.note, row) for piece, row in zip(batch, output, strict=True)]
-
-
-def pieces_of(lengths: Sequence[int]) -> list[Piece[int]]:
-    return [Piece(np.full(n, 7 + i % 5, dtype=np.uint8), note=i) for i, n in enumerate(lengths)]
+def pieces_of(lengths: Sequence[int]) -> list[BatchItem[int]]:
+    return [BatchItem(np.full(n, 7 + i % 5, dtype=np.uint8), metadata=i) for i, n in enumerate(lengths)]
 
 
 def engine_with(recorder: Recorder, *, tokens: int = 1 << 40, sequences: int = 1 << 40) -> Engine:
-    return Engine(recorder, read, budget=Budget(tokens, sequences), device=CPU)
+    return Engine(recorder, budget=Budget(tokens, sequences), device=CPU)
 
 
 @given(st.lists(st.integers(1, 30), max_size=60), st.integers(1, 100), st.integers(1, 6))
@@ -52,7 +50,7 @@ def test_answers_keep_the_order_and_batches_the_budget(
     recorder = Recorder()
     pieces = pieces_of(lengths)
     answers = list(engine_with(recorder, tokens=tokens, sequences=sequences).run(pieces))
-    assert answers == [(piece.note, piece.ids.tolist()) for piece in pieces]
+    assert answers == [(piece.metadata, piece.ids.tolist()) for piece in pieces]
     for rows, width in recorder.shapes:
         assert rows == 1 or (rows <= sequences and rows * width <= tokens)
 
@@ -67,7 +65,7 @@ def test_padding_is_small_because_pieces_are_sorted() -> None:
 def test_pieces_are_pulled_no_further_than_the_lookahead() -> None:
     pulled = 0
 
-    def endless() -> Iterator[Piece[int]]:
+    def endless() -> Iterator[BatchItem[int]]:
         nonlocal pulled
         while True:
             pulled += 1
@@ -85,7 +83,7 @@ def test_running_out_of_memory_halves_the_batch_and_goes_on(monkeypatch: pytest.
     said: list[tuple[object, ...]] = []
     monkeypatch.setattr(batching.log, "warning", lambda *about: said.append(about))
     answers = list(engine_with(recorder, tokens=160).run(pieces))
-    assert answers == [(piece.note, piece.ids.tolist()) for piece in pieces]
+    assert answers == [(piece.metadata, piece.ids.tolist()) for piece in pieces]
     assert max(rows for rows, _ in recorder.shapes) == 2
     # It learns: of 16, both halves and all quarters fail, and nothing larger than 2 is tried afterwards.
     assert [about[1:] for about in said] == [(16, 10), (8, 10), (4, 10), (4, 10), (8, 10), (4, 10), (4, 10)]
@@ -97,11 +95,11 @@ def test_one_sequence_too_large_names_the_remedy() -> None:
 
 
 def test_other_errors_are_bugs() -> None:
-    def broken(ids_BL: Tensor, mask_BL: Tensor) -> list[list[int]]:
+    def broken(ids_BL: Tensor, mask_BL: Tensor, batch: Sequence[BatchItem[int]]) -> list[int]:
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     with pytest.raises(RuntimeError, match="mat1"):
-        list(Engine(broken, read, budget=Budget(10, 10), device=CPU).run(pieces_of([1])))
+        list(Engine(broken, budget=Budget(10, 10), device=CPU).run(pieces_of([1])))
 
 
 def test_the_automatic_budget_follows_memory_and_width(monkeypatch: pytest.MonkeyPatch) -> None:

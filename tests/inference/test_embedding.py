@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from hyenacli.errors import UsageError, UserError
 from hyenacli.genome.dna import reverse_complement
 from hyenacli.inference.embedding import Embedded, embed
-from hyenacli.inference.embedding_options import EmbeddingOptions
-from hyenacli.inference.pooling import parse_pool
+from hyenacli.inference.embedding_options import EmbeddingOptions, parse_pool
 from hyenacli.readers.records import EMPTY, SequenceRecord
 from tests.toys import PLACE, SEEN, ToyModel, tiny_model, toy_states
 
@@ -27,7 +26,7 @@ def stretch(
 
 def vectors(model: torch.nn.Module, one: SequenceRecord, recipe: EmbeddingOptions) -> np.ndarray:
     (embedded,) = embed(model, [one], recipe)
-    assert embedded.stretch is one
+    assert embedded.record is one
     return embedded.vectors
 
 
@@ -122,7 +121,7 @@ def test_records_that_cannot_be_embedded_keep_their_place() -> None:
     good = stretch(b"ACGTACGTACGT" * 3)
     records = [lost, good, good, empty, lost, good, empty]
     answers = list(embed(ToyModel(), records, EmbeddingOptions()))
-    assert [answer.stretch for answer in answers] == records
+    assert [answer.record for answer in answers] == records
     assert [answer.n_bases for answer in answers] == [0, 36, 36, 0, 0, 36, 0]
     assert [answer.vectors is None for answer in answers] == [True, False, False, True, True, False, True]
     assert list(embed(ToyModel(), [lost, lost], EmbeddingOptions())) == [Embedded(lost, 0, None)] * 2
@@ -166,7 +165,7 @@ def test_an_input_of_equal_records_is_read_once_in_sixteen() -> None:
     model = ToyModel()
     answers = list(embed(model, [stretch(b"ACGTA", name=str(n)) for n in range(1000)], EmbeddingOptions()))
     assert tokens_read(model) == 5 * 63
-    assert [answer.stretch.id for answer in answers] == [str(n) for n in range(1000)]
+    assert [answer.record.id for answer in answers] == [str(n) for n in range(1000)]
     assert len({answer.vectors.tobytes() for answer in answers}) == 1
     unpooled = ToyModel()
     list(embed(unpooled, [stretch(b"ACGTA")] * 20, EmbeddingOptions(pooling=parse_pool("none"))))

@@ -15,7 +15,7 @@ from hyenacli.genome.dna import reverse_complement
 from hyenacli.inference import in_context
 from hyenacli.inference.embedding import embed
 from hyenacli.inference.embedding_options import EmbeddingOptions
-from hyenacli.inference.prediction import head_of, predict
+from hyenacli.inference.prediction import prediction_head
 from hyenacli.readers.records import EMPTY, SequenceRecord
 from hyenadna import (
     DemonstrationsConfig,
@@ -31,7 +31,7 @@ from hyenadna import (
 from hyenadna.config import HeadConfig
 from hyenadna.engine.suffix import ReferencePass
 from hyenadna.tokenizer import SEP
-from tests.toys import tiny_model
+from tests.toys import predict_with, tiny_model
 
 SHOTS = DemonstrationsConfig(
     task="multiclass",
@@ -70,8 +70,8 @@ def next_token(model: HyenaDNA, bases: bytes) -> np.ndarray:
 def answers(
     model: HyenaDNA, stretches: list[SequenceRecord], *, rc: bool = False, **how: int
 ) -> list[np.ndarray]:
-    said = list(predict(model, stretches, rc=rc, **how))
-    assert [one.stretch for one in said] == stretches
+    said = list(predict_with(model, stretches, rc=rc, **how))
+    assert [one.record for one in said] == stretches
     return [one.logits for one in said]
 
 
@@ -92,7 +92,7 @@ def test_answers_are_those_of_whole_passes(
 
 def test_what_is_too_long_is_cut_to_its_middle() -> None:
     model, bases = with_shots(), dna(31)
-    [cut] = predict(model, [stretch(bases)], rc=False)
+    [cut] = predict_with(model, [stretch(bases)], rc=False)
     assert cut.n_bases == 20
     np.testing.assert_allclose(cut.logits, answers(model, [stretch(bases[5:25])])[0], atol=1e-6)
     both = answers(model, [stretch(bases)], rc=True)[0]
@@ -154,7 +154,7 @@ def test_the_strand_of_a_region_counts_where_it_is_asked_for() -> None:
 
 def test_windows_are_refused() -> None:
     with pytest.raises(UsageError, match=r"--window.*no windows.*20 bases"):
-        predict(with_shots(), [], rc=False, window=10)
+        predict_with(with_shots(), [], rc=False, window=10)
 
 
 def test_values_that_are_not_finite_are_an_error() -> None:
@@ -171,7 +171,7 @@ def test_demonstrations_are_kept_with_the_model(tmp_path: Path) -> None:
     save_model(bare, tmp_path / "bare")
     again = load_model(tmp_path / "shown")
     assert again.config == model.config
-    assert head_of(again) == HeadConfig("multiclass", 3, ("x", "y", "z"), pool="last", rc=True)
+    assert prediction_head(again) == HeadConfig("multiclass", 3, ("x", "y", "z"), pool="last", rc=True)
     assert model_sha256(again) == model_sha256(model) != model_sha256(bare)
     assert "A = x, G = y, N = z" in (tmp_path / "shown" / "README.md").read_text()
     assert "demonstrations" not in json.loads((tmp_path / "bare" / "config.json").read_text())

@@ -13,7 +13,7 @@ from hyenacli.errors import UsageError, UserError
 from hyenacli.genome.dna import reverse_complement
 from hyenacli.inference.embedding import embed
 from hyenacli.inference.embedding_options import EmbeddingOptions
-from hyenacli.inference.prediction import Predicted, predict, predict_by, prediction_options
+from hyenacli.inference.prediction import Predicted, predict, prediction_options
 from hyenacli.inference.record_tables import (
     choose_track,
     head_values,
@@ -25,7 +25,7 @@ from hyenacli.readers.records import EMPTY, SequenceRecord
 from hyenadna import HyenaDNA, SoftPromptConfig, Tokenizer, add_soft_prompt
 from hyenadna.config import HeadConfig
 from hyenadna.heads import pool
-from tests.toys import tiny_model
+from tests.toys import predict_with, tiny_model
 
 POOLS = ("mean", "last", "max")
 UNITS = HeadConfig("regression", 2, ("a", "b"), center=(3.0, -1.0), scale=(2.0, 0.5))
@@ -56,8 +56,8 @@ def call(model: HyenaDNA, bases: bytes) -> np.ndarray:
 
 
 def logits(model: HyenaDNA, one: SequenceRecord, **how: object) -> np.ndarray:
-    (predicted,) = predict(model, [one], **({"rc": False} | how))
-    assert predicted.stretch is one
+    (predicted,) = predict_with(model, [one], **({"rc": False} | how))
+    assert predicted.record is one
     assert predicted.logits.dtype == np.float64
     return predicted.logits
 
@@ -94,7 +94,7 @@ def test_the_strand_is_read_where_the_recipe_says_so() -> None:
         model = with_head(HeadConfig("binary", 2, pool="last", level=level))
         np.testing.assert_allclose(logits(model, stretch(bases, "-")), call(model, bases), atol=1e-4)
         recipe = prediction_options(model.config.head, rc=False, stranded=True)
-        (answer,) = predict_by(model, [stretch(bases, "-")], recipe)
+        (answer,) = predict(model, [stretch(bases, "-")], recipe)
         backwards = call(model, reverse_complement(bases))
         wanted = backwards[::-1] if level == "nucleotide" else backwards
         np.testing.assert_allclose(answer.logits, wanted, atol=1e-4)
@@ -151,8 +151,8 @@ def test_batches_and_order_change_nothing(
 ) -> None:
     records = [stretch(text.encode(), name=str(i)) for i, text in enumerate(sequences)]
     rng.shuffle(records)
-    answers = list(predict(model, records, rc=rc, batch_size=batch_size))
-    assert [answer.stretch for answer in answers] == records
+    answers = list(predict_with(model, records, rc=rc, batch_size=batch_size))
+    assert [answer.record for answer in answers] == records
     for one, answer in zip(records, answers, strict=True):
         np.testing.assert_allclose(answer.logits, logits(model, one, rc=rc), atol=1e-4)
 
@@ -162,11 +162,11 @@ def test_records_that_cannot_be_predicted_keep_their_place() -> None:
     empty = SequenceRecord("empty", "s", 0, 0, status=EMPTY)
     good = stretch(dna(20))
     for model, n in zip(MODELS, (20, 1), strict=True):
-        answers = list(predict(model, [lost, good, empty], rc=True))
+        answers = list(predict_with(model, [lost, good, empty], rc=True))
         assert answers[0] == Predicted(lost, 0, None)
         assert answers[2] == Predicted(empty, 0, None)
-        assert (answers[1].stretch, answers[1].n_bases) == (good, n)
-    assert list(predict(model, [], rc=False)) == []
+        assert (answers[1].record, answers[1].n_bases) == (good, n)
+    assert list(predict_with(model, [], rc=False)) == []
 
 
 def test_a_soft_prompt_leaves_less_room_and_is_read() -> None:
@@ -180,14 +180,14 @@ def test_a_soft_prompt_leaves_less_room_and_is_read() -> None:
     (embedded,) = embed(model, [stretch(bases)], EmbeddingOptions())
     assert embedded.n_bases == 70
     with pytest.raises(UsageError, match="the model takes at most 24 bases, not 25"):
-        predict(model, [], rc=False, window=25)
+        predict_with(model, [], rc=False, window=25)
 
 
 def test_a_model_without_a_head_is_told_before_anything_is_read() -> None:
     with pytest.raises(
         UserError, match="the model has no head to predict with; fine-tune one with `hyena fi"
     ):
-        predict(tiny_model(), [], rc=False)
+        predict_with(tiny_model(), [], rc=False)
 
 
 def names(head: HeadConfig) -> list[str]:

@@ -17,7 +17,7 @@ from hyenacli.app import app
 from hyenacli.distributed import Ranks
 from hyenacli.errors import UserError
 from hyenacli.evaluation.calibration import probabilities
-from hyenacli.inference.prediction import predict, prediction_options
+from hyenacli.inference.prediction import prediction_options
 from hyenacli.readers.records import SequenceRecord
 from hyenacli.species.evaluate import AccuracyAtLength
 from hyenacli.species.predict import Contig, classify, species_head
@@ -27,6 +27,7 @@ from hyenacli.species.training_data import HeldOut, bases_of, open_run_genomes, 
 from hyenadna import Tokenizer, load_model
 from tests.builders import write_fasta
 from tests.finetunes import base_model, value
+from tests.toys import predict_with
 from tests.warm import run_job
 
 TINY: dict[str, Any] = {
@@ -248,7 +249,7 @@ def test_the_model_knows_its_window_and_species(run: Path, genomes: dict[str, Pa
     assert (head.labels, head.window) == (tuple(KINDS), 64)
     for place, path in enumerate(genomes.values()):
         bases = "".join(path.read_text().splitlines()[1:40]).encode()
-        [answer] = predict(model, [SequenceRecord("x", "x", 0, len(bases), bases=bases)], rc=False)
+        [answer] = predict_with(model, [SequenceRecord("x", "x", 0, len(bases), bases=bases)], rc=False)
         assert answer.logits is not None
         assert int(answer.logits.argmax()) == place
 

@@ -5,8 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hyenacli.errors import UsageError
-from hyenacli.inference.embedding_options import make_recipe
-from hyenacli.inference.pooling import Pooling, choose_layers, parse_layer, parse_pool
+from hyenacli.inference.embedding_options import (
+    Pooling,
+    choose_layers,
+    parse_embedding_options,
+    parse_layer,
+    parse_pool,
+)
 
 PLAIN = {"pool": "mean", "layer": "-1", "rc": "none", "stranded": False, "window": None, "stride": None}
 
@@ -28,13 +33,13 @@ def test_words_are_poolings(text: str) -> None:
 )  # fmt: skip
 def test_unknown_words_name_the_known(setting: str, value: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        make_recipe(**{**PLAIN, setting: value})
+        parse_embedding_options(**{**PLAIN, setting: value})
 
 
 def test_a_stride_beyond_the_window_would_skip_bases() -> None:
     with pytest.raises(UsageError, match="a stride of 5 skips bases between windows of 4"):
-        make_recipe(**{**PLAIN, "window": 4, "stride": 5})
-    assert make_recipe(**{**PLAIN, "window": 4, "stride": 4}).stride == 4
+        parse_embedding_options(**{**PLAIN, "window": 4, "stride": 5})
+    assert parse_embedding_options(**{**PLAIN, "window": 4, "stride": 4}).stride == 4
 
 
 def test_layers() -> None:
