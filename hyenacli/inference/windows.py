@@ -1,11 +1,11 @@
-"""How a sequence longer than the model is read: overlapping windows in which every base is taken once."""
+"""Windows over a sequence longer than the model, which may overlap; every base is taken once."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
 
 class Window(NamedTuple):
-    """A stretch of positions to read, and those of them whose states are wanted; all 0-based half-open.
+    """Positions to read, and those of them whose states are taken; all 0-based half-open.
 
     Attributes:
         start: first position read.
@@ -21,7 +21,7 @@ class Window(NamedTuple):
 
 
 def cut(take_start: int, take_end: int, width: int, stride: int) -> Iterator[Window]:
-    """Windows that give a causal model the positions [take_start, take_end) of a sequence, in order.
+    """Yield windows that give a causal model the positions [take_start, take_end) of a sequence, in order.
 
     Windows start at 0, stride, 2 * stride, ...; the last one is moved back to end at take_end, so that no
     base is read with little context only because the length is no multiple of the stride. A position is
@@ -30,8 +30,8 @@ def cut(take_start: int, take_end: int, width: int, stride: int) -> Iterator[Win
     from which nothing is taken are left out.
 
     Args:
-        take_start: first position wanted.
-        take_end: end of the positions wanted.
+        take_start: first position to take.
+        take_end: end of the positions to take.
         width: positions per window.
         stride: from one window's start to the next; at most width, or positions would be lost.
 

@@ -1,4 +1,4 @@
-"""Output files that are whole or absent, and run directories that are never overwritten by accident."""
+"""Output files that appear whole or not at all, and run directories that no run overwrites by accident."""
 
 import errno
 import os
@@ -29,13 +29,13 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """A path to write, which becomes `target` when the context ends well and vanishes when it does not.
+    """Yield a path to write, which becomes `target` when the context ends well and vanishes when it does not.
 
     The temporary file lies beside the target (of a link: beside what it points to), so that the final rename
     is atomic. A target that exists and is no regular file (/dev/null, a named pipe) is written directly.
 
     Raises:
-        UserError: the target is a directory, its directory is missing, or the place is not writable or full.
+        UserError: the target is a directory, its directory is missing, or it is not writable or full.
     """
     if _is_device(target):
         yield target
@@ -56,7 +56,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 
 def ensure_writable(target: Path, *inputs: Path | None) -> None:
-    """Fail before the work is done rather than after it.
+    """Check that an output can be written, before the work is done rather than after it.
 
     Args:
         target: output file; `-` is stdout and always writable.
@@ -149,10 +149,10 @@ def check_directory(target: Path, suffix: str, *, force: bool) -> None:
 
 @contextmanager
 def atomic_directory(target: Path, suffix: str, *, force: bool) -> Iterator[Path]:
-    """A directory to fill, which becomes `target` when the context ends well and vanishes when it does not.
+    """Yield a directory to fill, which becomes `target` when the context ends well and else vanishes.
 
     Raises:
-        UserError: as `check_directory`, or the place is not writable or full.
+        UserError: as `check_directory`, or it is not writable or full.
     """
     check_directory(target, suffix, force=force)
     final = Path(os.path.realpath(target))
