@@ -54,7 +54,7 @@ class ToyModel(nn.Module):
         for layer in layers:
             scale = 1 if layer == FINAL else 10**layer
             for tile in Tiling(tokens=3, samples=1, block=1).tiles(*ids_BL.shape):
-                yield StateSlice(layer, tile, state_BLD[tile.rows, tile.places] * scale)
+                yield StateSlice(layer, tile, state_BLD[tile.rows, tile.positions] * scale)
 
 
 def toy_states(read: bytes) -> list[list[float]]:

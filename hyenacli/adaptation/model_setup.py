@@ -106,7 +106,7 @@ def build_model(settings: AdaptationSettings, head: HeadConfig) -> HyenaDNA:
     if settings.max_length and settings.max_length > model.longest_input:
         raise UserError(
             f"--max-length {settings.max_length:,} is beyond what the model takes, "
-            f"{model.backbone.room_in_words()} bases",
+            f"{model.backbone.describe_room()} bases",
             at=settings.model,
             remedy="give fewer, or a model with a longer context",
         )

@@ -201,7 +201,7 @@ def warn_of_labels(config: HyenaConfig, name: object) -> None:
 
 def _check_lengths(lengths: Sequence[int], longest: int, model: HyenaDNA) -> None:
     context = model.config.context
-    room = model.backbone.room_in_words() if longest < context else f"context of {context:,} bases"
+    room = model.backbone.describe_room() if longest < context else f"context of {context:,} bases"
     for length in lengths:
         if length < 1:
             raise UsageError(f"a length of {length} predicts nothing", remedy="give lengths from 1 on")

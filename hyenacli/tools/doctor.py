@@ -13,7 +13,7 @@ from hyenacli.terminal_tables import print_table
 from hyenacli.tools.machine import Row, optional, processors, system
 from hyenacli.tools.settings import DoctorSettings
 from hyenacli.tools.speed import measure_speed
-from hyenadna.checks.selftest import DeviceCheck, check_definition, self_test
+from hyenadna.checks.device import DeviceCheck, check_definition, self_test
 
 _DTYPES = ("float32", "bfloat16")
 Section = Row | list[Row] | str

@@ -119,7 +119,7 @@ def share_windows(model: HyenaDNA, ranks: int) -> None:
         group = dist.new_group(list(range(first, first + ranks)))
         if first <= current_ranks().rank < first + ranks:
             model.backbone.context = ContextGroup(group)
-            model.backbone.context.own_channels(model.config.d_model)
+            model.backbone.context.local_channels(model.config.d_model)
 
 
 def barrier() -> None:

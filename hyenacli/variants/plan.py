@@ -53,7 +53,7 @@ class VariantPlan:
         context, longest = model.config.context, model.longest_input
         window = self.window or min(context, longest, _LONGEST_WINDOW)
         if window > longest:
-            room = model.backbone.room_in_words() if model.backbone.n_soft else f"{context:,} bases"
+            room = model.backbone.describe_room() if model.backbone.n_soft else f"{context:,} bases"
             raise UsageError(
                 f"the model takes at most {room}, not {window:,}",
                 at="--window",

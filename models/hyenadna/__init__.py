@@ -3,7 +3,7 @@
 from .adapters.lora import add_lora, merge
 from .adapters.methods import Adapter, LoraConfig, SoftPromptConfig, freeze
 from .adapters.soft_prompt import add_soft_prompt
-from .checks.verify import Check, verify
+from .checks.model import Check, verify
 from .config import PRESETS, PUBLISHED_NAMES, DemonstrationsConfig, HeadConfig, HyenaConfig, preset
 from .engine.decoding import Decoder, generate
 from .errors import ModelError

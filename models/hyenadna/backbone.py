@@ -30,14 +30,14 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(config.d_inner, config.d_model)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        """(B, L, D) to (B, L, D), position by position."""
+        """Map (B, L, D) to (B, L, D), position by position."""
         inner_BLI: Tensor = self.fc1(x_BLD)
         out_BLD: Tensor = self.fc2(functional.gelu(inner_BLI, approximate="tanh"))
         return out_BLD
 
 
 def normalise(norm: nn.LayerNorm, r_BLD: Tensor) -> Tensor:
-    """LayerNorm of the residual stream, which may be wider than the norm's own dtype."""
+    """Apply LayerNorm to the residual stream, which may be wider than the norm's dtype."""
     out_BLD: Tensor = norm(r_BLD.to(norm.weight.dtype))
     return out_BLD
 
@@ -58,7 +58,7 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(config.resid_dropout)
 
     def forward(self, r_BLD: Tensor) -> Tensor:
-        """The residual stream after this block, in the dtype it came in."""
+        """Return the residual stream after this block, in the dtype it came in."""
         mixed_BLD: Tensor = self.dropout(self.mixer(normalise(self.norm1, r_BLD)))
         r_BLD = r_BLD + mixed_BLD
         fed_BLD: Tensor = self.dropout(self.mlp(normalise(self.norm2, r_BLD)))
@@ -102,7 +102,7 @@ class Backbone(nn.Module):
         self.prompt: SoftPrompt | None = None
 
     def embed(self, ids_BL: Tensor) -> Tensor:
-        """Token embeddings (B, L, D)."""
+        """Return the token embeddings (B, L, D)."""
         x_BLD: Tensor = self.embeddings.word_embeddings(ids_BL)
         return x_BLD
 
@@ -116,7 +116,7 @@ class Backbone(nn.Module):
             hidden_states: keep the residual stream after each block.
 
         Returns:
-            The states after the final norm, and the residual stream after each block where asked for, each
+            The states after the final norm, and the residual stream after each block if `hidden_states`, each
             (B, L, D).
 
         Raises:
@@ -138,7 +138,7 @@ class Backbone(nn.Module):
         return 0 if self.prompt is None else len(self.prompt.vectors)
 
     def prompted(self, x_BLD: Tensor) -> Tensor:
-        """Embedded tokens after the soft prompt, (B, n_soft + L, D), with its dropout in training."""
+        """Put the soft prompt before embedded tokens, (B, n_soft + L, D), with its dropout in training."""
         if self.prompt is None:
             return x_BLD
         out_BLD: Tensor = self.prompt(x_BLD)
@@ -150,31 +150,31 @@ class Backbone(nn.Module):
             raise ModelError("the input is empty", remedy="give at least one token")
         if length > self.l_max - self.n_soft:
             raise ModelError(
-                f"the input has {length:,} tokens, but this model takes at most {self.room_in_words()}",
+                f"the input has {length:,} tokens, but this model takes at most {self.describe_room()}",
                 remedy="cut it into windows or use a model with a longer context",
             )
 
-    def room_in_words(self) -> str:
-        """How many tokens there is room for, and why not more."""
+    def describe_room(self) -> str:
+        """Describe how many tokens there is room for, and why not more."""
         beside = f" after a soft prompt of {self.n_soft:,} in {self.l_max:,}" if self.n_soft else ""
         return f"{self.l_max - self.n_soft:,}{beside}"
 
     def blocks(self) -> list[Block]:
-        """The layers in order, as what they are."""
+        """Return the layers in order, typed."""
         return [layer for layer in self.layers if isinstance(layer, Block)]
 
     def train(self, mode: bool = True) -> Self:
-        """Training frees the kept spectra: they would be out of date after every step."""
+        """Set the mode; training frees the kept spectra, which would be out of date after every step."""
         if mode:
             self.spectra.drop()
         return super().train(mode)
 
     def positional(self) -> list[PositionalEmbedding]:
-        """The positional features of every layer, in order."""
+        """Return the positional features of every layer, in order."""
         return [layer.mixer.filter_fn.pos_emb for layer in self.blocks()]
 
     def share_positions(self) -> None:
-        """Let layers with equal z (and t) hold one tensor: at l_max 1,000,002 a copy costs 24 MB a layer."""
+        """Share one tensor between layers with equal z (and t): at l_max 1,000,002 a copy costs 24 MB."""
         first, *others = self.positional()
         for other in others:
             if other.z is not first.z and torch.equal(other.z, first.z):

@@ -1,4 +1,4 @@
-"""What a HyenaDNA model is: its architecture, its head, and the seven published sizes."""
+"""Configurations of a model: its architecture, its head, and the seven published sizes."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -11,9 +11,9 @@ Level = Literal["sequence", "nucleotide"]
 _BASES = frozenset("ACGTN")
 
 
-def _require(holds: bool, what: str) -> None:
-    if not holds:
-        raise ModelError(what)
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ModelError(message)
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class HeadConfig:
         pool: how positions become one vector; unused at level "nucleotide".
         level: one prediction per sequence or per position.
         bias: whether the linear layer has one (official decoders do, Hugging Face's `score` does not).
-        rc: whether a prediction is the mean over a sequence and its reverse complement. Who predicts does
-            that; the module reads what it is given.
-        window: bases that a prediction reads at once where it is left to the model; None for all it takes.
+        rc: whether a prediction is the mean over a sequence and its reverse complement. The caller averages;
+            the module reads one strand.
+        window: bases that a prediction reads at once unless the user says otherwise; None for all it takes.
         center: of each output of a regression, in the labels' unit; empty for 0.
         scale: what each output of a regression is multiplied by; empty for 1.
     """
@@ -47,9 +47,10 @@ class HeadConfig:
 
     def __post_init__(self) -> None:
         for field, kind in (("task", Task), ("pool", Pool), ("level", Level)):
-            known = get_args(kind)
+            choices = get_args(kind)
             _require(
-                getattr(self, field) in known, f"head {field} {getattr(self, field)!r} is none of {known}"
+                getattr(self, field) in choices,
+                f"head {field} {getattr(self, field)!r} is not one of {choices}",
             )
         _require(self.window is None or self.window >= 1, f"a window has bases, not {self.window}")
         _require(self.n_outputs >= 1, f"a head needs at least one output, not {self.n_outputs}")
@@ -66,17 +67,17 @@ class HeadConfig:
 
 @dataclass(frozen=True)
 class DemonstrationsConfig:
-    """What a model reads before a sequence to say its class as the next token: sequences and their classes.
+    """Demonstrations: labelled sequences that a model reads before the one whose class is its next token.
 
-    A class is a letter. The input is, for each shot, sequence [SEP] letter [SEP], then the sequence asked
-    about and [SEP]; who predicts puts it together (arXiv 2306.15794, in-context learning).
+    A class is a letter. The input is, for each shot, sequence [SEP] letter [SEP], then the query sequence and
+    [SEP]; the caller puts it together (arXiv 2306.15794, in-context learning).
 
     Attributes:
         task: "binary" or "multiclass".
         labels: the names of the classes in order.
         letters: the letter of each, of A C G T N.
         shots: the demonstrations in order, each a sequence of A C G T N and the name of its class.
-        max_length: most bases of a sequence asked about.
+        max_length: most bases of a query sequence.
         rc: whether a prediction is the mean over a sequence and its reverse complement.
         temperature: what the logits of the letters are divided by.
     """
@@ -91,7 +92,8 @@ class DemonstrationsConfig:
 
     def __post_init__(self) -> None:
         _require(
-            self.task in ("binary", "multiclass"), f"letters stand for classes, which a {self.task} has not"
+            self.task in ("binary", "multiclass"),
+            f"letters stand for classes, which a {self.task} task does not have",
         )
         _require(
             len(set(self.labels)) == len(set(self.letters)) == len(self.labels) == len(self.letters) >= 2
@@ -106,12 +108,12 @@ class DemonstrationsConfig:
 
     @property
     def head(self) -> HeadConfig:
-        """The head whose outputs would mean what the logits of the letters mean."""
+        """Head configuration whose outputs mean what the logits of the letters mean."""
         return HeadConfig(self.task, len(self.labels), self.labels, pool="last", rc=self.rc)
 
     @property
     def longest(self) -> int:
-        """Most tokens of an input: those of the shots, of the longest sequence asked about, and its [SEP]."""
+        """Most tokens of an input: those of the shots, of the longest query sequence, and its [SEP]."""
         return sum(len(sequence) + 3 for sequence, _ in self.shots) + self.max_length + 1
 
 
@@ -132,7 +134,7 @@ class HyenaConfig:
         short_filter_order: taps of the short convolution.
         activation_freq: initial frequency of the filter's sines.
         embed_dropout: on the embedding, in training.
-        resid_dropout: on what each mixer and MLP adds to the residual stream, in training.
+        resid_dropout: on the output that each mixer and MLP adds to the residual stream, in training.
         hyena_dropout: on the gated value before the long convolution, in training.
         layer_norm_eps: of every LayerNorm.
         window_shift: floor of the filter's decay window: 0.05 in every published inference code, 0.0 in the
@@ -140,7 +142,7 @@ class HyenaConfig:
         tied_head: LM logits through the embedding; otherwise through a matrix of their own.
         shared_freq: one vector of sine frequencies per filter; otherwise one per sine.
         head: a prediction head beside the LM head.
-        demonstrations: what predictions of the LM head are made with, instead of a prediction head.
+        demonstrations: those that the LM head predicts with, instead of a prediction head.
     """
 
     d_model: int
@@ -191,7 +193,7 @@ class HyenaConfig:
 
     @property
     def context(self) -> int:
-        """The published context length: l_max less the room for two special tokens."""
+        """Published context length: l_max less the room for two special tokens."""
         return self.l_max - 2
 
 
@@ -221,7 +223,7 @@ PUBLISHED_NAMES: dict[str, str] = {
 
 
 def preset_name(name: str) -> str | None:
-    """The preset a name means, or None: short and published names, with and without `-hf` and the publisher.
+    """Return the preset of a name, or None: short or published, with or without `-hf` and publisher.
 
     >>> preset_name("hyenadna-tiny-1k-seqlen-hf"), preset_name("LongSafari/hyenadna-small-32k")
     ('tiny-1k', 'small-32k')
@@ -234,7 +236,7 @@ def preset_name(name: str) -> str | None:
 
 
 def preset(name: str) -> HyenaConfig:
-    """The architecture of a published model, by its short or its published name.
+    """Return the architecture of a published model, by its short or its published name.
 
     Raises:
         ModelError: there is no such preset.

@@ -1,11 +1,11 @@
-"""The one error of this package that a user can cause."""
+"""Errors of this package that a user can cause."""
 
 
 class ModelError(ValueError):
     """A model, configuration or input that cannot be used as asked; the message is one line.
 
     Args:
-        what: what is wrong, in the user's terms.
+        message: what is wrong, in the user's terms.
         at: the file, directory or name it is about.
         remedy: what to do about it.
 
@@ -15,5 +15,5 @@ class ModelError(ValueError):
 
     exit_code = 1
 
-    def __init__(self, what: str, *, at: object = None, remedy: str | None = None):
-        super().__init__(("" if at is None else f"{at}: ") + what + (f"; {remedy}" if remedy else ""))
+    def __init__(self, message: str, *, at: object = None, remedy: str | None = None):
+        super().__init__(("" if at is None else f"{at}: ") + message + (f"; {remedy}" if remedy else ""))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def fft_conv(v_BDL: Tensor, k_DL: Tensor, skip_D: Tensor) -> Tensor:
-    """Causal convolution of each channel with its own filter, plus the skip term.
+    """Convolve each channel causally with its filter, and add the skip term.
 
     y[b, d, t] = sum over s in 0..t of k[d, s] v[b, d, t - s]  +  skip[d] v[b, d, t]
 
@@ -29,7 +29,7 @@ def fft_conv(v_BDL: Tensor, k_DL: Tensor, skip_D: Tensor) -> Tensor:
 
 
 def direct_conv(v_BDL: Tensor, k_DL: Tensor, skip_D: Tensor) -> Tensor:
-    """The definition of `fft_conv`, summed term by term in O(L^2): for checking, on short inputs."""
+    """Compute `fft_conv` by its definition, term by term in O(L^2): for checking, on short inputs."""
     length = v_BDL.shape[-1]
     y_BDL = v_BDL * skip_D[:, None]
     for lag in range(length):

@@ -17,7 +17,7 @@ _TARGET, _FAST, _SLOW = 1e-2, 0.3, 1.5
 
 
 def positional_features(l_max: int, emb_dim: int) -> tuple[Tensor, Tensor]:
-    """The closed form of the buffers z and t, float32, as official `PositionalEmbedding`.
+    """Compute the closed form of the buffers z and t, float32, as official `PositionalEmbedding`.
 
     t[n] = n / (l_max - 1); z[n] = [t, cos(f w), ..., -sin(f w), ...] with w = 2 pi n / l_max and the bands f.
     They are functions of l_max, not of the input's length: a shorter input takes the first rows. The complex
@@ -36,7 +36,7 @@ def positional_features(l_max: int, emb_dim: int) -> tuple[Tensor, Tensor]:
 
 
 def decay_rates(d_model: int) -> Tensor:
-    """The closed form of the buffer deltas (1, 1, d_model), float32, as official `ExponentialModulation`."""
+    """Compute the closed form of the buffer deltas (1, 1, d_model), float32, as the official module."""
     rates_D = torch.linspace(
         math.log(_TARGET) / _SLOW, math.log(_TARGET) / _FAST, d_model, dtype=torch.float32
     )
@@ -63,7 +63,7 @@ class Sin(nn.Module):
         self.freq = freq_1F
 
     def forward(self, x_1LF: Tensor) -> Tensor:
-        """Same shape in and out."""
+        """Apply the sine to each number; the shape stays."""
         return torch.sin(self.freq * x_1LF)
 
 
@@ -78,12 +78,12 @@ class ExponentialModulation(nn.Module):
         self.register_buffer("deltas", decay_rates(d_model))
 
     def forward(self, t_1L1: Tensor, h_1LD: Tensor) -> Tensor:
-        """H * (exp(-t |delta|) + shift), (1, L, D)."""
+        """Compute h * (exp(-t |delta|) + shift), (1, L, D)."""
         return h_1LD * (torch.exp(-t_1L1 * self.deltas.abs()) + self.shift)
 
 
 def _filter_mlp(config: HyenaConfig) -> nn.Sequential:
-    """Linear, Sin, (Linear, Sin) * n_inner_mlps, Linear without bias: the official indices 0 to 6."""
+    """Build Linear, Sin, (Linear, Sin) * n_inner_mlps, Linear without bias: the official indices 0 to 6."""
     width = config.filter_order
 
     def fresh() -> nn.Parameter:
@@ -112,7 +112,7 @@ class HyenaFilter(nn.Module):
         self.modulation = ExponentialModulation(config.d_model, config.window_shift)
 
     def forward(self, length: int) -> Tensor:
-        """The first `length` taps, (D, L). They do not depend on `length` except for where they stop."""
+        """Compute the first `length` taps, (D, L), which are the first of any longer filter."""
         z_1LE, t_1L1 = self.pos_emb.z[:, :length], self.pos_emb.t[:, :length]
         with torch.autocast(z_1LE.device.type, enabled=False):
             k_1LD: Tensor = self.modulation(t_1L1, self.implicit_filter(z_1LE))
@@ -120,7 +120,7 @@ class HyenaFilter(nn.Module):
 
     @property
     def last_weight(self) -> Tensor:
-        """The matrix (D, F) of the MLP's last layer."""
+        """Matrix (D, F) of the MLP's last layer."""
         return self.get_parameter(f"implicit_filter.{len(self.implicit_filter) - 1}.weight")
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:

@@ -10,7 +10,7 @@ from .config import HeadConfig, Pool
 
 
 def pool(hidden_BLD: Tensor, how: Pool, mask_BL: Tensor | None = None) -> Tensor:
-    """One vector per sequence from its real positions, (B, D).
+    """Pool the real positions of each sequence into one vector, (B, D).
 
     Args:
         hidden_BLD: hidden states.
@@ -28,13 +28,13 @@ def pool(hidden_BLD: Tensor, how: Pool, mask_BL: Tensor | None = None) -> Tensor
         return hidden_BLD.masked_fill(~real_BL1, 0).sum(1) / real_BL1.sum(1)
     if how == "max":
         return hidden_BLD.masked_fill(~real_BL1, -torch.inf).amax(1)
-    places_L = torch.arange(hidden_BLD.shape[1], device=hidden_BLD.device)
-    last_B = (places_L * mask_BL.bool()).amax(1)
+    positions_L = torch.arange(hidden_BLD.shape[1], device=hidden_BLD.device)
+    last_B = (positions_L * mask_BL.bool()).amax(1)
     return hidden_BLD[torch.arange(len(last_B), device=last_B.device), last_B]
 
 
 class Head(nn.Module):
-    """One linear layer on vectors, and of a regression the units of its numbers.
+    """One linear layer on vectors; for a regression, also the unit of its numbers.
 
     Args:
         d_model: D.
@@ -48,7 +48,7 @@ class Head(nn.Module):
         self._center, self._scale = config.center, config.scale
 
     def project(self, states: Tensor) -> Tensor:
-        """(..., D) to (..., C)."""
+        """Map (..., D) to (..., C)."""
         out: Tensor = self.output_transform(states)
         if not self._scale:
             return out
@@ -65,7 +65,7 @@ class SequenceHead(Head):
         self.how: Pool = config.pool
 
     def forward(self, hidden_BLD: Tensor, mask_BL: Tensor | None = None) -> Tensor:
-        """(B, L, D) to (B, C)."""
+        """Map (B, L, D) to (B, C)."""
         return self.project(pool(hidden_BLD, self.how, mask_BL))
 
 
@@ -73,10 +73,10 @@ class NucleotideHead(Head):
     """Project every position."""
 
     def forward(self, hidden_BLD: Tensor, mask_BL: Tensor | None = None) -> Tensor:  # noqa: ARG002
-        """(B, L, D) to (B, L, C); padding is the loss's business, so the mask is not used."""
+        """Map (B, L, D) to (B, L, C); the loss leaves out padding, so the mask is not used."""
         return self.project(hidden_BLD)
 
 
 def build_head(d_model: int, config: HeadConfig) -> SequenceHead | NucleotideHead:
-    """The head a configuration asks for."""
+    """Build the head of a configuration."""
     return (SequenceHead if config.level == "sequence" else NucleotideHead)(d_model, config)

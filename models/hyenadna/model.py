@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class HyenaOutput:
-    """What one forward pass gives.
+    """Result of one forward pass.
 
     Attributes:
         logits: (B, L, V) next-token scores. Columns 12-15 are no tokens, 0-6 are specials and 11 is N: mask
             all but 7-10 before sampling bases. All columns are in the published models' softmax.
         hidden: (B, L, D) after the final norm.
-        hidden_states: the residual stream after each block, each (B, L, D), where asked for.
+        hidden_states: the residual stream after each block, each (B, L, D), if asked to keep them.
         head_logits: (B, C), or (B, L, C) at level "nucleotide", where the model has a head.
     """
 
@@ -72,7 +72,7 @@ class HyenaDNA(nn.Module):
     def forward(
         self, ids_BL: Tensor, *, hidden_states: bool = False, mask_BL: Tensor | None = None
     ) -> HyenaOutput:
-        """Score every next token, as `plain` does, by the fast path for the occasion.
+        """Score every next token, as `plain` does, by the fast path for inference or for training.
 
         Args:
             ids_BL: (B, L) int64 token ids, L at most `longest_input`; pad on the right.
@@ -90,20 +90,20 @@ class HyenaDNA(nn.Module):
     def plain(
         self, ids_BL: Tensor, *, hidden_states: bool = False, mask_BL: Tensor | None = None
     ) -> HyenaOutput:
-        """The definition of `forward`: the arithmetic of the published code, in its order, with autograd."""
+        """Compute `forward` by definition: the arithmetic of the published code, in its order."""
         self._check(ids_BL)
         hidden_BLD, residuals = self.backbone(self.backbone.embed(ids_BL), hidden_states=hidden_states)
         return self._output(hidden_BLD, residuals, mask_BL)
 
     def hidden(self, ids_BL: Tensor) -> Tensor:
-        """The states (B, L, D) after the final norm, as in `forward`, without logits."""
+        """Compute the states (B, L, D) after the final norm, as in `forward`, without logits."""
         self._check(ids_BL)
         return self._states(ids_BL, hidden_states=False)[0]
 
     def stream_states(
         self, ids_BL: Tensor, layers: Sequence[int] = (inference.FINAL,)
     ) -> Iterator[inference.StateSlice]:
-        """The states of these layers slice by slice, for inputs whose states are not to be held whole.
+        """Yield the states of these layers slice by slice, for inputs whose states would not fit in memory.
 
         See `engine.inference.stream_states`.
         """
@@ -132,7 +132,7 @@ class HyenaDNA(nn.Module):
         )
 
     def lm_logits(self, hidden_BLD: Tensor) -> Tensor:
-        """Next-token scores (B, L, V) of final hidden states, in the weights' precision under autocast too.
+        """Compute next-token scores (B, L, V) of final hidden states, never in autocast's precision.
 
         Probabilities of bases differ by less than bfloat16 can tell apart, and it is a small product.
         """
@@ -142,18 +142,18 @@ class HyenaDNA(nn.Module):
 
     @property
     def lm_weight(self) -> Tensor:
-        """The matrix (V, D) of the LM head: the embedding itself when tied."""
+        """Matrix (V, D) of the LM head: the embedding itself when tied."""
         return (self.backbone.embeddings.word_embeddings if self.lm_head is None else self.lm_head).weight
 
     @property
     def longest_input(self) -> int:
-        """The most tokens of an input: `config.l_max` less the soft prompt."""
+        """Most tokens of an input: `config.l_max` less the soft prompt."""
         return self.config.l_max - self.backbone.n_soft
 
     def set_head(self, config: HeadConfig, *, generator: torch.Generator | None = None) -> None:
         """Give the model a fresh head with weights drawn from `generator`.
 
-        It takes the place of what the model predicts with, be that a head or demonstrations.
+        It replaces the head or the demonstrations that the model predicted with.
         """
         head = build_head(self.config.d_model, config)
         self.config = replace(self.config, head=config, demonstrations=None)
@@ -161,12 +161,12 @@ class HyenaDNA(nn.Module):
         self.head = head.to(self.lm_weight).train(self.training)
 
     def set_demonstrations(self, config: DemonstrationsConfig) -> None:
-        """Let the model predict with its LM head after demonstrations, in place of any prediction head."""
+        """Make the model predict with its LM head after demonstrations, in place of any prediction head."""
         self.config = replace(self.config, head=None, demonstrations=config)
         self.head = None
 
     def set_dropout(self, *, embed: float | None = None, resid: float | None = None) -> None:
-        """Change the dropout of the embedding, or of what the halves of every block add; None leaves it."""
+        """Change the dropout of the embedding, or of the outputs that every block adds; None leaves it."""
         config = self.config
         embed = config.embed_dropout if embed is None else embed
         resid = config.resid_dropout if resid is None else resid
@@ -181,7 +181,7 @@ class HyenaDNA(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
-        """Groups for an optimizer, as the published models were trained.
+        """Return parameter groups for an optimizer, as the published models were trained.
 
         The filter MLP and its frequencies have no weight decay, nor has a soft prompt; everything else has
         it, LayerNorms, biases and the filter's skip included. Frozen parameters are left out.

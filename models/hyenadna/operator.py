@@ -27,10 +27,10 @@ class HyenaOperator(nn.Module):
         self.dropout = nn.Dropout(config.hyena_dropout)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        """(B, L, D) to (B, L, D); position t sees positions 0..t only."""
+        """Map (B, L, D) to (B, L, D); position t sees positions 0..t only."""
         length = x_BLD.shape[1]
         u_BKL: Tensor = self.in_proj(x_BLD).transpose(1, 2)
-        # padded on both sides and cut: what remains is causal, the last tap meets the current token
+        # padded on both sides and cut: the rest is causal, and the last tap meets the current token
         s_BKL: Tensor = self.short_filter(u_BKL)[..., :length]
         x0_BDL, x1_BDL, v_BDL = s_BKL.chunk(3, dim=1)
         gated_BDL: Tensor = self.dropout(v_BDL * x1_BDL)

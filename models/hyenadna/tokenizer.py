@@ -46,25 +46,25 @@ class Tokenizer:
         self.sep = sep
 
     def encode_array(self, sequence: str | bytes) -> NDArray[np.uint8]:
-        """The ids of one sequence, shape (L,), or (L + 1,) with `sep`; one id per character of a str."""
+        """Encode one sequence, shape (L,), or (L + 1,) with `sep`; one id per character of a str."""
         raw = sequence.encode("ascii", "replace") if isinstance(sequence, str) else sequence
         ids_L = TABLE[np.frombuffer(raw, dtype=np.uint8)]
         return np.append(ids_L, np.uint8(SEP)) if self.sep else ids_L
 
     def encode(self, sequence: str | bytes) -> Tensor:
-        """As `encode_array`, an int64 tensor ready for the model (add the batch axis)."""
+        """Encode as `encode_array`, into an int64 tensor ready for the model (add the batch axis)."""
         return torch.from_numpy(self.encode_array(sequence).astype(np.int64))
 
     def decode(self, ids: Iterable[int] | Tensor) -> str:
-        """The text of some ids; specials are spelled in brackets.
+        """Decode ids to text; specials are spelled in brackets.
 
         Raises:
-            ModelError: an id stands for no token (the embedding's padding rows have no text).
+            ModelError: an id is not a token's (the embedding's padding rows have no text).
         """
         numbers = ids.tolist() if isinstance(ids, Tensor) else [int(i) for i in ids]
         for number in numbers:
             if not 0 <= number < len(VOCABULARY):
                 raise ModelError(
-                    f"id {number} is no token", remedy=f"ids run from 0 to {len(VOCABULARY) - 1}"
+                    f"id {number} is not a token", remedy=f"ids run from 0 to {len(VOCABULARY) - 1}"
                 )
         return "".join(VOCABULARY[number] for number in numbers)

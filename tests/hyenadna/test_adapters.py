@@ -113,7 +113,7 @@ def test_every_way_of_reading_gives_what_the_definition_does(adapted: HyenaDNA) 
             torch.testing.assert_close(ours.detach(), theirs, **EXACT)
     states = {layer: torch.empty(3, 30, 8, dtype=torch.double) for layer in (1, 2, -1)}
     for piece in adapted.stream_states(ids, layers=(1, 2, -1)):
-        states[piece.layer][piece.tile.rows, piece.tile.places] = piece.states
+        states[piece.layer][piece.tile.rows, piece.tile.positions] = piece.states
     for layer, theirs in ((1, plain.hidden_states[0]), (2, plain.hidden_states[1]), (-1, plain.hidden)):
         torch.testing.assert_close(states[layer], theirs, **EXACT)
     log_p = expected.log_softmax(-1).gather(-1, targets[..., None])[..., 0]
@@ -472,7 +472,7 @@ def test_another_base_is_refused_by_name(saved: Path, config: HyenaConfig, tmp_p
     recorded = json.loads((saved / "adapter_config.json").read_text())["base_model_sha256"]
     with pytest.raises(ModelError, match=f"trained on the model {recorded}, but .*other.* is {other}"):
         load_model(saved, base=tmp_path / "other")
-    with pytest.raises(ModelError, match="is no adapter, so that it has no base model"):
+    with pytest.raises(ModelError, match="is not an adapter, so that it has no base model"):
         load_model(tmp_path / "other", base=tmp_path / "other")
     with pytest.raises(ModelError, match="is an adapter too"):
         load_model(saved, base=saved)
@@ -504,16 +504,16 @@ def test_an_adapter_without_a_head_leaves_that_of_the_base(base: Path, kind: str
         ({"init_lora_weights": "pissa"}, "init_lora_weights = 'pissa', but only True"),
         ({"use_dora": True}, "use_dora = True, but only False is supported"),
         ({"bias": "all"}, "bias = 'all', but only 'none'"),
-        ({"r": "8"}, "r = '8', which is no number"),
+        ({"r": "8"}, "r = '8', which is not a number"),
         ({"r": 0}, "rank must be at least 1"),
         ({"r": 2}, "misshapen .*lora_"),
-        ({"target_modules": "all-linear"}, "'all-linear', which is no list"),
+        ({"target_modules": "all-linear"}, "'all-linear', which is not a list"),
         ({"target_modules": ["embed"]}, "not embed"),
         ({"target_modules": ["fc1", "fc2"]}, "unexpected .*_proj.lora_"),
-        ({"base_model_sha256": 3}, "base_model_sha256 = 3, which is no text"),
+        ({"base_model_sha256": 3}, "base_model_sha256 = 3, which is not text"),
         ({"base_model_name_or_path": None}, r"cannot be had \(it is not named\)"),
         ({"base_model_name_or_path": "."}, "is an adapter too"),
-        ({"base_window_shift": "x"}, "base_window_shift = 'x', which is no number"),
+        ({"base_window_shift": "x"}, "base_window_shift = 'x', which is not a number"),
         ({"head": {"task": "binary"}}, "head"),
         ({"head": None}, r"unexpected head\.output_transform"),
     ],

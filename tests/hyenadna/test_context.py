@@ -83,7 +83,7 @@ def check(rank: int, folder: str) -> None:
     half_precision(everybody)
     evaluation(everybody)
     with pytest.raises(ModelError, match="a width of 6 cannot be shared by 4 processes"):
-        everybody.own_channels(6)
+        everybody.local_channels(6)
     model = model_of(torch.float32)
     model.backbone.context = everybody
     assert copy.deepcopy(model).backbone.context is None
@@ -99,7 +99,7 @@ def swap(context: ContextGroup) -> None:
     here_PCBl = filled_DBL[..., context.rank * own :][..., :own].reshape(context.size, 2, 3, own).contiguous()
     whole_CBL = torch.empty(2, 3, 9)
     context.to_channels(here_PCBl, whole_CBL, work)
-    torch.testing.assert_close(whole_CBL, x_DBL[context.own_channels(len(x_DBL))])
+    torch.testing.assert_close(whole_CBL, x_DBL[context.local_channels(len(x_DBL))])
     torch.testing.assert_close(context.to_positions(whole_CBL, own, work), here_PCBl)
 
 

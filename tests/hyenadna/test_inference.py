@@ -55,8 +55,8 @@ def test_states_are_streamed_in_order(
     order = []
     for piece in stream_states(model, tokens, layers):
         assert piece.states.shape[0] * piece.states.shape[1] <= 7
-        assert seen[piece.layer][piece.tile.rows, piece.tile.places].isnan().all()
-        seen[piece.layer][piece.tile.rows, piece.tile.places] = piece.states
+        assert seen[piece.layer][piece.tile.rows, piece.tile.positions].isnan().all()
+        seen[piece.layer][piece.tile.rows, piece.tile.positions] = piece.states
         order.append((piece.layer % (len(layers) + 2), piece.tile.first_row, piece.tile.start))
     assert order == sorted(order)
     for layer in layers:

@@ -52,5 +52,5 @@ def test_every_byte_has_one_id() -> None:
 
 @pytest.mark.parametrize("wrong", [-1, 12, 15])
 def test_ids_without_a_token(wrong: int) -> None:
-    with pytest.raises(ModelError, match=f"id {wrong} is no token"):
+    with pytest.raises(ModelError, match=f"id {wrong} is not a token"):
         Tokenizer().decode([7, wrong])

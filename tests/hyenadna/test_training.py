@@ -22,21 +22,19 @@ from hyenadna import (
 )
 from hyenadna.engine import training
 from hyenadna.engine.mixer import Fixed, MixerWithGradients
-from hyenadna.engine.mlp import MlpWithGradients
-from hyenadna.engine.pointwise import gelu, gelu_with_slope
-from hyenadna.engine.recompute import recomputed
+from hyenadna.engine.pointwise import MlpWithGradients, gelu, gelu_with_slope
 from hyenadna.engine.tiling import Tiling
-from hyenadna.engine.training import IGNORED, next_token_loss
+from hyenadna.engine.training import IGNORED, next_token_loss, recomputed
 
-PIECES = Tiling(tokens=7, samples=60, block=1 << 62, min_channels=3, row_tokens=25)
+PIECES = Tiling(
+    tokens=7, samples=60, block=1 << 62, min_channels=3, row_tokens=25, feature_rows=16, loss_tokens=11
+)
 EXACT = {"rtol": 0, "atol": 1e-10}
 
 
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "training_tiling", lambda *_: PIECES)
-    monkeypatch.setattr(training, "_FEATURE_ROWS", 16)
-    monkeypatch.setattr(training, "_LOSS_TOKENS", 11)
 
 
 def tokens(batch: int, length: int, seed: int = 0) -> torch.Tensor:

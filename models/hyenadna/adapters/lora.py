@@ -51,17 +51,17 @@ class LoraLinear(nn.Linear):
         return self._changed(self.lora_A.weight)
 
     def trained_weight(self) -> Tensor:
-        """The effective weight (O, I) for one pass of training: with input features of A dropped."""
+        """Compute the effective weight (O, I) for one pass of training, with input features of A dropped."""
         a_RI = self.lora_A.weight
         kept_I = functional.dropout(a_RI.new_ones(self.in_features), self.dropout, self.training)
         return self._changed(a_RI * kept_I)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., I) to (..., O)."""
+        """Map (..., I) to (..., O)."""
         return functional.linear(x, self.trained_weight(), self.bias)
 
     def merged(self) -> nn.Linear:
-        """A plain layer that gives the same."""
+        """Return a plain layer that computes the same."""
         layer = _matrix(self.weight.detach())
         layer.bias = self.bias
         return layer.train(self.training)
@@ -74,7 +74,7 @@ class LoraLinear(nn.Linear):
 
 
 def trained_weight(layer: nn.Linear) -> Tensor:
-    """The matrix (O, I) a layer multiplies by in a pass with gradients."""
+    """Return the matrix (O, I) that a layer multiplies by in a pass with gradients."""
     return layer.trained_weight() if isinstance(layer, LoraLinear) else layer.weight
 
 
@@ -86,7 +86,7 @@ def add_lora(
     Args:
         model: without an adapter.
         config: which layers, and what they get.
-        base: the model as it is now, as `load_model` takes it: what the files will refer to.
+        base: the model as it is now, as `load_model` takes it: the name its files will record.
         generator: source of the fresh weights; torch's default without it.
 
     Raises:
@@ -124,13 +124,13 @@ def check_free(model: "HyenaDNA") -> None:
 
 
 def attach(model: "HyenaDNA", adapter: Adapter) -> None:
-    """Note the adapter whose parameters have been put into a model, and freeze the base."""
+    """Record the adapter whose parameters have been put into a model, and freeze the base."""
     model.adapter = adapter
     freeze(model, "lora" if isinstance(adapter.config, LoraConfig) else "soft-prompt")
 
 
 def _matrix(weight_OI: Tensor) -> nn.Linear:
-    """A layer of this weight, without bias."""
+    """Make a layer of this weight, without bias."""
     out_features, in_features = weight_OI.shape
     layer = nn.Linear(in_features, out_features, bias=False, device="meta")
     layer.weight = nn.Parameter(weight_OI)

@@ -36,11 +36,11 @@ class SoftPrompt(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        """(B, n + L, D); in training, the same numbers are dropped for all sequences."""
+        """Put the vectors before x, (B, n + L, D); dropout is the same for all sequences."""
         return _before(self.dropout(self.vectors), x_BLD)
 
     def read(self, x_BLD: Tensor) -> Tensor:
-        """`forward` without dropout."""
+        """Put the vectors before x as `forward` does, without dropout."""
         return _before(self.vectors, x_BLD)
 
 
@@ -52,7 +52,7 @@ def add_soft_prompt(
     Args:
         model: without an adapter.
         config: of the prompt.
-        base: the model as it is now, as `load_model` takes it: what the files will refer to.
+        base: the model as it is now, as `load_model` takes it: the name its files will record.
         generator: source of the vectors; torch's default without it.
 
     Raises:

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from .convolution import Partition, Workspace, convolve_
 from .filters import Spectra
-from .norms import layer_norm
-from .pointwise import gelu, short_conv
+from .pointwise import gelu, layer_norm, short_conv
 from .tiling import Tile, Tiling
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ class BlockPass:
         return -(-(self._short_w.shape[1] - 1) // 8) * 8
 
     def project(self, r_BtD: Tensor, channels: slice) -> Tensor:
-        """Norm, projection and short convolution of residuals, (K, B, t).
+        """Compute norm, projection and short convolution of residuals, (K, B, t).
 
         Args:
             r_BtD: residuals of consecutive positions.
@@ -67,12 +66,12 @@ class BlockPass:
         return short_conv(u_KBt, self._in_b[channels], self._short_w[channels], self._short_b[channels])
 
     def gated(self, r_BtD: Tensor) -> Tensor:
-        """The input v x1 of the long convolution, (D, B, t), as `project`."""
+        """Compute the input v x1 of the long convolution, (D, B, t), as `project`."""
         s_KBt = self.project(r_BtD, slice(self._d, None))
         return s_KBt[self._d :].mul_(s_KBt[: self._d])
 
     def mix_(self, r_BtD: Tensor, yx_DBt: Tensor) -> None:
-        """Add to residuals the mixer's output, of the gated convolution y x0, and then the MLP's."""
+        """Add to residuals the mixer's output, made from the gated convolution y x0, and then the MLP's."""
         b, t, d = r_BtD.shape
         r_nD = r_BtD.reshape(b * t, d)  # a view: tiles are whole sequences, or positions of a single one
         r_nD += torch.addmm(self._out_b, yx_DBt.reshape(d, b * t).T, self._out_w.T)
@@ -84,7 +83,7 @@ class BlockPass:
         """Put the inputs of the long convolution into z, from the residual stream r."""
         for tile in self._tiling.tiles(*r_BLD.shape[:2]):
             before = self._before(tile)
-            z_DBL[:, tile.rows, tile.places] = self.gated(_with_history(r_BLD, tile, before))[..., before:]
+            z_DBL[:, tile.rows, tile.positions] = self.gated(_with_history(r_BLD, tile, before))[..., before:]
 
     def convolve_(self, z_DBL: Tensor, spectra: Spectra, part: Partition, work: Workspace) -> None:
         """Replace z by its long convolution, skip term included.
@@ -105,7 +104,7 @@ class BlockPass:
         for tile in reversed(list(self._tiling.tiles(*r_BLD.shape[:2]))):
             before = self._before(tile)
             x0_DBt = self.project(_with_history(r_BLD, tile, before), slice(0, self._d))[..., before:]
-            self.mix_(r_BLD[tile.rows, tile.places], x0_DBt.mul_(y_DBL[:, tile.rows, tile.places]))
+            self.mix_(r_BLD[tile.rows, tile.positions], x0_DBt.mul_(y_DBL[:, tile.rows, tile.positions]))
 
     def _before(self, tile: Tile) -> int:
         return min(self.history, tile.start)

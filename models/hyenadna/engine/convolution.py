@@ -16,7 +16,7 @@ _RELATIVE_COST = {1: 1.0, 3: 1.12, 5: 1.15, 9: 1.12, 15: 1.25}
 
 
 def fft_length(at_least: int) -> int:
-    """The even number of points, at least so many, whose real transform is the cheapest.
+    """Return the even number of points, at least so many, whose real transform is the cheapest.
 
     Published lengths are a context plus two, and twice that has large prime factors: a transform of such a
     length costs several times one of the lengths chosen here.
@@ -36,7 +36,7 @@ def fft_length(at_least: int) -> int:
 
 @dataclass(frozen=True)
 class Partition:
-    """How a sequence is cut for convolution: `parts` blocks of `block` positions, transforms twice as long.
+    """Division of a sequence for convolution: `parts` blocks of `block` positions, transforms twice as long.
 
     One part is the ordinary zero-padded convolution. Filter and input are cut alike; output block j is the
     sum over i of input block i with filter block j - i (overlap-save). Beside being faster than one huge
@@ -58,7 +58,7 @@ class Partition:
 
 
 def partition(length: int, tiling: Tiling) -> Partition:
-    """The partition for sequences of `length` positions."""
+    """Choose the partition for sequences of `length` positions."""
     if length <= 2 * tiling.block:
         return Partition(fft_length(2 * length - 1) // 2, 1)
     parts = -(-length // tiling.block)
@@ -73,15 +73,15 @@ class Workspace:
     """
 
     def __init__(self) -> None:
-        self._held: dict[tuple[str, torch.dtype], Tensor] = {}
+        self._buffers: dict[tuple[str, torch.dtype], Tensor] = {}
 
     def empty(self, name: str, shape: tuple[int, ...], like: Tensor, dtype: torch.dtype) -> Tensor:
-        """A tensor with any content, on the device of `like`; it takes the place of the last one so named."""
+        """Return a tensor with any content on the device of `like`; it overwrites the last of that name."""
         n, key = math.prod(shape), (name, dtype)
-        if key not in self._held or self._held[key].numel() < n:
-            self._held.pop(key, None)
-            self._held[key] = torch.empty(n, dtype=dtype, device=like.device)
-        return self._held[key][:n].view(shape)
+        if key not in self._buffers or self._buffers[key].numel() < n:
+            self._buffers.pop(key, None)
+            self._buffers[key] = torch.empty(n, dtype=dtype, device=like.device)
+        return self._buffers[key][:n].view(shape)
 
 
 def filter_block_spectrum(k_CN: Tensor, skip_C: Tensor | None, part: Partition, out_CF: Tensor) -> None:
@@ -120,9 +120,9 @@ def convolve_(z_CBL: Tensor, spectrum_PCF: Tensor, part: Partition, work: Worksp
     for j in range(parts):
         # the block before and this one: of the circular convolution the second half is right
         padded_CBn[..., :n] = padded_CBn[..., n:] if j else 0
-        here_CBN = z_CBL[..., j * n : (j + 1) * n]
-        padded_CBn[..., n : n + here_CBN.shape[-1]] = here_CBN
-        padded_CBn[..., n + here_CBN.shape[-1] :] = 0
+        block_CBN = z_CBL[..., j * n : (j + 1) * n]
+        padded_CBn[..., n : n + block_CBN.shape[-1]] = block_CBN
+        padded_CBn[..., n + block_CBN.shape[-1] :] = 0
         torch.fft.rfft(padded_CBn, out=x_PCBF[j])
     for j in reversed(range(parts)):
         # block j is needed for no earlier output, so that its sum can take its place
@@ -131,10 +131,10 @@ def convolve_(z_CBL: Tensor, spectrum_PCF: Tensor, part: Partition, work: Worksp
         for i in range(j):
             y_CBF.addcmul_(x_PCBF[i], spectrum_PCF[j - i, :, None])
         torch.fft.irfft(y_CBF, n=2 * n, norm="forward", out=padded_CBn)
-        here_CBN = z_CBL[..., j * n : (j + 1) * n]
-        here_CBN.copy_(padded_CBn[..., n : n + here_CBN.shape[-1]])
+        block_CBN = z_CBL[..., j * n : (j + 1) * n]
+        block_CBN.copy_(padded_CBn[..., n : n + block_CBN.shape[-1]])
 
 
 def complex_dtype(real: torch.dtype) -> torch.dtype:
-    """The complex numbers made of such real ones."""
+    """Return the complex type of a real one."""
     return torch.complex128 if real == torch.float64 else torch.complex64

@@ -23,7 +23,7 @@ from .block import BlockPass
 from .convolution import Workspace, partition
 from .filters import filter_features, filter_taps
 from .inference import BASES, final_norm, plain_precision, product_dtype, prompted_stream, token_stream
-from .norms import layer_norm
+from .pointwise import layer_norm
 from .tiling import tiling
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _DIRECT = 32
 
 
 class Decoder:
-    """A model that is given one token after another.
+    """A model that reads one token after another.
 
     The prompt takes the memory of one reading: the residual stream and the gated values of one layer. What
     stays, for each layer, channel and new position, is one number per sequence and one for the filter, in the
@@ -68,7 +68,7 @@ class Decoder:
 
     @torch.no_grad()
     def append(self, ids_B: Tensor) -> Tensor:
-        """Append a token to each sequence; gives the new `logits_BV`.
+        """Append a token to each sequence, and return the new `logits_BV`.
 
         Raises:
             ModelError: there are not B ids, or `max_new_tokens` have been appended before.
@@ -139,7 +139,7 @@ class _BlockStep:
             self._project(r_BD)
 
     def run_(self, r_BD: Tensor, slot_BD: Tensor) -> None:
-        """The whole block at the next position, in place.
+        """Run the block at the next position, in place.
 
         Args:
             r_BD: residuals, input and output.
@@ -154,7 +154,7 @@ class _BlockStep:
         r_BD += _apply(self._fc2, functional.gelu(inner_BI, approximate="tanh"))
 
     def _project(self, r_BD: Tensor) -> tuple[Tensor, ...]:
-        """Norm, projection and short convolution at the next position: x0, x1 and v."""
+        """Compute norm, projection and short convolution at the next position: x0, x1 and v."""
         return self._short.push(_apply(self._in, layer_norm(self._norm1, r_BD, self._dtype)))
 
 
@@ -170,15 +170,15 @@ class _ShortConvolution:
     def __init__(self, short: nn.Conv1d, dtype: torch.dtype, batch: int):
         self._weight_j1K = short.weight.to(dtype).permute(2, 1, 0).flip(0)
         bias_K = short.bias.to(dtype)  # type: ignore[union-attr]
-        # Row j of the sums: the output j positions on, as far as known. The last row stays the bias alone.
+        # Row j of the sums: the output j positions on, summed so far. The last row stays the bias alone.
         sums_jBK = bias_K.repeat(short.kernel_size[0] + 1, batch, 1)
-        # what is read and what is written change places at every position, so that nothing is shifted
+        # the two buffers are swapped at every position, so that nothing is shifted
         self._read, self._written = (
             (t[1:], t[:-1], t[0].chunk(3, dim=1)) for t in (sums_jBK, sums_jBK.clone())
         )
 
     def push(self, u_BK: Tensor) -> tuple[Tensor, ...]:
-        """The thirds of the output, each (B, D), at the next position; valid for two positions."""
+        """Return the thirds of the output, each (B, D), at the next position; valid for two positions."""
         self._read, self._written = self._written, self._read
         torch.addcmul(self._written[0], u_BK, self._weight_j1K, out=self._read[1])
         return self._read[2]
@@ -188,8 +188,8 @@ class _LongConvolution:
     """The long convolutions of all layers over the new positions.
 
     Args:
-        line_nNBD: a value for each position: where it is still to come, what the positions before it add to
-            its convolution, as far as known; where it has been, its gated input, which the caller puts there.
+        line_nNBD: a value for each position. Before it has been read: the sum so far of what earlier
+            positions add to its convolution; afterwards: its gated input, which the caller writes.
         taps_nND: the filters from lag 0.
     """
 
@@ -197,24 +197,24 @@ class _LongConvolution:
         self._line_nNBD, self._taps_nN1D = line_nNBD, taps_nND[:, :, None]
 
     def at(self, i: int) -> Tensor:
-        """Position i, (N, B, D), a view, to be asked for in order: all that earlier positions add to it."""
+        """Return position i, (N, B, D), as a view: all that earlier positions add to it. Call it in order."""
         size = i & -i
         if size:
             self._add_block_(self._line_nNBD[i - size : i], self._line_nNBD[i : i + size])
         return self._line_nNBD[i]
 
     def _add_block_(self, z_UNBD: Tensor, ahead_UNBD: Tensor) -> None:
-        """Add to the positions ahead, of which there may be fewer, what the block before them gives."""
-        size, wanted = len(z_UNBD), len(ahead_UNBD)
+        """Add the contribution of a block to the positions ahead, of which there may be fewer."""
+        size, n_ahead = len(z_UNBD), len(ahead_UNBD)
         if size <= _DIRECT:
             for m, z_NBD in enumerate(z_UNBD):
                 nearest = size - m
-                ahead_UNBD.addcmul_(z_NBD, self._taps_nN1D[nearest : nearest + wanted])
+                ahead_UNBD.addcmul_(z_NBD, self._taps_nN1D[nearest : nearest + n_ahead])
             return
         for layer in range(z_UNBD.shape[1]):
             spectrum_F1D = torch.fft.rfft(self._taps_nN1D[: 2 * size, layer], n=2 * size, dim=0)
             y_FBD = torch.fft.rfft(z_UNBD[:, layer], n=2 * size, dim=0).mul_(spectrum_F1D)
-            ahead_UNBD[:, layer] += torch.fft.irfft(y_FBD, n=2 * size, dim=0)[size : size + wanted]
+            ahead_UNBD[:, layer] += torch.fft.irfft(y_FBD, n=2 * size, dim=0)[size : size + n_ahead]
 
 
 def generate(
@@ -226,7 +226,7 @@ def generate(
     generator: torch.Generator | None = None,
     among: tuple[int, int] = BASES,
 ) -> Tensor:
-    """Continue each prompt by n tokens; gives the new ids, (B, n) int64.
+    """Continue each prompt by n tokens, and return the new ids, (B, n) int64.
 
     Args:
         model: the model.
@@ -253,7 +253,7 @@ def generate(
 def _choose(
     logits_BV: Tensor, temperature: float, generator: torch.Generator | None, among: tuple[int, int]
 ) -> Tensor:
-    """One id per row. On the CPU: a generator then gives the same numbers for every device of the model."""
+    """Choose one id per row, on the CPU: a generator then draws the same for every device of the model."""
     first, last = among
     scores_BV = logits_BV[:, first:last].cpu().double()
     if temperature == 0:
@@ -276,13 +276,13 @@ def _check_room(prompt_BL: Tensor, new: int, model: "HyenaDNA") -> None:
     if prompt + new > model.longest_input:
         raise ModelError(
             f"a prompt of {prompt:,} tokens and {new:,} new ones exceed the model's "
-            f"{model.backbone.room_in_words()}",
+            f"{model.backbone.describe_room()}",
             remedy="shorten the prompt, ask for fewer tokens or use a model with a longer context",
         )
 
 
 def _first_taps(filters: "Sequence[HyenaFilter]", length: int) -> Tensor:
-    """The taps (n, N, D) of all layers at lags below `length`, at least one."""
+    """Compute the taps (n, N, D) of all layers at lags below `length`, at least one."""
     taps_DN = [filter_taps(layer, filter_features(layer, max(1, length)), slice(None)) for layer in filters]
     return torch.stack([k_Dn.T for k_Dn in taps_DN], dim=1)
 

@@ -36,14 +36,14 @@ def filter_features(layer: "HyenaFilter", length: int, rows: int = _FEATURE_ROWS
 
 
 def filter_window(layer: "HyenaFilter", channels: slice, start: int, end: int) -> Tensor:
-    """The decay window (C, end - start) of some channels at these positions, floor included."""
+    """Compute the decay window (C, end - start) of some channels at these positions, floor included."""
     modulation = layer.modulation
     rate_C1 = modulation.deltas[0, 0, channels, None].abs()
     return torch.exp(-layer.pos_emb.t[0, start:end, 0] * rate_C1).add_(modulation.shift)
 
 
 def filter_taps(layer: "HyenaFilter", features_LH: Tensor, channels: slice, start: int = 0) -> Tensor:
-    """The taps (C, L) of some channels, from position `start` on; all together are `HyenaFilter.forward`."""
+    """Compute the taps (C, L) of some channels of `HyenaFilter.forward`, from position `start` on."""
     k_CL = layer.last_weight[channels] @ features_LH.T
     return k_CL.mul_(filter_window(layer, channels, start, start + len(features_LH)))
 
@@ -54,18 +54,18 @@ class Spectra:
     Args:
         layer: the filter.
         part: the partition; taps beyond the model's context are zero.
-        whole: the spectra of all channels, where they are kept.
+        cached_PDF: the spectra of all channels, if they are kept.
     """
 
-    def __init__(self, layer: "HyenaFilter", part: Partition, whole: Tensor | None = None):
-        self._layer, self._part, self._whole = layer, part, whole
+    def __init__(self, layer: "HyenaFilter", part: Partition, cached_PDF: Tensor | None = None):
+        self._layer, self._part, self._cached_PDF = layer, part, cached_PDF
 
     def groups(
         self, channels: Sequence[slice], work: Workspace | None = None
     ) -> Iterator[tuple[slice, Tensor]]:
-        """Each of these groups with its spectra (P, C, F), valid until the next; `work` is their memory."""
-        if self._whole is not None:
-            yield from ((group, self._whole[:, group]) for group in channels)
+        """Yield each of these groups with its spectra (P, C, F), in `work`, valid until the next."""
+        if self._cached_PDF is not None:
+            yield from ((group, self._cached_PDF[:, group]) for group in channels)
             return
         work = work or Workspace()
         features_LH = filter_features(self._layer, min(self._part.span, self._layer.pos_emb.z.shape[1]))
@@ -73,13 +73,13 @@ class Spectra:
             yield group, self._make(features_LH, group, work)
 
     def all_channels(self) -> Tensor:
-        """The spectra (P, D, F) of every channel, a group at a time: all taps would be as large again."""
+        """Compute the spectra (P, D, F) of every channel, a group at a time: all taps are as large again."""
         skip_D = self._layer.bias
         shape = (self._part.parts, len(skip_D), self._part.block + 1)
-        whole_PDF = skip_D.new_empty(shape, dtype=complex_dtype(skip_D.dtype))
+        out_PDF = skip_D.new_empty(shape, dtype=complex_dtype(skip_D.dtype))
         for group, spectra_PCF in self.groups(list(slices(len(skip_D), _CHANNELS))):
-            whole_PDF[:, group] = spectra_PCF
-        return whole_PDF
+            out_PDF[:, group] = spectra_PCF
+        return out_PDF
 
     def _make(self, features_LH: Tensor, group: slice, work: Workspace) -> Tensor:
         part, skip_C = self._part, self._layer.bias[group]
@@ -109,7 +109,7 @@ class SpectrumCache:
         self._kept: OrderedDict[Partition, dict[int, tuple[object, Tensor]]] = OrderedDict()
 
     def spectra(self, layers: Sequence["HyenaFilter"], index: int, part: Partition) -> Spectra:
-        """The spectra of layer `index` of `layers`."""
+        """Return the spectra of layer `index` of `layers`."""
         layer = layers[index]
         if not self._make_room(layers, part):
             return Spectra(layer, part)
@@ -121,15 +121,15 @@ class SpectrumCache:
 
     @property
     def n_bytes(self) -> int:
-        """Memory held now."""
+        """Memory in use."""
         return sum(t.numel() * t.itemsize for kept in self._kept.values() for _, t in kept.values())
 
     def drop(self) -> None:
-        """Forget everything and free its memory."""
+        """Drop all spectra and free their memory."""
         self._kept.clear()
 
     def _make_room(self, layers: Sequence["HyenaFilter"], part: Partition) -> bool:
-        """Whether the spectra for `part` are, or may be, kept; the least recently used ones give way."""
+        """Make room for the spectra of `part`, dropping the least recently used; return whether they fit."""
         need = sum(_n_bytes(layer, part) for layer in layers)
         if need > self.max_bytes:
             return False
@@ -140,7 +140,7 @@ class SpectrumCache:
         return True
 
     def __deepcopy__(self, memo: dict[int, object]) -> Self:
-        """A copy of a model makes its own spectra."""
+        """Return an empty cache: a copy of a model makes its own spectra."""
         return type(self)(self.max_bytes)
 
     def __reduce__(self) -> tuple[type[Self], tuple[int]]:
@@ -153,7 +153,7 @@ def _n_bytes(layer: "HyenaFilter", part: Partition) -> int:
 
 
 def _state(layer: "HyenaFilter") -> object:
-    """What the filter is made of: which tensors, and how often each was changed in place."""
+    """Return what identifies a filter: its tensors, and how often each was changed in place."""
     tensors = (*layer.parameters(), layer.pos_emb.z, layer.pos_emb.t, layer.modulation.deltas)
     return (
         layer.modulation.shift,

@@ -20,7 +20,7 @@ _OF_THE_FILTER = {"features_LH", "last_w", "skip_D"}
 
 @dataclass(frozen=True)
 class Fixed:
-    """What a mixer has that is not learned.
+    """Everything of a mixer that is not learned.
 
     Attributes:
         eps: of its norm.
@@ -58,29 +58,29 @@ class Convolutions:
     last_w: Tensor
     skip_D: Tensor
 
-    def zeros(self, wanted: Sequence[bool]) -> "Gradients":
-        """Zeros to add gradients to, for those of the tensors, in order, whose gradient is wanted."""
-        pairs = zip(vars(self).items(), wanted, strict=True)
-        return {name: torch.zeros_like(tensor) for (name, tensor), one in pairs if one}
+    def zeros(self, needed: Sequence[bool]) -> "Gradients":
+        """Return zeros to add gradients to, for the tensors, in order, that need one."""
+        pairs = zip(vars(self).items(), needed, strict=True)
+        return {name: torch.zeros_like(tensor) for (name, tensor), need in pairs if need}
 
     def in_order(self, gradients: "Gradients") -> list[Tensor | None]:
-        """The gradients of all tensors, None for those that are not wanted."""
+        """Return the gradients of all tensors, None for those that need none."""
         return [gradients.get(name) for name in vars(self)]
 
 
 Gradients = dict[str, Tensor]
-"""By the names of `Convolutions`, of those tensors whose gradient is wanted."""
+"""By the names of `Convolutions`, of those tensors that need a gradient."""
 
 
 def three(tensor: Tensor, channels: slice) -> Tensor:
-    """The rows (3 C, ...) for x0, x1 and v of a tensor with a row for each of the 3 D."""
+    """Return the rows (3 C, ...) for x0, x1 and v of a tensor with a row for each of the 3 D."""
     return tensor.view(3, -1, *tensor.shape[1:])[:, channels].flatten(0, 1)
 
 
 def add_to_three(tensor: Tensor, channels: slice, part: Tensor) -> None:
-    """Add to the rows that `three` takes."""
-    own = tensor.view(3, -1, *tensor.shape[1:])[:, channels]
-    own += part.view(own.shape)
+    """Add to the rows that `three` returns."""
+    rows = tensor.view(3, -1, *tensor.shape[1:])[:, channels]
+    rows += part.view(rows.shape)
 
 
 class Group:
@@ -111,22 +111,22 @@ class Group:
         self.x0, self._x1, self._v = s_KBL.chunk(3)
 
     def convolved(self) -> Tensor:
-        """The long convolution of the gated values, skip term included, (C, B, L), until the next call."""
+        """Compute the long convolution of the gated values with skip term, (C, B, L), until the next call."""
         return self._inverse(self._gated_spectrum().mul_(self._filter()[1]), "y")
 
     def convolved_again(self) -> Tensor:
-        """As `convolved` in the precision of u, keeping the spectra that `backward` needs."""
+        """Compute `convolved` in the precision of u, keeping the spectra that `backward` needs."""
         self._window_CL, self._k_C1F = self._filter()
         self._x_CBF = self._gated_spectrum()
         product_CBF = torch.mul(self._x_CBF, self._k_C1F, out=self._spectrum("product"))
         return self._inverse(product_CBF, "y").to(self.x0.dtype)
 
     def room(self) -> Tensor:
-        """Where to put the gradient of the output, (C, B, L): in the place of what comes of it."""
+        """Return memory for the gradient of the output, (C, B, L), which `backward` overwrites."""
         return self._like_u("d_s").chunk(3)[2]
 
     def backward(self, y_CBL: Tensor, d_yx_CBL: Tensor, gradients: Gradients) -> Tensor:
-        """The gradient of u (K, B, L), until the next call; those of this group's weights are added.
+        """Compute the gradient of u (K, B, L), until the next call, and add those of this group's weights.
 
         Args:
             y_CBL: `convolved_again`, which must come before.
@@ -147,7 +147,7 @@ class Group:
         return d_s_KBL
 
     def _short_backward_(self, d_s_KBL: Tensor, gradients: Gradients) -> None:
-        """The gradient of u in the place of that of s."""
+        """Replace the gradient of s by that of u."""
         channels, d_short_w = self._channels, None
         if "short_b" in gradients:
             add_to_three(gradients["short_b"], channels, d_s_KBL.sum((1, 2)))
@@ -160,7 +160,7 @@ class Group:
             add_to_three(gradients["in_b"], channels, d_s_KBL.flatten(1).sum(1))
 
     def _filter(self) -> tuple[Tensor, Tensor]:
-        """The decay window (C, L), and the spectrum (C, 1, F) with the skip term in tap 0."""
+        """Compute the decay window (C, L), and the spectrum (C, 1, F) with the skip term in tap 0."""
         fixed, w, channels = self._fixed, self._w, self._channels
         window_CL = torch.exp(-fixed.t_L * fixed.rate_D[channels, None]).add_(fixed.shift)
         k_CL = torch.mm(w.last_w[channels], w.features_LH.T).mul_(window_CL)
@@ -179,11 +179,11 @@ class Group:
             gradients["features_LH"].addmm_(d_k_CL.T, self._w.last_w[channels])
 
     def _like_u(self, name: str) -> Tensor:
-        """Room for the three parts of the projection, (K, B, L)."""
+        """Return memory for the three parts of the projection, (K, B, L)."""
         return self._work.empty(name, tuple(self._u_KBL.shape), self._u_KBL, self._u_KBL.dtype)
 
     def _spectrum(self, name: str) -> Tensor:
-        """Room for the spectra of all sequences, (C, B, F)."""
+        """Return memory for the spectra of all sequences, (C, B, F)."""
         skip_D, (c, b, _) = self._w.skip_D, self.x0.shape
         shape = (c, b, self._n_fft // 2 + 1)
         return self._work.empty(name, shape, skip_D, complex_dtype(skip_D.dtype))
@@ -195,7 +195,7 @@ class Group:
         return spectrum_CBF
 
     def _padded(self, x_CBL: Tensor, y_CBL: Tensor) -> Tensor:
-        """The product x y in the filter's precision, with zeros up to the transform's length."""
+        """Compute the product x y in the filter's precision, with zeros up to the transform's length."""
         shape, skip_D = (*x_CBL.shape[:2], self._n_fft), self._w.skip_D
         out_CBn = self._work.empty("padded", shape, skip_D, skip_D.dtype)
         torch.mul(x_CBL, y_CBL, out=out_CBn[..., : self._length])
@@ -203,7 +203,7 @@ class Group:
         return out_CBn
 
     def _dropped(self, x_CBL: Tensor) -> Tensor:
-        """Dropout of gated values, or of their gradient; x is overwritten."""
+        """Apply dropout to gated values, or to their gradient; x is overwritten."""
         if self._fixed.kept_DBL is None:
             return x_CBL
         return x_CBL.mul_(self._fixed.kept_DBL[self._channels, self._rows]).div_(self._fixed.share)

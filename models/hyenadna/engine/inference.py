@@ -1,4 +1,4 @@
-"""Reading a model: one pass in place, its states streamed out piece by piece.
+"""Inference: one pass in place, its states streamed out piece by piece.
 
 At no time is there more than the residual stream, the gated values of one layer, one group of channels and
 one slice of tokens: 2.4 GB for a million positions of width 256.
@@ -18,7 +18,7 @@ from hyenadna.tokenizer import A, T
 
 from .block import BlockPass
 from .convolution import Workspace, partition
-from .norms import layer_norm
+from .pointwise import layer_norm
 from .tiling import Tile, Tiling, tiling
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class StateSlice:
     Attributes:
         layer: 1 and up for the residual stream after that block, -1 after the final norm.
         tile: which sequences and positions.
-        states: (b, t, D); valid until the next slice is asked for.
+        states: (b, t, D); valid until the next slice.
     """
 
     layer: int
@@ -50,7 +50,7 @@ class StateSlice:
 def stream_states(
     model: "HyenaDNA", ids_BL: Tensor, layers: Sequence[int] = (FINAL,)
 ) -> Iterator[StateSlice]:
-    """Run a model once and give the states of these layers, slice by slice.
+    """Run a model once and yield the states of these layers, slice by slice.
 
     Slices come layer by layer, the final norm last, and within a layer in the order of sequences, then of
     positions. Equals `HyenaDNA.plain`.
@@ -68,16 +68,16 @@ def stream_states(
     tiles = list(_tiling(r_BLD).tiles(*ids_BL.shape))
     for number in run_blocks_(model.backbone, r_BLD):
         for tile in tiles if number in layers else ():
-            yield StateSlice(number, tile, tokens_BLD[tile.rows, tile.places])
+            yield StateSlice(number, tile, tokens_BLD[tile.rows, tile.positions])
     for tile in tiles if FINAL in layers else ():
-        yield StateSlice(FINAL, tile, final_norm(model.backbone, tokens_BLD[tile.rows, tile.places]))
+        yield StateSlice(FINAL, tile, final_norm(model.backbone, tokens_BLD[tile.rows, tile.positions]))
 
 
 @torch.no_grad()
 def read(
     backbone: "Backbone", ids_BL: Tensor, *, hidden_states: bool = False
 ) -> tuple[Tensor, tuple[Tensor, ...] | None]:
-    """The states (B, L, D) after the final norm and, where asked for, after each block: one whole pass.
+    """Compute the states (B, L, D) after the final norm and, if `hidden_states`, after each block.
 
     Equals `Backbone.forward` of the embedded ids.
     """
@@ -92,31 +92,31 @@ def read(
 def token_log_probs(
     model: "HyenaDNA", ids_BL: Tensor, targets_BL: Tensor, among: tuple[int, int] | None = BASES
 ) -> Tensor:
-    """Log p(target | tokens up to and including the position) in nats, (B, L), float32 at least.
+    """Compute log p(target | tokens up to and including the position) in nats, (B, L), float32 at least.
 
     Args:
         model: the model.
         ids_BL: token ids.
-        targets_BL: the token each position is asked about, usually the next one; where it is not `among`
-            those allowed the answer is 0.
+        targets_BL: a token for each position, usually the next one; where it is not `among` those allowed the
+            result is 0.
         among: the vocabulary rows, half-open, over which probabilities are renormalised; None for all.
     """
     first, last = among or (0, model.config.n_vocab)
     dtype = torch.promote_types(model.lm_weight.dtype, torch.float32)
-    answers_BL = torch.zeros(ids_BL.shape, dtype=dtype, device=ids_BL.device)
+    log_p_BL = torch.zeros(ids_BL.shape, dtype=dtype, device=ids_BL.device)
     for piece in stream_states(model, ids_BL):
-        rows, places = piece.tile.rows, piece.tile.places
+        rows, positions = piece.tile.rows, piece.tile.positions
         logits_btV = model.lm_logits(piece.states)[..., first:last].to(dtype)
-        wanted_bt = targets_BL[rows, places] - first
-        known_bt = (wanted_bt >= 0) & (wanted_bt < last - first)
-        chosen_bt1 = wanted_bt.where(known_bt, 0)[..., None]
+        target_bt = targets_BL[rows, positions] - first
+        allowed_bt = (target_bt >= 0) & (target_bt < last - first)
+        chosen_bt1 = target_bt.where(allowed_bt, 0)[..., None]
         log_p_bt = logits_btV.log_softmax(-1).gather(-1, chosen_bt1)[..., 0]
-        answers_BL[rows, places] = log_p_bt.where(known_bt, 0)
-    return answers_BL
+        log_p_BL[rows, positions] = log_p_bt.where(allowed_bt, 0)
+    return log_p_BL
 
 
 def prompted_stream(backbone: "Backbone", ids_BL: Tensor) -> Tensor:
-    """What `run_blocks_` changes: the embedded tokens after the soft prompt, (B, n_soft + L, D).
+    """Embed tokens after the soft prompt, (B, n_soft + L, D): the input of `run_blocks_`.
 
     Raises:
         ModelError: there are no tokens, or too many.
@@ -127,13 +127,13 @@ def prompted_stream(backbone: "Backbone", ids_BL: Tensor) -> Tensor:
 
 
 def token_stream(backbone: "Backbone", ids_BL: Tensor) -> Tensor:
-    """The embedded tokens alone (B, L, D), in the precision of the residual stream."""
+    """Embed tokens alone (B, L, D), in the precision of the residual stream."""
     x_BLD = backbone.embed(ids_BL)
     return x_BLD.to(torch.promote_types(x_BLD.dtype, torch.float32))
 
 
 def run_blocks_(backbone: "Backbone", r_BLD: Tensor) -> Iterator[int]:
-    """Run the blocks in place on a residual stream; gives each block's number (from 1) when it is done."""
+    """Run the blocks in place on a residual stream; yield each block's number (from 1) when it is done."""
     b, length, d = r_BLD.shape
     blocks, sizes = backbone.blocks(), _tiling(r_BLD)
     filters = [block.mixer.filter_fn for block in blocks]
@@ -152,29 +152,29 @@ def run_blocks_(backbone: "Backbone", r_BLD: Tensor) -> Iterator[int]:
 
 
 def final_norm(backbone: "Backbone", r: Tensor) -> Tensor:
-    """The states after the final norm, in its own precision."""
+    """Compute the states after the final norm, in its own precision."""
     return layer_norm(backbone.ln_f, r, backbone.ln_f.weight.dtype)
 
 
 def final_norm_(backbone: "Backbone", r_BLD: Tensor) -> Tensor:
-    """`final_norm` of a whole residual stream, in its place where the precision is the same."""
+    """Apply `final_norm` to a residual stream, in place if the precision is the same."""
     if backbone.ln_f.weight.dtype != r_BLD.dtype:
         return final_norm(backbone, r_BLD)
     for tile in _tiling(r_BLD).tiles(*r_BLD.shape[:2]):
-        here = r_BLD[tile.rows, tile.places]
-        here.copy_(final_norm(backbone, here))
+        slice_btD = r_BLD[tile.rows, tile.positions]
+        slice_btD.copy_(final_norm(backbone, slice_btD))
     return r_BLD
 
 
 def product_dtype(backbone: "Backbone", device: torch.device) -> torch.dtype:
-    """The precision of matrix products: an autocast's where one is on, else the weights' own."""
+    """Return the precision of matrix products: an autocast's where one is on, else the weights' own."""
     if torch.is_autocast_enabled(device.type):
         return torch.get_autocast_dtype(device.type)
     return backbone.blocks()[0].mixer.in_proj.bias.dtype
 
 
 def plain_precision(device: torch.device) -> AbstractContextManager[Any]:
-    """A context in which autocast does not act: the engine says itself what is computed in what."""
+    """Return a context without autocast: the engine chooses each precision itself."""
     return torch.autocast(device.type, enabled=False)
 
 

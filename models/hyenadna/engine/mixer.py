@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from .convolution import Workspace
 from .gated import Convolutions, Fixed, Group
-from .norms import Norm, NormGradients, zeros
+from .pointwise import Norm, NormGradients, zeros
 from .tiling import slices
 
 
@@ -29,7 +29,7 @@ class MixerWithGradients(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, r_BLD: Tensor, *arguments: Any) -> Tensor:
-        """The mixer's output in the precision of its matrices.
+        """Compute the mixer's output in the precision of its matrices.
 
         Args:
             ctx: torch's.
@@ -47,16 +47,16 @@ class MixerWithGradients(torch.autograd.Function):
             h_ND = _normalised(r_BLD[rows], norm_w, norm_b, fixed, in_w.dtype)
             yx_DN = h_ND.new_empty(d, len(h_ND))
             for channels in groups:
-                u_KBL = swap.whole(swap.three(in_w, channels).flatten(0, 2), h_ND)
+                u_KBL = swap.sequences(swap.three(in_w, channels).flatten(0, 2), h_ND)
                 group = Group(u_KBL, w, fixed, (rows, channels), swap.work)
-                swap.multiply(group.convolved().to(u_KBL.dtype), group.x0, swap.one(yx_DN, channels))
+                swap.multiply(group.convolved().to(u_KBL.dtype), group.x0, swap.rows(yx_DN, channels))
             torch.addmm(out_b, yx_DN.T, out_w.T, out=out_BLD[rows].view(-1, d))
         return out_BLD
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_out_BLD: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of r, the norm, the projections and `Convolutions`, of those that need one."""
+        """Compute the gradients of r, the norm, the projections and `Convolutions` that are needed."""
         r_BLD, norm_w, norm_b, in_w, *weights, out_w, out_b = ctx.saved_tensors
         fixed, w, swap = ctx.fixed, Convolutions(*weights), _Swap(r_BLD, ctx.fixed)
         needed, r_ND = ctx.needs_input_grad[:-1], r_BLD.flatten(0, 1)
@@ -71,13 +71,13 @@ class MixerWithGradients(torch.autograd.Function):
                 d_out_b.add_(d_out_ND.sum(0))
             for channels in groups:
                 in_w_RD = swap.three(in_w, channels).flatten(0, 2)
-                group = Group(swap.whole(in_w_RD, h_ND), w, fixed, (rows, channels), swap.work)
+                group = Group(swap.sequences(in_w_RD, h_ND), w, fixed, (rows, channels), swap.work)
                 y_CBL, d_yx_CBL = group.convolved_again(), group.room()
-                swap.whole(swap.one(out_w.T, channels).flatten(0, 1), d_out_ND, d_yx_CBL)
+                swap.sequences(swap.rows(out_w.T, channels).flatten(0, 1), d_out_ND, d_yx_CBL)
                 if d_out_w is not None:
-                    d_out_w_DR = torch.mm(d_out_ND.T, swap.own(y_CBL * group.x0).T)
-                    _add(swap.one(d_out_w.T, channels), d_out_w_DR.T)
-                d_u_RN = swap.own(group.backward(y_CBL, d_yx_CBL, gradients))
+                    d_out_w_DR = torch.mm(d_out_ND.T, swap.local_tokens(y_CBL * group.x0).T)
+                    _add(swap.rows(d_out_w.T, channels), d_out_w_DR.T)
+                d_u_RN = swap.local_tokens(group.backward(y_CBL, d_yx_CBL, gradients))
                 if d_in_w is not None:
                     _add(swap.three(d_in_w, channels), torch.mm(d_u_RN, h_ND))
                 if d_h_ND is not None:
@@ -85,16 +85,16 @@ class MixerWithGradients(torch.autograd.Function):
             del h_ND  # a gigabyte for a million positions of width 256
             if d_h_ND is not None:
                 first = rows.start * r_BLD.shape[1]
-                for some in slices(len(d_h_ND), fixed.sizes.tokens):
-                    here = slice(first + some.start, first + some.stop)
-                    norms.add(Norm(r_ND[here], norm_w, norm_b, fixed.eps), here, d_h_ND[some])
+                for tokens in slices(len(d_h_ND), fixed.sizes.tokens):
+                    in_all = slice(first + tokens.start, first + tokens.stop)
+                    norms.add(Norm(r_ND[in_all], norm_w, norm_b, fixed.eps), in_all, d_h_ND[tokens])
         d_r_ND, *d_norm = norms.sums
         d_r_BLD = None if d_r_ND is None else d_r_ND.view(r_BLD.shape)
         return d_r_BLD, *d_norm, d_in_w, *w.in_order(gradients), d_out_w, d_out_b, None
 
 
 class _Swap:
-    """Between all channels of a process's positions and whole sequences of its channels.
+    """Exchange between all channels of a process's positions and whole sequences of its channels.
 
     Attributes:
         work: reused memory.
@@ -108,53 +108,53 @@ class _Swap:
         self.work = Workspace()
         self._context, self._sizes, self._length = fixed.context, fixed.sizes, len(fixed.t_L)
         self._processes = 1 if fixed.context is None else fixed.context.size
-        self._batch, self._own = r_BLD.shape[:2]
+        self._batch, self._n_local = r_BLD.shape[:2]
 
     def parts(self, channels: int) -> Iterator[tuple[slice, list[slice]]]:
-        """Sequences to be worked on together, and for each the groups of a process's channels."""
+        """Yield sequences to be worked on together, each time with the groups of a process's channels."""
         for rows in self._sizes.row_groups(self._batch, self._length):
             samples = len(range(self._batch)[rows]) * self._length
             yield rows, list(self._sizes.channel_groups(channels, samples))
 
-    def one(self, tensor: Tensor, channels: slice) -> Tensor:
-        """The rows (P, C, ...) of a group of channels."""
+    def rows(self, tensor: Tensor, channels: slice) -> Tensor:
+        """Return the rows (P, C, ...) of a group of channels."""
         return tensor.view(self._processes, -1, tensor.shape[-1])[:, channels]
 
     def three(self, tensor: Tensor, channels: slice) -> Tensor:
-        """The rows (P, 3, C, ...) for x0, x1 and v of a group of channels."""
+        """Return the rows (P, 3, C, ...) for x0, x1 and v of a group of channels."""
         return tensor.view(3, self._processes, -1, tensor.shape[-1])[:, :, channels].transpose(0, 1)
 
-    def whole(self, w_RD: Tensor, t_ND: Tensor, out_CBL: Tensor | None = None) -> Tensor:
-        """The products (R, N) of rows with tokens, as whole sequences of this process's channels.
+    def sequences(self, w_RD: Tensor, t_ND: Tensor, out_CBL: Tensor | None = None) -> Tensor:
+        """Multiply rows with tokens, (R, N), as whole sequences of this process's channels.
 
         Args:
             w_RD: rows.
             t_ND: tokens.
             out_CBL: where they go; without it, into memory that the next such call takes again.
         """
-        shape, batch = (self._processes, len(w_RD) // self._processes), len(t_ND) // self._own
+        shape, batch = (self._processes, len(w_RD) // self._processes), len(t_ND) // self._n_local
         if out_CBL is None:
             out_CBL = self.work.empty("u", (shape[1], batch, self._length), t_ND, t_ND.dtype)
         if self._context is None:
             torch.mm(w_RD, t_ND.T, out=out_CBL.flatten(1))
         else:
-            sent_PCBl = self.work.empty("sent", (*shape, batch, self._own), t_ND, t_ND.dtype)
+            sent_PCBl = self.work.empty("sent", (*shape, batch, self._n_local), t_ND, t_ND.dtype)
             torch.mm(w_RD, t_ND.T, out=sent_PCBl.view(len(w_RD), -1))
             self._context.to_channels(sent_PCBl, out_CBL, self.work)
         return out_CBL
 
-    def own(self, x_CBL: Tensor) -> Tensor:
-        """Whole sequences of this process's channels as rows of its tokens, (R, N), until the next swap."""
+    def local_tokens(self, x_CBL: Tensor) -> Tensor:
+        """Turn whole sequences of this process's channels into its tokens, (R, N), until the next swap."""
         if self._context is None:
             return x_CBL.flatten(1)
-        return self._context.to_positions(x_CBL, self._own, self.work).flatten(2).flatten(0, 1)
+        return self._context.to_positions(x_CBL, self._n_local, self.work).flatten(2).flatten(0, 1)
 
     def multiply(self, y_CBL: Tensor, x0_CBL: Tensor, out_PCN: Tensor) -> None:
-        """`own` of the product."""
+        """Compute `local_tokens` of the product."""
         if self._context is None:
             torch.mul(y_CBL, x0_CBL, out=out_PCN.view(x0_CBL.shape))
         else:
-            out_PCN.copy_(self.own(x0_CBL.mul_(y_CBL)).view(out_PCN.shape))
+            out_PCN.copy_(self.local_tokens(x0_CBL.mul_(y_CBL)).view(out_PCN.shape))
 
 
 def _add(rows: Tensor, part: Tensor) -> None:
@@ -162,9 +162,9 @@ def _add(rows: Tensor, part: Tensor) -> None:
 
 
 def _normalised(r_BLD: Tensor, weight: Tensor, bias: Tensor, fixed: Fixed, dtype: torch.dtype) -> Tensor:
-    """The normalised tokens (N, D) of sequences."""
+    """Return the normalised tokens (N, D) of sequences."""
     r_ND = r_BLD.reshape(-1, r_BLD.shape[-1])
     h_ND = torch.empty(r_ND.shape, dtype=dtype, device=r_ND.device)
-    for some in slices(len(r_ND), fixed.sizes.tokens):
-        h_ND[some] = Norm(r_ND[some], weight, bias, fixed.eps).out
+    for tokens in slices(len(r_ND), fixed.sizes.tokens):
+        h_ND[tokens] = Norm(r_ND[tokens], weight, bias, fixed.eps).out
     return h_ND

@@ -1,10 +1,16 @@
-"""What happens to each number by itself, or along a short stretch: GELU and the short convolution.
+"""Parts of a block that work position by position, or on a few: norm, GELU, MLP, short convolution.
 
-K channel, B sequence, t position, j tap.
+Functions with gradients keep only their input, and compute the rest again.
+
+N tokens, n tokens of a slice, D width, I inner width, K channel, B sequence, t position, j tap.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from .tiling import slices
@@ -14,8 +20,72 @@ _LINEAR, _CUBIC = 1.5957691216057308, 0.0713548162726009
 """2 sqrt(2 / pi), and 0.044715 times it."""
 
 
+def layer_norm(norm: nn.LayerNorm, r: Tensor, dtype: torch.dtype) -> Tensor:
+    """Compute `backbone.normalise` in the norm's own precision, and return it in `dtype`."""
+    x = r.to(norm.weight.dtype)
+    return functional.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps).to(dtype)
+
+
+class Norm:
+    """`layer_norm` with what its gradient needs.
+
+    Args:
+        r: residuals (..., D), perhaps wider than the norm.
+        weight: (D,).
+        bias: (D,).
+        eps: added to the variance.
+
+    Attributes:
+        out: the normalised values, in the weight's precision.
+    """
+
+    def __init__(self, r: Tensor, weight: Tensor, bias: Tensor, eps: float):
+        self._x, self._weight, self._bias = r.to(weight.dtype), weight, bias
+        self.out, self._mean, self._rstd = torch.native_layer_norm(self._x, weight.shape, weight, bias, eps)
+
+    def backward(self, d_out: Tensor, needed: Sequence[bool]) -> Sequence[Tensor | None]:
+        """Compute the gradients of r, weight and bias, None for those that are not needed."""
+        weight, bias = self._weight, self._bias
+        gradients: Sequence[Tensor | None] = torch.ops.aten.native_layer_norm_backward(
+            d_out.to(weight.dtype), self._x, weight.shape, self._mean, self._rstd, weight, bias, list(needed)
+        )
+        return gradients
+
+
+class NormGradients:
+    """The gradients of residuals (N, D), weight and bias, from slice to slice.
+
+    Args:
+        r_ND: residuals.
+        weight: (D,).
+        bias: (D,).
+        needed: which of the three are; the others stay None.
+
+    Attributes:
+        sums: the gradients; rows of the first are right once they have been given to `add`.
+    """
+
+    def __init__(self, r_ND: Tensor, weight: Tensor, bias: Tensor, needed: Sequence[bool]):
+        self._needed = needed
+        self.sums = [torch.empty_like(r_ND) if needed[0] else None, *zeros((weight, bias), needed[1:])]
+
+    def add(self, norm: Norm, rows: slice, d_out_nD: Tensor) -> None:
+        """Add the gradients of some residuals, given their norm and the gradient of its output."""
+        (d_r_ND, *learned), (d_r_nD, *parts) = self.sums, norm.backward(d_out_nD, self._needed)
+        if d_r_ND is not None and d_r_nD is not None:
+            d_r_ND[rows] = d_r_nD
+        for total_D, part_D in zip(learned, parts, strict=True):
+            if total_D is not None and part_D is not None:
+                total_D.add_(part_D)
+
+
+def zeros(tensors: Sequence[Tensor], needed: Sequence[bool]) -> list[Tensor | None]:
+    """Return zeros of these shapes to add gradients to, None where none is needed."""
+    return [torch.zeros_like(t) if need else None for t, need in zip(tensors, needed, strict=True)]
+
+
 def gelu(x: Tensor) -> Tensor:
-    """The tanh approximation of GELU; x may be overwritten.
+    """Compute the tanh approximation of GELU; x may be overwritten.
 
     On a CPU through the identity 1 + tanh(y) = 2 sigmoid(2 y): torch's vector tanh costs four times its
     exponential there, and nearly as much as the matrix product before it.
@@ -26,7 +96,7 @@ def gelu(x: Tensor) -> Tensor:
 
 
 def gelu_with_slope(x: Tensor) -> tuple[Tensor, Tensor]:
-    """`gelu` and its derivative; x may be overwritten."""
+    """Compute `gelu` and its derivative; x may be overwritten."""
     if _has_fast_gelu(x):
         slope = torch.ops.aten.gelu_backward(torch.ones_like(x), x, approximate="tanh")
         return functional.gelu(x, approximate="tanh"), slope
@@ -50,19 +120,73 @@ def _has_fast_gelu(x: Tensor) -> bool:
     return x.device.type != "cpu" or x.dtype.itemsize < 4
 
 
+class MlpWithGradients(torch.autograd.Function):
+    """fc2(gelu(fc1(norm(r)))) of tokens (N, D), equal to `backbone.Mlp` after its norm.
+
+    The inner layer is four times as wide as the model; here it exists for a slice of tokens only, in the
+    forward as in the backward pass, which computes it again.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, r_ND: Tensor, *arguments: Any) -> Tensor:
+        """Compute the MLP's output in the precision of its matrices.
+
+        Args:
+            ctx: torch's.
+            r_ND: residual stream.
+            arguments: norm weight and bias, fc1 weight and bias, fc2 weight and bias, the norm's eps, and the
+                number of tokens in a slice.
+        """
+        norm_w, norm_b, fc1_w, fc1_b, fc2_w, fc2_b, eps, tokens = arguments
+        ctx.save_for_backward(r_ND, norm_w, norm_b, fc1_w, fc1_b, fc2_w)
+        ctx.eps, ctx.tokens = eps, tokens
+        out_ND = torch.empty(r_ND.shape, dtype=fc1_w.dtype, device=r_ND.device)
+        for rows in slices(len(r_ND), tokens):
+            h_nD = Norm(r_ND[rows], norm_w, norm_b, eps).out.to(fc1_w.dtype)
+            inner_nI = gelu(torch.addmm(fc1_b, h_nD, fc1_w.T))
+            torch.addmm(fc2_b, inner_nI, fc2_w.T, out=out_ND[rows])
+        return out_ND
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_out_ND: Tensor) -> tuple[Tensor | None, ...]:
+        """Compute the gradients of those of the first seven arguments that need one."""
+        r_ND, norm_w, norm_b, fc1_w, fc1_b, fc2_w = ctx.saved_tensors
+        needed = ctx.needs_input_grad
+        norms = NormGradients(r_ND, norm_w, norm_b, needed[:3])
+        d_fc1_w, d_fc1_b, d_fc2_w = zeros((fc1_w, fc1_b, fc2_w), needed[3:6])
+        for rows in slices(len(r_ND), ctx.tokens):
+            d_out_nD = d_out_ND[rows]
+            norm = Norm(r_ND[rows], norm_w, norm_b, ctx.eps)
+            h_nD = norm.out.to(fc1_w.dtype)
+            inner_nI, slope_nI = gelu_with_slope(torch.addmm(fc1_b, h_nD, fc1_w.T))
+            if d_fc2_w is not None:
+                d_fc2_w.addmm_(d_out_nD.T, inner_nI)
+            d_inner_nI = torch.mm(d_out_nD, fc2_w).mul_(slope_nI)
+            if d_fc1_w is not None:
+                d_fc1_w.addmm_(d_inner_nI.T, h_nD)
+            if d_fc1_b is not None:
+                d_fc1_b += d_inner_nI.sum(0)
+            if any(needed[:3]):
+                norms.add(norm, rows, torch.mm(d_inner_nI, fc1_w))
+        d_fc2_b = d_out_ND.sum(0) if needed[6] else None
+        return *norms.sums, d_fc1_w, d_fc1_b, d_fc2_w, d_fc2_b, None, None
+
+
 def short_conv(
     u_KBt: Tensor, u_bias_K: Tensor, weight_Kj: Tensor, bias_K: Tensor, out_KBt: Tensor | None = None
 ) -> Tensor:
-    """The causal short convolution along the last axis, from a history of zeros; the last tap meets now.
+    """Compute the causal short convolution along the last axis, after zeros.
 
-    Equals the published depthwise convolution, without its transposes and copies.
+    Equals the published depthwise convolution, without its transposes and copies: the last tap meets the
+    position itself.
 
     Args:
         u_KBt: input, to which `u_bias_K` is added in place.
-        u_bias_K: what the product that made u has left out.
+        u_bias_K: the bias that the product which made u has left out.
         weight_Kj: taps.
         bias_K: added to the output.
-        out_KBt: where the output goes.
+        out_KBt: memory for the output.
     """
     s_KBt = torch.empty_like(u_KBt) if out_KBt is None else out_KBt
     for rows in _cached_rows(u_KBt):
@@ -77,7 +201,7 @@ def short_conv(
 def short_conv_backward_(
     d_s_KBt: Tensor, u_KBt: Tensor, weight_Kj: Tensor, d_weight_Kj: Tensor | None
 ) -> None:
-    """Put the gradient of `short_conv`'s u in the place of that of s, and add that of its taps where wanted.
+    """Replace the gradient of `short_conv`'s output by that of u, and add that of its taps if needed.
 
     Args:
         d_s_KBt: gradient of the output; overwritten.
@@ -98,12 +222,12 @@ def short_conv_backward_(
 
 
 def _cached_rows(x_KBt: Tensor) -> list[slice]:
-    """Slices of channels that stay in a core's cache between one tap and the next."""
+    """Return slices of channels that stay in a core's cache between one tap and the next."""
     channels = len(x_KBt)
     size = max(1, _CACHED // x_KBt[0].numel()) if x_KBt.device.type == "cpu" else channels
     return slices(channels, size)
 
 
 def _backs(u_KBt: Tensor, weight_Kj: Tensor) -> range:
-    """How far back the taps before the last one reach, as far as there are positions."""
+    """Return how far back the taps before the last one reach, as far as there are positions."""
     return range(1, min(weight_Kj.shape[1], u_KBt.shape[2]))

@@ -2,7 +2,7 @@
 
 The model is causal, so that outputs before the first changed token stay; after it the long convolution is
 linear: conv(z_alt) = conv(z_ref) + conv(z_alt - z_ref), and the difference is zero before the change. What a
-variant costs depends on how many positions are asked for, not on the window. A soft prompt is n_soft more
+variant costs depends on the number of its positions, not on the window. A soft prompt is n_soft more
 positions of the stream, before the first token: nothing changes in them either.
 
 B window, L position of a window, S position of the stream, prompt included, K such a position that is kept, N
@@ -37,7 +37,7 @@ class Suffix:
     Attributes:
         row: which window, 0-based.
         start: position of the first token, 0-based in the window; earlier ones are the window's.
-        ids: tokens, (n,) int64; fewer than the window has left where later positions are not wanted.
+        ids: tokens, (n,) int64; fewer than up to the window's end if later positions are not needed.
     """
 
     row: int
@@ -47,7 +47,7 @@ class Suffix:
 
 @dataclass(frozen=True)
 class _Layer:
-    """What a block did with the windows at the positions kept.
+    """Record of a block's pass over the windows, at the positions kept.
 
     Attributes:
         r_BKD: residual stream before it.
@@ -96,7 +96,7 @@ class ReferencePass:
         self.hidden_BLD = hidden_BKD[:, at - self._kept :]
 
     def _read(self, r_BSD: Tensor) -> Tensor:
-        """The states (B, K, D); the first of them are right only where they are the stream's first."""
+        """Compute the states (B, K, D); the first of them are right only if they are the stream's first."""
         z_DBS = self._room(r_BSD)
         with plain_precision(r_BSD.device):
             for index, step in enumerate(self._steps):
@@ -114,13 +114,13 @@ class ReferencePass:
 
     @property
     def n_bytes(self) -> int:
-        """Memory kept."""
+        """Memory in use."""
         kept = [t for layer in self._layers for t in vars(layer).values()]
         return sum(t.numel() * t.itemsize for t in (*kept, self.hidden_BLD))
 
     @torch.no_grad()
     def suffixes(self, batch: Sequence[Suffix]) -> list[Tensor]:
-        """The states after the final norm at the positions of each suffix, (n, D), in order.
+        """Compute the states after the final norm at the positions of each suffix, (n, D), in order.
 
         Equals `model.plain` of the whole variant windows. The batch is padded to its longest suffix, so that
         those of like length go together; it takes as much memory as a pass over so many tokens.
@@ -135,34 +135,34 @@ class ReferencePass:
         late = [i for i, suffix in enumerate(batch) if n_soft + suffix.start >= history]
         states = dict(zip(late, self._run([batch[i] for i in late], history), strict=True))
         # Too near the stream's start for a history: these are read from the start itself.
-        whole = [self._from_start(batch[i]) for i in early]
-        states |= {i: s[batch[i].start :] for i, s in zip(early, self._run(whole, n_soft), strict=True)}
+        extended = [self._from_start(batch[i]) for i in early]
+        states |= {i: s[batch[i].start :] for i, s in zip(early, self._run(extended, n_soft), strict=True)}
         return [states[i] for i in range(len(batch))]
 
     def _run(self, batch: Sequence[Suffix], history: int) -> list[Tensor]:
-        """The states of suffixes, read with `history` positions of the stream before them: enough, or all."""
+        """Compute the states of suffixes, read with `history` positions of the stream before them."""
         if not batch:
             return []
         longest = max(len(suffix.ids) for suffix in batch)
         ids_Nm = self._ids_BL.new_full((len(batch), history + longest), PAD)
         for row, suffix in enumerate(batch):
             ids_Nm[row, history : history + len(suffix.ids)] = suffix.ids
-        # where the suffixes lie in what is kept, history included
+        # the positions of each suffix among those kept, history included
         shift = self._backbone.n_soft - self._kept
-        places = [slice(shift + s.start - history, shift + s.start + len(s.ids)) for s in batch]
+        positions = [slice(shift + s.start - history, shift + s.start + len(s.ids)) for s in batch]
         r_NmD = token_stream(self._backbone, ids_Nm)
         z_DNm = self._room(r_NmD)
         with plain_precision(r_NmD.device):
             for index, (step, layer) in enumerate(zip(self._steps, self._layers, strict=True)):
-                for row, (suffix, place) in enumerate(zip(batch, places, strict=True)):
-                    r_NmD[row, :history] = layer.r_BKD[suffix.row, place][:history]
+                for row, (suffix, kept) in enumerate(zip(batch, positions, strict=True)):
+                    r_NmD[row, :history] = layer.r_BKD[suffix.row, kept][:history]
                 step.gate_(r_NmD, z_DNm)
-                for row, (suffix, place) in enumerate(zip(batch, places, strict=True)):
-                    z_DNm[:, row, : place.stop - place.start] -= layer.z_DBK[:, suffix.row, place]
+                for row, (suffix, kept) in enumerate(zip(batch, positions, strict=True)):
+                    z_DNm[:, row, : kept.stop - kept.start] -= layer.z_DBK[:, suffix.row, kept]
                 z_DNm[..., :history] = 0
                 self._convolve_(step, index, z_DNm)
-                for row, (suffix, place) in enumerate(zip(batch, places, strict=True)):
-                    z_DNm[:, row, : place.stop - place.start] += layer.y_DBK[:, suffix.row, place]
+                for row, (suffix, kept) in enumerate(zip(batch, positions, strict=True)):
+                    z_DNm[:, row, : kept.stop - kept.start] += layer.y_DBK[:, suffix.row, kept]
                 step.finish_(r_NmD, z_DNm)
         hidden_NmD = final_norm(self._backbone, r_NmD[:, history:])
         return [hidden_nD[: len(s.ids)] for s, hidden_nD in zip(batch, hidden_NmD, strict=True)]

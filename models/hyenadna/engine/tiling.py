@@ -1,4 +1,4 @@
-"""How much is worked on at once: enough to keep the device busy, little enough to stay in its cache."""
+"""Sizes of the pieces of a pass: large enough to keep the device busy, small enough to stay in its cache."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -33,7 +33,7 @@ class Tile:
         return slice(self.first_row, self.last_row)
 
     @property
-    def places(self) -> slice:
+    def positions(self) -> slice:
         """The positions."""
         return slice(self.start, self.end)
 
@@ -48,6 +48,8 @@ class Tiling:
         block: positions per block of a partitioned convolution; longer inputs are partitioned.
         min_channels: fewest channels convolved at once.
         row_tokens: tokens of the sequences that go through a mixer together in training.
+        feature_rows: positions that go through the filter MLP at once in training.
+        loss_tokens: tokens whose logits exist at once in training.
     """
 
     tokens: int
@@ -55,9 +57,11 @@ class Tiling:
     block: int
     min_channels: int = 16
     row_tokens: int = 0
+    feature_rows: int = 1 << 14
+    loss_tokens: int = 1 << 14
 
     def tiles(self, batch: int, length: int) -> Iterator[Tile]:
-        """Tiles of at most `tokens` tokens that cover (batch, length) in order.
+        """Yield tiles of at most `tokens` tokens that cover (batch, length) in order.
 
         Whole sequences are grouped where they are short; a long one is cut by itself.
         """
@@ -71,11 +75,11 @@ class Tiling:
                 yield Tile(row, row + 1, start, min(start + self.tokens, length))
 
     def row_groups(self, batch: int, length: int) -> Iterator[slice]:
-        """Slices of whole sequences with about `row_tokens` tokens each."""
+        """Yield slices of whole sequences with about `row_tokens` tokens each."""
         yield from slices(batch, max(1, self.row_tokens // length))
 
     def channel_groups(self, channels: int, samples_per_channel: int) -> Iterator[slice]:
-        """Slices of channels with about `samples` samples each, and at least `min_channels` channels.
+        """Yield slices of channels with about `samples` samples each, and at least `min_channels` channels.
 
         A transform library needs several rows per call to use several cores.
         """
@@ -85,14 +89,14 @@ class Tiling:
 
 
 def tiling(d_model: int, device: torch.device) -> Tiling:
-    """The sizes for a model of this width on this device."""
+    """Return the sizes for a model of this width on this device."""
     if device.type == "cpu":
         return Tiling(max(64, _CPU_TOKENS // d_model), _CPU_SAMPLES, _CPU_BLOCK)
     return Tiling(max(64, _GPU_TOKENS // d_model), _GPU_SAMPLES, 1 << 62)
 
 
 def training_tiling(d_model: int, device: torch.device) -> Tiling:
-    """The sizes for training, where every group of channels reads all tokens of its sequences."""
+    """Return the sizes for training, where every group of channels reads all tokens of its sequences."""
     sizes = tiling(d_model, device)
     if device.type == "cpu":
         return replace(sizes, samples=_CPU_TRAINING_SAMPLES, row_tokens=_CPU_ROWS // d_model)
@@ -100,5 +104,5 @@ def training_tiling(d_model: int, device: torch.device) -> Tiling:
 
 
 def slices(length: int, size: int) -> list[slice]:
-    """Slices of at most `size` that cover so many places in order."""
+    """Return slices of at most `size` that cover `length` in order."""
     return [slice(start, min(start + size, length)) for start in range(0, length, size)]

@@ -5,12 +5,14 @@ Each half of a block keeps only its input; the loss never holds the logits of al
 B sequence, L position, N = B L tokens, D width, H filter width, V vocabulary row.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
@@ -22,9 +24,7 @@ from .context import ContextGroup
 from .gated import Fixed, three
 from .inference import plain_precision, product_dtype
 from .mixer import MixerWithGradients
-from .mlp import MlpWithGradients
-from .norms import zeros
-from .recompute import recomputed
+from .pointwise import MlpWithGradients, zeros
 from .tiling import Tiling, slices, training_tiling
 
 if TYPE_CHECKING:
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from hyenadna.filter import HyenaFilter
     from hyenadna.model import HyenaDNA
 
-_FEATURE_ROWS = 1 << 14
-_LOSS_TOKENS = 1 << 14
 IGNORED = -100
 
 
@@ -46,7 +44,7 @@ def next_bases(tokens_BW: Tensor) -> Tensor:
 def run(
     backbone: "Backbone", x_BLD: Tensor, *, hidden_states: bool = False
 ) -> tuple[Tensor, tuple[Tensor, ...] | None]:
-    """The states after the final norm, and after each block where asked for, with gradients.
+    """Compute the states after the final norm, and after each block if `hidden_states`, with gradients.
 
     Equals `Backbone.forward`, dropout included; where `backbone.activation_checkpointing` is set, a block
     keeps nothing but its input and is computed again in the backward pass. Where processes share windows
@@ -79,9 +77,9 @@ def run(
 def _block(
     block: "Block", r_BLD: Tensor, *, dtype: torch.dtype, sizes: Tiling, backbone: "Backbone"
 ) -> Tensor:
-    """`backbone.Block.forward`."""
+    """Compute `backbone.Block.forward`."""
     with plain_precision(r_BLD.device):
-        # neither half needs its own output for its gradient: the sum can take that place
+        # neither half needs its own output for its gradient: the sum can overwrite it
         mixed_BLD: Tensor = block.dropout(_mix(block, r_BLD, dtype, sizes, backbone))
         r_BLD = _add(mixed_BLD, r_BLD)
         fed_BLD: Tensor = block.dropout(_feed(block, r_BLD, dtype, sizes))
@@ -93,12 +91,12 @@ def _add(out_BLD: Tensor, r_BLD: Tensor) -> Tensor:
 
 
 def _mix(block: "Block", r_BLD: Tensor, dtype: torch.dtype, sizes: Tiling, backbone: "Backbone") -> Tensor:
-    (batch, own, d), mixer, context = r_BLD.shape, block.mixer, backbone.context
-    length, channels = own, slice(d)
+    (batch, n_local, d), mixer, context = r_BLD.shape, block.mixer, backbone.context
+    length, channels = n_local, slice(d)
     if context is not None:
         # positions that were filled up may lie beyond those the filter has values for
-        length = min(own * context.size, mixer.filter_fn.pos_emb.z.shape[1])
-        channels = context.own_channels(d)
+        length = min(n_local * context.size, mixer.filter_fn.pos_emb.z.shape[1])
+        channels = context.local_channels(d)
         # of its channels a process has whole sequences: fewer at once, or a share would need as much memory
         fewer = max(1, sizes.min_channels // context.size)
         sizes = replace(sizes, samples=sizes.samples // context.size, min_channels=fewer)
@@ -107,7 +105,7 @@ def _mix(block: "Block", r_BLD: Tensor, dtype: torch.dtype, sizes: Tiling, backb
         block.norm1.weight,
         block.norm1.bias,
         trained_weight(mixer.in_proj).to(dtype),
-        *_convolutions(block, channels, length, dtype),
+        *_convolutions(block, channels, length, dtype, sizes.feature_rows),
         trained_weight(mixer.out_proj).to(dtype),
         mixer.out_proj.bias.to(dtype),
         _fixed(block, channels, (batch, length), sizes, context),
@@ -115,14 +113,16 @@ def _mix(block: "Block", r_BLD: Tensor, dtype: torch.dtype, sizes: Tiling, backb
     return out_BLD
 
 
-def _convolutions(block: "Block", channels: slice, length: int, dtype: torch.dtype) -> list[Tensor]:
-    """The tensors of `gated.Convolutions`, for these channels."""
+def _convolutions(
+    block: "Block", channels: slice, length: int, dtype: torch.dtype, feature_rows: int
+) -> list[Tensor]:
+    """Return the tensors of `gated.Convolutions`, for these channels."""
     mixer, layer = block.mixer, block.mixer.filter_fn
     short = mixer.short_filter
     learned = (mixer.in_proj.bias, short.weight[:, 0], cast("Tensor", short.bias))
     return [
         *(three(t, channels).to(dtype) for t in learned),
-        _features(layer, length),
+        _features(layer, length, feature_rows),
         layer.last_weight[channels],
         layer.bias[channels],
     ]
@@ -131,7 +131,7 @@ def _convolutions(block: "Block", channels: slice, length: int, dtype: torch.dty
 def _fixed(
     block: "Block", channels: slice, shape: tuple[int, int], sizes: Tiling, context: ContextGroup | None
 ) -> Fixed:
-    """What is not learned, for these channels of inputs of this shape (B, L)."""
+    """Return what is not learned, for these channels of inputs of this shape (B, L)."""
     dropout, layer = block.mixer.dropout, block.mixer.filter_fn
     rate_D, share = layer.modulation.deltas[0, 0, channels].abs(), 1 - dropout.p
     kept_DBL = None
@@ -159,17 +159,17 @@ def _feed(block: "Block", r_BLD: Tensor, dtype: torch.dtype, sizes: Tiling) -> T
     return out_ND.view(r_BLD.shape)
 
 
-def _features(layer: "HyenaFilter", length: int) -> Tensor:
-    """`filters.filter_features` with gradients, keeping nothing: each slice is computed again."""
+def _features(layer: "HyenaFilter", length: int, feature_rows: int) -> Tensor:
+    """Compute `filters.filter_features` with gradients, keeping nothing: each slice is computed again."""
     mlp = layer.implicit_filter[:-1]
-    parts = [layer.pos_emb.z[0, rows] for rows in slices(length, _FEATURE_ROWS)]
+    parts = [layer.pos_emb.z[0, rows] for rows in slices(length, feature_rows)]
     return torch.cat([recomputed(mlp, z_lE, mlp) for z_lE in parts])
 
 
 def next_token_loss(
     model: "HyenaDNA", inputs_BL: Tensor, targets_BL: Tensor, weights_BL: Tensor | None = None
 ) -> Tensor:
-    """Sum of -log p(target | tokens up to and including its position), in nats: a float32 scalar.
+    """Compute the sum of -log p(target | tokens up to and including its position), in nats: a float32 scalar.
 
     All vocabulary rows are in the softmax, as the published models were trained; targets of -100 are left
     out. Equals the cross entropy of `model(inputs_BL).logits`, which are never held for all positions.
@@ -187,12 +187,20 @@ def next_token_loss(
     context = model.backbone.context if torch.is_grad_enabled() or model.training else None
     if context is not None:
         model.backbone.check_length(inputs_BL.shape[1])
-        inputs_BL, targets_BL = context.own(inputs_BL, PAD), context.own(targets_BL, IGNORED)
-        weights_BL = None if weights_BL is None else context.own(weights_BL, 0)
+        inputs_BL, targets_BL = (
+            context.local_positions(inputs_BL, PAD),
+            context.local_positions(targets_BL, IGNORED),
+        )
+        weights_BL = None if weights_BL is None else context.local_positions(weights_BL, 0)
     hidden_BLD = model.hidden(inputs_BL)
     weights_N = torch.ones((), device=hidden_BLD.device) if weights_BL is None else weights_BL.flatten()
+    rows = training_tiling(hidden_BLD.shape[-1], hidden_BLD.device).loss_tokens
     loss: Tensor = _SlicedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        hidden_BLD.flatten(0, 1), model.lm_weight, targets_BL.flatten(), weights_N.expand(targets_BL.numel())
+        hidden_BLD.flatten(0, 1),
+        model.lm_weight,
+        targets_BL.flatten(),
+        weights_N.expand(targets_BL.numel()),
+        rows,
     )
     return loss
 
@@ -201,12 +209,15 @@ class _SlicedCrossEntropy(torch.autograd.Function):
     """Scaled sum of cross entropies of states (N, D) through the matrix (V, D); logits are made twice."""
 
     @staticmethod
-    def forward(ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, scale_N: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, scale_N: Tensor, tokens: int
+    ) -> Tensor:
         ctx.save_for_backward(hidden_ND, weight_VD, targets_N, scale_N)
+        ctx.tokens = tokens
         total = torch.zeros(
             (), dtype=torch.promote_types(hidden_ND.dtype, torch.float32), device=hidden_ND.device
         )
-        for rows in slices(len(hidden_ND), _LOSS_TOKENS):
+        for rows in slices(len(hidden_ND), tokens):
             logits_nV = _logits(hidden_ND[rows], weight_VD)
             nats_n = functional.cross_entropy(
                 logits_nV, targets_N[rows], ignore_index=IGNORED, reduction="none"
@@ -216,10 +227,10 @@ class _SlicedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, d_loss: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, d_loss: Tensor) -> tuple[Tensor | None, ...]:
         hidden_ND, weight_VD, targets_N, scale_N = ctx.saved_tensors
         d_hidden_ND, d_weight_VD = zeros((hidden_ND, weight_VD), ctx.needs_input_grad[:2])
-        for rows in slices(len(hidden_ND), _LOSS_TOKENS):
+        for rows in slices(len(hidden_ND), ctx.tokens):
             targets_n1 = targets_N[rows, None]
             real_n1 = targets_n1 != IGNORED
             d_logits_nV = _logits(hidden_ND[rows], weight_VD).softmax(-1)
@@ -229,10 +240,65 @@ class _SlicedCrossEntropy(torch.autograd.Function):
                 torch.mm(d_logits_nV, weight_VD, out=d_hidden_ND[rows])
             if d_weight_VD is not None:
                 d_weight_VD.addmm_(d_logits_nV.T, hidden_ND[rows])
-        return d_hidden_ND, d_weight_VD, None, None
+        return d_hidden_ND, d_weight_VD, None, None, None
 
 
 def _logits(hidden_nD: Tensor, weight_VD: Tensor) -> Tensor:
     with plain_precision(hidden_nD.device):
         logits_nV = functional.linear(hidden_nD, weight_VD)
     return logits_nV.to(torch.promote_types(logits_nV.dtype, torch.float32))
+
+
+def recomputed(run: Callable[[Tensor], Tensor], x: Tensor, module: nn.Module) -> Tensor:
+    """Compute `run(x)`, keeping only x: intermediate results are made again when the gradient asks for them.
+
+    torch's own checkpointing does the same, but importing it loads its compiler: a second and 150 MB.
+
+    Args:
+        run: a function of x and of the parameters of `module`. Random numbers are drawn again alike.
+        x: its input.
+        module: holder of every parameter that `run` uses.
+    """
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    out: Tensor = _Recomputed.apply(run, x, *parameters)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _Recomputed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, run: Callable[[Tensor], Tensor], x: Tensor, *parameters: Tensor) -> Tensor:
+        ctx.save_for_backward(x, *parameters)
+        kind = x.device.type
+        ctx.run, ctx.random = run, _RandomState(x.device)
+        ctx.autocast = kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)
+        return run(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:
+        x, *parameters = ctx.saved_tensors
+        x = x.detach().requires_grad_(ctx.needs_input_grad[1])
+        inputs = (x, *parameters)
+        with torch.enable_grad(), ctx.random.again(), torch.autocast(*ctx.autocast):
+            out = ctx.run(x)
+        out.data = d_out  # only its graph is needed: this frees its memory
+        needed = [t for t in inputs if t.requires_grad]
+        gradients = iter(torch.autograd.grad(out, needed, d_out, allow_unused=True))
+        return None, *(next(gradients) if t.requires_grad else None for t in inputs)
+
+
+class _RandomState:
+    """The state of the random numbers a device draws from."""
+
+    def __init__(self, device: torch.device):
+        self._cuda = [device] if device.type == "cuda" else []
+        self._states = [torch.get_rng_state(), *map(torch.cuda.get_rng_state, self._cuda)]
+
+    @contextmanager
+    def again(self) -> Iterator[None]:
+        """Return a context that draws the same numbers again, and then restores the state."""
+        with torch.random.fork_rng(self._cuda):
+            torch.set_rng_state(self._states[0])
+            for device, state in zip(self._cuda, self._states[1:], strict=True):
+                torch.cuda.set_rng_state(state, device)
+            yield

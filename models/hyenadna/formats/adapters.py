@@ -43,7 +43,7 @@ _ONLY: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class AdapterFile:
-    """An adapter directory understood.
+    """A parsed adapter directory.
 
     Attributes:
         config: which adapter.
@@ -120,11 +120,11 @@ def _written(config: LoraConfig | SoftPromptConfig, d_model: int) -> dict[str, A
 
 
 def read_adapter(raw: Mapping[str, Any], tensors: Mapping[str, Tensor], at: object) -> AdapterFile:
-    """Understand an adapter_config.json and the tensors beside it.
+    """Parse an adapter_config.json and the tensors beside it.
 
     Args:
         raw: the object in the file.
-        tensors: by the names in theirs.
+        tensors: by their names in the file.
         at: the configuration file, for messages.
 
     Raises:
@@ -147,7 +147,7 @@ def read_adapter(raw: Mapping[str, Any], tensors: Mapping[str, Tensor], at: obje
 
 
 def add_adapter(model: HyenaDNA, adapter: AdapterFile, base: str) -> None:
-    """Give a base model the head and the adapter of a file, whose tensors are still to be put in."""
+    """Give a base model the head and the adapter of a file; the caller then puts in their tensors."""
     if adapter.head is not None:
         model.set_head(adapter.head)
     if isinstance(adapter.config, LoraConfig):
@@ -169,7 +169,7 @@ def _read_config(raw: Mapping[str, Any]) -> LoraConfig | SoftPromptConfig:
             raise ModelError(f"has {key} = {raw[key]!r}, but only {only!r} is supported")
     targets = raw.get("target_modules")
     if not isinstance(targets, list):
-        raise ModelError(f"has target_modules = {targets!r}, which is no list")
+        raise ModelError(f"has target_modules = {targets!r}, which is not a list")
     return LoraConfig(
         rank=int(_number(raw, "r")),
         alpha=float(_number(raw, "lora_alpha")),
@@ -181,12 +181,12 @@ def _read_config(raw: Mapping[str, Any]) -> LoraConfig | SoftPromptConfig:
 def _number(raw: Mapping[str, Any], key: str, default: float | None = None) -> float:
     value = raw.get(key, default)
     if not isinstance(value, int | float) or isinstance(value, bool):
-        raise ModelError(f"has {key} = {value!r}, which is no number")
+        raise ModelError(f"has {key} = {value!r}, which is not a number")
     return value
 
 
 def _text(raw: Mapping[str, Any], key: str) -> str | None:
     value = raw.get(key)
     if value is not None and not isinstance(value, str):
-        raise ModelError(f"has {key} = {value!r}, which is no text")
+        raise ModelError(f"has {key} = {value!r}, which is not text")
     return value

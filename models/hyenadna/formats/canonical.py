@@ -1,4 +1,4 @@
-"""One form of a model for comparing and hashing, whatever checkpoint format it came from."""
+"""Canonical form of a model for comparing and hashing, whatever checkpoint format it came from."""
 
 import hashlib
 import json
@@ -15,37 +15,37 @@ from hyenadna.filter import decay_rates, positional_features
 from hyenadna.model import HyenaDNA
 
 _ROUNDING = 2e-6
-"""How far the closed form of z may lie from a stored one only because another machine computed it."""
+"""Largest difference between a stored z and its closed form that comes from another machine's rounding."""
 # of no consequence for models that have none, whose identity is older than the field
 _OPTIONAL = "demonstrations"
 _TRAINING_ONLY = ("embed_dropout", "resid_dropout", "hyena_dropout", "activation_freq", "dropout")
 
 
 def closed_form(config: HyenaConfig) -> dict[str, Tensor]:
-    """The buffers z, t and deltas of every layer as their formulas give them; layers share the tensors."""
+    """Compute the buffers z, t and deltas of every layer by their formulas; layers share the tensors."""
     z, t = positional_features(config.l_max, config.emb_dim)
     deltas = decay_rates(config.d_model)
-    forms = {"pos_emb.z": z, "pos_emb.t": t, "modulation.deltas": deltas}
+    buffers = {"pos_emb.z": z, "pos_emb.t": t, "modulation.deltas": deltas}
     return {
         f"backbone.layers.{i}.mixer.filter_fn.{name}": form
         for i in range(config.n_layer)
-        for name, form in forms.items()
+        for name, form in buffers.items()
     }
 
 
 def canonical_tensors(tensors: Mapping[str, Tensor], config: HyenaConfig) -> dict[str, Tensor]:
-    """Our named tensors without the buffers that are their closed form up to rounding."""
-    known = closed_form(config)
+    """Return our named tensors without the buffers that equal their closed form up to rounding."""
+    forms = closed_form(config)
     return {
         name: tensor
         for name, tensor in tensors.items()
-        if (form := known.get(name)) is None
+        if (form := forms.get(name)) is None
         or not torch.allclose(tensor.float(), form, rtol=0, atol=_ROUNDING)
     }
 
 
 def model_sha256(model: HyenaDNA) -> str:
-    """The identity of a model, 64 hex digits: equal in every checkpoint format that holds the same weights.
+    """Return the identity of a model, 64 hex digits, the same in every checkpoint format of the same weights.
 
     SHA-256 over the configuration that the output depends on (sorted JSON, without dropouts) and, by name,
     every parameter as little-endian float32; z, t and deltas only where more than 2e-6 off their closed form.
@@ -59,7 +59,7 @@ def model_sha256(model: HyenaDNA) -> str:
 
 
 def base_sha256(model: HyenaDNA) -> str:
-    """`model_sha256` of what an adapted model was made from: without adapter, and without what predicts."""
+    """Return `model_sha256` of the base of an adapted model: without adapter, head and demonstrations."""
     state = _state(model)
     base = {n: t for n, t in state.items() if not is_adapter_parameter(n) and not n.startswith("head.")}
     bare = replace(model.config, head=None, demonstrations=None)

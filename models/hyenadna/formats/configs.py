@@ -1,8 +1,8 @@
 """config.json of every checkpoint format, to and from HyenaConfig.
 
-Only what changes the arithmetic is read; other keys are tolerated, for published files are full of dead ones.
-A key the arithmetic depends on must be there: the class defaults of the Hugging Face port differ from every
-published model. `local_order` of official files is dead (the taps of the short convolution are
+Only what changes the arithmetic is read; other keys are tolerated, for published files have many unused ones.
+A key that the arithmetic depends on must be there: the class defaults of the Hugging Face port differ from
+every published model. `local_order` of official files is unused (the taps of the short convolution are
 `short_filter_order`), and so are the checkpoint_* flags (the tensors' names show it).
 """
 
@@ -79,7 +79,7 @@ _TABLES = {
 WEIGHT, BIAS = "head.output_transform.weight", "head.output_transform.bias"
 _PROBLEMS: dict[object, Task] = {"regression": "regression", "multi_label_classification": "multilabel"}
 
-# what we compute; a file that says otherwise describes another model
+# the values that we compute with; a file with others describes another model
 _ONLY: dict[str, dict[str, Any]] = {
     "official": {
         "attn_layer_idx": None,
@@ -111,10 +111,10 @@ _HF_CLASSES = {
 
 
 def detect_format(raw: Mapping[str, Any], at: object) -> CheckpointFormat:
-    """Whose config.json this is, by its keys.
+    """Return the checkpoint format of a config.json, by its keys.
 
     Raises:
-        ModelError: it is nobody's, or another model's.
+        ModelError: it has no keys format, or is another model's.
     """
     if raw.get("format") == "hyena-native":
         return "native"
@@ -125,14 +125,14 @@ def detect_format(raw: Mapping[str, Any], at: object) -> CheckpointFormat:
     if isinstance(raw.get("layer"), Mapping):
         return "official"
     raise ModelError(
-        "is no HyenaDNA configuration",
+        "is not a HyenaDNA configuration",
         at=at,
         remedy="it needs model_type 'hyenadna', a 'layer' table, or our format",
     )
 
 
 def read_config(raw: Mapping[str, Any], checkpoint_format: CheckpointFormat, at: object) -> HyenaConfig:
-    """The architecture a config.json states; what only tensors show (tying, foreign heads) is not in it.
+    """Read the architecture of a config.json; what only tensors show (tying, foreign heads) is not in it.
 
     Raises:
         ModelError: a key is missing or has a wrong type, or the model is one we do not compute.
@@ -149,12 +149,12 @@ def read_config(raw: Mapping[str, Any], checkpoint_format: CheckpointFormat, at:
     missing = [key for key in required.values() if key not in flat]
     if missing:
         raise ModelError(f"lacks {', '.join(missing)}", at=at, remedy="take the config.json of the weights")
-    known = required | {ours: key for ours, key in optional.items() if key in flat}
-    return _build({ours: (key, flat[key]) for ours, key in known.items()}, at)
+    keys = required | {ours: key for ours, key in optional.items() if key in flat}
+    return _build({ours: (key, flat[key]) for ours, key in keys.items()}, at)
 
 
 def _build(values: Mapping[str, tuple[str, Any]], at: object, **others: Any) -> HyenaConfig:
-    """A HyenaConfig of {field: (key as the file spells it, value)}, and of fields that are no numbers."""
+    """Build a HyenaConfig from {field: (key as in the file, value)}, and from fields that are not numbers."""
     typed: dict[str, Any] = {}
     for field, (key, value) in values.items():
         kind = _TYPES[field]
@@ -192,7 +192,7 @@ def _read_native(raw: Mapping[str, Any], at: object) -> HyenaConfig:
 def write_config(
     config: HyenaConfig, checkpoint_format: CheckpointFormat, provenance: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The config.json of a model in a checkpoint format; `provenance` is kept by the native one only."""
+    """Return the config.json of a model in a checkpoint format; only the native one keeps `provenance`."""
     if checkpoint_format == "native":
         architecture = asdict(config)
         head, demonstrations = architecture.pop("head"), architecture.pop("demonstrations")
@@ -234,7 +234,7 @@ def _hf(flat: dict[str, Any], config: HyenaConfig) -> dict[str, Any]:
         | {
             "model_type": "hyenadna",
             "architectures": [f"HyenaDNAFor{kind}"],
-            "auto_map": {name: _HF_CODE + place for name, place in _HF_CLASSES.items()},
+            "auto_map": {name: _HF_CODE + path for name, path in _HF_CLASSES.items()},
             "hyena_filter_dropout": 0.0,
             "initializer_range": 0.02,
             "pad_token_id": 4,
@@ -276,7 +276,7 @@ def _multimolecule(flat: dict[str, Any], _config: HyenaConfig) -> dict[str, Any]
 
 
 def head_from_json(raw: Any, at: object) -> HeadConfig:
-    """The head of a native config.json.
+    """Read the head of a native config.json.
 
     Raises:
         ModelError: keys are missing, unknown, or have impossible values.
@@ -291,7 +291,7 @@ def head_from_json(raw: Any, at: object) -> HeadConfig:
 
 
 def demonstrations_from_json(raw: Any, at: object) -> DemonstrationsConfig:
-    """The demonstrations of a native config.json.
+    """Read the demonstrations of a native config.json.
 
     Raises:
         ModelError: keys are missing, unknown, or have impossible values.
@@ -306,10 +306,10 @@ def demonstrations_from_json(raw: Any, at: object) -> DemonstrationsConfig:
 
 
 def head_from_tensors(tensors: Mapping[str, Tensor], raw: Mapping[str, Any], at: object) -> HeadConfig | None:
-    """The head a foreign checkpoint has, by its tensors and (Hugging Face) its labels.
+    """Infer the head of a foreign checkpoint from its tensors and (Hugging Face) its labels.
 
     The number of outputs is the weight's. A decoder with bias is the official one, which averages all
-    positions unless told otherwise; `score`, without bias, is the Hugging Face port's, which takes the
+    positions by default; `score`, without bias, is the Hugging Face port's, which takes the
     last. The task is the one its output count suggests where nothing states it.
     """
     weight = tensors.get(WEIGHT)
@@ -331,7 +331,7 @@ def head_from_tensors(tensors: Mapping[str, Tensor], raw: Mapping[str, Any], at:
 
 
 def _labels(id2label: object) -> tuple[str, ...]:
-    """Names by index; the port's automatic LABEL_0, LABEL_1 ... are no names."""
+    """Return the names in order; the port's automatic LABEL_0, LABEL_1 ... do not count as names."""
     if not isinstance(id2label, Mapping):
         return ()
     named = {int(i): str(name) for i, name in id2label.items() if str(i).isdecimal()}

@@ -257,7 +257,7 @@ class _TensorPickle:
 
 @contextmanager
 def whole_directory(target: Path, replaceable: Collection[str]) -> Iterator[Path]:
-    """Give an empty directory to fill, which becomes `target` at the end, and is removed after an error.
+    """Yield an empty directory to fill, which becomes `target` at the end, and is removed after an error.
 
     Args:
         target: an existing directory is replaced, if it has no other files than the replaceable.

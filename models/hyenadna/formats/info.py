@@ -50,7 +50,7 @@ class ModelInfo:
 
     Attributes:
         weights: the file the tensors came from.
-        checkpoint_format: how it is written.
+        checkpoint_format: of those files.
         config: architecture and head.
         context: the published context length in bases, l_max - 2.
         n_parameters: trainable numbers, exact, shared ones once.
@@ -69,7 +69,7 @@ class ModelInfo:
     adapter: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values; of demonstrations their number, for their sequences would fill pages."""
+        """Return JSON values; of demonstrations their number, for their sequences would fill pages."""
         facts = asdict(self) | {"weights": str(self.weights)}
         if (shown := facts["config"]["demonstrations"]) is not None:
             shown["shots"] = len(shown["shots"])
@@ -77,7 +77,7 @@ class ModelInfo:
 
 
 def describe(spec: str | Path) -> ModelInfo:
-    """Load a model, as `load_model`, and say what it is.
+    """Load a model, as `load_model`, and describe it.
 
     Raises:
         ModelError: it cannot be loaded.
@@ -104,7 +104,7 @@ def _adapter(model: HyenaDNA) -> dict[str, Any] | None:
 
 
 def model_card(model: HyenaDNA, name: str, provenance: Mapping[str, Any]) -> str:
-    """README.md of a native model directory called `name`."""
+    """Write the README.md of a native model directory called `name`."""
     config = model.config
     rows = "".join(f"* {key}: {value}\n" for key, value in provenance.items())
     return _TEMPLATE.format(
@@ -114,14 +114,14 @@ def model_card(model: HyenaDNA, name: str, provenance: Mapping[str, Any]) -> str
         l_max=config.l_max,
         n_parameters=model.n_parameters,
         window_shift=config.window_shift,
-        head=head_in_words(model),
+        head=_describe_head(model),
         tokens=" ".join(VOCABULARY),
         provenance=f"\n## Provenance\n\n{rows}" if rows else "",
     )
 
 
-def head_in_words(model: HyenaDNA) -> str:
-    """What the model predicts, in a line."""
+def _describe_head(model: HyenaDNA) -> str:
+    """Describe in a line what the model predicts."""
     head, demonstrations = model.config.head, model.config.demonstrations
     if demonstrations is not None:
         letters = zip(demonstrations.letters, demonstrations.labels, strict=True)

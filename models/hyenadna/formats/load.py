@@ -1,4 +1,4 @@
-"""From files to a model."""
+"""Loading: from files to a model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint understood: its format, its architecture, and its tensors under our names."""
+    """A parsed checkpoint: its format, its architecture, and its tensors under our names."""
 
     format: CheckpointFormat
     config: HyenaConfig
@@ -38,7 +38,7 @@ def load_model(
     window_shift: float | None = None,
     base: str | Path | None = None,
 ) -> HyenaDNA:
-    """A model in any checkpoint format, in eval mode, float32 on the CPU.
+    """Load a model of any checkpoint format, in eval mode, float32 on the CPU.
 
     Loading is strict, and runs no code from the files. z, t and deltas come from the checkpoint where it has
     them, for their closed form differs in the last bits between machines and a fine-tune may have trained z.
@@ -60,12 +60,12 @@ def load_model(
 def load_files(
     files: ModelFiles, *, window_shift: float | None = None, base: str | Path | None = None
 ) -> tuple[CheckpointFormat, HyenaDNA]:
-    """As `load_model`, of files already found, with their checkpoint format; of an adapter, its base's."""
+    """Load a model as `load_model`, from located files, with its format (of an adapter, its base's)."""
     raw, tensors = read_json(files.config), read_tensors(files.weights)
     if "peft_type" in raw:
         return _load_adapted(read_adapter(raw, tensors, files.config), files, window_shift, base)
     if base is not None:
-        raise ModelError("is no adapter, so that it has no base model", at=files.config)
+        raise ModelError("is not an adapter, so that it has no base model", at=files.config)
     checkpoint = interpret(raw, tensors, files)
     if window_shift is not None:
         checkpoint = replace(checkpoint, config=replace(checkpoint.config, window_shift=window_shift))
@@ -73,18 +73,18 @@ def load_files(
 
 
 def interpret(raw: Mapping[str, Any], tensors: Mapping[str, Tensor], files: ModelFiles) -> Checkpoint:
-    """Understand a config.json and the tensors beside it, whatever checkpoint format they are in."""
+    """Parse a config.json and the tensors beside it, whatever their checkpoint format."""
     checkpoint_format = detect_format(raw, files.config)
     config = read_config(raw, checkpoint_format, files.config)
     ours = to_ours(tensors, checkpoint_format)
     if checkpoint_format != "native":
-        ours, found = untangle(ours)
-        config = replace(config, **found, head=head_from_tensors(ours, raw, files.weights))
+        ours, inferred = untangle(ours)
+        config = replace(config, **inferred, head=head_from_tensors(ours, raw, files.weights))
     return Checkpoint(checkpoint_format, config, ours)
 
 
 def build(checkpoint: Checkpoint, at: object) -> HyenaDNA:
-    """The model of a checkpoint, in eval mode.
+    """Build the model of a checkpoint, in eval mode.
 
     Raises:
         ModelError: tensors are missing, unexpected or misshapen.
@@ -111,30 +111,30 @@ def build(checkpoint: Checkpoint, at: object) -> HyenaDNA:
 def _load_adapted(
     adapter: AdapterFile, files: ModelFiles, window_shift: float | None, base: str | Path | None
 ) -> tuple[CheckpointFormat, HyenaDNA]:
-    """The base model of an adapter, found and checked, with the adapter."""
+    """Load the base model of an adapter, check it, and put in the adapter."""
     # a relative path is one beside the adapter, or else as for any model
     beside = files.config.parent / adapter.base
     spec = str(base or (beside if adapter.base and beside.exists() else adapter.base))
-    found = _locate_base(spec, files)
-    if "peft_type" in read_json(found.config):
-        raise ModelError("is an adapter too, and cannot be the base of another", at=found.config.parent)
-    checkpoint_format, model = load_files(found, window_shift=adapter.window_shift)
+    base_files = _locate_base(spec, files)
+    if "peft_type" in read_json(base_files.config):
+        raise ModelError("is an adapter too, and cannot be the base of another", at=base_files.config.parent)
+    checkpoint_format, model = load_files(base_files, window_shift=adapter.window_shift)
     sha256 = base_sha256(model)
     if adapter.sha256 not in (None, sha256):
         raise ModelError(
-            f"was trained on the model {adapter.sha256}, but {found.weights} is {sha256}",
+            f"was trained on the model {adapter.sha256}, but {base_files.weights} is {sha256}",
             at=files.config,
             remedy="give the base model that it was trained on",
         )
     if window_shift not in (None, adapter.window_shift):
-        model = load_files(found, window_shift=window_shift)[1]
+        model = load_files(base_files, window_shift=window_shift)[1]
     with torch.random.fork_rng(devices=[]):
         add_adapter(model, adapter, spec)
     parameters = dict(model.named_parameters())
-    own = {name for name in parameters if is_adapter_parameter(name)}
+    names = {name for name in parameters if is_adapter_parameter(name)}
     if adapter.head is not None:
-        own |= {name for name in parameters if name.startswith("head.")}
-    _check({name: parameters[name] for name in own}, adapter.tensors, set(), files.weights)
+        names |= {name for name in parameters if name.startswith("head.")}
+    _check({name: parameters[name] for name in names}, adapter.tensors, set(), files.weights)
     with torch.no_grad():
         for name, tensor in adapter.tensors.items():
             parameters[name].copy_(tensor)
@@ -142,7 +142,7 @@ def _load_adapted(
 
 
 def _locate_base(spec: str, files: ModelFiles) -> ModelFiles:
-    """The files of an adapter's base."""
+    """Locate the files of an adapter's base."""
     try:
         if not spec:
             raise ModelError("it is not named")
@@ -151,37 +151,38 @@ def _locate_base(spec: str, files: ModelFiles) -> ModelFiles:
         raise ModelError(
             f"the base model of this adapter cannot be had ({error})",
             at=files.config,
-            remedy="write its place into base_model_name_or_path",
+            remedy="write its path into base_model_name_or_path",
         ) from error
 
 
 def all_buffers(model: HyenaDNA) -> dict[str, Tensor]:
-    """Every buffer by name, those that layers share listed for each layer."""
+    """Return every buffer by name, listing those that layers share for each layer."""
     return dict(model.named_buffers(remove_duplicate=False))
 
 
 def _check(
-    expected: Mapping[str, Tensor], found: Mapping[str, Tensor], optional: set[str], at: object
+    expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], optional: set[str], at: object
 ) -> None:
     misshapen = [
-        f"{name} {tuple(found[name].shape)} {found[name].dtype} instead of {tuple(tensor.shape)}"
-        for name, tensor in expected.items()
-        if name in found and (found[name].shape != tensor.shape or not found[name].is_floating_point())
+        f"{name} {tuple(tensors[name].shape)} {tensors[name].dtype} instead of {tuple(parameter.shape)}"
+        for name, parameter in expected.items()
+        if name in tensors
+        and (tensors[name].shape != parameter.shape or not tensors[name].is_floating_point())
     ]
     problems = {
-        "missing": [name for name in expected if name not in found and name not in optional],
-        "unexpected": [name for name in found if name not in expected],
+        "missing": [name for name in expected if name not in tensors and name not in optional],
+        "unexpected": [name for name in tensors if name not in expected],
         "misshapen": misshapen,
     }
-    told = [_tell(kind, names) for kind, names in problems.items() if names]
-    if told:
+    listed = [_list(kind, names) for kind, names in problems.items() if names]
+    if listed:
         raise ModelError(
-            f"does not fit its configuration: {'; '.join(told)}",
+            f"does not fit its configuration: {'; '.join(listed)}",
             at=at,
             remedy="is this the config.json of these weights?",
         )
 
 
-def _tell(kind: str, names: list[str]) -> str:
+def _list(kind: str, names: list[str]) -> str:
     more = f", ... ({len(names)} in all)" if len(names) > _SHOWN else ""
     return f"{kind} {', '.join(names[:_SHOWN])}{more}"

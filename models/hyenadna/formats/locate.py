@@ -1,4 +1,4 @@
-"""From what a user wrote after --model to the files it means."""
+"""Location of a model's files from a --model argument: a path, or a name on the Hugging Face Hub."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from .files import WEIGHTS_SUFFIXES, find_weights
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
-_FILES = [
+_HUB_FILES = [
     "config.json",
     "*.safetensors",
     "*.safetensors.index.json",
@@ -30,7 +30,7 @@ class ModelFiles:
 
 
 def locate(spec: str | Path) -> ModelFiles:
-    """The files of a model: a path where one exists, otherwise a name on the Hugging Face Hub.
+    """Return the files of a model: a path where one exists, otherwise a name on the Hugging Face Hub.
 
     Raises:
         ModelError: there is no such path, the name cannot be one of the Hub, or files are missing.
@@ -45,7 +45,7 @@ def locate(spec: str | Path) -> ModelFiles:
 
 
 def _best_of_run(folder: Path) -> Path:
-    """The best checkpoint of a run directory, else its last one; any other directory is itself."""
+    """Return the best checkpoint of a run directory, else its last; any other directory as it is."""
     if (folder / "config.json").exists() or not (folder / "checkpoints").is_dir():
         return folder
     for name in ("best", "last"):
@@ -78,12 +78,12 @@ def _config_beside(weights: Path) -> Path:
     others = sorted(weights.parent.glob("*config.json"))
     if len(others) == 1:
         return others[0]
-    found = f"has {len(others)} files *config.json beside it" if others else "has no config.json beside it"
-    raise ModelError(found, at=weights, remedy="if these are weights, put their config.json there")
+    message = f"has {len(others)} files *config.json beside it" if others else "has no config.json beside it"
+    raise ModelError(message, at=weights, remedy="if these are weights, put their config.json there")
 
 
 def _hub_name(spec: str) -> tuple[str, str | None]:
-    """The repository and the revision a name means."""
+    """Return the repository and the revision of a name."""
     name, _, revision = spec.partition("@")
     if name in PRESETS:
         published = PUBLISHED_NAMES[name]
@@ -103,12 +103,14 @@ def _hub_name(spec: str) -> tuple[str, str | None]:
     short = preset_name(name)
     if short is not None and not slash:
         return f"LongSafari/{PUBLISHED_NAMES[short]}-hf", revision or None
-    known = ", ".join(f"hyenadna-{preset}" for preset in PRESETS)
-    raise ModelError("no such file, directory or model name", at=spec, remedy=f"published models: {known}")
+    published_names = ", ".join(f"hyenadna-{preset}" for preset in PRESETS)
+    raise ModelError(
+        "no such file, directory or model name", at=spec, remedy=f"published models: {published_names}"
+    )
 
 
 def _fetch(repo: str, revision: str | None) -> Path:
-    """The local directory of a Hub model; what the cache holds is used without asking the network.
+    """Return the local directory of a Hub model; a cached one is used without asking the network.
 
     Args:
         repo: "org/name".
@@ -129,7 +131,7 @@ def _fetch(repo: str, revision: str | None) -> Path:
     if cached is not None:
         return cached
     try:
-        return Path(huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=_FILES))
+        return Path(huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=_HUB_FILES))
     except (OSError, ValueError) as error:
         where = repo if revision is None else f"{repo}@{revision}"
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -141,10 +143,10 @@ def _fetch(repo: str, revision: str | None) -> Path:
 
 
 def _cached(hub: Any, repo: str, revision: str | None) -> Path | None:
-    """The cached snapshot, if it is there and complete enough to hold weights."""
+    """Return the cached snapshot if it is there and has weights."""
     try:
         folder = Path(
-            hub.snapshot_download(repo, revision=revision, allow_patterns=_FILES, local_files_only=True)
+            hub.snapshot_download(repo, revision=revision, allow_patterns=_HUB_FILES, local_files_only=True)
         )
         find_weights(folder)
     except (OSError, ValueError):

@@ -33,7 +33,7 @@ _MM_ROWS = (1, 2, 11, 4, 0, 5, 3, 6, 7, 8, 9, 10, 12, 13, 14, 15)
 
 
 def to_ours(raw: Mapping[str, Tensor], checkpoint_format: str) -> dict[str, Tensor]:
-    """A checkpoint's tensors under our names; those of metrics are dropped, unknown names kept."""
+    """Rename a checkpoint's tensors to ours; those of metrics are dropped, unknown names kept."""
     prefixes = _MM_PREFIXES if checkpoint_format == "multimolecule" else _PREFIXES
     kept = {name: tensor for name, tensor in raw.items() if "torchmetrics" not in name}
     tensors = {_rename(name.removeprefix("module."), prefixes): tensor for name, tensor in kept.items()}
@@ -52,7 +52,7 @@ def _rename(name: str, prefixes: Mapping[str, str]) -> str:
 
 
 def untangle(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Drop what is said twice, and return what that showed: `tied_head` and `shared_freq` of HyenaConfig.
+    """Drop tensors listed twice, and return what that shows: `tied_head` and `shared_freq` of HyenaConfig.
 
     Official files list the one shared frequency at indices 1, 3 and 5 and the tied LM head beside the
     embedding; MultiMolecule's three frequencies are independent and may have diverged.
@@ -73,12 +73,12 @@ def untangle(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, A
 
 
 def _first_freq(name: str) -> str | None:
-    found = _LATER_FREQ.match(name)
-    return f"{found[1]}1{found[3]}" if found else None
+    match = _LATER_FREQ.match(name)
+    return f"{match[1]}1{match[3]}" if match else None
 
 
 def from_ours(tensors: Mapping[str, Tensor], checkpoint_format: str, n_inner_mlps: int) -> dict[str, Tensor]:
-    """Our tensors, with z, t and deltas, under the names of a checkpoint format."""
+    """Rename our tensors, with z, t and deltas, to the names of a checkpoint format."""
     if checkpoint_format == "official":
         tensors = dict(_repeat_freq(tensors, n_inner_mlps))
         tensors.setdefault(LM_HEAD, tensors[EMBEDDING])

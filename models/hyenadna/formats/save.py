@@ -1,4 +1,4 @@
-"""From a model to files."""
+"""Saving: from a model to files."""
 
 import json
 from collections.abc import Mapping
@@ -73,7 +73,7 @@ def convert(spec: str | Path, out: str | Path, checkpoint_format: CheckpointForm
         save_model(model, out, provenance={"converted_from": source, "source": Path(spec).name})
         return
     tensors = from_ours(_all_tensors(model), checkpoint_format, model.config.n_inner_mlps)
-    _check_held(model, checkpoint_format, tensors)
+    _check_format_holds_all(model, checkpoint_format, tensors)
     _write(model, Path(out), checkpoint_format, tensors, {})
 
 
@@ -83,16 +83,18 @@ def _all_tensors(model: HyenaDNA) -> dict[str, Tensor]:
 
 
 def _native_tensors(model: HyenaDNA) -> dict[str, Tensor]:
-    known = closed_form(model.config)
+    forms = closed_form(model.config)
     return {
         name: tensor
         for name, tensor in _all_tensors(model).items()
-        if (form := known.get(name)) is None or not torch.equal(tensor, form.to(tensor.dtype))
+        if (form := forms.get(name)) is None or not torch.equal(tensor, form.to(tensor.dtype))
     }
 
 
-def _check_held(model: HyenaDNA, checkpoint_format: CheckpointFormat, tensors: Mapping[str, Tensor]) -> None:
-    """Read back what is about to be written: whatever comes back changed, the format cannot hold."""
+def _check_format_holds_all(
+    model: HyenaDNA, checkpoint_format: CheckpointFormat, tensors: Mapping[str, Tensor]
+) -> None:
+    """Read back what is about to be written: the format cannot hold what comes back changed."""
     config = model.config
     lost = []
     if not config.tied_head and checkpoint_format in _TIED_ONLY:
@@ -105,14 +107,14 @@ def _check_held(model: HyenaDNA, checkpoint_format: CheckpointFormat, tensors: M
         )
         lost.append(f"a prediction head{bias}")
     raw = write_config(config, checkpoint_format, {})
-    again = interpret(raw, tensors, ModelFiles(Path(checkpoint_format), Path(checkpoint_format)))
-    read = again.config
+    reread = interpret(raw, tensors, ModelFiles(Path(checkpoint_format), Path(checkpoint_format)))
+    read = reread.config
     lost += [
         "demonstrations" if field == "demonstrations" else f"{field} = {getattr(config, field)!r}"
         for field in config.__dataclass_fields__
         if getattr(read, field) != getattr(config, field) and not (field == "head" and lost)
     ]
-    before, after = canonical_tensors(_all_tensors(model), config), canonical_tensors(again.tensors, config)
+    before, after = canonical_tensors(_all_tensors(model), config), canonical_tensors(reread.tensors, config)
     changed = [name for name in before if name not in after or not torch.equal(before[name], after[name])]
     lost += [f"the trained {name}" for name in changed if name in closed_form(config)]
     if lost or changed:

@@ -1,6 +1,6 @@
 """The self-test passes where arithmetic is sound, and says so where it is not."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -8,12 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hyenadna.checks import selftest
-from hyenadna.checks.selftest import DeviceCheck, check_definition, self_test
-from hyenadna.engine import block, mlp
-from hyenadna.engine.convolution import Partition, convolve_, partition
+from hyenadna.checks.device import DeviceCheck, check_definition, reference_numbers, self_test
+from hyenadna.engine import block, pointwise
+from hyenadna.engine.convolution import Partition, convolve_
 from hyenadna.engine.pointwise import gelu_with_slope
-from hyenadna.engine.tiling import tiling
 from hyenadna.fftconv import fft_conv
 
 CPU = torch.device("cpu")
@@ -24,21 +22,11 @@ def verdicts(checks: list[DeviceCheck]) -> dict[str, str]:
 
 
 @pytest.fixture
-def only(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Leave one precision to be tested."""
-
-    def choose(dtype: str) -> None:
-        monkeypatch.setattr(selftest, "_BOUNDS", {dtype: selftest._BOUNDS[dtype]})
-
-    return choose
-
-
-@pytest.fixture
 def fresh_definition() -> Iterator[None]:
     """Let the definition be computed anew, now and after the test."""
-    selftest._right_numbers.cache_clear()
+    reference_numbers.cache_clear()
     yield
-    selftest._right_numbers.cache_clear()
+    reference_numbers.cache_clear()
 
 
 def test_this_machine_is_sound_and_its_random_numbers_are_left_alone() -> None:
@@ -50,15 +38,6 @@ def test_this_machine_is_sound_and_its_random_numbers_are_left_alone() -> None:
     assert [(c.dtype, c.check) for c in checks] == [("float64", "definition"), *of_dtype]
     assert {c.device for c in checks} == {"cpu"}
     assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_the_random_numbers_are_the_same_everywhere() -> None:
-    assert selftest._uniform(1, 3).tolist() == [0.3035680343067586, 0.8487087496857769, 0.1561347780434731]
-    assert selftest._ids(selftest._SHORT)[0, :8].tolist() == [7, 7, 10, 7, 9, 10, 8, 10]
-
-
-def test_the_long_input_is_convolved_in_parts() -> None:
-    assert partition(selftest._LONG.length, tiling(selftest._LONG.d_model, CPU)).parts > 1
 
 
 def louder(z_CBL: Tensor, spectrum_CPF: Tensor, part: Partition, *rest: Any) -> None:
@@ -80,6 +59,12 @@ def steep(*arguments: Any) -> tuple[Tensor, Tensor]:
     return value, slope * (1 + 1e-6)
 
 
+def nan_slope(*arguments: Any) -> tuple[Tensor, Tensor]:
+    """The gradients of the last layers stay sound."""
+    value, slope = gelu_with_slope(*arguments)
+    return value, slope * torch.nan
+
+
 READS = {"inference", "long"}
 
 
@@ -91,48 +76,43 @@ READS = {"inference", "long"}
         (block, "convolve_", late, READS),
         (block, "gelu", lambda x, *_: functional.gelu(x), READS),
         (block, "gelu", lambda x, *_: x * torch.nan, READS),
-        (mlp, "gelu_with_slope", steep, {"gradients"}),
+        (pointwise, "gelu_with_slope", steep, {"gradients"}),
+        (pointwise, "gelu_with_slope", nan_slope, {"gradients"}),
     ],
 )
 def test_a_slightly_wrong_path_is_found(
-    only: Callable[[str], None],
     monkeypatch: pytest.MonkeyPatch,
     module: Any,
     name: str,
     broken: object,
     found: set[str],
 ) -> None:
-    only("float64")
     monkeypatch.setattr(module, name, broken)
-    assert {check for check, verdict in verdicts(self_test(CPU)).items() if verdict == "FAIL"} == found
+    assert {
+        check for check, verdict in verdicts(self_test(CPU, ["float64"])).items() if verdict == "FAIL"
+    } == found
 
 
-def test_a_device_that_cannot_compute_is_a_failed_check(
-    only: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_device_that_cannot_compute_is_a_failed_check(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("CUDA error: no kernel image is available\nCompile with ...")
 
-    only("float32")
     monkeypatch.setattr(block, "convolve_", fail)
-    checks = self_test(CPU)
+    checks = self_test(CPU, ["float32"])
     assert verdicts(checks) == {"inference": "FAIL", "long": "FAIL", "gradients": "PASS"}
     assert checks[0].problem == "CUDA error: no kernel image is available"
     assert checks[2].problem == ""
 
 
-def test_products_of_reduced_precision_are_coarse_but_usable(
-    only: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_products_of_reduced_precision_are_coarse_but_usable(monkeypatch: pytest.MonkeyPatch) -> None:
     def rounded(x: Tensor) -> Tensor:
         """To the 11 significant bits of TF32."""
         far = x * (2.0**13 + 1)
         return far - (far - x)
 
     addmm = torch.addmm
-    only("float32")
     monkeypatch.setattr(torch, "addmm", lambda b, x, y, **to: addmm(b, rounded(x), rounded(y), **to))
-    assert set(verdicts(self_test(CPU)).values()) == {"WARN"}
+    assert set(verdicts(self_test(CPU, ["float32"])).values()) == {"WARN"}
 
 
 def test_mps_has_no_float64() -> None:
@@ -155,9 +135,3 @@ def test_a_wrong_definition_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_verdicts(error: float, verdict: str) -> None:
     assert DeviceCheck("cpu", "float32", "long", error, tolerance=1, limit=2).verdict == verdict
-
-
-def test_a_nan_in_any_tensor_is_the_error() -> None:
-    one, nan = torch.ones(2, dtype=torch.float64), torch.tensor([torch.nan, 1.0])
-    for ours in ([nan, one], [one, nan]):
-        assert torch.tensor(selftest._error(ours, [one, one])).isnan()

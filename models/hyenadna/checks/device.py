@@ -1,4 +1,4 @@
-"""Does this machine compute right? The fast paths on each device and precision against the definition.
+"""Checks of a machine's arithmetic: the fast paths on each device and precision against the definition.
 
 Models and inputs come from a counter-based generator, so that they are the same on every machine, and so are
 the numbers that the definition must give for them.
@@ -25,22 +25,24 @@ from hyenadna.model import HyenaDNA
 from hyenadna.tokenizer import A, T
 
 Verdict = Literal["PASS", "WARN", "FAIL"]
+DTYPES = ("float64", "float32", "bfloat16")
+PATHS = ("inference", "long", "gradients")
 
 
 @dataclass(frozen=True)
 class DeviceCheck:
-    """One path on one device in one precision, and by how much its numbers are off.
+    """Result of one path on one device in one precision.
 
     Attributes:
         device: its name, such as cpu or cuda:0.
         dtype: float64, float32, or bfloat16 for float32 weights under autocast.
         check: definition (the plain model against stored numbers), inference, long (inference on an input
             that a CPU convolves in parts) or gradients (of the training loss, for every parameter).
-        error: largest difference from what is right as a share of the largest right number, of the worst
-            tensor; NaN where no number came out.
+        error: largest difference as a share of the largest expected number, of the worst tensor; NaN where no
+            number came out.
         tolerance: largest error of sound arithmetic in this precision.
         limit: errors above it are wrong numbers.
-        problem: why nothing came out, in one line; empty where something did.
+        problem: why no number came out, in one line; else empty.
     """
 
     device: str
@@ -68,7 +70,7 @@ class _Case:
 
     @property
     def config(self) -> HyenaConfig:
-        """Two layers, and a context just longer than the input."""
+        """Architecture of two layers, and a context just longer than the input."""
         d = self.d_model
         return HyenaConfig(
             d_model=d, n_layer=2, d_inner=4 * d, l_max=self.length + 1, filter_order=12, embed_dropout=0
@@ -96,32 +98,38 @@ _Path = Callable[[HyenaDNA, Tensor, AbstractContextManager[Any]], list[Tensor]]
 
 
 def check_definition() -> DeviceCheck:
-    """The plain model in float64 on the CPU, by which all else is judged, against stored numbers."""
-    right = _right_numbers()
-    gradient = torch.stack([g.norm() for g in right["gradients"]]).norm()
-    last = [right[case][0][-1, -1, A : T + 1] for case in ("inference", "long")]
+    """Compare the plain model in float64 on the CPU, the reference of all else, with stored numbers."""
+    expected = reference_numbers()
+    gradient = torch.stack([g.norm() for g in expected["gradients"]]).norm()
+    last = [expected[case][0][-1, -1, A : T + 1] for case in ("inference", "long")]
     stored = [torch.tensor(numbers, dtype=torch.float64) for numbers in _DEFINITION]
-    error = _error([*last, *right["loss"], gradient], stored)
+    error = _error([*last, *expected["loss"], gradient], stored)
     return DeviceCheck("cpu", "float64", "definition", error, *_DEFINITION_BOUNDS)
 
 
-def self_test(device: torch.device) -> list[DeviceCheck]:
+def self_test(
+    device: torch.device, dtypes: Sequence[str] = DTYPES, paths: Sequence[str] = PATHS
+) -> list[DeviceCheck]:
     """Compare inference and training on a device, in each precision it has, with the float64 definition.
 
     Takes a few seconds. Nothing is raised for a device that cannot compute: that is a failed check.
+
+    Args:
+        device: the device.
+        dtypes: which of DTYPES; MPS alone has no float64.
+        paths: which of PATHS.
     """
-    # MPS is the one device without float64.
-    dtypes = [dtype for dtype in _BOUNDS if dtype != "float64" or device.type != "mps"]
-    return [_check(device, dtype, check) for dtype in dtypes for check in _PATHS]
+    supported = [dtype for dtype in dtypes if dtype != "float64" or device.type != "mps"]
+    return [_check(device, dtype, path) for dtype in supported for path in paths]
 
 
 def _check(device: torch.device, dtype: str, check: str) -> DeviceCheck:
     case, path = _PATHS[check]
-    right, problem, error = _right_numbers()[check], "", math.nan
+    expected, problem, error = reference_numbers()[check], "", math.nan
     half = torch.autocast(device.type, torch.bfloat16) if dtype == "bfloat16" else nullcontext()
     try:
         model = _model(case).to(device, torch.float64 if dtype == "float64" else torch.float32)
-        error = _error(path(model, _ids(case).to(device), half), right)
+        error = _error(path(model, _ids(case).to(device), half), expected)
     except RuntimeError as failure:  # no kernel for this device, out of memory, and the like
         problem = str(failure).strip().partition("\n")[0] or type(failure).__name__
     return DeviceCheck(str(device), dtype, check, error, *_BOUNDS[dtype], problem)
@@ -146,8 +154,8 @@ _PATHS: dict[str, tuple[_Case, _Path]] = {
 
 
 @cache
-def _right_numbers() -> dict[str, list[Tensor]]:
-    """What each path must give, and the loss, by the plain model in float64 on the CPU."""
+def reference_numbers() -> dict[str, list[Tensor]]:
+    """Compute what each path must give, and the loss, by the plain model in float64 on the CPU."""
     model, ids_BL = _model(_SHORT), _ids(_SHORT)
     logits = model.plain(ids_BL[:, :-1]).logits.flatten(0, 1)
     loss = functional.cross_entropy(logits, ids_BL[:, 1:].flatten(), reduction="sum")
@@ -157,15 +165,15 @@ def _right_numbers() -> dict[str, list[Tensor]]:
     return {"inference": [short], "long": [long], "gradients": gradients, "loss": [loss.detach()]}
 
 
-def _error(ours: Sequence[Tensor], right: Sequence[Tensor]) -> float:
-    """The largest difference as a share of the largest right number, of the worst tensor; NaN wins."""
-    pairs = zip(ours, right, strict=True)
+def _error(ours: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+    """Return the largest difference over the largest expected number, of the worst tensor, or NaN."""
+    pairs = zip(ours, expected, strict=True)
     return float(torch.stack([(a.cpu().double() - b).abs().max() / b.abs().max() for a, b in pairs]).max())
 
 
 @torch.no_grad()
 def _model(case: _Case) -> HyenaDNA:
-    """A float64 model in which every parameter matters, and none makes rounding errors grow."""
+    """Make a float64 model in which every parameter matters, and none makes rounding errors grow."""
     with torch.random.fork_rng([]):  # the fresh weights are drawn for nothing
         model = HyenaDNA(case.config).double().eval()
     sizes = [parameter.numel() for parameter in model.parameters()]
@@ -177,7 +185,7 @@ def _model(case: _Case) -> HyenaDNA:
 
 
 def _range(name: str, parameter: Tensor, case: _Case) -> tuple[float, float]:
-    """Centre and half width of a parameter's values."""
+    """Return centre and half width of a parameter's values."""
     unit_variance = math.sqrt(3 / parameter.shape[-1])
     if name.endswith("freq"):
         return 10.0, 1.0
@@ -190,12 +198,12 @@ def _range(name: str, parameter: Tensor, case: _Case) -> tuple[float, float]:
 
 
 def _ids(case: _Case) -> Tensor:
-    """Random bases (B, L)."""
+    """Draw random bases (B, L)."""
     bases = A + np.floor((T + 1 - A) * _uniform(case.key + 1000, case.batch * case.length))
     return torch.from_numpy(bases.astype(np.int64)).view(case.batch, case.length)
 
 
 def _uniform(key: int, size: int) -> NDArray[np.float64]:
-    """Numbers in [0, 1) from the bits of Philox, which no version of numpy and no machine changes."""
+    """Draw numbers in [0, 1) from the bits of Philox, which no version of numpy and no machine changes."""
     bits = np.random.Philox(key=key).random_raw(size) >> np.uint64(11)
     return bits.astype(np.float64) * 2.0**-53

@@ -1,4 +1,4 @@
-"""Is a loaded model sane? Checks that need nothing but the model.
+"""Checks of a loaded model that need nothing but the model: finite, causal, positions and convolution right.
 
 B batch, L position, D width.
 """
@@ -18,7 +18,7 @@ _TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Check:
-    """One check, whether it held, and the number it was decided by."""
+    """Result of one check: its name, whether it passed, and the number that decided."""
 
     name: str
     passed: bool
