@@ -1,6 +1,7 @@
 """Processes that share windows compute what one computes alone."""
 
 import copy
+import functools
 import multiprocessing
 import pickle
 from pathlib import Path
@@ -44,12 +45,19 @@ def loss_and_gradients(model: HyenaDNA, data: tuple[torch.Tensor, ...]) -> tuple
     return loss.detach(), gradients
 
 
+@functools.cache
+def single(dtype: torch.dtype, length: int) -> tuple[torch.Tensor, Gradients]:
+    """Loss and gradients of one process alone."""
+    inputs, targets, weights = windows(2, length)
+    return loss_and_gradients(model_of(dtype), (inputs, targets, weights.to(dtype)))
+
+
 def compare(context: ContextGroup, group: Any, dtype: torch.dtype, length: int, *, again: bool) -> None:
     """Loss and gradients of this group's processes together, against one process."""
     tolerance = 1e-10 if dtype == torch.float64 else 2e-5
     inputs, targets, weights = windows(2, length)
     data = (inputs, targets, weights.to(dtype))
-    expected_loss, expected = loss_and_gradients(model_of(dtype), data)
+    expected_loss, expected = single(dtype, length)
     model = model_of(dtype)
     model.backbone.context, model.backbone.activation_checkpointing = context, again
     loss, gradients = loss_and_gradients(model, data)
@@ -67,8 +75,8 @@ def check(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=WORLD)
     pairs = [dist.new_group([0, 1]), dist.new_group([2, 3])]
-    everybody = ContextGroup()
-    for group, context in ((pairs[rank // 2], ContextGroup(pairs[rank // 2])), (None, everybody)):
+    all_ranks = ContextGroup()
+    for group, context in ((pairs[rank // 2], ContextGroup(pairs[rank // 2])), (None, all_ranks)):
         # a multiple of every size, one that is filled up, one shorter than the group, and l_max, which
         # filled up is beyond the filter's values
         for length in (64, 37, 3, 66):
@@ -76,23 +84,23 @@ def check(rank: int, folder: str) -> None:
         compare(context, group, torch.float32, 37, again=False)
         compare(context, group, torch.float64, 37, again=True)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(training, "training_tiling", lambda *_: PIECES)
+            patch.setattr(training, "training_tiling", lambda *_: PIECES)  # of the group alone
             compare(context, group, torch.float64, 37, again=False)
         swap(context)
-    dropout(everybody)
-    half_precision(everybody)
-    evaluation(everybody)
+    dropout(all_ranks)
+    half_precision(all_ranks)
+    evaluation(all_ranks)
     with pytest.raises(ModelError, match="a width of 6 cannot be shared by 4 processes"):
-        everybody.local_channels(6)
+        all_ranks.local_channels(6)
     model = model_of(torch.float32)
-    model.backbone.context = everybody
+    model.backbone.context = all_ranks
     assert copy.deepcopy(model).backbone.context is None
     assert pickle.loads(pickle.dumps(model)).backbone.context is None
     dist.destroy_process_group()
 
 
 def swap(context: ContextGroup) -> None:
-    """Every process gets its channels of everybody's positions, and gives them back."""
+    """Every process gets its channels of all positions, and gives them back."""
     work, x_DBL = Workspace(), torch.arange(2 * context.size * 3 * 9.0).view(-1, 3, 9)
     own = -(-9 // context.size)
     filled_DBL = functional.pad(x_DBL, (0, own * context.size - 9))

@@ -30,12 +30,9 @@ def check(
     with torch.no_grad():
         expected = model.plain(windows).hidden[:, first:]
         torch.testing.assert_close(reference.hidden_BLD, expected, rtol=0, atol=atol)
+        states = [model.plain(whole(windows[s.row], s)).hidden[0, s.start :] for s in batch]
         for _ in range(2):  # a pass leaves the reference as it was
-            answers = reference.suffixes(batch)
-            assert [tuple(a.shape) for a in answers] == [(len(s.ids), model.config.d_model) for s in batch]
-            for suffix, answer in zip(batch, answers, strict=True):
-                expected = model.plain(whole(windows[suffix.row], suffix)).hidden[0, suffix.start :]
-                torch.testing.assert_close(answer, expected, rtol=0, atol=atol)
+            torch.testing.assert_close(reference.suffixes(batch), states, rtol=0, atol=atol)
 
 
 def prompted(model: HyenaDNA, n_soft: int) -> HyenaDNA:
