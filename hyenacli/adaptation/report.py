@@ -1,4 +1,4 @@
-"""report.html of a fine-tuning run: what was learnt, how well, and the figures that belong to the task.
+"""report.html of a fine-tuning run: facts, metrics, curves and the figures of its task.
 
 P item (a label with its prediction), C class or column.
 """
@@ -79,7 +79,7 @@ def write_summary(
     made: tuple[Mapping[str, Mapping[str, Any]], Mapping[str, Mapping[str, Any]]],
     together: Sequence[str],
 ) -> None:
-    """Write report.html of a run of several trials: each trial's metrics, mean and spread of the final ones.
+    """Write report.html of several trials: the metrics of each, mean and deviation of the final ones.
 
     Args:
         run: its directory.
@@ -117,7 +117,7 @@ def write_summary(
 
 
 def out_of_fold_sections(evaluation: EvaluationResult, scheme: LabelScheme) -> list[str]:
-    """What a report says of every record as the fold says it that was tested on it."""
+    """Return the sections on every record, predicted by the fold that was tested on it."""
     figures = _figures(evaluation, scheme)
     return [f"<h2>Every record, by the fold that was tested on it</h2>{_metrics(evaluation)}{figures}"]
 
@@ -129,14 +129,14 @@ def _text(value: float | None) -> str:
 
 
 def _metrics(evaluation: EvaluationResult) -> str:
-    """A row for each metric; the baseline beside the last split."""
+    """Return a table with a row for each metric, and the baseline beside the final split."""
     splits, baseline = evaluation.splits, evaluation.baseline
     last = evaluation.final_split
     header = ["", *(f"{name} ({len(result.logits):,})" for name, result in splits.items())]
-    about = "95 % bootstrap intervals in brackets. "
+    caption = "95 % bootstrap intervals in brackets. "
     if baseline is not None:
         header.append(f"k-mers, {last}")
-        about += (
+        caption += (
             f"Beside it a linear model of the frequencies of {baseline.model.k}-mers on both strands, "
             "fitted to the same training split, its k and penalty chosen by the same validation split."
         )
@@ -146,7 +146,7 @@ def _metrics(evaluation: EvaluationResult) -> str:
         if baseline is not None:
             row.append(_with_span(baseline.metrics[last][metric], baseline.intervals[last].get(metric)))
         rows.append([metric, *row])
-    return f"<p>{about}</p>{number_table(header, rows)}"
+    return f"<p>{caption}</p>{number_table(header, rows)}"
 
 
 def _with_span(value: float, span: tuple[float, float] | None) -> str:
@@ -185,13 +185,13 @@ def _figures(evaluation: EvaluationResult, scheme: LabelScheme) -> str:
 
 
 def _of_classes(evaluation: EvaluationResult, outputs: Floats, targets: Any, scheme: LabelScheme) -> str:
-    there = targets >= 0
-    truth_P, said_PC = targets[there], outputs[there]
+    labelled = targets >= 0
+    truth_P, p_PC = targets[labelled], outputs[labelled]
     counts_CC = np.zeros((scheme.n_outputs, scheme.n_outputs))
-    np.add.at(counts_CC, (truth_P, said_PC.argmax(axis=-1)), 1)
-    lines = _lines(truth_P, said_PC, scheme, "")
+    np.add.at(counts_CC, (truth_P, p_PC.argmax(axis=-1)), 1)
+    lines = _lines(truth_P, p_PC, scheme, "")
     if evaluation.baseline is not None and scheme.n_outputs == 2:
-        outputs_PC = evaluation.baseline.outputs[evaluation.final_split][there]
+        outputs_PC = evaluation.baseline.outputs[evaluation.final_split][labelled]
         lines += _lines(truth_P, outputs_PC, scheme, "k-mer baseline: ", color=GREY)
     reliable = reliability_chart([(evaluation.final_split, reliability(scheme.task, outputs, targets))])
     matrix = confusion_matrix(counts_CC, scheme.names)
@@ -199,11 +199,11 @@ def _of_classes(evaluation: EvaluationResult, outputs: Floats, targets: Any, sch
 
 
 def _lines(
-    truth_P: Any, said_PC: Floats, scheme: LabelScheme, prefix: str, color: str | None = None
+    truth_P: Any, p_PC: Floats, scheme: LabelScheme, prefix: str, color: str | None = None
 ) -> list[Ranked]:
-    """A line for the second of two classes, or for each of several against all others."""
+    """Return a line for the second of two classes, or for each of several against all others."""
     classes = [1] if scheme.n_outputs == 2 else range(min(scheme.n_outputs, _MAX_LINES))
-    return [Ranked(f"{prefix}{scheme.names[k]}", truth_P == k, said_PC[:, k], color) for k in classes]
+    return [Ranked(f"{prefix}{scheme.names[k]}", truth_P == k, p_PC[:, k], color) for k in classes]
 
 
 def _of_labels(outputs: Floats, targets: Any, scheme: LabelScheme) -> str:
@@ -214,23 +214,23 @@ def _of_labels(outputs: Floats, targets: Any, scheme: LabelScheme) -> str:
     rows = [[scheme.names[i], ones[i], *(_text(float(values[name][i])) for name in values)] for i in shown]
     lines = []
     for i in order[: _MAX_LINES // 2].tolist():
-        there = targets[..., i] >= 0
-        lines.append(Ranked(scheme.names[i], targets[..., i][there] == 1, outputs[..., i][there]))
-    some = (
+        labelled = targets[..., i] >= 0
+        lines.append(Ranked(scheme.names[i], targets[..., i][labelled] == 1, outputs[..., i][labelled]))
+    note = (
         f"<p>The best and the worst of {scheme.n_outputs} labels.</p>"
         if len(shown) < scheme.n_outputs
         else ""
     )
     table = number_table(["label", "ones", *values], rows)
-    return f"{some}{table}{_side_by_side(roc_chart(lines), pr_chart(lines))}"
+    return f"{note}{table}{_side_by_side(roc_chart(lines), pr_chart(lines))}"
 
 
 def _of_numbers(outputs: Floats, targets: Any, scheme: LabelScheme) -> str:
     targets = targets.reshape(outputs.shape)
     charts = []
     for i, name in enumerate(scheme.names[:_MAX_LINES]):
-        there = ~np.isnan(targets[..., i])
-        charts.append(scatter_chart(targets[..., i][there], outputs[..., i][there], name=name))
+        labelled = ~np.isnan(targets[..., i])
+        charts.append(scatter_chart(targets[..., i][labelled], outputs[..., i][labelled], name=name))
     return _side_by_side(*charts)
 
 
@@ -239,7 +239,7 @@ def _side_by_side(*charts: str) -> str:
 
 
 def spread(trials: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, float | None]]]:
-    """Mean, standard deviation, least and largest value of each metric of each split over trials.
+    """Compute mean, standard deviation, least and largest value of each split's metrics over trials.
 
     Where a metric is undefined in a trial it counts among the others; one trial has no deviation.
     """
@@ -259,7 +259,7 @@ def spread(trials: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str,
 
 
 def describe_split(split: str, result: SplitResult) -> str:
-    """The metrics of a split in a line, with the interval of the first two."""
+    """Describe the metrics of a split in a line, with their intervals."""
     parts = [
         f"{name} {_with_span(value, result.intervals.get(name))}" for name, value in result.metrics.items()
     ]
@@ -267,5 +267,7 @@ def describe_split(split: str, result: SplitResult) -> str:
 
 
 def describe_summary(metrics: Mapping[str, Mapping[str, float | None]]) -> str:
-    """Mean and standard deviation of each metric."""
-    return ", ".join(f"{name} {_text(one['mean'])} (sd {_text(one['sd'])})" for name, one in metrics.items())
+    """Describe mean and standard deviation of each metric."""
+    return ", ".join(
+        f"{name} {_text(values['mean'])} (sd {_text(values['sd'])})" for name, values in metrics.items()
+    )

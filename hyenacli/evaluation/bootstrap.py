@@ -23,12 +23,12 @@ _CONSTANT = 1e-13
 
 
 class Confusion:
-    """How often which class is taken for which.
+    """Confusion matrices of classes, one per draw.
 
     Args:
         sequence_P: the sequence of each item.
         truth_P: the class of each item, 0 to C - 1.
-        predicted_P: what it was taken for.
+        predicted_P: the predicted class.
         classes: C.
     """
 
@@ -37,13 +37,13 @@ class Confusion:
         self._cell_P = truth_P * classes + predicted_P
 
     def counts(self, weights_DN: Weights) -> Floats:
-        """Items (D, C, C) of a row's class that were taken for a column's."""
+        """Count items (D, C, C) by true class (rows) and predicted class (columns)."""
         cells = self._classes**2
         counts = [np.bincount(self._cell_P, w_N[self._sequence_P], minlength=cells) for w_N in weights_DN]
         return np.array(counts, dtype=np.float64).reshape(-1, self._classes, self._classes)
 
     def metrics(self, weights_DN: Weights) -> dict[str, Floats]:
-        """Accuracy, balanced accuracy, Matthews' correlation and macro F1, each (D,).
+        """Compute accuracy, balanced accuracy, Matthews' correlation and macro F1, each (D,).
 
         Recall is averaged over the classes that occur, F1 over those that occur or are predicted. The
         correlation (Gorodkin's, for any number of classes) is 0 where all items or all predictions are of
@@ -65,7 +65,7 @@ class Confusion:
 
 
 class Ranking:
-    """Whether scores put the positive items before the others.
+    """Areas that measure how well scores rank positive items first.
 
     Args:
         sequence_P: the sequence of each item.
@@ -85,7 +85,7 @@ class Ranking:
         self._upto_G, self._before_G = ends[group_G], np.append(-1, ends)[group_G]
 
     def areas(self, weights_DN: Weights) -> tuple[Floats, Floats]:
-        """Areas under the ROC curve and, as average precision, under precision and recall: two (D,).
+        """Compute the area under the ROC curve and average precision, each (D,).
 
         NaN where all items of a draw are positive, or none.
         """
@@ -105,7 +105,7 @@ class Ranking:
 
 
 class Agreement:
-    """How well numbers are predicted.
+    """Correlation and error of predicted numbers.
 
     Args:
         sequence_P: the sequence of each item.
@@ -124,7 +124,7 @@ class Agreement:
         )
 
     def metrics(self, weights_DN: Weights) -> dict[str, Floats]:
-        """Pearson, Spearman (equal values share their mean rank), R2 and mean squared error, each (D,).
+        """Compute Pearson, Spearman (ties share their mean rank), R2 and mean squared error, each (D,).
 
         Correlations are NaN where truth or predictions of a draw are constant, R2 where the truth is.
         """
@@ -159,7 +159,7 @@ class _Ranks:
         self._group_P[self._order_P] = group_P
 
     def of(self, weights_DP: Weights) -> Floats:
-        """The 1-based mean rank (D, P) of each item among as many copies of all as their weights say."""
+        """Return the 1-based mean rank (D, P) of each item among weighted copies of all items."""
         (upto_DG,) = _sums_to(np.take(weights_DP, self._order_P, axis=1), self._ends_G)
         first_DG = upto_DG - np.diff(upto_DG, axis=1, prepend=0) + 1
         ranks_DG = (first_DG + upto_DG) / 2
@@ -167,40 +167,40 @@ class _Ranks:
 
 
 def ratio(above: Floats, below: Floats, otherwise: float = np.nan) -> Floats:
-    """`above / below`, and `otherwise` where `below` is 0."""
+    """Return `above / below`, and `otherwise` where `below` is 0."""
     result: Floats = np.full(np.shape(above), otherwise)
     np.divide(above, below, out=result, where=below != 0)
     return result
 
 
 def mean(values_CD: Floats) -> Floats:
-    """The mean (D,) of the values that are numbers, NaN where none is."""
-    there_CD = ~np.isnan(values_CD)
-    return ratio(np.where(there_CD, values_CD, 0).sum(axis=0), there_CD.sum(axis=0).astype(np.float64))
+    """Return the mean (D,) of the values that are not NaN, NaN where all are."""
+    defined_CD = ~np.isnan(values_CD)
+    return ratio(np.where(defined_CD, values_CD, 0).sum(axis=0), defined_CD.sum(axis=0).astype(np.float64))
 
 
 def median(values_CD: Floats) -> Floats:
-    """The median (D,) of the values that are numbers, NaN where none is."""
-    some_D = ~np.isnan(values_CD).all(axis=0)
+    """Return the median (D,) of the values that are not NaN, NaN where all are."""
+    defined_D = ~np.isnan(values_CD).all(axis=0)
     median_D = np.full(values_CD.shape[1], np.nan)
-    median_D[some_D] = np.nanmedian(values_CD[:, some_D], axis=0)
+    median_D[defined_D] = np.nanmedian(values_CD[:, defined_D], axis=0)
     return median_D
 
 
-def _sums_to(weights_DP: Weights, *places: npt.NDArray[np.intp]) -> list[Weights]:
-    """The sums of the weights up to and with each place, one (D, G) for each array of places; -1 is none.
+def _sums_to(weights_DP: Weights, *indices: npt.NDArray[np.intp]) -> list[Weights]:
+    """Sum the weights up to and including each index: one (D, G) per array of indices; -1 means none.
 
-    The weights themselves are lost: memory that is used already is several times as fast.
+    The weights are overwritten: memory already in the cache is several times as fast.
     """
     np.cumsum(weights_DP, axis=1, out=weights_DP)
-    sums = [np.take(weights_DP, places_G, axis=1) for places_G in places]
-    for sums_DG, places_G in zip(sums, places, strict=True):
-        sums_DG[:, places_G < 0] = 0
+    sums = [np.take(weights_DP, indices_G, axis=1) for indices_G in indices]
+    for sums_DG, indices_G in zip(sums, indices, strict=True):
+        sums_DG[:, indices_G < 0] = 0
     return sums
 
 
 def _ends(ordered_P: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
-    """The last place of each run of equal values."""
+    """Return the last index of each run of equal values."""
     return np.flatnonzero(np.append(ordered_P[1:] != ordered_P[:-1], True)[: len(ordered_P)])
 
 
@@ -213,6 +213,6 @@ def _centred(values_P: Floats) -> Floats:
 
 
 def _squares(squares_D: Floats, sum_D: Floats, n_D: Floats) -> Floats:
-    """Sum of squared distances from the mean, exactly 0 where all values of a draw are the same."""
+    """Sum squared distances from the mean, exactly 0 where all values of a draw are the same."""
     around_D = squares_D - ratio(sum_D**2, n_D)
     return np.where(around_D > _CONSTANT * squares_D, around_D, 0.0)

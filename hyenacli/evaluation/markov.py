@@ -1,4 +1,4 @@
-"""Markov models of DNA: the yardstick beside which every pretraining loss is set.
+"""Markov models of DNA, the baseline of every pretraining loss.
 
 Legend of shape suffixes: N windows, W bases in a window, C contexts.
 """
@@ -16,7 +16,7 @@ Counts = npt.NDArray[np.float64]
 MAX_ORDER = 8
 # Each order borrows this many observations from the order below, so that unseen contexts have a distribution.
 PSEUDO_COUNT = 4.0
-_CHUNK = 1 << 22
+CHUNK = 1 << 22
 
 
 class MarkovModels:
@@ -28,18 +28,19 @@ class MarkovModels:
     Args:
         stretches: token ids (length,) of each stretch; windows of bases never cross from one to the next,
             nor an N.
+        chunk: bases counted at once.
     """
 
-    def __init__(self, stretches: Iterable[Tokens]):
+    def __init__(self, stretches: Iterable[Tokens], chunk: int = CHUNK):
         counts = np.zeros(4 ** (MAX_ORDER + 1))
         for stretch in stretches:
-            for start in range(0, len(stretch), _CHUNK):
-                codes, run = _codes(stretch[start : start + _CHUNK + MAX_ORDER])
+            for start in range(0, len(stretch), chunk):
+                codes, run = _codes(stretch[start : start + chunk + MAX_ORDER])
                 counts += _kmer_counts(codes, run)
         self._log_p = _log_probabilities(counts)
 
     def cross_entropy(self, windows_NW: Tokens) -> list[float]:
-        """Mean nats a base of windows under each order, over the bases a language model predicts too.
+        """Compute mean nats per base under each order, over the bases a language model predicts too.
 
         Those are A, C, G, T at positions 1.. of each window. As for the language model, only bases of the
         same window are context: early positions use a lower order.
@@ -56,7 +57,7 @@ class MarkovModels:
     def _nats(
         self, codes: npt.NDArray[np.int64], run: npt.NDArray[np.int64], at: npt.NDArray[np.intp]
     ) -> Counts:
-        """Sum over positions `at` of -log p, for each order (MAX_ORDER + 1,)."""
+        """Sum -log p over positions `at`, for each order (MAX_ORDER + 1,)."""
         available = np.minimum(run[at] - 1, MAX_ORDER)
         surprise = np.empty((MAX_ORDER + 1, len(at)))
         for order, log_p in enumerate(self._log_p):
@@ -66,7 +67,7 @@ class MarkovModels:
 
 
 def _codes(tokens: Tokens) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """For each position: the last MAX_ORDER + 1 bases as a base-4 number, and the run of bases ending there.
+    """Return, per position, the last MAX_ORDER + 1 bases as a base-4 number, and the run of bases.
 
     Digits of the number beyond the run mean nothing.
     """
@@ -86,7 +87,7 @@ def _kmer_counts(codes: npt.NDArray[np.int64], run: npt.NDArray[np.int64]) -> Co
 
 
 def _log_probabilities(counts: Counts) -> list[Counts]:
-    """Log p of every (order + 1)-mer's last base given the ones before it, for each order."""
+    """Return log p of every (order + 1)-mer's last base given the ones before it, for each order."""
     by_order = []
     previous = np.full(4, 0.25)
     for order in range(MAX_ORDER + 1):

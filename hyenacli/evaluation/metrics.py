@@ -1,4 +1,4 @@
-"""How good predictions are: one set of metrics for each task, with bootstrap intervals.
+"""Metrics of predictions: one set for each task, with bootstrap intervals.
 
 Legend of shape suffixes: N sequences, P items (a label with its prediction), D draws, C classes, T columns.
 At nucleotide level an axis of positions comes after that of the sequences; or else, where sequences differ in
@@ -17,23 +17,23 @@ from hyenacli.evaluation.bootstrap import Agreement, Confusion, Floats, Ints, Ra
 from hyenadna.config import Task
 
 MISSING = -100
-# Numbers in a block of draws: small enough for the cache, many enough for the interpreter not to matter.
-_BLOCK = 1 << 18
+# Weights in a block of draws: small enough for the cache, many enough for the interpreter not to matter.
+BLOCK_ITEMS = 1 << 18
 _NORMAL = NormalDist()
-_MAX_MOVED = 1.5
+_MAX_SHIFT = 1.5
 _MONITOR = {"binary": "mcc", "multiclass": "mcc", "multilabel": "auroc", "regression": "r2"}
 
 
-class _Judge(Protocol):
-    """Predictions sorted and ready for any number of draws."""
+class Scorer(Protocol):
+    """Predictions sorted in advance for any number of draws."""
 
     def metrics(self, weights_DN: Weights) -> dict[str, Floats]:
-        """Each metric under each draw's weights, (D,)."""
+        """Compute each metric under each draw's weights, (D,)."""
         ...
 
 
 def monitor(task: Task) -> str:
-    """The metric by which models of a task are chosen on the validation split; higher is better.
+    """Return the metric that selects models of a task on the validation split; higher is better.
 
     >>> monitor("binary")
     'mcc'
@@ -42,7 +42,7 @@ def monitor(task: Task) -> str:
 
 
 def metric_names(task: Task, columns: int) -> tuple[str, ...]:
-    """The names that `measure` gives, in its order, for so many columns.
+    """Return the names of what `measure` returns, in its order, for so many columns.
 
     >>> metric_names("regression", 1)
     ('pearson', 'spearman', 'r2', 'mse')
@@ -57,7 +57,7 @@ def metric_names(task: Task, columns: int) -> tuple[str, ...]:
 def measure(
     task: Task, targets: npt.ArrayLike, outputs: npt.ArrayLike, sequence_P: Ints | None = None
 ) -> dict[str, float]:
-    """The metrics of a task, in an order that depends on the task only.
+    """Compute the metrics of a task, in an order that depends on the task only.
 
     binary and multiclass: accuracy, balanced_accuracy, mcc, macro_f1, auroc, auprc; the last two are of
     class 1 if there are two classes, else means over the classes, each against all others. multilabel: auroc
@@ -80,8 +80,8 @@ def measure(
     >>> measure("regression", [1.0, 2.0, 3.0], [1.0, 2.0, 4.0])["mse"]
     0.3333333333333333
     """
-    judge, size = _judge(task, targets, outputs, sequence_P)
-    values = judge.metrics(np.ones((1, size[0]), dtype=np.int32))
+    scorer, size = make_scorer(task, targets, outputs, sequence_P)
+    values = scorer.metrics(np.ones((1, size[0]), dtype=np.int32))
     return {name: float(value_D[0]) for name, value_D in values.items()}
 
 
@@ -94,12 +94,12 @@ def intervals(
     draws: int = 1000,
     seed: int = 0,
 ) -> dict[str, tuple[float, float]]:
-    """95 % bootstrap intervals of what `measure` gives, except the count of columns.
+    """Compute 95 % bootstrap intervals of what `measure` returns, except the count of columns.
 
     Sequences are drawn with replacement, each with all its positions and columns. Of the draws in which the
     metric is defined, the interval holds the middle 95 %, corrected for the draws' bias (Efron's BC interval:
-    where a share s of the draws lies below the estimate, the middle is moved by twice the normal quantile of
-    s): small samples of few positives, say, have a higher average precision than what they are drawn from.
+    where a share s of the draws lies below the estimate, the middle is shifted by twice the normal quantile
+    of s): a sample of few positives, say, has a higher average precision than the sequences it is drawn from.
 
     Args:
         task: as for `measure`.
@@ -112,9 +112,9 @@ def intervals(
     Raises:
         ValueError: as for `measure`.
     """
-    judge, size = _judge(task, targets, outputs, sequence_P)
-    estimates = judge.metrics(np.ones((1, size[0]), dtype=np.int32))
-    blocks = [judge.metrics(weights_DN) for weights_DN in _draws(size, draws, seed)]
+    scorer, size = make_scorer(task, targets, outputs, sequence_P)
+    estimates = scorer.metrics(np.ones((1, size[0]), dtype=np.int32))
+    blocks = [scorer.metrics(weights_DN) for weights_DN in bootstrap_weights(size, draws, seed)]
     result = {
         name: _interval(np.concatenate([block[name] for block in blocks]), float(estimate_1[0]))
         for name, estimate_1 in estimates.items()
@@ -124,46 +124,48 @@ def intervals(
 
 
 def _interval(value_D: Floats, estimate: float) -> tuple[float, float]:
-    """The bias-corrected 95 % interval of draws."""
+    """Return the bias-corrected 95 % interval of draws."""
     value_D = value_D[~np.isnan(value_D)]
     if not value_D.size or math.isnan(estimate):
         return math.nan, math.nan
     below = ((value_D < estimate).mean() + (value_D <= estimate).mean()) / 2
     # an estimate beyond nearly all draws would leave no interval on one side
-    moved = 2 * min(max(_NORMAL.inv_cdf(min(max(below, 1e-9), 1 - 1e-9)), -_MAX_MOVED), _MAX_MOVED)
-    low, high = (100 * _NORMAL.cdf(moved + side * _NORMAL.inv_cdf(0.975)) for side in (-1, 1))
+    shift = 2 * min(max(_NORMAL.inv_cdf(min(max(below, 1e-9), 1 - 1e-9)), -_MAX_SHIFT), _MAX_SHIFT)
+    low, high = (100 * _NORMAL.cdf(shift + side * _NORMAL.inv_cdf(0.975)) for side in (-1, 1))
     ends = np.percentile(value_D, [low, high])
     return min(float(ends[0]), estimate), max(float(ends[1]), estimate)
 
 
 def measure_columns(task: Task, targets: npt.ArrayLike, outputs: npt.ArrayLike) -> dict[str, Floats]:
-    """The metrics (T,) of every column of a multilabel or regression task, NaN where undefined.
+    """Compute the metrics (T,) of every column of a multilabel or regression task, NaN where undefined.
 
     Raises:
         ValueError: as for `measure`, or a task without columns.
     """
     targets, outputs = _columns(task, targets, outputs)
-    judge = _Columns(task, targets, outputs, _sequences(targets[..., 0]))
+    scorer = _Columns(task, targets, outputs, _sequences(targets[..., 0]))
     return {
         name: value_TD[:, 0]
-        for name, value_TD in judge.by_column(np.ones((1, len(targets)), dtype=np.int32)).items()
+        for name, value_TD in scorer.by_column(np.ones((1, len(targets)), dtype=np.int32)).items()
     }
 
 
-def _draws(size: tuple[int, int], draws: int, seed: int) -> Iterator[Weights]:
-    """Blocks (D, N) of how often each sequence was drawn; the draws do not depend on the blocks."""
+def bootstrap_weights(
+    size: tuple[int, int], draws: int, seed: int, block_items: int = BLOCK_ITEMS
+) -> Iterator[Weights]:
+    """Yield blocks (D, N) of how often each sequence is drawn, independent of the size of a block."""
     rng = np.random.default_rng(seed)
-    n, block = size[0], max(8, _BLOCK // size[1])
+    n, block = size[0], max(8, block_items // size[1])
     for first in range(0, draws, block):
         count = min(block, draws - first)
-        drawn = [np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(count)]
-        yield np.array(drawn, dtype=np.int32)
+        counts = [np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(count)]
+        yield np.array(counts, dtype=np.int32)
 
 
-def _judge(
+def make_scorer(
     task: Task, targets: npt.ArrayLike, outputs: npt.ArrayLike, sequence_P: Ints | None = None
-) -> tuple[_Judge, tuple[int, int]]:
-    """What measures these predictions, and of how many sequences and items they are."""
+) -> tuple[Scorer, tuple[int, int]]:
+    """Return the scorer of these predictions, and the numbers of sequences and items."""
     if task in ("multilabel", "regression"):
         targets, outputs = _columns(task, targets, outputs)
         sequences = _sequences(targets[..., 0]) if sequence_P is None else sequence_P
@@ -178,7 +180,7 @@ def _judge(
 
 
 def _size(sequences: Ints) -> tuple[int, int]:
-    """How many sequences and items there are."""
+    """Count sequences and items."""
     return int(sequences.max()) + 1, sequences.size
 
 
@@ -186,9 +188,9 @@ class _Classes:
     """Predictions of one class each."""
 
     def __init__(self, targets: Floats, outputs: Floats, sequences: Ints):
-        there = targets >= 0
-        sequence_P = sequences[there]
-        truth_P, outputs_PC = targets[there].astype(np.int64), outputs[there]
+        labelled = targets >= 0
+        sequence_P = sequences[labelled]
+        truth_P, outputs_PC = targets[labelled].astype(np.int64), outputs[labelled]
         classes = outputs.shape[-1]
         if truth_P.size and truth_P.max() >= classes:
             raise ValueError(f"class {truth_P.max()} has no output among {classes}")
@@ -199,7 +201,7 @@ class _Classes:
         ]
 
     def metrics(self, weights_DN: Weights) -> dict[str, Floats]:
-        """Those of the classes, then the areas."""
+        """Compute the metrics of the confusion matrix, then the areas."""
         areas_C2D = np.array([ranking.areas(weights_DN) for ranking in self._rankings])
         return self._confusion.metrics(weights_DN) | {
             "auroc": mean(areas_C2D[:, 0]),
@@ -216,22 +218,22 @@ class _Columns:
         for t in range(targets.shape[-1]):
             truth, scores = targets[..., t], outputs[..., t]
             # any number may be measured, but no label is negative
-            there = (truth >= 0) if self._labels else ~np.isnan(truth)
-            items = sequences[there], truth[there], scores[there]
+            labelled = (truth >= 0) if self._labels else ~np.isnan(truth)
+            items = sequences[labelled], truth[labelled], scores[labelled]
             self._columns.append(_ranking(*items) if self._labels else Agreement(*items))
 
     def by_column(self, weights_DN: Weights) -> dict[str, Floats]:
-        """Each metric (T, D)."""
-        found = [
+        """Compute each metric (T, D)."""
+        by_column = [
             dict(zip(("auroc", "auprc"), column.areas(weights_DN), strict=True))
             if isinstance(column, Ranking)
             else column.metrics(weights_DN)
             for column in self._columns
         ]
-        return {name: np.array([metrics[name] for metrics in found]) for name in found[0]}
+        return {name: np.array([metrics[name] for metrics in by_column]) for name in by_column[0]}
 
     def metrics(self, weights_DN: Weights) -> dict[str, Floats]:
-        """Means over columns, medians for labels, and how many columns had no part in some mean."""
+        """Average over columns; add medians for labels, and the number of columns left out of a mean."""
         columns = self.by_column(weights_DN)
         metrics = {name: mean(value_TD) for name, value_TD in columns.items()}
         if self._labels:
@@ -249,7 +251,7 @@ def _ranking(sequence_P: Ints, truth_P: Floats, scores_P: Floats) -> Ranking:
 
 
 def _columns(task: Task, targets: npt.ArrayLike, outputs: npt.ArrayLike) -> tuple[Floats, Floats]:
-    """Targets and outputs of the same shape with columns as the last axis."""
+    """Return targets and outputs of the same shape with columns as the last axis."""
     if task not in ("multilabel", "regression"):
         raise ValueError(f"a {task} task has no columns")
     targets, outputs = _numbers(targets, outputs)
@@ -272,6 +274,6 @@ def _numbers(targets: npt.ArrayLike, outputs: npt.ArrayLike) -> tuple[Floats, Fl
 
 
 def _sequences(targets: Floats) -> Ints:
-    """The sequence of every place of an array whose first axis they are."""
+    """Return the index of the sequence at every position of an array whose first axis is sequences."""
     numbers = np.arange(len(targets)).reshape(-1, *[1] * (targets.ndim - 1))
     return np.broadcast_to(numbers, targets.shape)

@@ -196,10 +196,10 @@ def confusion_matrix(counts: npt.ArrayLike, labels: Sequence[str]) -> str:
                 axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", in_layout=False, **style)
         slanted = classes > 3 or max(map(len, names)) > 12
         degrees = 90 if classes > 12 else 45
-        turn = (
+        rotation = (
             {"rotation": degrees, "ha": "right", "va": "center", "rotation_mode": "anchor"} if slanted else {}
         )
-        axes.set_xticks(np.arange(classes) + 0.5, names, **turn)
+        axes.set_xticks(np.arange(classes) + 0.5, names, **rotation)
         axes.set_yticks(np.arange(classes) + 0.5, names)
         axes.set(xlim=(0, classes), ylim=(classes, 0), aspect="equal", ylabel="true class")
         axes.set_xlabel("predicted class" if numbered else "predicted class; numbers are % of the row")

@@ -1,4 +1,4 @@
-"""The page around a report: one self-contained HTML file."""
+"""Parts of a report: one self-contained HTML file."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -17,7 +17,7 @@ svg { max-width: 100%; height: auto; } .charts { display: flex; flex-wrap: wrap;
 
 
 def write_page(path: Path, title: str, sections: Sequence[str]) -> None:
-    """Write a report, in one operation.
+    """Write a report, atomically.
 
     Args:
         path: the file.
@@ -31,18 +31,18 @@ def write_page(path: Path, title: str, sections: Sequence[str]) -> None:
 
 
 def facts_table(facts: Mapping[str, object]) -> str:
-    """Names and what there is to say of each."""
+    """Return a table of names and values."""
     rows = "\n".join(f"<tr><td>{escape(k)}</td><td>{escape(str(v))}</td></tr>" for k, v in facts.items())
     return f"<table>{rows}</table>"
 
 
 def number_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, bold: Sequence[int] = ()) -> str:
-    """Texts under a header, the first column on the left and the others on the right.
+    """Return a table with the first column aligned left and the others right.
 
     Args:
         header: names of the columns.
         rows: as many texts each.
-        bold: places of rows to stand out.
+        bold: indices of rows in bold.
     """
     names = "".join(f'<th class="n">{escape(name)}</th>' for name in header[1:])
     body = ""
@@ -54,6 +54,6 @@ def number_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, bold: 
 
 
 def settings_section(run: Path) -> str:
-    """All settings of a run, folded."""
+    """Return all settings of a run, folded."""
     text = escape((run / "config.yaml").read_text())
     return f"<details><summary>All settings</summary><pre>{text}</pre></details>"

@@ -1,9 +1,9 @@
-"""Sketches of sequences, which tell how much of one occurs in another (FracMinHash, as sourmash's).
+"""Sketches that estimate how much of one sequence occurs in another (FracMinHash, as in sourmash).
 
 The k-mers of a sequence, each as the lesser of its two strands, are hashed, and those with a hash below
 2**64 / scale are kept: a random, and for all sequences the same, choice of one k-mer in `scale`.
 
-Legend of shape suffixes: L bases, P places of k-mers.
+Legend of shape suffixes: L bases, P positions of k-mers.
 """
 
 import math
@@ -21,12 +21,12 @@ Hashes = NDArray[np.uint64]
 K = 31
 """Bases of a k-mer: odd, so that none is its own reverse complement, and two bits each in a word."""
 MAX_HASHES = 1_000_000
-_CHUNK = 1 << 16
+CHUNK = 1 << 16
 
 
 @dataclass(frozen=True)
 class Sketch:
-    """The k-mers that were kept of a sequence.
+    """Hashes of a sample of the k-mers of a sequence.
 
     Attributes:
         hashes: distinct and ascending.
@@ -37,52 +37,53 @@ class Sketch:
     scale: int
 
     def at(self, scale: int) -> Hashes:
-        """What a coarser sketch has kept."""
+        """Return the hashes of a coarser sketch."""
         return self.hashes[: int(np.searchsorted(self.hashes, _last(scale), side="right"))]
 
 
-def sketch(stretches: Iterable[Codes], n_bases: int) -> Sketch:
-    """The sketch of stretches of codes (L,), read in pieces.
+def sketch(stretches: Iterable[Codes], n_bases: int, chunk: int = CHUNK) -> Sketch:
+    """Sketch stretches of codes (L,), read in pieces.
 
     k-mers with N are left out, and none spans two stretches. The scale is such that about a million k-mers
     are kept at most.
 
     Args:
         stretches: the sequence.
-        n_bases: how long it is in all.
+        n_bases: its total length.
+        chunk: k-mers hashed at once.
     """
     scale = max(1, math.ceil(n_bases / MAX_HASHES))
-    kept = [hashes_P for codes in stretches for hashes_P in _kept(codes, scale)]
+    kept = [hashes_P for codes in stretches for hashes_P in _kept(codes, scale, chunk)]
     # np.unique takes fifty times as long from numpy 2.3 on.
     sorted_P = np.sort(np.concatenate([np.empty(0, np.uint64), *kept]))
     first_P = np.append(True, sorted_P[1:] != sorted_P[:-1])[: sorted_P.size]
     return Sketch(sorted_P[first_P], scale)
 
 
-def shared_kmers(held: Sketch, seen: Sketch) -> tuple[int, int]:
-    """How many k-mers kept of `held` are in `seen`, and of how many; at the coarser of the two scales."""
-    scale = max(held.scale, seen.scale)
-    ours, theirs = held.at(scale), seen.at(scale)
+def shared_kmers(query: Sketch, reference: Sketch) -> tuple[int, int]:
+    """Count the k-mers of `query` that `reference` has, and those of `query`, at the coarser scale."""
+    scale = max(query.scale, reference.scale)
+    ours, theirs = query.at(scale), reference.at(scale)
     if not theirs.size:
         return 0, ours.size
-    places = np.minimum(np.searchsorted(theirs, ours), theirs.size - 1)
-    return int(np.count_nonzero(theirs[places] == ours)), ours.size
+    indices = np.minimum(np.searchsorted(theirs, ours), theirs.size - 1)
+    return int(np.count_nonzero(theirs[indices] == ours)), ours.size
 
 
 def _last(scale: int) -> np.uint64:
-    """The last hash that is kept."""
+    """Return the last hash that is kept."""
     return np.uint64(2**64 // scale - 1)
 
 
-def _kept(codes: Codes, scale: int) -> Iterator[Hashes]:
-    """Hashes that are kept of a stretch, piece by piece."""
-    for start in range(0, len(codes) - K + 1, _CHUNK):
-        hashes_P = hash_kmers(codes[start : start + _CHUNK + K - 1])
+def _kept(codes: Codes, scale: int, chunk: int) -> Iterator[Hashes]:
+    """Yield the hashes that are kept of a stretch, piece by piece."""
+    for start in range(0, len(codes) - K + 1, chunk):
+        hashes_P = hash_kmers(codes[start : start + chunk + K - 1])
         yield hashes_P[hashes_P <= _last(scale)]
 
 
 def hash_kmers(codes_L: Codes) -> Hashes:
-    """Hashes (P,) of the k-mers without N of at least K codes (L,), in order, the same for both strands."""
+    """Hash the k-mers (P,) without N of at least K codes (L,), in order, the same for both strands."""
     tokens_L = plain_tokens(codes_L)
     whole_P = (tokens_L >= A) & (tokens_L <= T)
     forward_P = np.where(whole_P, tokens_L - A, 0).astype(np.uint64)
@@ -100,7 +101,7 @@ def hash_kmers(codes_L: Codes) -> Hashes:
 
 
 def _mixed(words_P: Hashes) -> Hashes:
-    """Each word as another that looks random: splitmix64's step, which gives no two words the same hash."""
+    """Mix the bits of words by splitmix64's step, which gives no two words the same hash."""
     words_P = words_P + np.uint64(0x9E3779B97F4A7C15)
     words_P = (words_P ^ (words_P >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     words_P = (words_P ^ (words_P >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

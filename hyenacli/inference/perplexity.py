@@ -1,4 +1,4 @@
-"""How well a model predicts the next base, by the length of its context.
+"""Perplexity of a model by the length of its context.
 
 B batch, L predictions in a window, W = L + 1 bases in it, N tiles.
 """
@@ -31,7 +31,7 @@ _WindowEngine = Engine[None, _Sum]
 
 @dataclass(frozen=True)
 class PerplexityAtLength:
-    """How well a model predicts with contexts of one length.
+    """Loss of a model with contexts of one length.
 
     Attributes:
         length: bases a window predicts; the n-th of them is predicted from the n bases before it.
@@ -49,12 +49,12 @@ class PerplexityAtLength:
 
     @property
     def bits_per_base(self) -> float:
-        """The loss in bits."""
+        """Loss in bits."""
         return self.loss / math.log(2)
 
     @property
     def perplexity(self) -> float:
-        """exp(loss): 4 for a model that knows nothing."""
+        """exp(loss): 4 for uniform probabilities."""
         return math.exp(self.loss)
 
 
@@ -69,7 +69,7 @@ def evaluate(
     precision: AbstractContextManager[Any] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[PerplexityAtLength]:
-    """The loss of a model on the same bases with contexts of several lengths, the shortest first.
+    """Compute the loss on the same bases with contexts of several lengths, the shortest first.
 
     The intervals are tiled as by `windows.fixed_windows`, with tiles of L + 1 bases, L the longest length.
     Every length predicts bases 1..L of every tile, and none predicts base 0: window k of length c, from 0,
@@ -95,10 +95,10 @@ def evaluate(
             finite, or one window does not fit into memory.
     """
     longest = min(model.config.context, model.longest_input)
-    wanted = sorted(set(default_lengths(longest) if lengths is None else lengths))
-    _check_lengths(wanted, longest, model)
-    kept, tiles_NW = _tiles(contigs, intervals, wanted, max_windows)
-    if left_out := wanted[len(kept) :]:
+    requested = sorted(set(default_lengths(longest) if lengths is None else lengths))
+    _check_lengths(requested, longest, model)
+    kept, tiles_NW = _tiles(contigs, intervals, requested, max_windows)
+    if left_out := requested[len(kept) :]:
         log.warning("no stretch fills a window of %s bases: left out", ", ".join(f"{c:,}" for c in left_out))
     device = next(model.parameters()).device
     engine: _WindowEngine = Engine(
@@ -110,7 +110,7 @@ def evaluate(
 
 
 def default_lengths(context: int) -> list[int]:
-    """64 and four times each before it, below the context, and the context itself.
+    """Return 64, 256, ... below the context, and the context itself.
 
     >>> default_lengths(1024), default_lengths(32_768), default_lengths(50)
     ([64, 256, 1024], [64, 256, 1024, 4096, 16384, 32768], [50])
@@ -124,7 +124,7 @@ def default_lengths(context: int) -> list[int]:
 
 
 def parse_lengths(text: str | None) -> list[int] | None:
-    """Lengths as the user says them, from the shortest, or None.
+    """Parse comma-separated lengths; return them from the shortest, or None.
 
     Raises:
         UsageError: not whole numbers from 1 on.
@@ -138,7 +138,9 @@ def parse_lengths(text: str | None) -> list[int] | None:
     for word in words:
         if not (word.isascii() and word.isdecimal() and int(word)):
             raise UsageError(
-                f"'{word}' is no length", at="--lengths", remedy="give whole numbers from 1 on, as 1024,4096"
+                f"'{word}' is not a length",
+                at="--lengths",
+                remedy="give whole numbers from 1 on, as 1024,4096",
             )
     return sorted(set(map(int, words)))
 
@@ -150,7 +152,7 @@ def choose_intervals(
     bed: Path | None = None,
     split: str | None = None,
 ) -> list[Interval]:
-    """What to evaluate on: whole contigs, or the rows of a BED.
+    """Return the intervals to evaluate on: whole contigs, or the rows of a BED.
 
     Args:
         contigs: the genomes.
@@ -169,8 +171,8 @@ def choose_intervals(
     if split is not None:
         raise UsageError("--split chooses rows of a BED", remedy="give it with --intervals")
     every = [contig.name for contig in contigs]
-    wanted = every if names is None else [name.strip() for name in str(names).split(",")]
-    chosen = named_contigs(contigs, wanted, "to evaluate on")
+    requested = every if names is None else [name.strip() for name in str(names).split(",")]
+    chosen = named_contigs(contigs, requested, "to evaluate on")
     return [Interval(i, 0, len(contig)) for i, contig in enumerate(contigs) if contig.name in chosen]
 
 
@@ -180,14 +182,14 @@ def _of_split(contigs: Sequence[Contig], bed: Path, split: str) -> list[Interval
     splits = split_by_intervals(contigs, bed)
     chosen: list[Interval] = getattr(splits, split)
     if not chosen:
-        there = " or ".join(name for name, bases in splits.bases().items() if bases)
-        remedy = f"give --split {there}" if there else "give it rows"
+        splits_with_rows = " or ".join(name for name, bases in splits.bases().items() if bases)
+        remedy = f"give --split {splits_with_rows}" if splits_with_rows else "give it rows"
         raise UserError(f"no interval is for {split}", at=bed, remedy=remedy)
     return chosen
 
 
 def warn_of_labels(config: HyenaConfig, name: object) -> None:
-    """Say that a model that was trained for labels may no longer know the bases."""
+    """Warn where a model was trained for labels and may predict bases less well."""
     # Beside a prediction head, a tied LM head is just the embedding.
     task = config.demonstrations or config.head
     if task is not None and config.tied_head:
@@ -216,7 +218,7 @@ def _check_lengths(lengths: Sequence[int], longest: int, model: HyenaDNA) -> Non
 def _tiles(
     contigs: Sequence[Contig], intervals: Sequence[Interval], lengths: Sequence[int], count: int
 ) -> tuple[Sequence[int], Tokens]:
-    """The lengths that there are whole tiles for, and the tiles of the longest of them (N, W)."""
+    """Return the lengths that have whole tiles, and the tiles of the longest of them (N, W)."""
     for number in range(len(lengths), 0, -1):
         tiles_NW = fixed_windows(contigs, intervals, lengths[number - 1] + 1, count)
         if len(tiles_NW) and tiles_NW[0, -1] != PAD and count_bases(tiles_NW[:, 1:]):
@@ -235,7 +237,7 @@ def _tiles(
 
 
 def _nats(model: HyenaDNA, ids_BW: Tensor, precision: AbstractContextManager[Any]) -> tuple[Tensor, Tensor]:
-    """The sum of -log p over the bases of each window (B,), and how many they are (B,)."""
+    """Return the sum of -log p over the bases of each window (B,), and their number (B,)."""
     targets_BL = next_bases(ids_BW)
     with precision:
         log_p_BL = token_log_probs(model, ids_BW[:, :-1], targets_BL, among=None)
@@ -243,7 +245,7 @@ def _nats(model: HyenaDNA, ids_BW: Tensor, precision: AbstractContextManager[Any
 
 
 def _sums(output: tuple[Tensor, Tensor], batch: Sequence[BatchItem[None]]) -> list[_Sum]:
-    """Nats, bases and tokens of every window of a batch."""
+    """Return nats, bases and tokens of every window of a batch."""
     nats_B, bases_B = (values_B.tolist() for values_B in output)
     return list(zip(nats_B, bases_B, (len(piece.ids) - 1 for piece in batch), strict=True))
 
@@ -267,7 +269,7 @@ def _losses(
 
 
 def _windows(tiles_NW: Tokens, length: int) -> Iterator[BatchItem[None]]:
-    """The windows of every tile, each from the last base of the one before it."""
+    """Yield the windows of every tile, each from the last base of the one before it."""
     for tile_W in tiles_NW:
         for start in range(0, len(tile_W) - 1, length):
             yield BatchItem(tile_W[start : start + length + 1], None)

@@ -1,4 +1,4 @@
-"""What a model is pretrained on: genomes, what of them is held out, and the windows of both."""
+"""The corpus of a pretraining run: genomes, their splits, and the windows of both."""
 
 import math
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from hyenacli.inference.sampling import WindowSampler, complement, fixed_windows
 from hyenacli.pretrain.settings import PretrainSettings
 from hyenacli.readers.genome import Contig, Genome, Tokens, count_bases, open_genomes, plain_tokens
 
-# The Markov yardsticks are fitted to at most this many training bases, in pieces spread over the genome.
+# The Markov models are fitted to at most this many training bases, in pieces spread over the genome.
 MARKOV_BASES = 200_000_000
 _PIECE = 1_000_000
 _FRACTION = 0.05
@@ -39,7 +39,7 @@ class Corpus:
     valid_NW: Tokens
 
     def markov(self, *, rc: bool) -> list[float]:
-        """Loss on the held-out windows of Markov models of order 0, 1, ... fitted to the training bases.
+        """Compute the held-out loss of Markov models of order 0, 1, ... fitted to the training bases.
 
         Args:
             rc: fit them to both strands, as for a model that reads both.
@@ -47,20 +47,20 @@ class Corpus:
         return MarkovModels(self._stretches(rc=rc)).cross_entropy(self.valid_NW) if len(self.valid_NW) else []
 
     def _stretches(self, *, rc: bool) -> Iterator[Tokens]:
-        places = [
+        pieces = [
             (i.contig, start, min(start + _PIECE, i.end))
             for i in self.splits.train
             for start in range(i.start, i.end, _PIECE)
         ]
-        bases = sum(end - start for _, start, end in places)
-        for contig, start, end in places[:: max(1, math.ceil(bases / MARKOV_BASES))]:
+        bases = sum(end - start for _, start, end in pieces)
+        for contig, start, end in pieces[:: max(1, math.ceil(bases / MARKOV_BASES))]:
             piece = self.contigs[contig].tokens(start, end)
             yield piece
             if rc:
                 yield complement(piece)
 
     def describe(self) -> str:
-        """Bases in each split, and how several files share the windows, in a few words."""
+        """Describe the bases of each split, and how several files share the windows."""
         counts = self.splits.bases()
         text = ", ".join(f"{name} {count:,} bases" for name, count in counts.items() if count)
         shares = self.sampler.shares()
@@ -117,7 +117,7 @@ def _check_soft_masking(contigs: list[Contig], weight: float) -> None:
 
 
 def split_genomes(contigs: list[Contig], settings: PretrainSettings, width: int) -> Splits:
-    """Training and held-out stretches, by intervals, by contigs, or by a fraction in blocks.
+    """Split genomes by intervals, by contigs, or by a fraction in blocks.
 
     Raises:
         UserError: nothing to train on, or no training stretch as long as a window.
@@ -144,25 +144,27 @@ def split_genomes(contigs: list[Contig], settings: PretrainSettings, width: int)
 
 
 def _check_lengths(contigs: list[Contig], splits: Splits, width: int, files: list[Path]) -> None:
-    """Raise UserError where no training stretch fills a window; warn of what is smaller."""
-    longest = dict.fromkeys(files, 0)
+    """Check that a training stretch fills a window; warn of genomes without one."""
+    by_source = dict.fromkeys(files, 0)
     for interval in splits.train:
         source = contigs[interval.contig].source
-        longest[source] = max(longest[source], len(interval))
-    most = max(longest.values())
-    if most < 2:
+        by_source[source] = max(by_source[source], len(interval))
+    longest_interval = max(by_source.values())
+    if longest_interval < 2:
         raise UserError(
             "no bases are left to train on",
             at=", ".join(map(str, files)),
             remedy="hold out less, or add sequence",
         )
-    if most < width:
+    if longest_interval < width:
         raise UserError(
-            f"the longest training stretch has {most:,} bases, a window {width:,}",
+            f"the longest training stretch has {longest_interval:,} bases, a window {width:,}",
             at=", ".join(map(str, files)),
-            remedy=f"use --max-length {most - 1} or less, or hold out less" if most > 8 else "add sequence",
+            remedy=f"use --max-length {longest_interval - 1} or less, or hold out less"
+            if longest_interval > 8
+            else "add sequence",
         )
-    for source in (path for path, length in longest.items() if length < width):
+    for source in (path for path, length in by_source.items() if length < width):
         console.log.warning("%s: no training stretch fills a window of %d bases", source, width)
     if not splits.valid:
         console.log.warning("nothing is held out: there will be no held-out loss, and no best checkpoint")

@@ -38,7 +38,7 @@ class WindowBatch:
 
 
 def window_batch(codes_BW: Codes, device: torch.device, soft_mask_weight: float = 1.0) -> WindowBatch:
-    """Windows of codes as inputs and targets on a device.
+    """Move windows of codes to a device, as inputs and targets.
 
     Only A, C, G and T are predicted: an N says nothing, and the first public code's habit of training on
     padding is not repeated.
@@ -88,24 +88,24 @@ class NextNucleotide:
         self._device, self._soft_mask_weight = device, soft_mask_weight
 
     def read(self, windows: range, length: int) -> Codes:
-        """Windows of the training stream with `length` predictions each, as codes (B, L + 1)."""
+        """Read windows of the training stream with `length` predictions each, as codes (B, L + 1)."""
         return self._sampler.rows(windows, length + 1)
 
     def batch(self, host: Codes) -> WindowBatch:
-        """Windows on the device."""
+        """Move windows to the device."""
         return window_batch(host, self._device, self._soft_mask_weight)
 
     def loss(self, model: nn.Module, batch: WindowBatch) -> Tensor:
-        """Weighted sum over the batch of -log p(base | bases before it in the window), in nats."""
+        """Sum -log p(base | bases before it in the window) over the batch, weighted, in nats."""
         return next_token_loss(cast("HyenaDNA", model), batch.inputs, batch.targets, batch.weights)
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Mean nats, bits and perplexity a base over the held-out windows; each rank reads its share."""
+        """Compute mean nats, bits and perplexity per base over the held-out windows, shared by the ranks."""
         ranks = current_ranks()
-        mine = self._valid_NW[ranks.rank :: ranks.world_size]
+        windows_NW = self._valid_NW[ranks.rank :: ranks.world_size]
         total, count = 0.0, 0.0
-        for start in range(0, len(mine), self._batch_size):
-            batch = window_batch(mine[start : start + self._batch_size], self._device)
+        for start in range(0, len(windows_NW), self._batch_size):
+            batch = window_batch(windows_NW[start : start + self._batch_size], self._device)
             total += float(self.loss(model, batch))
             count += batch.count
         total, bases = sum_over_ranks(total, count, device=self._device)

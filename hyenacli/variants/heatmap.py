@@ -1,4 +1,4 @@
-"""The effects of every substitution of a region as one picture, SVG text that needs nothing else.
+"""A heatmap of the effects of every substitution of a region, as a self-contained SVG.
 
 L position, V one of A, C, G and T.
 """
@@ -21,7 +21,7 @@ BASES = "ACGT"
 STEPS = 33
 # Effects beyond this quantile of their sizes have the colour of the limit.
 QUANTILE = 0.99
-# ColorBrewer's RdBu turned round, which the colour-blind can read.
+# ColorBrewer's RdBu reversed, which the colour-blind can read.
 _ANCHORS = (
     *("053061", "2166ac", "4393c3", "92c5de", "d1e5f0", "f7f7f7"),
     *("fddbc7", "f4a582", "d6604d", "b2182b", "67001f"),
@@ -46,9 +46,9 @@ _STYLE = (
 
 
 def draw_heatmap(
-    region: Region, effects_LV: Floats, reference: bytes, *, score: str = "effect", about: str = ""
+    region: Region, effects_LV: Floats, reference: bytes, *, score: str = "effect", description: str = ""
 ) -> str:
-    """The effects as an SVG document: a row per base, a column per position, above it the mean per position.
+    """Draw effects as an SVG document: a row per base, a column per position, the mean above it.
 
     Long regions are wrapped into panels of at most 200 positions. All panels share the colours, which end at
     the 99 % quantile of the effects' sizes, and the axis of the means, which are not cut. At most about 100
@@ -60,7 +60,7 @@ def draw_heatmap(
             reference base, or what was not scored) has no colour of the scale.
         reference: the bases of the region.
         score: what the effects are called.
-        about: what they are, in a sentence or two.
+        description: what they are, in a sentence or two.
 
     Raises:
         ValueError: the region has no positions, or effects or reference are not as long as it.
@@ -73,7 +73,7 @@ def draw_heatmap(
     panels = math.ceil(length / _COLUMNS)
     columns = length if panels == 1 else math.ceil(length / panels / 10) * 10
     drawing = _Drawing(region, effects_LV, reference.decode("ascii").upper(), columns)
-    head, y = drawing.head(score, about)
+    head, y = drawing.head(score, description)
     body = []
     for first in range(0, length, columns):
         body.append(drawing.panel(first, min(first + columns, length), y))
@@ -97,7 +97,7 @@ def draw_heatmap(
 
 
 class _Drawing:
-    """What all panels of one picture share.
+    """Scales and sizes that the panels of a heatmap share.
 
     Args:
         region: as `draw_heatmap`.
@@ -119,16 +119,16 @@ class _Drawing:
         self._steps_LV = color_steps(effects_LV, self._limit)
         self._means_L = _means(effects_LV)
         finite = self._means_L[np.isfinite(self._means_L)]
-        found = _ticks(min(0.0, *finite), max(0.0, *finite), 4) if finite.size else [0.0]
-        self._ticks = sorted({found[0], 0.0, found[-1]})
-        place = f"{region.contig}:{region.start + 1:,}-{region.end:,}"
+        marks = _ticks(min(0.0, *finite), max(0.0, *finite), 4) if finite.size else [0.0]
+        self._ticks = sorted({marks[0], 0.0, marks[-1]})
+        location = f"{region.contig}:{region.start + 1:,}-{region.end:,}"
         count = f"{len(region):,} base{'s' * (len(region) > 1)}"
-        self.title = ", ".join([*([region.name] if region.name else []), place, count])
+        self.title = ", ".join([*([region.name] if region.name else []), location, count])
 
-    def head(self, score: str, about: str) -> tuple[list[str], int]:
-        """Title and legend, and where they end."""
+    def head(self, score: str, description: str) -> tuple[list[str], int]:
+        """Return title and legend, and their height."""
         parts, y = [_text(_LEFT, 22, self.title, "title")], 22
-        for line in textwrap.wrap(about, (self.width - _LEFT - _RIGHT) // 6):
+        for line in textwrap.wrap(description, (self.width - _LEFT - _RIGHT) // 6):
             y += _LINE
             parts.append(_text(_LEFT, y, line))
         y += 10
@@ -156,7 +156,7 @@ class _Drawing:
         return parts, y + 42
 
     def panel(self, first: int, end: int, y: int) -> str:
-        """The positions first..end (0-based half-open, in the region), their upper edge at y."""
+        """Draw positions first..end (0-based half-open, in the region) with their upper edge at y."""
         top = _BARS + _GAP + _STRIP
         wide, high = (end - first) * self._cell, len(BASES) * self._row
         names = [_text(-6, top + (v + 0.5) * self._row + 4, base, "bases e") for v, base in enumerate(BASES)]
@@ -176,24 +176,24 @@ class _Drawing:
         )
 
     def _cells(self, first: int, end: int) -> Iterator[str]:
-        """A path per colour, of runs of positions with the same one."""
+        """Yield a path per colour, of runs of positions with that colour."""
         runs: dict[str, list[str]] = {}
         for row, base in enumerate(BASES):
             steps = self._steps_LV[first:end, row].tolist()
             names = [
-                f"c{step}" if step >= 0 else "own" if here == base else "none"
-                for step, here in zip(steps, self._bases[first:end], strict=True)
+                f"c{step}" if step >= 0 else "own" if letter == base else "none"
+                for step, letter in zip(steps, self._bases[first:end], strict=True)
             ]
             x = 0
             for name, same in groupby(names):
                 n = len(list(same))
                 runs.setdefault(name, []).append(f"M{x} {row}h{n}v1h-{n}z")
                 x += n
-        for name, found in sorted(runs.items()):
-            yield f'<path class="{name}" d="{"".join(found)}"/>'
+        for name, parts in sorted(runs.items()):
+            yield f'<path class="{name}" d="{"".join(parts)}"/>'
 
     def _reference(self, first: int, end: int, top: int) -> str:
-        """A dot in the cell of the reference base; none at N."""
+        """Draw a dot in the cell of each reference base; none at N."""
         dots = [
             f"M{_number((i + 0.5) * self._cell)} {_number(top + (BASES.index(base) + 0.5) * self._row)}h.01"
             for i, base in enumerate(self._bases[first:end])
@@ -202,14 +202,14 @@ class _Drawing:
         return f'<path class="ref" d="{"".join(dots)}"/>'
 
     def _letters(self, first: int, end: int, y: int) -> str:
-        """The bases of the reference, each above its column."""
-        places = " ".join(_number((i + 0.5) * self._cell) for i in range(end - first))
+        """Draw the bases of the reference, each above its column."""
+        xs = " ".join(_number((i + 0.5) * self._cell) for i in range(end - first))
         size = _number(min(12, self._cell / 0.62))
         bases = escape(self._bases[first:end])
-        return f'<text class="bases m" style="font-size:{size}px" x="{places}" y="{y}">{bases}</text>'
+        return f'<text class="bases m" style="font-size:{size}px" x="{xs}" y="{y}">{bases}</text>'
 
     def _bars(self, first: int, end: int) -> Iterator[str]:
-        """The mean effect of each position, on the axis of all panels."""
+        """Yield the mean effect of each position, on the axis of all panels."""
         low, high = self._ticks[0], self._ticks[-1]
         per_unit = _BARS / (high - low or 1)
         wide = (end - first) * self._cell
@@ -229,29 +229,29 @@ class _Drawing:
         yield f'<g class="cells" transform="scale({self._cell} 1)">{"".join(drawn)}</g>'
 
     def _axis(self, first: int, end: int, y: int) -> Iterator[str]:
-        """1-based coordinates at round numbers, as many as there is room for."""
+        """Yield 1-based coordinates at round numbers, as many as fit."""
         low = self._region.start + first + 1
         room = 7 * len(f"{self._region.end:,}") + 12
         step = next(s for s in (1, 2, 5, 10, 20, 50, 100) if s * self._cell >= room)
-        places = range(-(-low // step) * step, self._region.start + end + 1, step)
-        for position in places or (low,):
+        positions = range(-(-low // step) * step, self._region.start + end + 1, step)
+        for position in positions or (low,):
             x = (position - low + 0.5) * self._cell
             yield f'<path class="axis" d="M{_number(x)} {y}v4"/>'
             yield _text(x, y + 15, f"{position:,}", "small m")
 
 
 def color_steps(effects_LV: Floats, limit: float) -> npt.NDArray[np.int64]:
-    """The colour of every effect: 0 at -limit and below, the middle of STEPS at 0; -1 where it is NaN."""
+    """Return the colour of every effect: 0 up to -limit, the middle of STEPS at 0, -1 where it is NaN."""
     middle = STEPS // 2
     scaled_LV = np.clip(np.nan_to_num(effects_LV) / (limit or 1.0), -1, 1)
     return np.where(np.isnan(effects_LV), -1, np.rint((scaled_LV + 1) * middle).astype(np.int64))
 
 
 def _means(effects_LV: Floats) -> Floats:
-    """The mean (L,) of the effects that are there, NaN where none is."""
-    there_LV = np.isfinite(effects_LV)
-    count_L = there_LV.sum(axis=1)
-    sum_L = np.where(there_LV, effects_LV, 0).sum(axis=1)
+    """Return the mean (L,) of the effects that are not NaN, NaN where all are."""
+    finite_LV = np.isfinite(effects_LV)
+    count_L = finite_LV.sum(axis=1)
+    sum_L = np.where(finite_LV, effects_LV, 0).sum(axis=1)
     return np.where(count_L > 0, sum_L / np.maximum(count_L, 1), np.nan)
 
 
@@ -270,18 +270,18 @@ def _ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def _swatches() -> Iterator[str]:
-    """The style of every step, between the anchors by straight lines."""
+    """Yield the style of every step, interpolated between the anchors."""
     anchors = np.array([list(bytes.fromhex(color)) for color in _ANCHORS], dtype=np.float64)
     for step in range(STEPS):
-        place = step / (STEPS - 1) * (len(anchors) - 1)
+        position = step / (STEPS - 1) * (len(anchors) - 1)
         red, green, blue = (
-            round(float(np.interp(place, range(len(anchors)), anchors[:, i]))) for i in range(3)
+            round(float(np.interp(position, range(len(anchors)), anchors[:, i]))) for i in range(3)
         )
         yield f".heatmap .c{step}{{fill:#{red:02x}{green:02x}{blue:02x}}}"
 
 
 def _number(value: float) -> str:
-    """A coordinate with one decimal at most.
+    """Format a coordinate with at most one decimal.
 
     >>> [_number(value) for value in (12.0, 2.46, -0.04)]
     ['12', '2.5', '0']

@@ -103,7 +103,7 @@ def draw_regions(
             continue
         name = re.sub(r"[^\w.-]+", "_", str(one.named))
         with atomic_path(folder / f"{name}.svg") as path:
-            picture = draw_heatmap(one.named, effects_LV, reference, score=score, about=about)
+            picture = draw_heatmap(one.named, effects_LV, reference, score=score, description=about)
             path.write_text(picture, encoding="utf-8")
         drawn += 1
     _logger.info("drew %d region%s into %s", drawn, "s" * (drawn != 1), folder)

@@ -6,7 +6,6 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from hyenacli.evaluation import markov
 from hyenacli.evaluation.markov import MAX_ORDER, PSEUDO_COUNT, MarkovModels
 from hyenadna import Tokenizer
 
@@ -43,12 +42,9 @@ def sequences() -> tuple[str, list[str]]:
 
 
 @pytest.mark.parametrize("chunk", [1 << 22, 100])
-def test_loss_of_every_order(
-    sequences: tuple[str, list[str]], chunk: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(markov, "_CHUNK", chunk)
+def test_loss_of_every_order(sequences: tuple[str, list[str]], chunk: int) -> None:
     train, windows = sequences
-    models = MarkovModels([TOKENS.encode_array(train)])
+    models = MarkovModels([TOKENS.encode_array(train)], chunk)
     losses = models.cross_entropy(np.stack([TOKENS.encode_array(w) for w in windows]))
     assert losses == pytest.approx(
         [by_definition(train, windows, k) for k in range(MAX_ORDER + 1)], rel=1e-12

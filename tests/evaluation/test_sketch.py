@@ -5,7 +5,6 @@ import random
 import numpy as np
 import pytest
 
-from hyenacli.evaluation import sketch as module
 from hyenacli.evaluation.sketch import MAX_HASHES, K, Sketch, hash_kmers, shared_kmers, sketch
 from hyenacli.genome.dna import reverse_complement
 from hyenacli.readers.genome import SOFT_MASKED, Codes
@@ -28,10 +27,9 @@ def whole(*sequences: str) -> Sketch:
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 1 << 16])
-def test_at_scale_one_every_kmer_has_a_hash_of_its_own(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_CHUNK", chunk)
+def test_at_scale_one_every_kmer_has_a_hash_of_its_own(chunk: int) -> None:
     sequences = [random_dna(300, 0) + "N" + random_dna(90, 1) * 2, random_dna(40, 2), random_dna(K - 1), ""]
-    hashes = whole(*sequences).hashes
+    hashes = sketch(codes(*sequences), 1, chunk).hashes
     assert len(hashes) == len(kmers(*sequences))
     assert (hashes[1:] > hashes[:-1]).all()
 

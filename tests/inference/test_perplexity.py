@@ -198,5 +198,5 @@ def test_choices_that_cannot_be_met(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "x", "8,", "0", "-8", "8.5", "1e3", "²"])
 def test_lengths_are_whole_numbers(text: str) -> None:
-    with pytest.raises(UsageError, match="is no length; give whole numbers from 1 on"):
+    with pytest.raises(UsageError, match="is not a length; give whole numbers from 1 on"):
         parse_lengths(text)

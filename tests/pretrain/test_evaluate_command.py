@@ -126,7 +126,7 @@ BAD = [
     ("g.fa -m model --intervals s.bed --lengths 64 -o s.bed -O tsv", 2, "s.bed: is an input of this very"),
     ("g.fa h.fa -m model -o h.fa -O tsv", 2, "h.fa: is an input of this very command; write to another file"),
     ("drawn.svg -m model --plot drawn.svg", 2, "drawn.svg: is an input of this very command"),
-    ("g.fa -m model --lengths 64,x", 2, "--lengths: 'x' is no length"),
+    ("g.fa -m model --lengths 64,x", 2, "--lengths: 'x' is not a length"),
     ("g.fa -m model --lengths 300", 2, "--lengths: 300 is beyond the model's context of 256 bases"),
     ("g.fa -m model --contigs tow", 1, "no contig 'tow' to evaluate on; did you mean 'two'?"),
     ("g.fa -m model --contigs one --intervals s.bed", 2, "--intervals already says what is read"),

@@ -162,7 +162,7 @@ def test_the_legend_states_score_limits_and_quantile() -> None:
     reference = dna(50)
     values = effects(reference)
     limit = f"{np.quantile(np.abs(values[np.isfinite(values)]), 0.99):.3g}"
-    found = texts(drawn(Region("c", 0, 50), values, reference, score="HYENA_LLR", about="a<b & nats"))
+    found = texts(drawn(Region("c", 0, 50), values, reference, score="HYENA_LLR", description="a<b & nats"))
     assert {f"≤ \u2212{limit}", "0", f"≥ {limit}", "a<b & nats"} <= set(found)
     assert "HYENA_LLR; colours end at the 99 % quantile of |HYENA_LLR|" in found
     unsigned = texts(drawn(Region("c", 0, 50), effects(reference, least=0.0), reference))
@@ -171,7 +171,7 @@ def test_the_legend_states_score_limits_and_quantile() -> None:
 
 def test_long_explanations_are_wrapped() -> None:
     about = "word " * 60
-    root = drawn(Region("c", 0, 3), effects("ACG"), "ACG", about=about)
+    root = drawn(Region("c", 0, 3), effects("ACG"), "ACG", description=about)
     lines = [text for text in texts(root) if text.startswith("word")]
     assert " ".join(lines).split() == about.split()
     assert max(map(len, lines)) * 6 <= int(root.get("width", ""))
