@@ -1,4 +1,4 @@
-"""Which stretches of a genome are trained on, evaluated on, and left alone."""
+"""Intervals of a genome that are trained on, validated on and tested on."""
 
 import itertools
 from collections import Counter
@@ -27,20 +27,20 @@ class Interval:
     end: int
 
     def __len__(self) -> int:
-        """Length in bases."""
+        """Return the length in bases."""
         return self.end - self.start
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Disjoint stretches of the contigs, by what they are for."""
+    """Disjoint intervals of the contigs, by split."""
 
     train: list[Interval] = field(default_factory=list)
     valid: list[Interval] = field(default_factory=list)
     test: list[Interval] = field(default_factory=list)
 
     def bases(self) -> dict[str, int]:
-        """Bases in each split."""
+        """Count the bases in each split."""
         return {name: sum(map(len, getattr(self, name))) for name in SPLITS}
 
 
@@ -52,35 +52,38 @@ def split_by_contigs(contigs: Sequence[Contig], valid: Sequence[str], test: Sequ
     Raises:
         UserError: a name that no file has, or that is asked for twice.
     """
-    held, left = (named_contigs(contigs, names, "to hold out") for names in (valid, test))
-    if both := held & left:
+    valid_names, test_names = (named_contigs(contigs, names, "to hold out") for names in (valid, test))
+    if both := valid_names & test_names:
         raise UserError(f"contigs both for validation and test: {', '.join(sorted(both))}")
     splits = Splits()
     for number, contig in enumerate(contigs):
-        role = splits.valid if contig.name in held else splits.test if contig.name in left else splits.train
-        role.append(Interval(number, 0, len(contig)))
+        interval = Interval(number, 0, len(contig))
+        if contig.name in valid_names:
+            splits.valid.append(interval)
+        else:
+            (splits.test if contig.name in test_names else splits.train).append(interval)
     return splits
 
 
 def named_contigs(contigs: Sequence[Contig], names: Sequence[str], purpose: str) -> set[str]:
-    """Contigs by name, as the genomes spell them.
+    """Return contigs by name, as the genomes spell them.
 
     Raises:
         UserError: a name that no file has; the message says what it was named for.
     """
     spellings = _spellings(contigs, f"the names {purpose}")
-    found = set()
+    named = set()
     for name in names:
         spelt = spellings.resolve(name)
         if spelt is None:
-            known = list(dict.fromkeys(contig.name for contig in contigs))
-            raise UserError(f"no contig '{name}' {purpose}", remedy=nearest(name, known))
-        found.add(spelt)
-    return found
+            names_of_genomes = list(dict.fromkeys(contig.name for contig in contigs))
+            raise UserError(f"no contig '{name}' {purpose}", remedy=nearest(name, names_of_genomes))
+        named.add(spelt)
+    return named
 
 
 def _spellings(contigs: Sequence[Contig], input_name: str) -> ContigMap:
-    """Contig names in another style, as the genomes spell them."""
+    """Match contig names of another style with those of the genomes."""
     fasta = ", ".join(dict.fromkeys(str(contig.source) for contig in contigs))
     names = dict.fromkeys(contig.name for contig in contigs)
     return match_contigs((), names, style="auto", aliases={}, input_name=input_name, genome_name=fasta)
@@ -94,9 +97,9 @@ def split_by_fraction(contigs: Sequence[Contig], fraction: float, window: int, s
     """
     total = sum(map(len, contigs))
     blocks = cut_into_blocks(contigs, max(window, round(total * fraction / 10)))
-    held = min(len(blocks) - 1, max(1, round(len(blocks) * fraction))) if fraction else 0
+    n_valid = min(len(blocks) - 1, max(1, round(len(blocks) * fraction))) if fraction else 0
     order = np.random.Generator(np.random.Philox(seed)).permutation(len(blocks))
-    chosen = set(order[:held].tolist())
+    chosen = set(order[:n_valid].tolist())
     return Splits(
         train=[b for i, b in enumerate(blocks) if i not in chosen],
         valid=[b for i, b in enumerate(blocks) if i in chosen],
@@ -104,7 +107,7 @@ def split_by_fraction(contigs: Sequence[Contig], fraction: float, window: int, s
 
 
 def cut_into_blocks(contigs: Sequence[Contig], least: int) -> list[Interval]:
-    """Contigs cut into equal blocks of at least so many bases; a shorter contig is one block."""
+    """Cut contigs into equal blocks of at least `least` bases; a shorter contig is one block."""
     blocks = []
     for number, contig in enumerate(contigs):
         pieces = max(1, len(contig) // least)
@@ -127,10 +130,10 @@ def split_by_intervals(contigs: Sequence[Contig], bed: Path) -> Splits:
     names = Counter(contig.name for contig in contigs)
     ambiguous = {name for name, times in names.items() if times > 1}
     spellings = _spellings(contigs, str(bed))
-    found: dict[str, list[tuple[Interval, int]]] = {name: [] for name in SPLITS}
+    rows: dict[str, list[tuple[Interval, int]]] = {name: [] for name in SPLITS}
     for record in read_bed(bed):
         region = record.region
-        if region.name not in found:
+        if region.name not in rows:
             raise UserError(
                 f"column 4 is '{region.name}'", at=bed, line=record.line, remedy="write train, valid or test"
             )
@@ -157,14 +160,14 @@ def split_by_intervals(contigs: Sequence[Contig], bed: Path) -> Splits:
                 line=record.line,
                 remedy="check that BED and FASTA are the same assembly",
             )
-        found[region.name].append((Interval(number, region.start, region.end), record.line))
-    _refuse_overlaps(found, bed)
-    return Splits(**{name: merged([interval for interval, _ in found[name]]) for name in SPLITS})
+        rows[region.name].append((Interval(number, region.start, region.end), record.line))
+    _refuse_overlaps(rows, bed)
+    return Splits(**{name: merged([interval for interval, _ in rows[name]]) for name in SPLITS})
 
 
-def _refuse_overlaps(found: dict[str, list[tuple[Interval, int]]], bed: Path) -> None:
-    """Raise if two intervals of different splits share a base."""
-    rows = sorted((interval, line, name) for name, rows in found.items() for interval, line in rows)
+def _refuse_overlaps(by_split: dict[str, list[tuple[Interval, int]]], bed: Path) -> None:
+    """Raise UserError if two intervals of different splits share a base."""
+    rows = sorted((interval, line, name) for name, rows in by_split.items() for interval, line in rows)
     reach: dict[str, tuple[Interval, int]] = {}
     for interval, line, name in rows:
         for other, (last, last_line) in reach.items():
@@ -181,7 +184,7 @@ def _refuse_overlaps(found: dict[str, list[tuple[Interval, int]]], bed: Path) ->
 
 
 def merged(intervals: list[Interval]) -> list[Interval]:
-    """The same bases in as few intervals as hold them, in order."""
+    """Return the same bases in as few intervals as possible, in order."""
     joined: list[Interval] = []
     for interval in sorted(intervals):
         last = joined[-1] if joined else None

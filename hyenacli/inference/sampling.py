@@ -21,7 +21,7 @@ _COMPLEMENT = np.arange(256, dtype=np.uint8)
 for _bit in (0, 0x80):
     _COMPLEMENT[[A | _bit, C | _bit, G | _bit, T | _bit]] = T | _bit, G | _bit, C | _bit, A | _bit
 
-# A window of which more than this share is N is drawn again: assembly gaps teach nothing.
+# A window of which more than this share is N is drawn again: assembly gaps have nothing to learn from.
 MAX_N_SHARE = 0.5
 _MAX_DRAWS = 100
 # Bases looked at together for gaps.
@@ -58,28 +58,28 @@ class WindowSampler:
         self._rc_augment = rc_augment
 
     def shares(self) -> dict[Path, float]:
-        """The share of the windows that each file gets."""
-        found: dict[Path, float] = {}
+        """Return the share of the windows that each file gets."""
+        shares: dict[Path, float] = {}
         below = 0
         for group in self._groups:
             for interval in group.intervals:
                 source = self._contigs[interval.contig].source
                 share = (group.up_to - below) / 2**64 * len(interval) / group.edges[-1]
-                found[source] = found.get(source, 0.0) + share
+                shares[source] = shares.get(source, 0.0) + share
             below = group.up_to
-        return found
+        return shares
 
     def rows(self, indices: Sequence[int], width: int) -> Codes:
-        """Windows `indices` of the stream, `width` bases each, as codes (N, W)."""
+        """Draw windows `indices` of the stream, `width` bases each, as codes (N, W)."""
         return np.stack([self._window(index, width) for index in indices])
 
     def _window(self, index: int, width: int) -> Codes:
-        codes, mirrored = self._draw(index, 0, width)
+        codes, reverse = self._draw(index, 0, width)
         for attempt in range(1, _MAX_DRAWS):
             if _is_sequence(plain_tokens(codes)):
                 break
-            codes, mirrored = self._draw(index, attempt, width)
-        return padded(complement(codes) if mirrored else codes, width)
+            codes, reverse = self._draw(index, attempt, width)
+        return padded(complement(codes) if reverse else codes, width)
 
     def _draw(self, index: int, attempt: int, width: int) -> tuple[Codes, bool]:
         # Philox is counter-based: its raw words are a documented, version-independent function of both.
@@ -109,38 +109,38 @@ class _Group:
 def _groups(
     contigs: Sequence[Contig], intervals: Sequence[Interval], shares: Mapping[Path, float] | None
 ) -> list[_Group]:
-    """One group of all intervals, or one for each file that has a share and intervals."""
+    """Make a group of all intervals, or a group for each file that has a share and intervals."""
     by_source: dict[Path | None, list[Interval]] = {}
     for interval in intervals:
         by_source.setdefault(contigs[interval.contig].source if shares else None, []).append(interval)
     given = [shares[source] if shares and source else 1.0 for source in by_source]
-    edges = [list(itertools.accumulate(map(len, mine))) for mine in by_source.values()]
+    edges = [list(itertools.accumulate(map(len, members))) for members in by_source.values()]
     tops = [int(math.fsum(given[: i + 1]) / math.fsum(given) * 2**64) for i in range(len(given))]
     return [_Group(*group) for group in zip(tops, by_source.values(), edges, strict=True)]
 
 
 def _is_sequence(tokens: Tokens) -> bool:
-    """Whether a window is not mostly N."""
+    """Return True unless a window is mostly N."""
     return bool(np.count_nonzero(tokens == N) <= MAX_N_SHARE * len(tokens))
 
 
 def _below(word: int, bound: int) -> int:
-    """A 64-bit random word as an integer in [0, bound)."""
+    """Map a 64-bit random word to an integer in [0, bound)."""
     return (word * bound) >> 64
 
 
 def complement(codes: Codes) -> Codes:
-    """The reverse complement of codes, or of token ids, (length,)."""
+    """Return the reverse complement of codes, or of token ids, (length,)."""
     return _COMPLEMENT[codes[::-1]]
 
 
 def padded(codes: Codes, width: int) -> Codes:
-    """Codes filled up to (W,) with [PAD] on the right, where a causal model cannot see it."""
+    """Fill codes up to (W,) with [PAD] on the right, where a causal model cannot see it."""
     return np.pad(codes, (0, width - len(codes)), constant_values=PAD)
 
 
 def fixed_windows(contigs: Sequence[Contig], intervals: Sequence[Interval], width: int, count: int) -> Tokens:
-    """At most `count` windows spread evenly over the intervals, as token ids (N, W), for evaluation.
+    """Return at most `count` windows spread evenly over the intervals, as token ids (N, W), for evaluation.
 
     Intervals are tiled without overlap; tiles that are mostly N are left out, and the last tile of an
     interval, which is shorter, is used only where there are no whole ones.
@@ -150,9 +150,9 @@ def fixed_windows(contigs: Sequence[Contig], intervals: Sequence[Interval], widt
         edges = np.cumsum([0, *map(len, starts)])
         rows = []
         for i in np.linspace(0, edges[-1] - 1, min(count, edges[-1])).round().astype(int):
-            place = int(np.searchsorted(edges, i, side="right")) - 1
-            contig, start = contigs[intervals[place].contig], int(starts[place][i - edges[place]])
-            tokens = contig.tokens(start, min(start + width, intervals[place].end))
+            index = int(np.searchsorted(edges, i, side="right")) - 1
+            contig, start = contigs[intervals[index].contig], int(starts[index][i - edges[index]])
+            tokens = contig.tokens(start, min(start + width, intervals[index].end))
             rows.append(padded(tokens, width))
         if rows:
             return np.stack(rows)
@@ -160,26 +160,26 @@ def fixed_windows(contigs: Sequence[Contig], intervals: Sequence[Interval], widt
 
 
 def _whole_tiles(contig: Contig, interval: Interval, width: int) -> NDArray[np.int64]:
-    """Where the tiles of an interval begin that are not mostly N, without its last, shorter one."""
+    """Return the starts of the tiles of an interval that are not mostly N, without its last, shorter tile."""
     end = interval.end - len(interval) % width
     step = width * max(1, _PIECE // width)
-    found = [np.empty(0, np.int64)]
+    starts = [np.empty(0, np.int64)]
     for start in range(interval.start, end, step):
         tiles = contig.tokens(start, min(start + step, end)).reshape(-1, width)
         usable = np.count_nonzero(tiles == N, axis=1) <= MAX_N_SHARE * width
-        found.append(start + width * np.flatnonzero(usable))
-    return np.concatenate(found)
+        starts.append(start + width * np.flatnonzero(usable))
+    return np.concatenate(starts)
 
 
 def _last_tile(contig: Contig, interval: Interval, width: int) -> NDArray[np.int64]:
-    """Where the last, shorter tile of an interval begins, of two bases or more, if it is not mostly N."""
+    """Return the start of the last, shorter tile, if it has two bases or more and is not mostly N."""
     start = interval.end - len(interval) % width
     usable = interval.end - start > 1 and _is_sequence(contig.tokens(start, interval.end))
     return np.array([start] if usable else [], np.int64)
 
 
 def has_window(contigs: Sequence[Contig], intervals: Sequence[Interval], width: int) -> bool:
-    """Whether `fixed_windows` would find a whole window."""
+    """Return True if `fixed_windows` would give a full window."""
     return any(
         _is_sequence(contigs[interval.contig].tokens(start, start + width))
         for interval in intervals
