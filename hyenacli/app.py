@@ -1,6 +1,6 @@
-"""The Typer app: which verbs there are, and the one boundary where errors become a line and an exit code.
+"""The Typer app: the verbs, and the boundary where errors become a line and an exit code.
 
-torch is not imported here: a verb's work is imported when the verb runs, so that help stays fast.
+torch is not imported here: a verb's command module is imported when the verb runs, so that help stays fast.
 """
 
 import errno
@@ -15,21 +15,26 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import typer
 from typer.core import TyperGroup
+from typer.models import OptionInfo
 
 from hyenacli import __version__, console, options, settings_file
-from hyenacli.distributed import current_ranks
+from hyenacli.distributed import current_ranks, launch, launched
 from hyenacli.embed.settings import EmbedSettings
-from hyenacli.finetune.predict_settings import PredictSettings
-from hyenacli.finetune.settings import FinetuneSettings
-from hyenacli.pretrain.evaluate_settings import EvaluateSettings
-from hyenacli.pretrain.settings import PretrainSettings
+from hyenacli.finetune.settings import FinetuneSettings, PredictSettings
+from hyenacli.pretrain.settings import EvaluateSettings, PretrainSettings
 from hyenacli.species.settings import SpeciesEvaluateSettings, SpeciesPredictSettings, SpeciesTrainSettings
-from hyenacli.tools import models
-from hyenacli.tools.settings import DoctorSettings, MergeSettings
+from hyenacli.tools.settings import (
+    ConvertSettings,
+    DoctorSettings,
+    InfoSettings,
+    ListSettings,
+    MergeSettings,
+    VerifySettings,
+)
 from hyenacli.variants.settings import ScoreVariantsSettings
 
 BROKEN_PIPE = 128 + signal.SIGPIPE
@@ -37,7 +42,7 @@ INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 
 
 class HyenaGroup(TyperGroup):
-    """The top-level command: every way a run can end passes through `main`."""
+    """The top-level command; every run ends in its `main`."""
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run and exit: 0 done, 1 data or run-time error, 2 usage, 130 Ctrl-C, 141 closed pipe.
@@ -45,8 +50,8 @@ class HyenaGroup(TyperGroup):
         User errors are one line on stderr (with the traceback under --debug); anything else is a bug and
         keeps its traceback.
         """
-        given = args[0] if args else extra.pop("args", None)
-        arguments = list(sys.argv[1:] if given is None else given)
+        arguments = args[0] if args else extra.pop("args", None)
+        arguments = list(sys.argv[1:] if arguments is None else arguments)
         extra["standalone_mode"] = False
         try:
             code = super().main(arguments, **extra)
@@ -56,30 +61,30 @@ class HyenaGroup(TyperGroup):
             if (line := one_line(error)) is None or "--debug" in arguments:
                 raise
             if line:
-                _tell(line)
+                _print_error(line)
             code = getattr(error, "exit_code", 1)
         sys.exit(code if isinstance(code, int) else 0)
 
 
 @contextmanager
-def _quiet_when_the_reader_leaves() -> Iterator[None]:
-    """Turn a closed stdout (`| head`) into a silent exit; typer's own answer to it is exit code 1."""
+def _exit_on_closed_stdout() -> Iterator[None]:
+    """Exit silently with 141 when stdout is closed (`| head`); typer would exit with 1."""
     try:
         yield
     except BrokenPipeError:
-        # The interpreter flushes stdout once more at its end, and must find somewhere to write.
+        # The interpreter flushes stdout once more at its end: it needs a stream that is open.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(BROKEN_PIPE) from None
 
 
 @contextmanager
-def _tidy_when_terminated() -> Iterator[None]:
-    """Turn SIGTERM into an exit that removes temporary files; training saves a checkpoint first instead."""
+def _exit_on_sigterm() -> Iterator[None]:
+    """Exit on SIGTERM so that temporary files are removed; training saves a checkpoint first instead."""
 
     def end(*_: object) -> None:
         raise SystemExit(TERMINATED)
 
-    if threading.current_thread() is not threading.main_thread():  # the only one that hears signals
+    if threading.current_thread() is not threading.main_thread():  # only this one gets signals
         yield
         return
     before = signal.signal(signal.SIGTERM, end)
@@ -89,8 +94,8 @@ def _tidy_when_terminated() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _tell(line: str) -> None:
-    """Print an error; other processes than the first leave it to their launcher, which says one of them."""
+def _print_error(line: str) -> None:
+    """Print an error on the first rank; other ranks leave it to the launcher, which reports one of them."""
     file = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if file and not current_ranks().first:
         Path(file).write_text(json.dumps({"message": line, "timestamp": int(time.time())}))
@@ -99,7 +104,7 @@ def _tell(line: str) -> None:
 
 
 def one_line(error: Exception) -> str | None:
-    """The message of an error the user can mend, or None for a bug.
+    """Return the message of an error that the user can mend, or None for a bug.
 
     User errors carry an `exit_code`: ours, the model package's and the option parser's. Of the operating
     system's errors, those that name a file, and a full disk, are the user's to mend.
@@ -108,7 +113,8 @@ def one_line(error: Exception) -> str | None:
         if not hasattr(error, "format_message"):
             return str(error)
         # The parser's: empty where it has just printed the help instead.
-        message, context = str(error.format_message()), getattr(error, "ctx", None)
+        message = str(error.format_message()).replace(": Value error, ", ": ")
+        context = getattr(error, "ctx", None)
         return message and message + (f" (see `{context.command_path} --help`)" if context else "")
     if isinstance(error, OSError) and (error.filename is not None or error.errno == errno.ENOSPC):
         full = "the output cannot be written: no space left on device; free some space or choose another disk"
@@ -138,17 +144,18 @@ def main(
         False, "--version", is_eager=True, callback=_print_version, help="Print the version."
     ),
 ) -> None:
-    """Set nothing up: each verb does."""
+    """Take the options of `hyena` itself."""
 
 
-def add_verb(parent: typer.Typer, name: str, settings: type, target: str) -> None:
+def add_verb(parent: typer.Typer, name: str, settings: type[options.Settings], target: str) -> None:
     """Add a verb whose arguments and options are the fields of a frozen dataclass.
 
     Args:
         parent: the app to add to.
         name: the verb.
         settings: dataclass whose fields are `Annotated` with typer parameters; its docstring is the help.
-        target: "module:function", imported when the verb runs and called with one instance.
+        target: "module:function", imported when the verb runs and called with one instance; it returns the
+            exit code, or None for 0. With --nproc-per-node, processes are started that do this instead.
     """
 
     def run(**values: Any) -> None:
@@ -159,49 +166,72 @@ def add_verb(parent: typer.Typer, name: str, settings: type, target: str) -> Non
             return
         module, function = target.split(":")
         with (
-            _tidy_when_terminated(),
-            _quiet_when_the_reader_leaves(),
+            _exit_on_sigterm(),
+            _exit_on_closed_stdout(),
             console.session(quiet=how["quiet"], verbose=how["verbose"], log_json=how["log_json"]),
         ):
-            getattr(importlib.import_module(module), function)(resolved)
+            if (processes := getattr(resolved, "nproc_per_node", None)) and not launched():
+                raise typer.Exit(launch(processes))
+            code = getattr(importlib.import_module(module), function)(resolved)
             sys.stdout.flush()
+        raise typer.Exit(code or 0)
 
     _take_signature(run, settings)
     parent.command(name)(run)
 
 
-def _take_signature(run: Callable[..., None], settings: type) -> None:
-    """Make `run` look to Typer as if the dataclass's fields, then the run options, were its parameters."""
-    fields = list(inspect.signature(settings).parameters.values())
+def _take_signature(run: Callable[..., None], settings: type[options.Settings]) -> None:
+    """Give `run` the fields of the dataclass, in the order of the help, and the run options as parameters."""
     general = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
         for name, (annotation, default) in options.RUN_OPTIONS.items()
     ]
-    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in fields]
-    run.__signature__ = inspect.Signature([*parameters, *general])  # type: ignore[attr-defined]
-    run.__annotations__ = {p.name: p.annotation for p in (*parameters, *general)}
+    parameters = [*_in_order_of_help(settings), *general]
+    for parameter in parameters:
+        kind, option = get_args(parameter.annotation)[:2]
+        if kind is bool:
+            option.metavar = ""  # a flag takes no value: Typer would show <bool>
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
     # A paragraph is a line to Typer, which breaks lines itself.
     paragraphs = inspect.cleandoc(settings.__doc__ or "").split("\n\n")
     # Typer hands it to rich, which takes [a] for markup.
     run.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs).replace("[", r"\[")
 
 
-add_verb(app, "pretrain", PretrainSettings, "hyenacli.training.start:pretrain")
-add_verb(app, "finetune", FinetuneSettings, "hyenacli.training.start:finetune")
+def _in_order_of_help(settings: type[options.Settings]) -> list[inspect.Parameter]:
+    """Sort the fields: arguments, required options, then by panel the verb's own and the shared options."""
+    blocks = [list(inspect.get_annotations(block)) for block in settings.__mro__]
+    panels = {panel: number for number, panel in enumerate(options.PANELS)}
+
+    def rank(parameter: inspect.Parameter) -> tuple[bool, bool, int, int, int]:
+        option = get_args(parameter.annotation)[1]
+        is_option, is_optional = isinstance(option, OptionInfo), parameter.default is not parameter.empty
+        panel = panels.get(option.rich_help_panel, -1)
+        block = next(i for i, names in enumerate(blocks) if parameter.name in names)
+        return is_option, is_optional, panel, block, blocks[block].index(parameter.name)
+
+    parameters = inspect.signature(settings).parameters.values()
+    return sorted((p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters), key=rank)
+
+
+species_app = typer.Typer(help="Predict which species contigs come from.", no_args_is_help=True)
+models_app = typer.Typer(help="List, inspect, convert and verify models.", no_args_is_help=True)
+
+add_verb(app, "pretrain", PretrainSettings, "hyenacli.pretrain.command:run")
+add_verb(app, "finetune", FinetuneSettings, "hyenacli.finetune.command:run")
 add_verb(app, "evaluate", EvaluateSettings, "hyenacli.pretrain.evaluate_command:run")
 add_verb(app, "predict", PredictSettings, "hyenacli.finetune.predict_command:run")
 add_verb(app, "embed", EmbedSettings, "hyenacli.embed.command:run")
 add_verb(app, "score-variants", ScoreVariantsSettings, "hyenacli.variants.command:run")
 add_verb(app, "merge", MergeSettings, "hyenacli.tools.merge:run")
 add_verb(app, "doctor", DoctorSettings, "hyenacli.tools.doctor:run")
-
-species_app = typer.Typer(help="Tell which species contigs come from.", no_args_is_help=True)
 app.add_typer(species_app, name="classify-species")
-add_verb(species_app, "train", SpeciesTrainSettings, "hyenacli.training.start:train_species")
+add_verb(species_app, "train", SpeciesTrainSettings, "hyenacli.species.train:run")
 add_verb(species_app, "evaluate", SpeciesEvaluateSettings, "hyenacli.species.evaluate:run")
 add_verb(species_app, "predict", SpeciesPredictSettings, "hyenacli.species.predict_command:run")
-
-models_app = typer.Typer(help="List, inspect, convert and verify models.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
-for _name, (_settings, _target) in models.VERBS.items():
-    add_verb(models_app, _name, _settings, _target)
+add_verb(models_app, "list", ListSettings, "hyenacli.tools.models:show_list")
+add_verb(models_app, "info", InfoSettings, "hyenacli.tools.models:info")
+add_verb(models_app, "convert", ConvertSettings, "hyenacli.tools.models:convert")
+add_verb(models_app, "verify", VerifySettings, "hyenacli.tools.models:verify")

@@ -11,11 +11,10 @@ from hyenacli.distributed import current_ranks
 from hyenacli.errors import UsageError, UserError
 
 _CGROUP = Path("/sys/fs/cgroup")
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def available_devices() -> list[str]:
-    """Names of the devices this machine has, the fastest first.
+    """Return the names of the devices of this machine, the fastest first.
 
     >>> available_devices()[-1]
     'cpu'
@@ -25,66 +24,65 @@ def available_devices() -> list[str]:
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device meant by auto, cpu, cuda, cuda:N or mps.
+    """Return the device called auto, cpu, cuda, cuda:N or mps.
 
-    auto is the fastest kind there is. A cuda without a number is this process's own: under torchrun each
-    process of a machine has one.
+    auto is the fastest kind on this machine. cuda without a number is the device of this process's local
+    rank under torchrun.
 
     Raises:
         UsageError: not a device name.
         UserError: this machine does not have it.
     """
-    here = available_devices()
-    kind = here[0].partition(":")[0] if name == "auto" else name
+    devices = available_devices()
+    kind = devices[0].partition(":")[0] if name == "auto" else name
     if kind.partition(":")[0] not in ("cpu", "cuda", "mps"):
         raise UsageError(
             f"unknown device '{name}'", at="--device", remedy="use auto, cpu, cuda, cuda:N or mps"
         )
     if kind == "cuda":
         kind = f"cuda:{current_ranks().local_rank}"
-    if kind not in here:
+    if kind not in devices:
         raise UserError(
-            f"{kind} is not on this machine", at="--device", remedy=f"use one of {', '.join(here)}"
+            f"{kind} is not on this machine", at="--device", remedy=f"use one of {', '.join(devices)}"
         )
     return torch.device(kind)
 
 
 def set_threads(threads: int | None) -> None:
-    """Use this many CPU threads; None leaves the choice to torch (all cores)."""
+    """Set the number of CPU threads; None leaves it to torch (all cores)."""
     if threads is not None:
         torch.set_num_threads(threads)
 
 
 def autocast(device: torch.device, dtype: str) -> AbstractContextManager[Any]:
-    """A context in which the model computes in `dtype`: float32 as it is, bfloat16 by autocast.
+    """Return a context in which the model computes in `dtype`: bfloat16 by autocast.
 
-    Raises:
-        UsageError: another dtype.
+    Args:
+        device: of the model.
+        dtype: float32 or bfloat16.
     """
-    if dtype not in _DTYPES:
-        raise UsageError(f"unknown dtype '{dtype}'", at="--dtype", remedy=f"use {' or '.join(_DTYPES)}")
-    if dtype == "float32":
-        return nullcontext()
-    return torch.autocast(device.type, _DTYPES[dtype])
+    return nullcontext() if dtype == "float32" else torch.autocast(device.type, torch.bfloat16)
 
 
 def free_memory(device: torch.device) -> int:
-    """Free bytes of the device's memory (of the machine's, where they are one), a container's bound kept."""
+    """Return the free bytes of the device's memory, for a CPU of the machine within its container's limit."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    known = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
-    free = os.sysconf(known) * os.sysconf("SC_PAGE_SIZE")
+    pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
+    free = os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")
     try:
-        bound, used = (int((_CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
-        kept = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
-        used -= int(kept["inactive_file"])  # what was read from files gives way
-    except (OSError, ValueError, KeyError):  # no container, or "max": no bound
+        limit, used = (int((_CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+        usage = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
+        used -= int(usage["inactive_file"])  # pages of files, given up when memory is needed
+    except (OSError, ValueError, KeyError):  # no container, or no limit ("max")
         return free
-    return min(free, max(0, bound - used))
+    return min(free, max(0, limit - used))
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error of a pass means that memory ran out; allocators other than CUDA's only say so."""
+    """Return True if an error of a pass means that memory ran out; only CUDA's has a class of its own."""
     words = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
-    said = str(error).lower()
-    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or any(word in said for word in words)
+    message = str(error).lower()
+    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or any(
+        word in message for word in words
+    )

@@ -1,12 +1,36 @@
-"""The one place that reads what torchrun sets: which process am I, among how many."""
+"""Processes of one job: this process's rank, starting several processes, and reductions over all of them.
 
+Only this module reads what torchrun sets. torch is imported inside the functions, so that help stays fast.
+"""
+
+import datetime as dt
+import logging
 import os
-from dataclasses import dataclass
+import signal
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from hyenacli.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+
+T = TypeVar("T")
+_TIMEOUT = dt.timedelta(minutes=30)
+# Time for a process that is told to stop to finish its step, which may be long, and to save.
+_SECONDS_TO_SAVE = 3600
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process's place in a torchrun job; a plain process is rank 0 of 1."""
+    """Position of this process in a torchrun job; a plain process is rank 0 of 1."""
 
     rank: int = 0
     world_size: int = 1
@@ -14,12 +38,12 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this process is the one that writes and talks."""
+        """True for the process that writes files and logs."""
         return self.rank == 0
 
 
 def current_ranks() -> Ranks:
-    """Ranks from torchrun's RANK, WORLD_SIZE and LOCAL_RANK."""
+    """Return the ranks in torchrun's RANK, WORLD_SIZE and LOCAL_RANK."""
     rank, world_size, local_rank = (
         int(os.environ.get(name, default))
         for name, default in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
@@ -28,5 +52,166 @@ def current_ranks() -> Ranks:
 
 
 def launched() -> bool:
-    """Whether torchrun, or something that does the same, has started this process."""
+    """Return True if torchrun, or a launcher like it, has started this process."""
     return "RANK" in os.environ
+
+
+def launch(processes: int) -> int:
+    """Run this command line in `processes` processes on this machine, by torch's elastic launcher, and wait.
+
+    If a process dies, the others are stopped. SIGTERM and Ctrl-C are passed on to all.
+
+    Returns:
+        The exit code: that of the first process to fail, or 128 + signal.
+
+    Raises:
+        UserError: a process was killed, or a process other than the first reported an error.
+    """
+    logging.disable(logging.CRITICAL)  # silences the launcher; the processes log as usual
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    options = {field.name for field in fields(LaunchConfig)}
+    timeout: dict[str, Any] = {"shutdown_timeout": _SECONDS_TO_SAVE} if "shutdown_timeout" in options else {}
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id=str(uuid.uuid4()),
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        **timeout,
+    )
+    try:
+        elastic_launch(config, sys.executable)("-m", "hyenacli", *sys.argv[1:])
+    except SignalException as stopped:
+        return 128 + int(stopped.sigval)
+    except ChildFailedError as failed:
+        return _exit_code(failed.failures)
+    return 0
+
+
+def _exit_code(failures: "dict[int, ProcessFailure]") -> int:
+    """Return the exit code if the first process has printed its error; raise the error of another process."""
+    for rank, failure in failures.items():
+        if failure.exitcode < 0 and -failure.exitcode != signal.SIGTERM:
+            raise UserError(
+                f"process {rank} was killed by {signal.Signals(-failure.exitcode).name}, and so all ended",
+                remedy="SIGKILL often means that memory ran out; --resume goes on from the last checkpoint",
+            )
+    rank = min(failures)
+    if rank > 0 and failures[rank].message:
+        raise UserError(f"process {rank}: {failures[rank].message}")
+    return max(1, failures[rank].exitcode)
+
+
+@contextmanager
+def process_group(device: "torch.device") -> Iterator[None]:
+    """Join the torchrun job (nccl on CUDA, gloo elsewhere) and leave it; do nothing in a plain process."""
+    if current_ranks().world_size == 1:
+        yield
+        return
+    import torch
+    import torch.distributed as dist
+
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # collectives without a tensor, such as a barrier, run on this device
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def sum_over_ranks(*values: float, device: "torch.device") -> list[float]:
+    """Sum each number over all ranks, in float64 where the device has it."""
+    import torch
+    import torch.distributed as dist
+
+    if not dist.is_initialized():
+        return list(values)
+    dtype = torch.float32 if device.type == "mps" else torch.float64
+    total = torch.tensor(values, dtype=dtype, device=device)
+    reduce_over_ranks(total)
+    return [float(value) for value in total.tolist()]
+
+
+def sum_array(array: "NDArray[np.float64]", *, device: "torch.device") -> "NDArray[np.float64]":
+    """Sum an array over all ranks, as `sum_over_ranks`."""
+    import torch
+    import torch.distributed as dist
+
+    if not dist.is_initialized():
+        return array
+    dtype = torch.float32 if device.type == "mps" else torch.float64
+    total = torch.from_numpy(array).to(device, dtype)
+    reduce_over_ranks(total)
+    summed: NDArray[np.float64] = total.double().cpu().numpy()
+    return summed
+
+
+def min_over_ranks(value: float, *, device: "torch.device") -> float:
+    """Return the smallest of the ranks' numbers."""
+    import torch
+    import torch.distributed as dist
+
+    if not dist.is_initialized():
+        return value
+    least = torch.tensor(value, dtype=torch.float32, device=device)
+    reduce_over_ranks(least, smallest=True)
+    return float(least)
+
+
+def reduce_over_ranks(tensor: "torch.Tensor", *, smallest: bool = False) -> None:
+    """Replace a tensor by its sum over all ranks of a job, or by the smallest values.
+
+    Raises:
+        UserError: another process is gone.
+    """
+    import torch.distributed as dist
+
+    with _connected():
+        dist.all_reduce(tensor, dist.ReduceOp.MIN if smallest else dist.ReduceOp.SUM)
+
+
+def barrier() -> None:
+    """Wait for all ranks.
+
+    Raises:
+        UserError: another process is gone.
+    """
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        with _connected():
+            dist.barrier()
+
+
+def broadcast(value: T) -> T:
+    """Return the first rank's value on every rank.
+
+    Raises:
+        UserError: another process is gone.
+    """
+    import torch.distributed as dist
+
+    if not dist.is_initialized():
+        return value
+    values = [value]
+    with _connected():
+        dist.broadcast_object_list(values)
+    return values[0]
+
+
+@contextmanager
+def _connected() -> Iterator[None]:
+    """Raise UserError if another process is gone."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise UserError(
+            "the connection to another process of this job was lost",
+            remedy="see which one ended first, and why; --resume goes on from the last checkpoint",
+        ) from error

@@ -1,41 +1,28 @@
-"""Every shared option once: the same flag, letter, help and bounds in every verb."""
+"""Options that several verbs share, as base dataclasses of their settings: each flag is declared once.
 
+A verb's settings are a frozen dataclass that inherits the blocks it needs; `app.add_verb` makes its command
+line of the fields. Only typer is imported here, so that `hyena --help` stays fast.
+"""
+
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
 from hyenacli import settings_file
-from hyenacli.errors import UserError
+from hyenacli.errors import UsageError, UserError, nearest
 
-GENERAL = "General"
-DATA, MODEL, TRAINING = "Data", "Model and method", "Training"
-OUTPUT, DISTRIBUTED = "Evaluation and output", "Several devices"
+# Panels of the help, in their order.
+DATA, SPLITS, MODEL, TRAINING = "Data", "Splits", "Model", "Training"
+OUTPUT, DISTRIBUTED, GENERAL = "Evaluation and output", "Several devices", "General"
+PANELS = (DATA, SPLITS, MODEL, TRAINING, OUTPUT, DISTRIBUTED, GENERAL)
 
-Model = Annotated[
-    str,
-    typer.Option(
-        "-m",
-        "--model",
-        help="Model: a directory or file in any HyenaDNA checkpoint format, a run directory, or a hub name.",
-        metavar="MODEL",
-    ),
-]
-Genome = Annotated[
-    Path | None,
-    typer.Option("-f", "--fasta", help="Genome FASTA (plain, bgzip or gzip).", metavar="FASTA"),
-]
-RunDirectory = Annotated[Path, typer.Option("-o", "--output", help="Run directory to write.", metavar="RUN")]
+# Options that some verbs give another default than the block they stand in, or take alone.
 TableOutput = Annotated[
     Path,
     typer.Option(
         "-o", "--output", help="Output file, `-` for stdout; its suffix sets the type.", metavar="OUT"
-    ),
-]
-OutputType = Annotated[
-    str | None,
-    typer.Option(
-        "-O", "--output-type", help="Output type, whatever the suffix; stdout takes text.", metavar="TYPE"
     ),
 ]
 Regions = Annotated[
@@ -44,195 +31,222 @@ Regions = Annotated[
         "-r",
         "--region",
         help="Only this region, 1-based (chr1:101-200; chr1:101 runs to the contig's end); repeatable.",
+        metavar="REGION",
     ),
-]
-RegionsFile = Annotated[
-    Path | None,
-    typer.Option("-R", "--regions-file", help="Only the regions of this BED (0-based).", metavar="BED"),
-]
-ContigStyle = Annotated[
-    str,
-    typer.Option("--contig-style", help="auto maps chr1, 1 and chrM, MT on each other; exact does not."),
-]
-ContigAliases = Annotated[
-    Path | None,
-    typer.Option(
-        "--contig-aliases",
-        help="Two columns: a contig's name in the input, and in the FASTA.",
-        metavar="FILE",
-    ),
-]
-BatchSize = Annotated[
-    str, typer.Option("-b", "--batch-size", help="Sequences per forward pass, or auto.", metavar="N|auto")
-]
-Shard = Annotated[
-    str | None,
-    typer.Option("--shard", help="Only the i-th of n equal parts of the input (1-based).", metavar="i/n"),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace what the output directory holds.")]
-Resume = Annotated[
-    bool,
-    typer.Option("--resume", help="Go on from the last checkpoint in RUN.", rich_help_panel=OUTPUT),
-]
-SequenceColumn = Annotated[
-    str,
-    typer.Option(
-        help="Column of a table with the sequences: a name, or a 1-based number.",
-        metavar="NAME",
-        rich_help_panel=DATA,
-    ),
-]
-IdColumn = Annotated[
-    str | None,
-    typer.Option(
-        help="Column with names of the records; default `id` where there is one.",
-        metavar="NAME",
-        rich_help_panel=DATA,
-    ),
-]
-MicroBatchSize = Annotated[
-    str,
-    typer.Option(
-        help="Windows per forward pass; gradients are accumulated up to the whole batch. auto: as many as "
-        "fit in device memory. Halved where memory runs out.",
-        metavar="N|auto",
-        rich_help_panel=TRAINING,
-    ),
-]
-ActivationCheckpointing = Annotated[
-    str,
-    typer.Option(
-        help="block: keep only the input of each block and compute it again for the gradient; auto: "
-        "where memory would not do.",
-        metavar="none|block|auto",
-        rich_help_panel=TRAINING,
-    ),
-]
-GradClip = Annotated[
-    float, typer.Option(help="Largest gradient norm; 0 for any.", min=0.0, rich_help_panel=TRAINING)
-]
-Keep = Annotated[
-    int, typer.Option(help="Checkpoints to keep besides the best.", min=1, rich_help_panel=OUTPUT)
-]
-TensorBoard = Annotated[
-    bool,
-    typer.Option(
-        "--tensorboard", help="Also write RUN/tensorboard (extra `tensorboard`).", rich_help_panel=OUTPUT
-    ),
-]
-ProcessesPerNode = Annotated[
-    int | None,
-    typer.Option(
-        help="Start this many processes here, one per device, as torchrun would.",
-        min=1,
-        rich_help_panel=DISTRIBUTED,
-    ),
-]
-Pool = Annotated[
-    str,
-    typer.Option(
-        help="How bases become one vector for the head.", metavar="mean|last|max", rich_help_panel=MODEL
-    ),
-]
-LoraRank = Annotated[
-    int | None,
-    typer.Option(help="Rank of LoRA's changes; default 8.", min=1, rich_help_panel=MODEL),
-]
-LoraAlpha = Annotated[
-    float | None,
-    typer.Option(help="LoRA's scale is alpha/rank; default twice the rank.", rich_help_panel=MODEL),
-]
-PromptTokens = Annotated[
-    int | None,
-    typer.Option(help="Vectors of a soft prompt; default 32.", min=1, max=32_768, rich_help_panel=MODEL),
-]
-EmbedDropout = Annotated[
-    float | None,
-    typer.Option(
-        help="Dropout of the embedding; default the model's.", min=0.0, max=0.99, rich_help_panel=MODEL
-    ),
-]
-ResidDropout = Annotated[
-    float | None,
-    typer.Option(
-        help="Dropout of what blocks add; default the model's.", min=0.0, max=0.99, rich_help_panel=MODEL
-    ),
-]
-PredictRc = Annotated[
-    str,
-    typer.Option(
-        help="mean: predict from a sequence and its reverse complement; kept with the model.",
-        metavar="none|mean",
-        rich_help_panel=OUTPUT,
-    ),
-]
 NoBaseline = Annotated[
     bool,
     typer.Option(
-        "--no-baseline", help="Do not fit the linear k-mer model to compare with.", rich_help_panel=OUTPUT
-    ),
-]
-LengthWarmup = Annotated[
-    str | None,
-    typer.Option(
-        help="Start on shorter windows, at constant tokens per step: auto (lengths double from 64 on a "
-        "third of the steps) or lengths with their steps, as 64:500,128:500.",
-        metavar="auto|L:STEPS,...",
-        rich_help_panel=TRAINING,
-    ),
-]
-AdaptedModel = Annotated[
-    str,
-    typer.Option(
-        "-m",
-        "--model",
-        help="Model to adapt, or a preset such as tiny-1k for fresh weights.",
-        metavar="MODEL",
-    ),
-]
-MaxSteps = Annotated[int, typer.Option(help="Optimizer steps.", min=1, rich_help_panel=TRAINING)]
-GlobalBatchSize = Annotated[
-    int,
-    typer.Option(help="Windows per optimizer step, over all processes.", min=1, rich_help_panel=TRAINING),
-]
-EvalEvery = Annotated[
-    int | None,
-    typer.Option(
-        help="Steps between evaluations; default a tenth of the run.", min=1, rich_help_panel=OUTPUT
-    ),
-]
-Stranded = Annotated[
-    bool, typer.Option("--stranded", help="Read regions on the - strand as reverse complement.")
-]
-Device = Annotated[
-    str,
-    typer.Option(
-        "--device", help="auto, cpu, cuda, cuda:N or mps.", metavar="DEVICE", rich_help_panel=GENERAL
-    ),
-]
-Dtype = Annotated[
-    str,
-    typer.Option(
-        "--dtype",
-        help="float32 or bfloat16 (FFT, softmax and residuals stay float32).",
-        metavar="DTYPE",
-        rich_help_panel=GENERAL,
+        "--no-baseline",
+        help="Do not fit the linear k-mer model that results are compared with.",
+        rich_help_panel=OUTPUT,
     ),
 ]
 Threads = Annotated[
     int | None,
-    typer.Option("-@", "--threads", help="CPU threads; default all.", min=1, rich_help_panel=GENERAL),
-]
-Seed = Annotated[
-    int,
     typer.Option(
-        "--seed", help="Seed of every random choice.", min=0, max=2**63 - 1, rich_help_panel=GENERAL
+        "-@", "--threads", help="CPU threads; default all.", min=1, metavar="N", rich_help_panel=GENERAL
     ),
 ]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Base of every verb's settings.
+
+    Raises:
+        UsageError: a field whose type is a `Literal` has another word.
+    """
+
+    def __post_init__(self) -> None:
+        """Check the words, for settings that do not come through the command line."""
+        for field in fields(self):
+            words, value = literal_words(field.type), getattr(self, field.name)
+            if words and value is not None and value not in words:
+                flag = f"--{field.name.replace('_', '-')}"
+                raise UsageError(f"unknown word '{value}'", at=flag, remedy=nearest(str(value), list(words)))
+
+
+def literal_words(annotation: Any) -> tuple[str, ...]:
+    """Return the words of a `Literal`, also inside `Annotated` or a union; none for another type.
+
+    >>> literal_words(Annotated[Literal["a", "b"] | None, "help"])
+    ('a', 'b')
+    """
+    arguments = get_args(annotation)
+    if get_origin(annotation) is Literal:
+        return arguments
+    return tuple(word for argument in arguments for word in literal_words(argument))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeOptions(Settings):
+    """Where and in which precision a model runs."""
+
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", metavar="DEVICE", rich_help_panel=GENERAL)
+    ] = "auto"
+    dtype: Annotated[
+        Literal["float32", "bfloat16"],
+        typer.Option(
+            help="Precision of matrix products; FFT, softmax and residuals are always float32.",
+            rich_help_panel=GENERAL,
+        ),
+    ] = "float32"
+    threads: Threads = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions(ComputeOptions):
+    """The model a verb applies."""
+
+    model: Annotated[
+        str,
+        typer.Option(
+            "-m",
+            "--model",
+            help="Model: a directory or file in any HyenaDNA checkpoint format, a run directory, or a hub "
+            "name.",
+            metavar="MODEL",
+        ),
+    ]
+    batch_size: Annotated[
+        str,
+        typer.Option(
+            "-b",
+            "--batch-size",
+            help="Sequences or windows per forward pass; auto: as many as fit in memory.",
+            metavar="N|auto",
+        ),
+    ] = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableOutputOptions(Settings):
+    """The table a verb writes."""
+
+    output: TableOutput
+    output_type: Annotated[
+        str | None,
+        typer.Option(
+            "-O",
+            "--output-type",
+            help="Output type, whatever the suffix of OUT; default for stdout is text.",
+            metavar="TYPE",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardOptions(Settings):
+    """The part of the input that this process reads."""
+
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            help="Read only the i-th of n equal parts of the input, i from 1; `hyena merge` joins the "
+            "outputs.",
+            metavar="i/n",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContigNameOptions(Settings):
+    """How contig names of an input are matched with those of the genome."""
+
+    contig_style: Annotated[
+        Literal["auto", "exact"],
+        typer.Option(help="auto: chr1 also matches 1, and chrM matches MT; exact: names must be equal."),
+    ] = "auto"
+    contig_aliases: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of two columns: a contig's name in the input, and its name in the FASTA.",
+            metavar="FILE",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionOptions(ContigNameOptions):
+    """Regions of a genome as input."""
+
+    fasta: Annotated[
+        Path | None,
+        typer.Option("-f", "--fasta", help="Genome FASTA (plain, bgzip or gzip).", metavar="FASTA"),
+    ] = None
+    region: Regions = None
+    stranded: Annotated[
+        bool, typer.Option("--stranded", help="Read regions on the - strand as reverse complement.")
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnOptions(Settings):
+    """Columns of an input table."""
+
+    sequence_column: Annotated[
+        str,
+        typer.Option(
+            help="Column of a table with the sequences: a name, or a 1-based number.",
+            metavar="NAME",
+            rich_help_panel=DATA,
+        ),
+    ] = "sequence"
+    id_column: Annotated[
+        str | None,
+        typer.Option(
+            help="Column with names of the records; default `id`, if the table has it.",
+            metavar="NAME",
+            rich_help_panel=DATA,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowOptions(Settings):
+    """Windows of sequences that are longer than the model reads at once."""
+
+    window: Annotated[
+        int | None,
+        typer.Option(
+            help="Cut longer sequences into windows of this many bases; default the length that the model "
+            "was fine-tuned on, or else the longest it takes.",
+            min=1,
+            metavar="BASES",
+        ),
+    ] = None
+    stride: Annotated[
+        int | None,
+        typer.Option(
+            help="Bases from the start of one window to the start of the next; default the window.",
+            min=1,
+            metavar="BASES",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionOptions(ModelOptions, WindowOptions, ShardOptions):
+    """How a model with a head is applied."""
+
+    rc: Annotated[
+        Literal["auto", "none", "mean"],
+        typer.Option(
+            help="Predict from the forward strand, or from the mean of both; auto: as the model was trained "
+            "for.",
+        ),
+    ] = "auto"
+
+
 def _load_config(ctx: typer.Context, path: Path | None) -> Path | None:
-    """Make the values of a YAML file the defaults of this command line; runs before other options."""
+    """Make the values of a YAML file the defaults of this command line; runs before other options.
+
+    Raises:
+        UserError: naming the file, and the key that is unknown or whose value the option does not take.
+    """
     if path is not None:
         known = {p.name: p for p in ctx.command.params if p.name and p.name not in NOT_IN_CONFIG}
         ctx.default_map = values = settings_file.read_yaml(path, list(known))
@@ -240,11 +254,12 @@ def _load_config(ctx: typer.Context, path: Path | None) -> Path | None:
             try:
                 known[name].process_value(ctx, value)
             except typer.BadParameter as error:
-                raise UserError(f"{name}: {error.message}", at=path, remedy="correct it") from error
+                what = error.message.removeprefix("Value error, ").rstrip(".")
+                raise UserError(f"{name}: {what}", at=path, remedy="correct it") from error
     return path
 
 
-# How a run talks, not what it computes: not part of a verb's settings.
+# What a run logs, not what it computes: not part of a verb's settings.
 RUN_OPTIONS: dict[str, tuple[Any, Any]] = {
     "config": (
         Annotated[
@@ -285,7 +300,9 @@ RUN_OPTIONS: dict[str, tuple[Any, Any]] = {
         False,
     ),
     "verbose": (
-        Annotated[bool, typer.Option("-v", "--verbose", help="Say more.", rich_help_panel=GENERAL)],
+        Annotated[
+            bool, typer.Option("-v", "--verbose", help="Log debugging messages too.", rich_help_panel=GENERAL)
+        ],
         False,
     ),
     "debug": (

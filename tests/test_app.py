@@ -71,6 +71,7 @@ def test_usage_errors_are_one_line_and_exit_2(arguments: str, message: str) -> N
         ("- 1\n", "not a mapping"),
         ("lr: fast\n", "run.yaml: lr: "),
         ("max_steps: -1\n", "run.yaml: max_steps: "),
+        ("dtype: half\n", "run.yaml: dtype: 'half' is not one of 'float32', 'bfloat16'; correct it"),
     ],
 )
 def test_settings_files_that_are_wrong(tmp_path: Path, text: str, message: str) -> None:

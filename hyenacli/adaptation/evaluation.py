@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 from hyenacli import console
 from hyenacli.adaptation.labels import LabelScheme, Targets
 from hyenacli.adaptation.objective import Criterion
-from hyenacli.distributed import current_ranks
+from hyenacli.distributed import current_ranks, sum_array
 from hyenacli.evaluation.bootstrap import Floats
 from hyenacli.evaluation.calibration import Calibration, calibrate, probabilities
 from hyenacli.evaluation.kmer_baseline import KmerBaseline, fit_baseline
 from hyenacli.evaluation.metrics import intervals, measure
 from hyenacli.inference.prediction import prediction_head
-from hyenacli.training.gradients import sum_array
 from hyenadna import HyenaDNA
 
 Logits = NDArray[np.float64]

@@ -6,7 +6,7 @@ A new method is a subclass of `Method` and its entry in `METHODS`.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar
 
 import torch
 
@@ -14,13 +14,12 @@ from hyenacli import console
 from hyenacli.adaptation.examples import EpochExamples, Epochs, TokenExamples
 from hyenacli.adaptation.in_context import PromptExamples, check_classes, choose_demonstrations
 from hyenacli.adaptation.labels import LabelScheme, Targets
-from hyenacli.errors import UsageError, nearest
+from hyenacli.errors import UsageError
 from hyenacli.readers.labelled_record import LabelledRecord
 from hyenadna import HyenaDNA
 from hyenadna.adapters.lora import add_lora, merge
 from hyenadna.adapters.methods import LoraConfig, SoftPromptConfig, is_adapter_parameter
 from hyenadna.adapters.soft_prompt import add_soft_prompt
-from hyenadna.config import Pool
 from hyenadna.formats.locate import locate
 
 S = TypeVar("S")
@@ -235,21 +234,17 @@ METHODS: dict[str, Method] = {
 }
 
 
-def with_method_defaults(settings: S, names: Iterable[str], methods: Sequence[str]) -> S:
+def with_method_defaults(settings: S, names: Iterable[str]) -> S:
     """Return settings with the defaults of their method where the user gave no value.
 
     Args:
         settings: of a verb that adapts a model.
         names: of the settings that take the defaults all methods have.
-        methods: words of --method that the verb knows.
 
     Raises:
-        UsageError: an unknown method, or a flag of another method.
+        UsageError: a flag of another method.
     """
     chosen: Any = settings
-    check_word("--method", chosen.method, methods)
-    check_word("--pool", chosen.pool, get_args(Pool))
-    check_word("--rc", chosen.rc, ["none", "mean"])
     method = METHODS[chosen.method]
     for other in METHODS.values():
         for name in other.flags:
@@ -264,12 +259,6 @@ def with_method_defaults(settings: S, names: Iterable[str], methods: Sequence[st
         chosen, **{name: method.defaults[name] for name in missing}, **method.fill_flags(settings)
     )
     return filled
-
-
-def check_word(flag: str, word: str, words: Sequence[str]) -> None:
-    """Raise UsageError where a flag has a word that is not one of `words`."""
-    if word not in words:
-        raise UsageError(f"unknown word '{word}'", at=flag, remedy=nearest(word, list(words)))
 
 
 def adapter_method(model: HyenaDNA) -> Method | None:

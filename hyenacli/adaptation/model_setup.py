@@ -6,23 +6,20 @@ N record, C column of labels.
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 
 from hyenacli.adaptation.labels import LabelScheme, Targets
 from hyenacli.adaptation.methods import METHODS, Method, adapter_method
+from hyenacli.adaptation.settings import AdaptationOptions
 from hyenacli.console import log
 from hyenacli.errors import UsageError, UserError
-from hyenacli.finetune.settings import FinetuneSettings
-from hyenacli.species.settings import SpeciesTrainSettings
 from hyenadna import HyenaDNA, load_model, preset
-from hyenadna.config import PRESETS, HeadConfig, Pool
+from hyenadna.config import PRESETS, HeadConfig
 from hyenadna.errors import ModelError
 from hyenadna.formats.locate import locate
-
-AdaptationSettings = FinetuneSettings | SpeciesTrainSettings
 
 
 def check_model(spec: str) -> None:
@@ -47,7 +44,7 @@ def _is_preset(spec: str) -> bool:
 
 
 def head_config(
-    settings: AdaptationSettings, scheme: LabelScheme, targets: Sequence[Targets] = ()
+    settings: AdaptationOptions, scheme: LabelScheme, targets: Sequence[Targets] = ()
 ) -> HeadConfig:
     """Return the head for a task; of a regression, its outputs have mean and spread of the training labels.
 
@@ -67,7 +64,7 @@ def head_config(
         scheme.task,
         scheme.n_outputs,
         scheme.names,
-        pool=cast("Pool", settings.pool),
+        pool=settings.pool,
         level=scheme.level,
         rc=settings.rc == "mean",
         window=settings.max_length,
@@ -76,7 +73,7 @@ def head_config(
     )
 
 
-def build_model(settings: AdaptationSettings, head: HeadConfig) -> HyenaDNA:
+def build_model(settings: AdaptationOptions, head: HeadConfig) -> HyenaDNA:
     """Build the model of a run as it begins, on the CPU; fresh weights are a function of --seed alone.
 
     A head for the same labels is kept, any other is replaced; in-context learning has none. A LoRA of an
@@ -138,7 +135,7 @@ def _set_head(model: HyenaDNA, head: HeadConfig, generator: torch.Generator) -> 
     model.set_head(head, generator=generator)
 
 
-def parameter_groups(settings: AdaptationSettings, model: HyenaDNA) -> list[dict[str, Any]]:
+def parameter_groups(settings: AdaptationOptions, model: HyenaDNA) -> list[dict[str, Any]]:
     """Return the parameters that the method trains, for an optimizer; freeze all others."""
     method = METHODS[settings.method]
     for name, parameter in model.named_parameters():
@@ -148,7 +145,7 @@ def parameter_groups(settings: AdaptationSettings, model: HyenaDNA) -> list[dict
     return model.parameter_groups(settings.lr or 0.0, settings.weight_decay or 0.0)
 
 
-def describe_model(settings: AdaptationSettings, model: HyenaDNA) -> str:
+def describe_model(settings: AdaptationOptions, model: HyenaDNA) -> str:
     """Describe a model, and how much of it is trained, in a line."""
     config, trained = model.config, sum(p.numel() for p in model.parameters() if p.requires_grad)
     return (

@@ -8,10 +8,9 @@ from hyenacli import console
 from hyenacli.adaptation.evaluation import EvaluationResult, evaluate_splits
 from hyenacli.adaptation.report import describe_split, write_report
 from hyenacli.adaptation.run import AdaptationRun, TrainingResult
-from hyenacli.distributed import current_ranks
+from hyenacli.distributed import broadcast, current_ranks
 from hyenacli.evaluation.metrics import monitor
 from hyenacli.training.checkpoints import Checkpoints
-from hyenacli.training.gradients import broadcast
 from hyenacli.training.run_metadata import METRICS, add_to_record, write_json
 from hyenadna import HyenaDNA, load_model, model_sha256
 

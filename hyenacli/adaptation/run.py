@@ -19,8 +19,9 @@ from hyenacli.adaptation.evaluation import (
 from hyenacli.adaptation.examples import ExampleSource
 from hyenacli.adaptation.labels import LabelScheme
 from hyenacli.adaptation.methods import METHODS
-from hyenacli.adaptation.model_setup import AdaptationSettings, parameter_groups
+from hyenacli.adaptation.model_setup import parameter_groups
 from hyenacli.adaptation.objective import Criterion, LabelObjective
+from hyenacli.adaptation.settings import AdaptationOptions
 from hyenacli.devices import autocast
 from hyenacli.distributed import current_ranks
 from hyenacli.training.checkpoints import Progress
@@ -83,7 +84,7 @@ class AdaptationRun(ABC):
 
     def __init__(
         self,
-        settings: AdaptationSettings,
+        settings: AdaptationOptions,
         scheme: LabelScheme,
         criterion: Criterion,
         device: torch.device,
@@ -196,7 +197,7 @@ def log_plan(plan: Mapping[str, str]) -> None:
 
 
 def loop_settings(
-    settings: AdaptationSettings, steps: Steps, evaluate_every: int, micro_tokens: int
+    settings: AdaptationOptions, steps: Steps, evaluate_every: int, micro_tokens: int
 ) -> LoopSettings:
     """Return the rates of an adaptation: a cosine to a tenth of the peak after a short warm-up.
 

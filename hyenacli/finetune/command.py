@@ -1,23 +1,27 @@
 """`hyena finetune` as a function: read labels, split, adapt, evaluate, report."""
 
-from hyenacli.adaptation.methods import METHODS, check_word, with_method_defaults
+from hyenacli.adaptation.methods import METHODS, with_method_defaults
 from hyenacli.adaptation.model_setup import check_model
 from hyenacli.adaptation.run import RunResult
-from hyenacli.devices import autocast, resolve_device, set_threads
-from hyenacli.errors import UsageError, nearest
+from hyenacli.devices import resolve_device, set_threads
+from hyenacli.distributed import process_group
+from hyenacli.errors import UsageError
 from hyenacli.finetune.cross_validation import Choice, CrossValidation, read_grid
 from hyenacli.finetune.dataset import LabelledSet, open_set
 from hyenacli.finetune.features import check_classes
 from hyenacli.finetune.settings import FinetuneSettings
 from hyenacli.inference.batching import parse_batch_size
-from hyenacli.training.gradients import process_group
 from hyenacli.training.tensorboard import check_tensorboard
 from hyenacli.writers.atomic import check_run_directory
 
-_TABLES = ["tsv", "tsv.gz", "parquet"]
 _TRAINING_DEFAULTS = ("lr", "weight_decay", "batch_size", "epochs", "patience")
 # Flags of training step by step.
 _STEPWISE = (*_TRAINING_DEFAULTS, "eval_every", "sweep")
+
+
+def run(settings: FinetuneSettings) -> int:
+    """Fine-tune, and return the exit code: 143 or 130 if a signal ended the run after a checkpoint."""
+    return finetune(settings).exit_code
 
 
 def finetune(settings: FinetuneSettings) -> RunResult:
@@ -31,7 +35,6 @@ def finetune(settings: FinetuneSettings) -> RunResult:
     """
     set_threads(settings.threads)
     device = resolve_device(settings.device)
-    autocast(device, settings.dtype)  # refuses an unknown dtype before anything is read
     filled = with_defaults(settings)
     grid = read_grid(settings.sweep or ())
     _check(settings)
@@ -48,12 +51,10 @@ def with_defaults(settings: FinetuneSettings) -> FinetuneSettings:
     """Return the settings with the defaults of their method where the user gave no value.
 
     Raises:
-        UsageError: an unknown word, or flags that do not go together.
+        UsageError: flags that do not go together.
     """
     solved = settings.solver == "sklearn"
-    filled = with_method_defaults(settings, () if solved else _TRAINING_DEFAULTS, list(METHODS))
-    check_word("--solver", settings.solver, ["adamw", "sklearn"])
-    check_word("--class-weights", settings.class_weights, ["none", "balanced"])
+    filled = with_method_defaults(settings, () if solved else _TRAINING_DEFAULTS)
     if not solved:
         return filled
     if not METHODS[settings.method].freezes_states or settings.level != "sequence":
@@ -68,12 +69,6 @@ def with_defaults(settings: FinetuneSettings) -> FinetuneSettings:
 def _check(settings: FinetuneSettings) -> None:
     """Check what can be checked before anything is read."""
     parse_batch_size(str(settings.micro_batch_size), "--micro-batch-size")
-    if settings.predictions not in _TABLES:
-        raise UsageError(
-            f"unknown type '{settings.predictions}'",
-            at="--predictions",
-            remedy=nearest(settings.predictions, _TABLES),
-        )
     if settings.tensorboard:
         check_tensorboard()
 

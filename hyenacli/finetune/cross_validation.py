@@ -29,7 +29,7 @@ from hyenacli.adaptation.report import (
     write_summary,
 )
 from hyenacli.adaptation.run import RunResult
-from hyenacli.distributed import current_ranks
+from hyenacli.distributed import barrier, current_ranks
 from hyenacli.errors import UsageError
 from hyenacli.evaluation.metrics import monitor
 from hyenacli.finetune.dataset import LabelledSet, find_gaps
@@ -39,7 +39,6 @@ from hyenacli.finetune.settings import FinetuneSettings
 from hyenacli.finetune.splits import LabelSplits
 from hyenacli.inference.intervals import SPLITS
 from hyenacli.inference.prediction import prediction_head
-from hyenacli.training.gradients import barrier
 from hyenacli.training.run_directory import open_run
 from hyenacli.training.run_metadata import METRICS, write_json
 from hyenadna import load_model

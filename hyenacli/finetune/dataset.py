@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from hyenacli.adaptation.labels import AskedTask, LabelScheme, Targets
-from hyenacli.errors import UsageError, UserError, abbreviate, nearest
+from hyenacli.errors import UsageError, UserError, abbreviate
 from hyenacli.finetune.settings import FinetuneSettings
 from hyenacli.finetune.splits import (
     NO_RECORDS,
@@ -28,8 +28,6 @@ from hyenacli.readers.labelled import open_labelled
 from hyenacli.readers.labelled_record import Columns, LabelledRecord
 from hyenadna.config import Level
 
-_TASKS: tuple[AskedTask, ...] = ("auto", "binary", "multiclass", "multilabel", "regression")
-_LEVELS: tuple[Level, ...] = ("sequence", "nucleotide")
 _VALID_SHARE = _TEST_SHARE = 0.1
 _FEW = 10
 
@@ -75,16 +73,7 @@ def open_set(settings: FinetuneSettings) -> LabelledSet:
 
 
 def _task_and_level(settings: FinetuneSettings) -> tuple[AskedTask, Level]:
-    tasks = {name: name for name in _TASKS}
-    levels = {name: name for name in _LEVELS}
-    if settings.task not in tasks:
-        raise UsageError(
-            f"unknown task '{settings.task}'", at="--task", remedy=nearest(settings.task, list(tasks))
-        )
-    level = "nucleotide" if settings.bedgraph is not None else settings.level
-    if level not in levels:
-        raise UsageError(f"unknown level '{level}'", at="--level", remedy=nearest(level, list(levels)))
-    return tasks[settings.task], levels[level]
+    return settings.task, "nucleotide" if settings.bedgraph is not None else settings.level
 
 
 def _read(settings: FinetuneSettings) -> tuple[list[LabelledRecord], tuple[str, ...]]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hyenacli import console
 from hyenacli.adaptation.evaluation import Logits, SplitEvaluator
-from hyenacli.distributed import current_ranks
+from hyenacli.distributed import current_ranks, sum_array
 from hyenacli.errors import UserError
 from hyenacli.evaluation.linear_model import fit_linear
 from hyenacli.evaluation.metrics import monitor
@@ -24,7 +24,6 @@ from hyenacli.inference.embedding import embed
 from hyenacli.inference.embedding_options import EmbeddingOptions, Pooling
 from hyenacli.readers.labelled_record import LabelledRecord
 from hyenacli.readers.records import SequenceRecord
-from hyenacli.training.gradients import sum_array
 from hyenadna import HyenaDNA
 
 Floats32 = NDArray[np.float32]

@@ -9,8 +9,8 @@ from typing import Any
 from hyenacli import __version__
 from hyenacli.console import log
 from hyenacli.devices import autocast, resolve_device, set_threads
-from hyenacli.errors import UsageError, nearest
-from hyenacli.finetune.predict_settings import PredictSettings
+from hyenacli.errors import UsageError
+from hyenacli.finetune.settings import PredictSettings
 from hyenacli.genome.contigs import check_naming
 from hyenacli.inference.batching import parse_batch_size
 from hyenacli.inference.embedding_options import EmbeddingOptions, check_stride
@@ -29,8 +29,6 @@ from hyenacli.writers.tables import SCALAR_TABLES, open_table, table_type
 from hyenadna import load_model, model_sha256
 from hyenadna.config import HeadConfig
 from hyenadna.formats.locate import locate
-
-_RC = ("auto", "none", "mean")
 
 
 def run(config: PredictSettings) -> None:
@@ -75,8 +73,6 @@ def _check(config: PredictSettings) -> str:
     kind = table_type(config.output, config.output_type, (*SCALAR_TABLES, *BEDGRAPHS))
     if config.track is not None and kind not in BEDGRAPHS:
         raise UsageError("only a bedGraph has a track", at="--track", remedy="leave it out: a table has all")
-    if config.rc not in _RC:
-        raise UsageError(f"unknown choice '{config.rc}'", at="--rc", remedy=nearest(config.rc, list(_RC)))
     if config.window is not None:
         check_stride(config.window, config.stride)
     check_naming(config.contig_style, config.contig_aliases, config.fasta)

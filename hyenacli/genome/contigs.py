@@ -13,24 +13,13 @@ ContigStyle = Literal["auto", "exact"]
 _MITOCHONDRION = frozenset({"m", "mt", "mito", "mitochondrion"})
 
 
-def parse_style(text: str, flag: str = "--contig-style") -> ContigStyle:
-    """Return a style by its name.
-
-    Raises:
-        UsageError: no style has that name.
-    """
-    if text not in ("auto", "exact"):
-        raise UsageError(f"unknown style '{text}'", at=flag, remedy="use auto or exact")
-    return "auto" if text == "auto" else "exact"
-
-
-def check_naming(style: str, aliases: Path | None, genome: Path | None) -> None:
-    """Refuse an unknown style, and ways of matching names where no genome is given.
+def check_naming(style: ContigStyle, aliases: Path | None, genome: Path | None) -> None:
+    """Refuse options that match names with a genome's if there is no genome.
 
     Raises:
         UsageError: naming the flag.
     """
-    given = {"--contig-style": parse_style(style) != "auto", "--contig-aliases": aliases is not None}
+    given = {"--contig-style": style != "auto", "--contig-aliases": aliases is not None}
     for flag in (flag for flag in given if given[flag] and genome is None):
         raise UsageError("matches names with a genome's", at=flag, remedy="leave it out, or give -f/--fasta")
 

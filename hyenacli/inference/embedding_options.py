@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hyenacli.errors import UsageError, nearest
+from hyenacli.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -208,8 +208,6 @@ def parse_embedding_options(
     Raises:
         UsageError: a value is unknown, or windows have gaps between them.
     """
-    if rc not in RC:
-        raise UsageError(f"unknown choice '{rc}'", at="--rc", remedy=nearest(rc, list(RC)))
     if window is not None:
         check_stride(window, stride)
     return EmbeddingOptions(

@@ -14,9 +14,9 @@ from typing import Any
 from torch import Tensor
 
 from hyenacli.console import log
-from hyenacli.errors import UsageError, UserError, nearest
+from hyenacli.errors import UsageError, UserError
 from hyenacli.inference.batching import BatchItem, Engine, make_budget
-from hyenacli.inference.intervals import SPLITS, Interval, named_contigs, split_by_intervals
+from hyenacli.inference.intervals import Interval, named_contigs, split_by_intervals
 from hyenacli.inference.sampling import fixed_windows
 from hyenacli.readers.genome import Contig, Tokens, count_bases
 from hyenadna import HyenaConfig, HyenaDNA
@@ -177,8 +177,6 @@ def choose_intervals(
 
 
 def _of_split(contigs: Sequence[Contig], bed: Path, split: str) -> list[Interval]:
-    if split not in SPLITS:
-        raise UsageError(f"unknown split '{split}'", at="--split", remedy=nearest(split, list(SPLITS)))
     splits = split_by_intervals(contigs, bed)
     chosen: list[Interval] = getattr(splits, split)
     if not chosen:

@@ -9,7 +9,7 @@ import torch
 
 from hyenacli import __version__, console
 from hyenacli.devices import autocast, resolve_device, set_threads
-from hyenacli.distributed import current_ranks
+from hyenacli.distributed import current_ranks, process_group
 from hyenacli.errors import UsageError, UserError
 from hyenacli.inference.batching import parse_batch_size
 from hyenacli.pretrain.corpus import Corpus, open_corpus
@@ -20,7 +20,7 @@ from hyenacli.readers.genome import fingerprint
 from hyenacli.training import run_metadata as record
 from hyenacli.training.checkpoints import Progress
 from hyenacli.training.curriculum import Curriculum, parse_curriculum
-from hyenacli.training.gradients import process_group, share_windows
+from hyenacli.training.gradients import share_windows
 from hyenacli.training.loop import LoopSettings
 from hyenacli.training.memory import BatchShape, MemoryPlan
 from hyenacli.training.run_directory import Precision, TrainingRun, open_run
@@ -50,6 +50,11 @@ class PretrainResult:
     exit_code: int
 
 
+def run(settings: PretrainSettings) -> int:
+    """Pretrain, and return the exit code: 143 or 130 if a signal ended the run after a checkpoint."""
+    return pretrain(settings).exit_code
+
+
 def pretrain(settings: PretrainSettings) -> PretrainResult:
     """Pretrain a model as `settings` say and leave a run directory.
 
@@ -59,7 +64,6 @@ def pretrain(settings: PretrainSettings) -> PretrainResult:
     set_threads(settings.threads)
     device = resolve_device(settings.device)
     precision = functools.partial(autocast, device, settings.dtype)
-    precision()  # refuses an unknown dtype before anything is read
     parse_batch_size(str(settings.micro_batch_size), "--micro-batch-size")
     _check_rates(settings)
     if settings.tensorboard:

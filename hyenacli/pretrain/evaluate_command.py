@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from hyenacli import __version__, console
 from hyenacli.errors import UsageError
-from hyenacli.pretrain.evaluate_settings import EvaluateSettings
+from hyenacli.pretrain.settings import EvaluateSettings
 from hyenacli.settings_file import to_dict
 
 if TYPE_CHECKING:

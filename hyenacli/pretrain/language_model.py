@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
-from hyenacli.distributed import current_ranks
+from hyenacli.distributed import current_ranks, sum_over_ranks
 from hyenacli.inference.sampling import WindowSampler
 from hyenacli.readers.genome import SOFT_MASKED, Codes, Tokens
-from hyenacli.training.gradients import sum_over_ranks
 from hyenadna.engine.training import IGNORED, next_bases, next_token_loss
 
 if TYPE_CHECKING:

@@ -1,23 +1,22 @@
-"""Settings of `hyena pretrain`."""
+"""Settings of `hyena pretrain` and `hyena evaluate`."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from hyenacli import options
-from hyenacli.options import DATA, DISTRIBUTED, OUTPUT, TRAINING
-
-MODEL = "Model"
+from hyenacli.options import DATA, DISTRIBUTED, MODEL, OUTPUT, TRAINING
+from hyenacli.training.settings import Keep, StepOptions, TrainingOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainSettings:
-    """Pretrain a HyenaDNA model on genomes, by predicting the next base of windows drawn uniformly.
+class PretrainSettings(StepOptions, TrainingOptions):
+    """Pretrain a HyenaDNA model on genomes: predict the next base in windows drawn uniformly.
 
-    The run directory gets checkpoints, metrics.csv and report.html, which sets the loss beside Markov models
-    of order 0 to 8 fitted to the same bases.
+    The run directory gets checkpoints, metrics.csv and report.html, which compares the loss with Markov
+    models of order 0 to 8 fitted to the same bases.
 
     Example: hyena pretrain genome.fa.gz -o run --preset tiny-1k --valid-contigs chr21,chr22
     """
@@ -25,11 +24,10 @@ class PretrainSettings:
     fasta: Annotated[
         list[Path], typer.Argument(help="Genome FASTA files (plain, bgzip or gzip).", metavar="FASTA")
     ]
-    output: options.RunDirectory
     intervals: Annotated[
         Path | None,
         typer.Option(
-            help="BED whose column 4 says train, valid or test: only these intervals are read.",
+            help="BED with train, valid or test in column 4: only these intervals are read.",
             metavar="BED",
             rich_help_panel=DATA,
         ),
@@ -43,14 +41,13 @@ class PretrainSettings:
     test_contigs: Annotated[
         str | None,
         typer.Option(
-            help="Contigs never trained on nor evaluated on here.", metavar="NAMES", rich_help_panel=DATA
+            help="Contigs left out of training and evaluation.", metavar="NAMES", rich_help_panel=DATA
         ),
     ] = None
     valid_fraction: Annotated[
         float | None,
         typer.Option(
-            help="Share of the bases held out, in blocks; default 0.05 where no contigs or intervals are "
-            "named.",
+            help="Share of the bases held out, in blocks; default 0.05 if no contigs or intervals are given.",
             min=0.0,
             max=0.5,
             rich_help_panel=DATA,
@@ -59,23 +56,17 @@ class PretrainSettings:
     genome_weights: Annotated[
         str | None,
         typer.Option(
-            help="How the FASTA files share the windows, in their order: with 2,1 the first gets two thirds. "
-            "Default: by their bases.",
+            help="Share of the windows of each FASTA file, in their order: with 2,1 the first gets two "
+            "thirds. Default: in proportion to their bases.",
             metavar="W,W,...",
             rich_help_panel=DATA,
         ),
     ] = None
-    rc_augment: Annotated[
-        bool,
-        typer.Option(
-            "--rc-augment", help="Read half the windows as reverse complement.", rich_help_panel=DATA
-        ),
-    ] = False
     soft_mask_weight: Annotated[
         float,
         typer.Option(
-            help="Weight in the training loss of soft-masked (lower-case) bases, mostly repeats; held-out "
-            "loss counts all alike.",
+            help="Weight of soft-masked (lower-case) bases, mostly repeats, in the training loss. The "
+            "held-out loss weighs all bases equally.",
             min=0.0,
             max=1.0,
             rich_help_panel=DATA,
@@ -92,7 +83,7 @@ class PretrainSettings:
     preset: Annotated[
         str | None,
         typer.Option(
-            help="Architecture, by default tiny-1k; `hyena models list` shows them.",
+            help="Architecture; default tiny-1k. `hyena models list` shows all.",
             rich_help_panel=MODEL,
         ),
     ] = None
@@ -109,8 +100,8 @@ class PretrainSettings:
     window_shift: Annotated[
         float | None,
         typer.Option(
-            help="Floor of the filters' decay window; default 0.05 as all published inference code, "
-            "0 as the published training code.",
+            help="Floor of the filters' decay window; default 0.05, as in all published inference code; the "
+            "published training code has 0.",
             min=0.0,
             rich_help_panel=MODEL,
         ),
@@ -118,16 +109,11 @@ class PretrainSettings:
     init_from: Annotated[
         str | None,
         typer.Option(
-            help="Start from this model's weights instead of fresh ones.",
+            help="Start from this model's weights instead of random ones.",
             metavar="MODEL",
             rich_help_panel=MODEL,
         ),
     ] = None
-    max_steps: options.MaxSteps = 1000
-    global_batch_size: options.GlobalBatchSize = 32
-    micro_batch_size: options.MicroBatchSize = "auto"
-    length_warmup: options.LengthWarmup = None
-    activation_checkpointing: options.ActivationCheckpointing = "auto"
     lr: Annotated[float, typer.Option(help="Peak learning rate.", min=0.0, rich_help_panel=TRAINING)] = 6e-4
     min_lr: Annotated[
         float | None,
@@ -145,32 +131,65 @@ class PretrainSettings:
         float,
         typer.Option(help="Weight decay, except of the filter network.", min=0.0, rich_help_panel=TRAINING),
     ] = 0.1
-    grad_clip: options.GradClip = 1.0
-    eval_every: options.EvalEvery = None
     eval_windows: Annotated[
         int, typer.Option(help="Held-out windows per evaluation.", min=1, rich_help_panel=OUTPUT)
     ] = 128
     save_every: Annotated[
         int | None,
         typer.Option(
-            help="Steps between checkpoints; default as --eval-every.", min=1, rich_help_panel=OUTPUT
+            help="Steps between checkpoints; default that of --eval-every.", min=1, rich_help_panel=OUTPUT
         ),
     ] = None
-    keep: options.Keep = 2
-    tensorboard: options.TensorBoard = False
-    nproc_per_node: options.ProcessesPerNode = None
+    keep: Keep = 2
     context_parallel: Annotated[
         int,
         typer.Option(
-            help="Processes that share every window, each holding a part of its positions: for windows "
-            "beyond one device's memory. Divides the number of processes and the model's width.",
+            help="Processes that share each window, for windows too long for one device: each holds a part "
+            "of the positions. Must divide the number of processes and the width of the model.",
             min=1,
             rich_help_panel=DISTRIBUTED,
         ),
     ] = 1
-    resume: options.Resume = False
-    force: options.Force = False
-    seed: options.Seed = 0
-    device: options.Device = "auto"
-    dtype: options.Dtype = "float32"
-    threads: options.Threads = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateSettings(options.ModelOptions, options.TableOutputOptions):
+    """Measure loss, bits per base and perplexity of a model on held-out sequence, by context length.
+
+    Windows of the longest length are spread evenly over the sequence and cut into windows of each shorter
+    length, so that all lengths predict the same bases. N is never predicted. Choose contigs that the model
+    was not trained on: the tool cannot check it. Runs in one process only, without torchrun.
+
+    Example: hyena evaluate genome.fa.gz -m run --contigs chr21,chr22 --plot context.svg
+    """
+
+    fasta: Annotated[
+        list[Path], typer.Argument(help="Genome FASTA files (plain, bgzip or gzip).", metavar="FASTA")
+    ]
+    output: options.TableOutput = Path("-")
+    lengths: Annotated[
+        str | None,
+        typer.Option(
+            help="Context lengths in bases, as 1024,4096; default 64, 256, 1024 ... up to the model's.",
+            metavar="L,L,...",
+        ),
+    ] = None
+    contigs: Annotated[
+        str | None,
+        typer.Option(help="Only these contigs, comma-separated; default all.", metavar="NAMES"),
+    ] = None
+    intervals: Annotated[
+        Path | None,
+        typer.Option(help="BED with train, valid or test in column 4; --split chooses.", metavar="BED"),
+    ] = None
+    split: Annotated[
+        Literal["train", "valid", "test"] | None,
+        typer.Option(help="Split of --intervals to read; default valid."),
+    ] = None
+    max_windows: Annotated[
+        int, typer.Option(help="Largest number of windows of the longest length.", min=1)
+    ] = 128
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Draw perplexity against context length into this SVG.", metavar="FILE.svg"),
+    ] = None

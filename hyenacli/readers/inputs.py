@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hyenacli.errors import UsageError
-from hyenacli.genome.contigs import parse_style
+from hyenacli.genome.contigs import ContigStyle
 from hyenacli.readers.genome import Genome
 from hyenacli.readers.region_records import Reference
 from hyenacli.readers.regions import read_aliases
@@ -39,7 +39,7 @@ def require_regions(
 
 
 @contextmanager
-def open_reference(fasta: Path, style: str, aliases: Path | None) -> Iterator[Reference]:
+def open_reference(fasta: Path, style: ContigStyle, aliases: Path | None) -> Iterator[Reference]:
     """Open the genome of regions.
 
     Args:
@@ -52,4 +52,4 @@ def open_reference(fasta: Path, style: str, aliases: Path | None) -> Iterator[Re
     """
     names = read_aliases(aliases) if aliases else {}
     with Genome(fasta) as genome:
-        yield Reference(genome, parse_style(style), names)
+        yield Reference(genome, style, names)

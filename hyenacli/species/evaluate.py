@@ -94,8 +94,6 @@ def _check(config: SpeciesEvaluateSettings) -> None:
     if current_ranks().world_size > 1:
         raise UsageError("one process does it all", remedy="start it without torchrun")
     table_type(config.output, config.output_type)
-    if config.split not in ("valid", "test"):
-        raise UsageError(f"unknown split '{config.split}'", at="--split", remedy="use valid or test")
     if config.plot is not None and config.plot.suffix != ".svg":
         raise UsageError("the plot is an SVG", at=config.plot, remedy="give it the suffix .svg")
     _check_outputs(config)

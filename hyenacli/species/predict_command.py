@@ -18,7 +18,7 @@ from rich.progress import Progress
 from hyenacli import __version__, console
 from hyenacli.console import log
 from hyenacli.devices import autocast, resolve_device, set_threads
-from hyenacli.errors import UsageError, abbreviate, nearest
+from hyenacli.errors import UsageError, abbreviate
 from hyenacli.inference.batching import parse_batch_size
 from hyenacli.inference.embedding_options import check_stride
 from hyenacli.inference.prediction import prediction_options
@@ -37,7 +37,6 @@ from hyenadna import load_model, model_sha256
 from hyenadna.formats.locate import locate
 
 UNKNOWN, UNCLASSIFIED = "unknown", "unclassified"
-_RC = ("auto", "none", "mean")
 _SUFFIX = ".fa"
 _DIGITS = 7
 # As UTF-8 a letter has up to four bytes, and a file's name at most 255.
@@ -105,8 +104,6 @@ def _table_type(config: SpeciesPredictSettings, table: Path) -> str:
 
 
 def _check_words(config: SpeciesPredictSettings) -> None:
-    if config.rc not in _RC:
-        raise UsageError(f"unknown choice '{config.rc}'", at="--rc", remedy=nearest(config.rc, list(_RC)))
     if config.window is not None:
         check_stride(config.window, config.stride)
     if config.force and config.split_fasta is None:

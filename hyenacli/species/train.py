@@ -14,13 +14,13 @@ from hyenacli.adaptation.evaluation import (
     SplitEvaluator,
     fit_kmer_baseline,
 )
-from hyenacli.adaptation.methods import METHODS, with_method_defaults
+from hyenacli.adaptation.methods import with_method_defaults
 from hyenacli.adaptation.model_setup import build_model, check_model, describe_model, head_config
 from hyenacli.adaptation.objective import Criterion
 from hyenacli.adaptation.results import evaluate_run
 from hyenacli.adaptation.run import AdaptationRun, RunResult
-from hyenacli.devices import autocast, resolve_device, set_threads
-from hyenacli.distributed import current_ranks
+from hyenacli.devices import resolve_device, set_threads
+from hyenacli.distributed import current_ranks, process_group
 from hyenacli.errors import UserError, abbreviate
 from hyenacli.inference.batching import parse_batch_size
 from hyenacli.inference.intervals import SPLITS
@@ -42,11 +42,15 @@ from hyenacli.species.training_data import (
     write_splits,
 )
 from hyenacli.training.curriculum import parse_curriculum
-from hyenacli.training.gradients import process_group
 from hyenacli.training.memory import BatchShape
 from hyenacli.training.tensorboard import check_tensorboard
 from hyenacli.writers.atomic import check_run_directory
 from hyenadna import HyenaDNA
+
+
+def run(settings: SpeciesTrainSettings) -> int:
+    """Train, and return the exit code: 143 or 130 if a signal ended the run after a checkpoint."""
+    return train_species(settings).exit_code
 
 
 def train_species(settings: SpeciesTrainSettings) -> RunResult:
@@ -57,9 +61,7 @@ def train_species(settings: SpeciesTrainSettings) -> RunResult:
     """
     set_threads(settings.threads)
     device = resolve_device(settings.device)
-    autocast(device, settings.dtype)  # refuses an unknown dtype before anything is read
-    methods = [name for name, method in METHODS.items() if method.has_head]
-    filled = with_method_defaults(settings, ("lr", "weight_decay"), methods)
+    filled = with_method_defaults(settings, ("lr", "weight_decay"))
     parse_batch_size(str(settings.micro_batch_size), "--micro-batch-size")
     if settings.tensorboard:
         check_tensorboard()

@@ -7,19 +7,19 @@ from hyenacli.writers.atomic import ensure_writable
 from hyenacli.writers.output_shards import FORMATS, merge_shards, sniff
 
 
-def run(config: MergeSettings) -> None:
+def run(settings: MergeSettings) -> None:
     """Merge the shards.
 
     Raises:
         UserError: they do not fit together, or the output cannot be written.
     """
-    kind = sniff(config.shards[0])
-    suffixes = [suffix for suffix in FORMATS if config.output.name.endswith(f".{suffix}")]
+    kind = sniff(settings.shards[0])
+    suffixes = [suffix for suffix in FORMATS if settings.output.name.endswith(f".{suffix}")]
     if suffixes and suffixes[0] != kind:
-        raise UsageError(f"the shards are {kind}", at=config.output, remedy=f"give it the suffix .{kind}")
-    ensure_writable(config.output)
-    merged = merge_shards(config.shards, config.output)
-    destination = "stdout" if str(config.output) == "-" else config.output
+        raise UsageError(f"the shards are {kind}", at=settings.output, remedy=f"give it the suffix .{kind}")
+    ensure_writable(settings.output)
+    merged = merge_shards(settings.shards, settings.output)
+    destination = "stdout" if str(settings.output) == "-" else settings.output
     console.log.info(
         "joined %d shards of %s records, to %s", merged.shards, f"{merged.records:,}", destination
     )

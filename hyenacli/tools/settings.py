@@ -1,8 +1,8 @@
-"""Settings of `hyena merge` and `hyena doctor`."""
+"""Settings of `hyena models`, `hyena doctor` and `hyena merge`."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -10,11 +10,11 @@ from hyenacli import options
 
 
 @dataclass(frozen=True, kw_only=True)
-class MergeSettings:
-    """Join what --shard 1/n to n/n have written into the file that one process would have written.
+class MergeSettings(options.Settings):
+    """Join the outputs of --shard 1/n to n/n into the file that one process would have written.
 
-    The shards say themselves which parts they are, so their order and names do not matter. Missing, doubled
-    and differing ones (another model, input or setting) are refused.
+    Each shard records which part it is, so their order and names do not matter. Missing, duplicate or
+    differing shards (another model, input or setting) are an error.
 
     Example: hyena merge peaks.*.parquet -o peaks.parquet
     """
@@ -24,12 +24,12 @@ class MergeSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DoctorSettings:
-    """Say what this machine has, whether it computes right, and how fast.
+class DoctorSettings(options.Settings):
+    """Check this machine: what it has, whether its results are right, and how fast it is.
 
-    Inference, long inputs and training gradients are compared on every device, in every precision it has,
-    with the definition of the model in float64, and that with stored numbers. The exit code is 1 if any
-    number is wrong.
+    Inference, long inputs and training gradients on every device, in every precision, are compared with the
+    definition of the model in float64, and the definition with stored numbers. The exit code is 1 if any
+    result is wrong.
 
     Example: hyena doctor
     """
@@ -37,10 +37,66 @@ class DoctorSettings:
     device: Annotated[
         str | None,
         typer.Option(
-            help="Only this device: auto, cpu, cuda, cuda:N or mps; default all there are.",
+            help="Check only this device: auto, cpu, cuda, cuda:N or mps; default all.",
             metavar="DEVICE",
         ),
     ] = None
-    no_speed: Annotated[bool, typer.Option("--no-speed", help="Leave the timing out.")] = False
+    no_speed: Annotated[bool, typer.Option("--no-speed", help="Do not measure speed.")] = False
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")] = False
     threads: options.Threads = None
+
+
+Source = Annotated[
+    str,
+    typer.Argument(
+        help="Model: a directory or file in any HyenaDNA checkpoint format, a run directory, or a hub name.",
+        metavar="MODEL",
+    ),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListSettings(options.Settings):
+    """List the published architectures: width, layers, context in bases, trainable parameters, repository.
+
+    Example: hyena models list
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
+class InfoSettings(options.Settings):
+    """Describe a model: checkpoint format, architecture, size, context, head, and hash of its weights.
+
+    Example: hyena models info hyenadna-tiny-1k
+    """
+
+    model: Source
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertSettings(options.Settings):
+    """Convert a model to another checkpoint format without loss; it is an error if the format cannot hold it.
+
+    Example: hyena models convert weights.ckpt out --to native
+    """
+
+    model: Source
+    output: Annotated[Path, typer.Argument(help="Directory to write.", metavar="OUT")]
+    to: Annotated[
+        Literal["native", "hf", "multimolecule", "official"],
+        typer.Option(help="Checkpoint format to write."),
+    ]
+    force: options.Force = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifySettings(options.Settings):
+    """Check a model: all weights present and finite, causal, and computed as the architecture is defined.
+
+    Prints one line per check; the exit code is 1 if any failed.
+
+    Example: hyena models verify out
+    """
+
+    model: Source

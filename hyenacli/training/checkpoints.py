@@ -19,9 +19,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from hyenacli import console
-from hyenacli.distributed import current_ranks
+from hyenacli.distributed import barrier, current_ranks
 from hyenacli.errors import UserError
-from hyenacli.training.gradients import barrier
 from hyenadna import HyenaDNA, load_model, save_model
 from hyenadna.formats.files import write_tensors
 

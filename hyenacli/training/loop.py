@@ -19,11 +19,11 @@ from torch import nn
 
 from hyenacli import console
 from hyenacli.devices import is_out_of_memory
-from hyenacli.distributed import current_ranks
+from hyenacli.distributed import current_ranks, sum_over_ranks
 from hyenacli.errors import UserError
 from hyenacli.training.checkpoints import Checkpoints, Progress
 from hyenacli.training.curriculum import Stage, Steps
-from hyenacli.training.gradients import sum_gradients, sum_over_ranks
+from hyenacli.training.gradients import sum_gradients
 from hyenacli.training.loader import StepLoader
 from hyenacli.training.objective import B, Objective, Sink
 from hyenacli.training.schedule import cosine

@@ -11,13 +11,12 @@ import torch
 
 from hyenacli import console
 from hyenacli.devices import free_memory, is_out_of_memory
-from hyenacli.errors import UsageError, UserError
-from hyenacli.training.gradients import min_over_ranks
+from hyenacli.distributed import min_over_ranks
+from hyenacli.errors import UserError
 from hyenacli.training.loop import NO_ROOM, no_room_to_share
 from hyenacli.training.objective import Objective
 from hyenadna import HyenaConfig, HyenaDNA
 
-CHECKPOINTING = ("none", "block", "auto")
 # On a CPU larger micro-batches are not faster: 8,192 tokens of width 128 fill it.
 _NUMBERS_ON_CPU = 1 << 20
 _INTERPRETER = 300 << 20
@@ -102,18 +101,11 @@ class MemoryPlanner:
             load: what is to be done.
             asked: windows of a forward pass, or None for as many as fit: on CUDA found by trial, on a
                 CPU about 8,192 tokens.
-            checkpointing: one of `CHECKPOINTING`.
+            checkpointing: none, block or auto.
 
         Raises:
-            UsageError: unknown `checkpointing`.
             UserError: a single window does not fit, or what is tried does not where ranks share windows.
         """
-        if checkpointing not in CHECKPOINTING:
-            raise UsageError(
-                f"'{checkpointing}'",
-                at="--activation-checkpointing",
-                remedy=f"use {', '.join(CHECKPOINTING)}",
-            )
         plan = self._first(load, asked, checkpointing)
         while (tried := self._attempt(plan, load)) is None:
             if plan.windows > 1:

@@ -2,22 +2,21 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from hyenacli import console
-from hyenacli.distributed import current_ranks
+from hyenacli.distributed import barrier, current_ranks
 from hyenacli.inference.batching import parse_batch_size
 from hyenacli.training import run_metadata as record
 from hyenacli.training.checkpoints import Checkpoints, Progress
 from hyenacli.training.csv_logger import CSVLogger
-from hyenacli.training.gradients import barrier
 from hyenacli.training.loop import TRAINING_COLUMNS, LoopSettings, Trainer
 from hyenacli.training.memory import BatchShape, MemoryPlan, MemoryPlanner
 from hyenacli.training.objective import Objective
 from hyenacli.training.progress import TrainingProgress
+from hyenacli.training.settings import TrainingOptions
 from hyenacli.training.signals import Stop
 from hyenacli.training.tensorboard import TensorBoard
 from hyenacli.writers.atomic import prepare_run_directory
@@ -27,47 +26,7 @@ Precision = Callable[[], AbstractContextManager[object]]
 Inputs = Sequence[dict[str, str | int]]
 
 
-class RunSettings(Protocol):
-    """What every verb that trains is told about its directory."""
-
-    @property
-    def output(self) -> Path:
-        """The run directory."""
-
-    @property
-    def resume(self) -> bool:
-        """Whether to go on with what it holds."""
-
-    @property
-    def force(self) -> bool:
-        """Whether to replace it."""
-
-    @property
-    def seed(self) -> int:
-        """Of every random choice."""
-
-    @property
-    def dtype(self) -> str:
-        """Of the passes."""
-
-    @property
-    def keep(self) -> int:
-        """Checkpoints beside the best."""
-
-    @property
-    def micro_batch_size(self) -> str:
-        """Windows at once, or auto."""
-
-    @property
-    def activation_checkpointing(self) -> str:
-        """Whether blocks are computed again for the gradient."""
-
-    @property
-    def tensorboard(self) -> bool:
-        """Whether its numbers also go there."""
-
-
-def open_run(settings: RunSettings, inputs: Inputs, device: torch.device, **facts: Any) -> None:
+def open_run(settings: TrainingOptions, inputs: Inputs, device: torch.device, **facts: Any) -> None:
     """Make the directory and say in it what is run; for a resumption, check that it is the same run.
 
     Args:
@@ -99,7 +58,7 @@ def open_run(settings: RunSettings, inputs: Inputs, device: torch.device, **fact
 
 @contextmanager
 def numbers_of_run(
-    settings: RunSettings, task: Objective[Any], progress: Progress
+    settings: TrainingOptions, task: Objective[Any], progress: Progress
 ) -> Iterator[list[CSVLogger | TensorBoard]]:
     """Where the numbers of every step go while the context lasts: metrics.csv, TensorBoard; log.jsonl too.
 
@@ -136,7 +95,7 @@ class TrainingRun:
 
     def __init__(
         self,
-        settings: RunSettings,
+        settings: TrainingOptions,
         model: HyenaDNA,
         groups: list[dict[str, Any]],
         *,

@@ -69,12 +69,6 @@ def run(config: ScoreVariantsSettings) -> None:
 
 def _check_words(config: ScoreVariantsSettings, share: "OutputShard") -> None:
     """Refuse what cannot mean anything, before anything is opened."""
-    from hyenacli.genome.contigs import parse_style
-
-    parse_style(config.contig_style)
-    if config.check_ref not in ("w", "x", "e"):
-        remedy = "use w (keep, unscored), x (leave out) or e (error)"
-        raise UsageError(f"unknown choice '{config.check_ref}'", at="--check-ref", remedy=remedy)
     if config.input is None and not config.all_snvs:
         raise UsageError("nothing to score", remedy="name a VCF, or regions with --all-snvs")
     if config.all_snvs and config.regions_file is not None:
@@ -106,13 +100,12 @@ def _check_surroundings(config: ScoreVariantsSettings, share: "OutputShard") -> 
 
 
 def _open_input(config: ScoreVariantsSettings, share: "OutputShard", stack: ExitStack) -> "VariantInput":
-    from hyenacli.genome.contigs import parse_style
     from hyenacli.readers.genome import Genome
     from hyenacli.readers.regions import read_aliases
     from hyenacli.variants.variant_input import Naming, open_file, open_substitutions
 
     aliases = read_aliases(config.contig_aliases) if config.contig_aliases else {}
-    naming = Naming(style=parse_style(config.contig_style), aliases=aliases)
+    naming = Naming(style=config.contig_style, aliases=aliases)
     genome = stack.enter_context(Genome(config.fasta))
     texts = config.region or ()
     if config.all_snvs:

@@ -106,8 +106,6 @@ def make_plan(
     for name in names:
         if name not in SCORES:
             raise UsageError(f"unknown score '{name}'", at="--score", remedy=nearest(name, list(SCORES)))
-    if rc not in ("mean", "none"):
-        raise UsageError(f"unknown choice '{rc}'", at="--rc", remedy="use mean or none")
     return VariantPlan(
         scores=names,
         both_strands=rc == "mean",

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -12,17 +12,19 @@ SCORING, CHECKS = "What is scored", "Checks"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreVariantsSettings:
-    """Score variants: how much less, or more, the model expects the ALT haplotype than the REF haplotype.
+class ScoreVariantsSettings(
+    options.ModelOptions, options.TableOutputOptions, options.ContigNameOptions, options.ShardOptions
+):
+    """Score variants: how likely the ALT haplotype is to the model, compared with the REF haplotype.
 
-    Each line passes through with HYENA_LLR (the sum of log p(ALT) - log p(REF), in nats, from the first base
-    that differs on, p over A C G T, mean of both strands) and HYENA_STATUS in INFO, one value per ALT.
-    Negative: ALT is the less likely. This is no pathogenicity score: zero-shot, HyenaDNA is near chance on
-    disease variants.
+    Each line is copied, with HYENA_LLR and HYENA_STATUS added to INFO, one value per ALT. HYENA_LLR is the
+    sum of log p(ALT) - log p(REF) in nats, from the first base that differs, p over A C G T, mean of both
+    strands. Negative: ALT is less likely than REF. It is not a pathogenicity score: zero-shot, HyenaDNA is
+    near chance on disease variants.
 
     INPUT is VCF, BCF, or a table with the columns chrom, pos, ref and alt; plain, gzip or bgzip; - is stdin.
-    OUT is .vcf, .vcf.gz, .bcf, .tsv or .parquet. Under torchrun each process writes its own shard beside OUT,
-    and the one that ends last joins them.
+    OUT is .vcf, .vcf.gz, .bcf, .tsv or .parquet. Under torchrun each process writes a shard beside OUT, and
+    the last to finish joins them.
 
     Example: hyena score-variants calls.vcf.gz -m run -f genome.fa.gz -o scored.vcf.gz
     """
@@ -33,26 +35,29 @@ class ScoreVariantsSettings:
             help="VCF, BCF or table of variants, - for stdin; with --all-snvs a BED.", metavar="INPUT"
         ),
     ] = None
-    model: options.Model
     fasta: Annotated[
         Path, typer.Option("-f", "--fasta", help="Genome FASTA (plain, bgzip or gzip).", metavar="FASTA")
     ]
     output: options.TableOutput = Path("-")
-    output_type: options.OutputType = None
     region: options.Regions = None
-    regions_file: options.RegionsFile = None
+    regions_file: Annotated[
+        Path | None,
+        typer.Option("-R", "--regions-file", help="Only the regions of this BED (0-based).", metavar="BED"),
+    ] = None
     all_snvs: Annotated[
         bool,
         typer.Option(
             "--all-snvs",
-            help="Score every substitution in the regions of a BED, or of -r, instead of a file's variants.",
+            help="Score every substitution in the regions of a BED, or of -r, instead of the variants of a "
+            "file.",
             rich_help_panel=SCORING,
         ),
     ] = False
     heatmap: Annotated[
         Path | None,
         typer.Option(
-            help="With --all-snvs: draw the first score of every region, as an SVG, into this directory.",
+            help="With --all-snvs: write a heat map of the first score of each region, as SVG, into this "
+            "directory.",
             metavar="DIR",
             rich_help_panel=SCORING,
         ),
@@ -60,24 +65,23 @@ class ScoreVariantsSettings:
     score: Annotated[
         str,
         typer.Option(
-            help="Some of llr, site (the first base that differs alone), cosine and l2 (distances of the "
-            "mean embeddings from there on), comma-separated. site alone is many times faster.",
+            help="One or more of llr, site (only the first base that differs), cosine and l2 (distances of "
+            "the mean embeddings from that base on), comma-separated. site alone is many times faster.",
             metavar="NAMES",
             rich_help_panel=SCORING,
         ),
     ] = "llr"
     rc: Annotated[
-        str,
+        Literal["mean", "none"],
         typer.Option(
-            help="mean of both strands, or none: the forward strand alone.",
-            metavar="mean|none",
+            help="mean: the mean of both strands; none: the forward strand only.",
             rich_help_panel=SCORING,
         ),
     ] = "mean"
     window: Annotated[
         int | None,
         typer.Option(
-            help="Bases of a haplotype that are read; default the model's length, at most 8192.",
+            help="Bases of each haplotype to read; default the model's length, at most 8192.",
             min=2,
             rich_help_panel=SCORING,
         ),
@@ -85,8 +89,8 @@ class ScoreVariantsSettings:
     grid: Annotated[
         int | None,
         typer.Option(
-            help="Windows start at multiples of this, and variants of one window share most of the work: a "
-            "site lies window/2 to window/2 + grid bases into it. 1 centres each. Default window/8.",
+            help="Windows start at multiples of this, and variants in one window share most of the work: a "
+            "site lies window/2 to window/2 + grid bases into it. 1 centres each variant. Default window/8.",
             min=1,
             rich_help_panel=SCORING,
         ),
@@ -94,8 +98,8 @@ class ScoreVariantsSettings:
     downstream: Annotated[
         int | None,
         typer.Option(
-            help="Score only so many bases from the site on: faster, whatever the window. Default: to the "
-            "window's end.",
+            help="Score only this many bases from the site on, which is faster. Default: to the end of the "
+            "window.",
             min=1,
             rich_help_panel=SCORING,
         ),
@@ -103,37 +107,27 @@ class ScoreVariantsSettings:
     max_allele: Annotated[
         int | None,
         typer.Option(
-            help="Longest allele that is scored, in bases without what REF and ALT share; default window/4.",
+            help="Longest allele to score, in bases, not counting the bases that REF and ALT share; default "
+            "window/4.",
             min=1,
             rich_help_panel=CHECKS,
         ),
     ] = None
     check_ref: Annotated[
-        str,
+        Literal["w", "x", "e"],
         typer.Option(
-            help="REF that is not the genome's: w keeps the record unscored and warns, x leaves it out, e "
-            "is an error.",
-            metavar="w|x|e",
+            help="If REF differs from the genome: w keeps the record unscored and warns, x drops the record, "
+            "e stops with an error.",
             rich_help_panel=CHECKS,
         ),
     ] = "w"
-    contig_style: options.ContigStyle = "auto"
-    contig_aliases: options.ContigAliases = None
     no_version: Annotated[
-        bool, typer.Option("--no-version", help="Leave version, command and model out of the header.")
+        bool, typer.Option("--no-version", help="Do not add version, command and model to the header.")
     ] = False
-    shard: options.Shard = None
     resume: Annotated[
         bool,
         typer.Option(
             "--resume",
-            help="Go on with an interrupted run, whose scores so far lie beside OUT, if there is one.",
+            help="Continue an interrupted run from the scores it left beside OUT.",
         ),
     ] = False
-    batch_size: Annotated[
-        str,
-        typer.Option("-b", "--batch-size", help="Windows per forward pass, or auto.", metavar="N|auto"),
-    ] = "auto"
-    device: options.Device = "auto"
-    dtype: options.Dtype = "float32"
-    threads: options.Threads = None

@@ -178,7 +178,7 @@ BAD = [
         2,
         "--layer: the model has no block 3; its blocks are 1 to 2",
     ),
-    ("r.bed -f g.fa -m model -o o.tsv --rc both", 2, "--rc: unknown choice 'both'"),
+    ("r.bed -f g.fa -m model -o o.tsv --rc both", 2, "Invalid value for '--rc': 'both' is not one of"),
     (
         "r.bed -f g.fa -m model -o o.tsv --window 900",
         2,
@@ -187,9 +187,13 @@ BAD = [
     ("r.bed -f g.fa -m model -o o.tsv --window 9 --stride 10", 2, "--stride: a stride of 10 skips bases"),
     ("r.bed -f g.fa -m model -o o.tsv --stride 65", 2, "--stride: a stride of 65 skips bases"),
     ("r.bed -f g.fa -m model -o o.tsv -b 0", 2, "--batch-size: unknown batch size '0'"),
-    ("r.bed -f g.fa -m model -o o.tsv --contig-style ucsc", 2, "--contig-style: unknown style 'ucsc'"),
+    (
+        "r.bed -f g.fa -m model -o o.tsv --contig-style ucsc",
+        2,
+        "'--contig-style': 'ucsc' is not one of",
+    ),
     ("r.bed -m model -o o.tsv --contig-style exact", 2, "--contig-style: matches names with a genome's; lea"),
-    ("r.bed -f g.fa -m model -o o.tsv --dtype half", 2, "--dtype: unknown dtype 'half'"),
+    ("r.bed -f g.fa -m model -o o.tsv --dtype half", 2, "Invalid value for '--dtype': 'half' is not one of"),
     ("r.bed -f g.fa -m model -o o.tsv --device gpu", 2, "--device: unknown device 'gpu'"),
     ("r.bed -f g.fa -m model -o -O npz", 2, ""),
     # data: exit 1

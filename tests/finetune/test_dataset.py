@@ -173,7 +173,7 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({}, "sequence,label\nACGT,\nACGT,b\n", "line 2: the label is missing"),
     ({"task": "regression"}, "sequence,label\nACGT,nan\nACGT,1.5\n", "line 2: the label is missing"),
     ({"task": "binery"}, "sequence,label\nACGT,a\n", "did you mean 'binary'"),
-    ({"level": "base"}, "sequence,label\nACGT,a\n", "unknown level 'base'"),
+    ({"level": "base"}, "sequence,label\nACGT,a\n", "--level: unknown word 'base'"),
     ({"valid_fraction": 0.0}, "sequence,label\nACGT,a\nACGG,b\n", "nothing to choose the model by"),
     ({}, "sequence,label\nACGT,a\nACGG,b\n", "split of 2 records would be empty"),
     ({"valid_groups": "x"}, "sequence,label\nACGT,a\nACGG,b\n", "lies on no contig"),

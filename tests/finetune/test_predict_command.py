@@ -278,7 +278,7 @@ BAD = [
     ("s.fa.gz -m sites -o o.bedgraph", 2, "and the model predicts sequences; write a table"),
     ("s.fa.gz -m three -o o.bedgraph", 2, "name it with --track: a, b, c"),
     ("s.fa.gz -m three -o o.bedgraph --track d", 2, "--track: the model has no output 'd'; known: a, b, c"),
-    ("s.fa.gz -m sites -o o.tsv --rc both", 2, "--rc: unknown choice 'both'"),
+    ("s.fa.gz -m sites -o o.tsv --rc both", 2, "Invalid value for '--rc': 'both' is not one of"),
     ("s.fa.gz -m sites -o o.tsv --window 9 --stride 10", 2, "--stride: a stride of 10 skips bases"),
     ("s.fa.gz -m sites -o o.tsv --window 900", 2, "the model takes at most 64 bases, not 900"),
     ("- -m sites -o o.tsv --shard 1/2", 2, "standard input: a stream cannot be read twice"),

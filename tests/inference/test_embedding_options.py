@@ -27,8 +27,6 @@ def test_words_are_poolings(text: str) -> None:
         *(("pool", text, "--pool: unknown pooling.*mean, last, max, none or center:N")
           for text in ("", "avg", "center", "center:", "center:0", "center:-1", "center:x", "mean:3", "sum")),
         *(("layer", text, "--layer: unknown layer") for text in ("", "0", "-2", "1.5", "last")),
-        ("rc", "yes", "--rc: unknown choice 'yes'; known: none, mean, concat"),
-        ("rc", "concatt", "did you mean 'concat'"),
     ],
 )  # fmt: skip
 def test_unknown_words_name_the_known(setting: str, value: str, said: str) -> None:

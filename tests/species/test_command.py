@@ -216,14 +216,18 @@ def test_processes_of_torchrun_write_one_file_each(run: Run, tmp_path: Path) -> 
 
 BAD = [
     # arguments: exit 2
-    ("c.fa.gz -m run -o o.tsv --rc both", 2, "--rc: unknown choice 'both'; known: auto, none, mean"),
+    (
+        "c.fa.gz -m run -o o.tsv --rc both",
+        2,
+        "Invalid value for '--rc': 'both' is not one of 'auto', 'none'",
+    ),
     ("c.fa.gz -m run -o o.tsv --window 9 --stride 10", 2, "--stride: a stride of 10 skips bases"),
     ("c.fa.gz -m run -o o.tsv --stride 65", 2, "--stride: a stride of 65 skips bases between windows of 64"),
     ("c.fa.gz -m run -o o.tsv --window 900", 2, "the model takes at most 64 bases, not 900"),
     ("c.fa.gz -m run -o o.tsv --threshold 1.5", 2, "--threshold"),
     ("c.fa.gz -m run -o o.tsv --top 0", 2, "--top"),
     ("c.fa.gz -m run -o o.tsv -b some", 2, "--batch-size: unknown batch size 'some'"),
-    ("c.fa.gz -m run -o o.tsv --dtype float16", 2, "--dtype: unknown dtype 'float16'"),
+    ("c.fa.gz -m run -o o.tsv --dtype float16", 2, "Invalid value for '--dtype': 'float16' is not one of"),
     ("c.fa.gz -m run -o o.tsv --device gpu", 2, "--device: unknown device 'gpu'"),
     ("c.fa.gz -m run -o o.bed", 2, "o.bed: the suffix names no table type; use one of .parquet, .tsv, .tsv."),
     ("c.fa.gz -m run -o o.tsv --per-window w.h5", 2, "w.h5: the suffix names no table type"),

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hyenacli.app import app
-from hyenacli.tools import doctor, machine, speed
+from hyenacli.tools import doctor
 from hyenadna.checks.device import DeviceCheck, self_test
 from hyenadna.engine import block
 from hyenadna.engine.convolution import convolve_
@@ -21,8 +21,8 @@ SECTIONS = ["field", "device", "optional", "result", "device"]
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out what takes long."""
     monkeypatch.setattr(doctor, "self_test", partial(self_test, paths=("inference", "gradients")))
-    monkeypatch.setattr(speed, "_WORK", (("tiny-1k", 2, 64),))
-    monkeypatch.setattr(speed, "_SECONDS", 1e-9)
+    monkeypatch.setattr(doctor, "SPEED_CASES", (("tiny-1k", 2, 64),))
+    monkeypatch.setattr(doctor, "SECONDS_PER_CASE", 1e-9)
 
 
 @pytest.fixture
@@ -138,13 +138,13 @@ SOUND = [check(1e-5), check(5e-4, "bfloat16")]
     ],
 )
 def test_advice(others: list[DeviceCheck], advice: str) -> None:
-    assert doctor._advice("cpu", [*SOUND, *others]) == advice
+    assert doctor.advice("cpu", [*SOUND, *others]) == advice
 
 
 def test_nothing_can_be_trusted_where_the_definition_is_wrong() -> None:
     wrong = check(1.0, "float64", name="definition")
     gpu = [check(1e-5, device="cuda:0"), wrong]
-    assert doctor._advice("cuda:0", gpu) == "nothing on cuda:0: its numbers are wrong"
+    assert doctor.advice("cuda:0", gpu) == "nothing on cuda:0: its numbers are wrong"
 
 
 @pytest.mark.parametrize(
@@ -160,8 +160,8 @@ def test_processors_by_their_own_account(
 ) -> None:
     path = tmp_path / "cpuinfo"
     path.write_text(text)
-    monkeypatch.setattr(machine, "_CPUINFO", path)
-    (row,) = machine.processors([torch.device("cpu")])
+    monkeypatch.setattr(doctor, "CPUINFO", path)
+    (row,) = doctor.processors([torch.device("cpu")])
     assert row["bfloat16"] == bfloat16
     assert row["name"] == name or (name is None and row["name"])
     assert 0 < row["free_gib"] <= row["total_gib"]
@@ -172,7 +172,7 @@ def test_a_gpu(monkeypatch: pytest.MonkeyPatch, major: int, bfloat16: str) -> No
     about = SimpleNamespace(name="Some GPU", major=major, minor=0, total_memory=8 << 30)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _device: about)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (6 << 30, 8 << 30))
-    assert machine.processors([torch.device("cuda:1")]) == [
+    assert doctor.processors([torch.device("cuda:1")]) == [
         {
             "device": "cuda:1",
             "name": "Some GPU",
@@ -188,7 +188,7 @@ def test_a_terminal_gets_ruled_tables(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    doctor._show([{"a": None, "b": 12345, "c": 1.23456e-5}])
+    doctor.print_section([{"a": None, "b": 12345, "c": 1.23456e-5}])
     out = capsys.readouterr().out
     assert "─" in out
     assert "12,345" in out

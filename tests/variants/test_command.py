@@ -483,7 +483,7 @@ def test_a_reader_that_leaves_early_ends_it_silently(folder: Path) -> None:
 
 BAD = [
     ("v.vcf -f g.fa -m model --score llr,sites", 2, "--score: unknown score 'sites'; did you mean 'site'?"),
-    ("v.vcf -f g.fa -m model --rc both", 2, "--rc: unknown choice 'both'; use mean or none"),
+    ("v.vcf -f g.fa -m model --rc both", 2, "Invalid value for '--rc': 'both' is not one of 'mean', 'none'"),
     ("v.vcf -f g.fa -m model --check-ref z", 2, "use w (keep, unscored), x (leave out) or e (error)"),
     ("v.vcf -f g.fa -m model --window 99", 2, "--window: the model takes at most 64 bases, not 99"),
     ("v.vcf -f g.fa -m model --window 32 --grid 17", 2, "--grid: a grid of 17 leaves sites outside windows"),
@@ -495,7 +495,11 @@ BAD = [
     ("r.bed -r 1 --all-snvs -f g.fa -m model", 2, "give a BED as INPUT, or -r, not both"),
     ("v.vcf -f g.fa -m model -o v.vcf", 2, "v.vcf: is an input of this very command; write to another file"),
     ("v.vcf -f g.fa -m model -o model", 1, "model: cannot be written: is a directory"),
-    ("v.vcf -f g.fa -m model --dtype half", 2, "--dtype: unknown dtype 'half'; use float32 or bfloat16"),
+    (
+        "v.vcf -f g.fa -m model --dtype half",
+        2,
+        "'--dtype': 'half' is not one of 'float32', 'bfloat16'",
+    ),
     ("v.vcf -f g.fa -m model --heatmap x", 2, "--heatmap: a picture needs every substitution"),
     ("v.vcf -f g.fa -m model --resume", 2, "--resume: stdout keeps no scores; name a file with -o"),
     ("v.vcf -f g.fa -m model --shard 3/2", 2, "--shard: unknown shard '3/2'"),
