@@ -28,10 +28,10 @@ from hyenacli.evaluation.markov import MarkovModels
 from hyenacli.genome.variant import Variant
 from hyenacli.inference.sampling import complement
 from hyenacli.readers.genome import Genome, Tokens, open_genomes
-from hyenacli.readers.vcf import open_variants
-from hyenacli.variants.haplotypes import Strand, WindowRule, haplotypes, tokens
-from hyenacli.variants.plan import SCORES
-from hyenacli.variants.scorer import ScoringOptions, VariantScorer
+from hyenacli.readers.variants import open_variants
+from hyenacli.variants.haplotypes import Strand, WindowRule, build_haplotypes, tokens
+from hyenacli.variants.scorer import VariantScorer
+from hyenacli.variants.scores import SCORES, ScoringOptions
 from hyenadna import HyenaDNA, load_model
 from hyenadna.tokenizer import A, T
 
@@ -109,7 +109,7 @@ def baselines(models: MarkovModels, genome: Genome, alleles: Sequence[Variant]) 
     rule = WindowRule(1024, 128)
 
     def llr(strand: Strand, allele: Variant) -> float:
-        found = haplotypes(strand, allele, rule)
+        found = build_haplotypes(strand, strand.variant(allele), rule)
         site = found.start + found.offset
         before = strand.bases(site - ORDER - 1, site)
         ref, alt = (_nats(models, tokens(before + bases)) for bases in (found.ref, found.alt))

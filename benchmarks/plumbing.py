@@ -15,9 +15,9 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.results import table, write_section
-from hyenacli.readers.vcf import open_variants
-from hyenacli.writers.vcf import open_annotated
-from hyenacli.writers.vcf_lines import InfoField
+from hyenacli.readers.variants import open_variants
+from hyenacli.writers.variants import open_annotated
+from hyenacli.writers.vcf import InfoField
 
 RECORDS = 1_000_000
 ROUNDS = 3

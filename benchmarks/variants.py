@@ -24,9 +24,10 @@ from hyenacli.genome.dna import normalise
 from hyenacli.genome.variant import Variant
 from hyenacli.inference.batching import make_budget
 from hyenacli.readers.genome import Genome
-from hyenacli.readers.vcf import open_variants
-from hyenacli.variants.haplotypes import Strand, WindowRule, haplotypes, status_of, tokens
-from hyenacli.variants.scorer import ScoringOptions, VariantScorer
+from hyenacli.readers.variants import open_variants
+from hyenacli.variants.haplotypes import Strand, WindowRule, build_haplotypes, status_of, tokens
+from hyenacli.variants.scorer import VariantScorer
+from hyenacli.variants.scores import ScoringOptions
 from hyenadna import HyenaConfig, HyenaDNA, preset
 from hyenadna.engine.inference import token_log_probs
 from hyenadna.engine.tiling import slices
@@ -139,7 +140,7 @@ def windows_of(rule: WindowRule, allele: Variant, genome: Genome) -> Iterator[Wi
     """REF and ALT on the forward, then on the reverse strand."""
     for reverse in (False, True):
         strand = Strand(genome, allele.contig, reverse=reverse)
-        found = haplotypes(strand, allele, rule)
+        found = build_haplotypes(strand, strand.variant(allele), rule)
         before = strand.bases(found.start, found.start + found.offset)
         end = found.offset + len(found.ref)
         after = strand.bases(found.start + end, found.start + rule.read)

@@ -1,127 +1,125 @@
-"""VCF, BCF and tables of variants, as records that keep the line they were read from."""
+"""VCF as records that keep the line they were read from, and BCF as the VCF text that it stands for."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from io import BufferedReader
-from pathlib import Path
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from io import BufferedReader, BytesIO
+from itertools import chain, count, repeat
+from threading import Event, Thread
+from typing import NamedTuple
+
+import pysam
 
 from hyenacli.errors import UserError
-from hyenacli.genome.region import Region
-from hyenacli.readers.bcf import bcf_as_text
-from hyenacli.readers.streams import Source, open_binary, sniff_format
-from hyenacli.readers.variant_record import (
-    VariantHeader,
-    VariantRecord,
-    VariantsKind,
-    numbered_lines,
-    numbered_lines_of_blocks,
-)
-from hyenacli.readers.variant_regions import RegionSet, indexed_lines, usable_index
-from hyenacli.readers.variant_table import Lines, named_columns, read_table
+
+Lines = Iterable[tuple[int, bytes, bytes]]
+"""The 1-based number, text and line end of every line."""
 
 _COLUMNS = (b"#CHROM", b"POS", b"ID", b"REF", b"ALT", b"QUAL", b"FILTER", b"INFO")
+# The ID of a header line such as ##contig, after any other keys; quoted text may hold commas.
+_DECLARATION = re.compile(rb'##(\w+)=<(?:(?:[^",>]|"[^"]*")*,)*?ID=([^,>]+)')
+_PIPE_BYTES = 1 << 18
 
 
-@dataclass(frozen=True)
-class Variants:
-    """An open file of variants; iterate over it, once, for its records.
+class VariantRecord(NamedTuple):
+    """One line of a VCF file or of a table of variants; a tuple because files have many millions of them.
 
     Attributes:
-        name: what messages call the file.
-        header: what stands above the records, and what kind of file it is.
-        records: in file order.
+        line: 1-based number in the decompressed text (of a BCF file, in the text that it stands for); 0 where
+            the record was looked up through an index.
+        text: the line, without its line end.
+        newline: its line end; a last line without one has that of the line before it.
+        contig: in the file's spelling.
+        position: 0-based, of the first base of `ref` (POS minus 1); -1 for the telomere before the first.
+        ref: as written, never empty.
+        alts: as written, none of them empty; `.` alone stands for none.
     """
 
-    name: str
-    header: VariantHeader
-    records: Iterator[VariantRecord]
+    line: int
+    text: bytes
+    newline: bytes
+    contig: str
+    position: int
+    ref: bytes
+    alts: tuple[bytes, ...]
 
     @property
-    def kind(self) -> VariantsKind:
-        """What the file is."""
-        return self.header.kind
-
-    @property
-    def contigs(self) -> tuple[str, ...]:
-        """The contigs that the header declares, in order; there may be none."""
-        return self.header.contigs
-
-    def __iter__(self) -> Iterator[VariantRecord]:
-        return self.records
+    def end(self) -> int:
+        """One past the last base of `ref`, 0-based."""
+        return self.position + len(self.ref)
 
 
-@contextmanager
-def open_variants(source: Source, regions: Sequence[Region] | None = None) -> Iterator[Variants]:
-    """Open variants for reading from start to end; memory holds 64 KiB of lines, or one that is longer.
+def parse_declaration(line: bytes) -> tuple[bytes, bytes]:
+    """Return what a header line declares and its ID, both empty where it declares nothing.
+
+    >>> parse_declaration(b'##contig=<assembly="a,ID=b",ID=chr1,length=5>'), parse_declaration(b"##source=x")
+    ((b'contig', b'chr1'), (b'', b''))
+    """
+    match = _DECLARATION.match(line)
+    return (match[1], match[2]) if match else (b"", b"")
+
+
+def number_lines(lines: Iterable[bytes], before: int = 0, newline: bytes = b"\n") -> Lines:
+    """Yield the 1-based number, text and line end of every line.
 
     Args:
-        source: VCF, BCF, or a table (TSV, CSV or blanks) with columns chrom, pos (1-based), ref and alt;
-            plain, gzip or bgzip; a path, or '-' for standard input. What it is shows in its content.
-        regions: only records of which a base of REF (0-based, POS - 1 up to POS - 1 + length) lies in one of
-            these, named in the file's spelling; None for all. Beside a bgzip VCF file a .tbi or .csi no older
-            than the file is used.
+        lines: with their line ends.
+        before: how many lines stand above.
+        newline: line end of the line above, which a last line without one has as well.
+    """
+    for number, raw in enumerate(lines, before + 1):
+        if raw.endswith(b"\r\n"):
+            newline = b"\r\n"
+            yield number, raw[:-2], newline
+        elif raw.endswith(b"\n"):
+            newline = b"\n"
+            yield number, raw[:-1], newline
+        else:
+            yield number, raw, newline
+
+
+def number_lines_in_blocks(
+    stream: BufferedReader, before: int, newline: bytes, block_bytes: int = 1 << 16
+) -> Lines:
+    """Do as `number_lines` with less work per line; memory holds a block, or a line if that is longer."""
+    return chain.from_iterable(_blocks(stream, before, newline, block_bytes))
+
+
+def _blocks(stream: BufferedReader, number: int, newline: bytes, block_bytes: int) -> Iterator[Lines]:
+    while block := stream.read1(block_bytes):
+        block += stream.readline()
+        if b"\r" in block or not block.endswith(b"\n"):
+            yield number_lines(BytesIO(block), number, newline)
+            newline = b"\r\n" if block.endswith(b"\r\n") else b"\n"
+        else:
+            newline = b"\n"
+            yield zip(count(number + 1), block[:-1].split(b"\n"), repeat(newline), strict=False)
+        number += block.count(b"\n")
+
+
+def is_vcf_header(line: bytes) -> bool:
+    """Return whether a line begins as the #CHROM line of a VCF."""
+    return line.startswith(b"\t".join(_COLUMNS))
+
+
+def read_header(lines: Lines, name: str) -> tuple[bytes, ...]:
+    """Read the header's lines with their line ends, up to and including #CHROM.
+
+    Args:
+        lines: of a VCF, from its first one on.
+        name: what messages call the file.
 
     Raises:
-        UserError: `open_binary` refuses the input, it is something else than variants, its header has no
-            #CHROM line; while reading, a line is no variant or the input is cut short. The message names file
-            and line.
+        UserError: there is no #CHROM line, or it is not that of a VCF.
     """
-    wanted = None if regions is None else RegionSet(regions)
-    with open_binary(source) as stream:
-        kind = _kind(stream)
-        if kind == "table":
-            layout, records = read_table(numbered_lines(stream), stream.name)
-            yield _variants(stream.name, VariantHeader(kind, table=layout), records, wanted)
-            return
-        with bcf_as_text(stream) if kind == "bcf" else nullcontext(stream) as raw_lines:
-            lines = numbered_lines(raw_lines)
-            header = _header(lines, kind, stream.name)
-            if kind == "vcf":
-                lines = numbered_lines_of_blocks(stream, len(header.lines), header.newline)
-            index = usable_index(source, wanted) if wanted and kind == "vcf" else None
-            if index and wanted:
-                found = indexed_lines(Path(stream.name), index, wanted)
-                lines = ((0, text, header.newline) for text in found)
-            yield _variants(stream.name, header, _records(lines, stream.name), wanted)
-
-
-def _variants(
-    name: str, header: VariantHeader, records: Iterator[VariantRecord], wanted: RegionSet | None
-) -> Variants:
-    return Variants(name, header, records if wanted is None else filter(wanted.overlap, records))
-
-
-def _kind(stream: BufferedReader) -> VariantsKind:
-    """What a stream is, without taking a byte from it."""
-    head = stream.peek(1)
-    if head.startswith(b"BCF"):
-        return "bcf"
-    if head.startswith(b"##fileformat=VCF"):
-        return "vcf"
-    lines = (line for line in head.splitlines() if line.strip() and not line.startswith(b"##"))
-    first = next(lines, b"")
-    if not first.startswith(b"\t".join(_COLUMNS)) and named_columns(first):
-        return "table"
-    try:
-        found = sniff_format(stream)
-    except UserError:  # its reader says better what is wrong
-        return "table"
-    if found == "vcf":
-        return "vcf"
-    remedy = "give VCF, BCF, or a table with columns chrom, pos, ref and alt"
-    raise UserError(f"holds {found.upper()}, no variants", at=stream.name, remedy=remedy)
-
-
-def _header(lines: Lines, kind: VariantsKind, name: str) -> VariantHeader:
-    """Take the header from the lines of a VCF."""
-    taken = []
+    header = []
     for number, text, newline in lines:
-        taken.append(text + newline)
+        header.append(text + newline)
         if text.startswith(b"##") or not text.strip():
             continue
         if tuple(text.split(b"\t", 8)[:8]) == _COLUMNS and b"\r" not in text:
-            return VariantHeader(kind, tuple(taken))
+            return tuple(header)
         if text.startswith(b"#CHROM"):
             remedy = "it begins with " + b" ".join(_COLUMNS).decode() + ", separated by tabs"
             raise UserError("the #CHROM line is not that of a VCF", at=name, line=number, remedy=remedy)
@@ -129,8 +127,12 @@ def _header(lines: Lines, kind: VariantsKind, name: str) -> VariantHeader:
     raise UserError("the header has no #CHROM line", at=name, remedy="the file may be cut short")
 
 
-def _records(lines: Lines, name: str) -> Iterator[VariantRecord]:
-    """The records of lines below the header; all in one loop, as files have many millions of them."""
+def read_records(lines: Lines, name: str) -> Iterator[VariantRecord]:
+    """Read the records of the lines below the header, in one loop: files have many millions of them.
+
+    Raises:
+        UserError: a line is not a record; the message names file and line.
+    """
     new, comma = tuple.__new__, ord(",")  # half the time of VariantRecord(...), a tenth of b"," in alt
     before, decoded = b"", ""
     for number, text, newline in lines:
@@ -152,7 +154,7 @@ def _records(lines: Lines, name: str) -> Iterator[VariantRecord]:
 
 
 def _not_a_record(number: int, text: bytes, name: str) -> UserError:
-    """What keeps a line from being a record."""
+    """Return the error that says why a line is not a record."""
     columns = text.split(b"\t", 8)
     remedy: str | None = None
     if text.startswith(b"#"):
@@ -168,3 +170,78 @@ def _not_a_record(number: int, text: bytes, name: str) -> UserError:
     else:
         what = "CHROM is empty or not UTF-8"
     return UserError(what, at=name, line=number or None, remedy=remedy)
+
+
+@contextmanager
+def quiet_htslib() -> Iterator[None]:
+    """Keep htslib from writing to stderr: our own messages say more."""
+    before = pysam.set_verbosity(0)
+    try:
+        yield
+    finally:
+        pysam.set_verbosity(before)
+
+
+@contextmanager
+def bcf_as_text(stream: BufferedReader) -> Iterator[Iterator[bytes]]:
+    """Yield the lines of the VCF that a BCF stream stands for, header first, each with its line end.
+
+    htslib reads files and pipes but not Python's streams, so a thread feeds it through a pipe; memory holds
+    one record.
+
+    Raises:
+        UserError: the data are damaged or cut short, now or while reading.
+    """
+    failures: list[Exception] = []
+    closed = Event()
+    outlet, inlet = os.pipe()
+    feeder = Thread(target=_feed, args=(stream, inlet, failures, closed))
+    feeder.start()
+    with os.fdopen(outlet, "rb", 0) as pipe:
+        try:
+            with quiet_htslib():
+                with _damage_reported(stream.name, failures):
+                    file = pysam.VariantFile(pipe)
+                with file:
+                    yield _bcf_lines(file, stream.name, failures)
+        finally:
+            closed.set()
+            # pysam does not close a file that it cannot open: the thread would wait for ever to write.
+            while pipe.read(_PIPE_BYTES):
+                pass
+            feeder.join()
+
+
+def _bcf_lines(file: pysam.VariantFile, name: str, failures: list[Exception]) -> Iterator[bytes]:
+    with _damage_reported(name, failures):
+        yield from str(file.header).encode().splitlines(keepends=True)
+        for record in file:
+            yield str(record).encode()
+    if failures:
+        raise failures[0]
+
+
+def _feed(stream: BufferedReader, inlet: int, failures: list[Exception], closed: Event) -> None:
+    with os.fdopen(inlet, "wb", 0) as pipe:
+        try:
+            while not closed.is_set() and (chunk := stream.read(_PIPE_BYTES)):
+                rest = memoryview(chunk)
+                while rest:
+                    rest = rest[pipe.write(rest) :]
+        except Exception as error:  # raised again by the thread that reads, which sees the pipe end after it
+            failures.append(error)
+
+
+@contextmanager
+def _damage_reported(name: str, failures: list[Exception]) -> Iterator[None]:
+    """Raise a UserError for what htslib cannot read, or else the failure of the feeding thread."""
+    try:
+        yield
+    except (OSError, ValueError, TypeError) as error:  # TypeError: pysam trips over the name of a pipe
+        if failures:
+            raise failures[0] from None
+        if isinstance(error, UnicodeDecodeError):
+            remedy = "give VCF, as bcftools view writes it"
+            raise UserError("BCF with text that is not UTF-8", at=name, remedy=remedy) from error
+        remedy = "copy it again, or look at it with bcftools view"
+        raise UserError("the BCF data are damaged or cut short", at=name, remedy=remedy) from error

@@ -1,44 +1,45 @@
-"""What of a genome a model reads to score an allele: windows on a grid, and both haplotypes in them.
+"""What a model reads of a genome to score an allele: windows on a grid, and both haplotypes in them.
 
 Positions are 0-based on the strand that is read; on the reverse strand, base 0 is the contig's last one.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
 import numpy as np
 
-from hyenacli.genome.dna import reverse_complement
+from hyenacli.genome.contigs import ContigMap
+from hyenacli.genome.dna import first_invalid, normalise, reverse_complement
 from hyenacli.genome.variant import Variant, is_symbolic
 from hyenacli.readers.genome import Tokens
+from hyenacli.readers.vcf import VariantRecord
 from hyenadna import Tokenizer
 
 OK, EDGE = "OK", "EDGE"
 REF_MISMATCH, NO_CONTIG, SYMBOLIC = "REF_MISMATCH", "NO_CONTIG", "SYMBOLIC"
 TOO_LONG, N_WINDOW, N_ALLELE = "TOO_LONG", "N_WINDOW", "N_ALLELE"
 STATUSES = (OK, EDGE, REF_MISMATCH, NO_CONTIG, SYMBOLIC, TOO_LONG, N_WINDOW, N_ALLELE)
-# A window of which more than this share is N says nothing about the allele.
+# A window of which a larger share than this is N is not scored.
 MAX_N = 0.5
-# Bases read at once on both sides of those asked for.
-_AROUND = 1 << 15
 _TOKENIZER = Tokenizer()
 
 
 class Sequences(Protocol):
-    """Where bases come from; `readers.genome.Genome` is one."""
+    """A source of bases, as `readers.genome.Genome` is."""
 
     @property
     def lengths(self) -> Mapping[str, int]:
         """Bases of each contig."""
 
     def fetch(self, contig: str, start: int, end: int) -> bytes:
-        """The bases [start, end), inside the contig, on the forward strand."""
+        """Return the bases [start, end), inside the contig, on the forward strand."""
 
 
 @dataclass(frozen=True, slots=True)
 class WindowRule:
-    """Which windows are read.
+    """The windows that are read.
 
     Attributes:
         size: bases of a window.
@@ -51,11 +52,14 @@ class WindowRule:
     downstream: int | None = None
 
     def start(self, site: int) -> int:
-        """Start of the window of a site, which lies size/2 .. size/2 + grid - 1 into it; may be negative."""
+        """Return the start of a site's window, which may be negative.
+
+        The site lies size/2 .. size/2 + grid - 1 into the window.
+        """
         return (site - self.size // 2) // self.grid * self.grid
 
     def scored(self, offset: int) -> int:
-        """How many positions are scored of a site `offset` bases into its window."""
+        """Return how many positions are scored of a site `offset` bases into its window."""
         rest = self.size - offset
         return rest if self.downstream is None else min(rest, self.downstream)
 
@@ -68,37 +72,45 @@ class WindowRule:
 
 
 class Strand:
-    """One strand of one contig, with N on both sides of it."""
+    """One strand of one contig, with N on both sides of it.
 
-    def __init__(self, genome: Sequences, contig: str, *, reverse: bool):
+    Args:
+        genome: the reference.
+        contig: name of the contig.
+        reverse: read the reverse strand.
+        read_ahead: bases read on both sides of those needed: alleles mostly come in order.
+    """
+
+    def __init__(self, genome: Sequences, contig: str, *, reverse: bool, read_ahead: int = 1 << 15):
         self._genome, self.contig, self.reverse = genome, contig, reverse
         self.length = genome.lengths[contig]
-        self._held, self._held_from = b"", 0
+        self._read_ahead = read_ahead
+        self._cached, self._cached_from = b"", 0
 
     def bases(self, start: int, end: int) -> bytes:
-        """The bases [start, end) of this strand; beyond the contig N."""
+        """Return the bases [start, end) of this strand; beyond the contig N."""
         first, last = min(max(start, 0), self.length), max(min(end, self.length), 0)
         inside = self.fetch(self.contig, first, max(first, last))
         return b"N" * min(end - start, first - start) + inside + b"N" * (end - max(start, first, last))
 
     def fetch(self, contig: str, start: int, end: int) -> bytes:
-        """The bases [start, end), inside the contig, of this strand."""
+        """Return the bases [start, end), inside the contig, of this strand."""
         if not self.reverse:
             return self._forward(contig, start, end)
         return reverse_complement(self._forward(contig, self.length - end, self.length - start))
 
     def _forward(self, contig: str, start: int, end: int) -> bytes:
-        """From what was read last, which reaches further than asked: alleles mostly come in order."""
-        first = self._held_from
-        if start < first or end > first + len(self._held):
-            first = self._held_from = max(0, start - _AROUND)
-            self._held = self._genome.fetch(contig, first, min(self.length, end + _AROUND))
-        return self._held[start - first : end - first]
+        """Return the bases [start, end) of the forward strand, from what was read last if it has them."""
+        first = self._cached_from
+        if start < first or end > first + len(self._cached):
+            first = self._cached_from = max(0, start - self._read_ahead)
+            self._cached = self._genome.fetch(contig, first, min(self.length, end + self._read_ahead))
+        return self._cached[start - first : end - first]
 
     def variant(self, variant: Variant) -> Variant:
-        """A forward variant as it reads on this strand, where its haplotypes first differ."""
-        own = variant.mirrored(self.length) if self.reverse else variant
-        return own.right_aligned(self.fetch, self.length)
+        """Return a forward variant on this strand, at the first base where its haplotypes differ."""
+        on_strand = variant.mirrored(self.length) if self.reverse else variant
+        return on_strand.right_aligned(self.fetch, self.length)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,33 +130,33 @@ class Haplotypes:
     alt: bytes
 
 
-def haplotypes(strand: Strand, variant: Variant, rule: WindowRule) -> Haplotypes:
-    """Both haplotypes from the first base that differs on.
+def build_haplotypes(strand: Strand, variant: Variant, rule: WindowRule) -> Haplotypes:
+    """Build both haplotypes from the first base that differs on.
 
     Both fill the window exactly: what an insertion pushes out of it is lost, what a deletion pulls in is read
     from the genome.
+
+    Args:
+        strand: the strand to read.
+        variant: as `Strand.variant` gives it.
+        rule: the window.
     """
-    return build_haplotypes(strand, strand.variant(variant), rule)
-
-
-def build_haplotypes(strand: Strand, own: Variant, rule: WindowRule) -> Haplotypes:
-    """As `haplotypes`, of what `Strand.variant` made of a variant."""
-    start = rule.start(own.position)
-    offset = own.position - start
+    start = rule.start(variant.position)
+    offset = variant.position - start
     n = rule.scored(offset)
-    after = own.position + len(own.ref)
+    after = variant.position + len(variant.ref)
     return Haplotypes(
         start,
         offset,
-        strand.bases(own.position, own.position + n),
-        (own.alt + strand.bases(after, after + max(0, n - len(own.alt))))[:n],
+        strand.bases(variant.position, variant.position + n),
+        (variant.alt + strand.bases(after, after + max(0, n - len(variant.alt))))[:n],
     )
 
 
 def status_of(
     genome: Sequences, contig: str | None, position: int, ref: bytes, alt: bytes, *, max_allele: int
 ) -> str:
-    """Why an allele cannot be scored, or OK; what its windows look like is not asked here.
+    """Return why an allele cannot be scored, or OK; its windows are not looked at.
 
     Args:
         genome: the reference.
@@ -172,12 +184,12 @@ def status_of(
 
 
 def _matches(ref: bytes, bases: bytes) -> bool:
-    """Whether REF is what the genome has; N on either side says nothing against it."""
+    """Return whether REF is what the genome has; N on either side matches anything."""
     return all(a == b or b"N"[0] in (a, b) for a, b in zip(ref, bases, strict=True))
 
 
 def window_status(strand: Strand, rule: WindowRule, start: int) -> str:
-    """OK, EDGE where the window reaches past the contig, N_WINDOW where what it has of it is mostly N."""
+    """Return N_WINDOW where the contig's bases are mostly N, EDGE where some lie past the contig, else OK."""
     first, last = max(0, start), min(strand.length, start + rule.size)
     inside = strand.fetch(strand.contig, first, max(first, last))
     if inside.count(b"N") > MAX_N * len(inside):
@@ -186,5 +198,38 @@ def window_status(strand: Strand, rule: WindowRule, start: int) -> str:
 
 
 def tokens(bases: bytes) -> Tokens:
-    """Token ids of normalised bases."""
+    """Return the token ids of normalised bases."""
     return np.asarray(_TOKENIZER.encode_array(bases))
+
+
+class AlleleReader:
+    """Reads the alleles of records on a genome.
+
+    Args:
+        genome: the reference.
+        contigs: the file's contigs in the genome's spelling.
+        max_allele: most bases of an allele without what REF and ALT share.
+    """
+
+    def __init__(self, genome: Sequences, contigs: ContigMap, max_allele: int):
+        self._genome, self._max_allele = genome, max_allele
+        self._resolve = cache(contigs.resolve)
+
+    def read(self, record: VariantRecord) -> list[Variant | str]:
+        """Return for each ALT the variant, its REF as the genome has it, or the status that says why not.
+
+        Raises:
+            UserError: the contig could be any of several of the genome's.
+        """
+        contig = self._resolve(record.contig)
+        if first_invalid(record.ref) >= 0:
+            return [status_of(self._genome, contig, -1, b"", alt, max_allele=1) for alt in record.alts]
+        ref, alleles = normalise(record.ref), list[Variant | str]()
+        for alt in record.alts:
+            status = status_of(self._genome, contig, record.position, ref, alt, max_allele=self._max_allele)
+            if contig is None or status != OK:
+                alleles.append(status)
+            else:
+                bases = self._genome.fetch(contig, record.position, record.end)
+                alleles.append(Variant(contig, record.position, bases, normalise(alt)))
+        return alleles

@@ -1,24 +1,131 @@
-"""Scores kept beside an output until it is whole, so that an interrupted run can go on.
+"""Records scored in blocks, whose scores are kept beside an output until it is complete, to resume a run.
 
-The file has one JSON document a line: what was computed and how, then a block of records each.
+The journal has one JSON document a line: what was computed and how, then a block of records each.
 """
 
+import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from hyenacli import __version__
 from hyenacli.errors import UserError
-from hyenacli.variants.scorer import AlleleScore
+from hyenacli.genome.variant import Variant
+from hyenacli.readers.vcf import VariantRecord
+from hyenacli.variants.scorer import VariantScorer
+from hyenacli.variants.scores import AlleleScore, ScoredRecord
+from hyenacli.variants.settings import ScoreVariantsSettings
+from hyenadna import HyenaDNA, model_sha256
+
+# Records scored together. Batches never reach across blocks, and shards consist of whole ones, so that a
+# score does not depend, to the last digit, on where a run begins and ends.
+BLOCK_RECORDS = 1024
 
 _logger = logging.getLogger("hyena")
 _NEW = "remove it to begin again"
+# Settings that change no score, only its destination, the speed, and which part of the input is read.
+_NO_SCORE_SETTINGS = {
+    *("input", "output", "output_type", "heatmap", "no_version", "shard", "resume"),
+    *("batch_size", "device", "threads"),
+}
+
+
+def split_blocks(records: Iterable[VariantRecord], block_records: int) -> Iterator[list[VariantRecord]]:
+    """Yield the records, `block_records` at a time."""
+    rest = iter(records)
+    while block := list(islice(rest, block_records)):
+        yield block
+
+
+def hash_block(block: Iterable[VariantRecord]) -> str:
+    """Return the sha256 of the lines of records."""
+    return hashlib.sha256(b"\n".join(record.text for record in block)).hexdigest()
+
+
+def count_and_hash(records: Iterable[VariantRecord], block_records: int) -> tuple[int, str]:
+    """Return the number of records, and their sha256."""
+    number, digest = 0, hashlib.sha256()
+    for block in split_blocks(records, block_records):
+        number += len(block)
+        digest.update(hash_block(block).encode())
+    return number, digest.hexdigest()
+
+
+def describe_run(settings: ScoreVariantsSettings, model: HyenaDNA) -> dict[str, str]:
+    """Return version, command and model, which together give the scores."""
+    return {
+        "hyena_version": __version__,
+        "hyena_command": _command_line(settings),
+        "hyena_model": model_sha256(model),
+    }
+
+
+def _command_line(settings: ScoreVariantsSettings) -> str:
+    """Return the command that gives these scores, whatever the process, the shard and the output file."""
+    words = ["hyena", "score-variants", *([str(settings.input)] if settings.input else [])]
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if field.name in _NO_SCORE_SETTINGS or value == field.default:
+            continue
+        flag = "--" + field.name.replace("_", "-")
+        for item in value if isinstance(value, list) else [value]:
+            words += [flag] if item is True else [flag, str(item)]
+    return shlex.join(words)
+
+
+def resume_identity(
+    settings: ScoreVariantsSettings, run: dict[str, str], genome: str, shard: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what an interrupted run and the one that goes on with it must have in common.
+
+    Args:
+        settings: of this run; what is done with a wrong REF changes no score.
+        run: as `describe_run` gives it.
+        genome: a fingerprint of the genome and its aliases.
+        shard: the part of the input, under "shard".
+    """
+    scoring = replace(settings, check_ref=ScoreVariantsSettings.check_ref)
+    return {**run, "hyena_command": _command_line(scoring), "genome": genome, "shard": shard}
+
+
+def score_records(
+    records: Iterable[VariantRecord],
+    read_alleles: Callable[[VariantRecord], list[Variant | str]],
+    scorer: VariantScorer,
+    journal: "Journal",
+    block_records: int = BLOCK_RECORDS,
+) -> Iterator[ScoredRecord]:
+    """Score records in blocks; each with one score per ALT, in order.
+
+    Args:
+        records: in memory a block at a time.
+        read_alleles: gives the variant of each ALT, or the status that says why it is not scored.
+        scorer: the model.
+        journal: has the scores of the blocks that an interrupted run finished, and gets those of the rest.
+        block_records: records that are scored together.
+
+    Raises:
+        UserError: the records are not those that the interrupted run read.
+    """
+    for block in split_blocks(records, block_records):
+        digest = hash_block(block)
+        scores = journal.take(digest)
+        if scores is None:
+            scores = list(scorer.score([allele for record in block for allele in read_alleles(record)]))
+            journal.add(digest, scores)
+        rest = iter(scores)
+        for record in block:
+            yield record, list(islice(rest, len(record.alts)))
 
 
 class Journal:
-    """The blocks of an interrupted run in order, then room for more.
+    """The blocks of an interrupted run in order, then those that are added.
 
     Args:
         path: what messages call the file.
@@ -34,7 +141,7 @@ class Journal:
         self.replaying = stream is not None
 
     def take(self, digest: str) -> list[AlleleScore] | None:
-        """The answers of the next block, None where it has still to be scored.
+        """Return the scores of the next block, None where it has still to be scored.
 
         Args:
             digest: of the block's records.
@@ -44,42 +151,42 @@ class Journal:
         """
         if self._stream is None or not self.replaying:
             return None
-        place = self._stream.tell()
+        start = self._stream.tell()
         line = self._stream.readline()
         if not line.endswith(b"\n"):  # the end, or a line that was cut short
-            self._stream.truncate(place)
-            self._stream.seek(place)
+            self._stream.truncate(start)
+            self._stream.seek(start)
             self.replaying = False
             return None
         block = json.loads(line)
         if block["records_sha256"] != digest:
             what = "was made from other records than this input's"
             raise UserError(what, at=self.path, remedy=_NEW)
-        return [self._score(*answer) for answer in block["scores"]]
+        return [self._decode(*items) for items in block["scores"]]
 
     def add(self, digest: str, scores: Sequence[AlleleScore]) -> None:
-        """Keep the answers of a block."""
+        """Keep the scores of a block."""
         if self._stream is not None:
-            block = {"records_sha256": digest, "scores": [self._answer(score) for score in scores]}
+            block = {"records_sha256": digest, "scores": [self._encode(score) for score in scores]}
             self._stream.write(json.dumps(block, separators=(",", ":")).encode() + b"\n")
             self._stream.flush()
 
-    def _answer(self, score: AlleleScore) -> list[Any]:
+    def _encode(self, score: AlleleScore) -> list[Any]:
         return [score.status, *(score.values[name] for name in self._names if score.values)]
 
-    def _score(self, status: str, *values: float) -> AlleleScore:
+    def _decode(self, status: str, *values: float) -> AlleleScore:
         return AlleleScore(status, dict(zip(self._names, values, strict=bool(values))))
 
 
 @contextmanager
 def open_journal(
-    target: Path, about: dict[str, Any], names: Sequence[str], *, resume: bool
+    target: Path, identity: dict[str, Any], names: Sequence[str], *, resume: bool
 ) -> Iterator[Journal]:
-    """The journal of an output; gone when the context ends well, and left behind with what it holds if not.
+    """Open the journal of an output; it is removed when the context ends well, and kept if not.
 
     Args:
-        target: the output; none is kept for stdout and for what is no regular file.
-        about: what the scores depend on besides the records.
+        target: the output; stdout and what is not a regular file have no journal.
+        identity: what the scores depend on besides the records.
         names: of the scores.
         resume: take over what an interrupted run has left.
 
@@ -90,7 +197,7 @@ def open_journal(
     if str(target) == "-" or (target.exists() and not target.is_file()):
         yield Journal(path, None, names)
         return
-    head = json.dumps({"hyena": "scores of an unfinished run", **about}, sort_keys=True).encode() + b"\n"
+    head = json.dumps({"hyena": "scores of an unfinished run", **identity}, sort_keys=True).encode() + b"\n"
     _check(path, head, resume=resume)
     with path.open("r+b" if path.exists() else "w+b") as stream:
         if stream.readline() != head:
@@ -111,7 +218,7 @@ def open_journal(
 
 
 def _check(path: Path, head: bytes, *, resume: bool) -> None:
-    """Refuse to lose or to mix the scores of an interrupted run; one that got nowhere is nothing."""
+    """Refuse to lose or to mix the scores of an interrupted run; a journal without a block is ignored."""
     if not path.exists():
         return
     with path.open("rb") as stream:
@@ -126,7 +233,7 @@ def _check(path: Path, head: bytes, *, resume: bool) -> None:
 
 
 def _difference(first: bytes, head: bytes) -> str:
-    """In which setting an interrupted run was another one."""
+    """Return the setting in which an interrupted run differs, as part of a message."""
     new = json.loads(head)
     try:
         old = json.loads(first)

@@ -1,12 +1,11 @@
-"""The effect of alleles on what a model expects: log-likelihood ratios and distances of states.
+"""Scores of alleles under a model: log-likelihood ratios and distances of states.
 
-Alleles of one window and strand share a reference pass; each then costs its own suffix only, whatever the
-size of the window. Windows are those of `haplotypes`; nothing depends on which alleles come together.
+Alleles of one window and strand share a pass over the reference; each then costs its own suffix only,
+whatever the size of the window. Nothing depends on which alleles are scored together.
 
 B window, L position.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -18,59 +17,39 @@ import torch
 from hyenacli.devices import is_out_of_memory
 from hyenacli.errors import UserError
 from hyenacli.genome.variant import Variant
+from hyenacli.variants.comparison import AlleleTokens, WindowPass
 from hyenacli.variants.haplotypes import (
+    EDGE,
     N_WINDOW,
     OK,
     Sequences,
     Strand,
-    WindowRule,
     build_haplotypes,
     tokens,
     window_status,
 )
-from hyenacli.variants.score_functions import Differences, Job
+from hyenacli.variants.scores import SCORES, AlleleScore, ScoringOptions, compare
 from hyenadna import HyenaDNA
 
 _KEPT_BYTES = 1 << 30
 _LOOKAHEAD = 1 << 14
-_Place = tuple[str, int]
-"""Contig and start of a window."""
-
-
-@dataclass(frozen=True)
-class ScoringOptions:
-    """What is computed of an allele.
-
-    Attributes:
-        rule: which windows are read, and how many positions are scored.
-        scores: some of `variant_plan.SCORES`.
-        both_strands: take the mean of both strands; else the forward strand alone.
-    """
-
-    rule: WindowRule
-    scores: tuple[str, ...] = ("llr",)
-    both_strands: bool = True
 
 
 @dataclass(frozen=True, slots=True)
-class AlleleScore:
-    """The answer for one allele.
+class _Window:
+    """A window of one strand.
 
     Attributes:
-        status: OK, EDGE, or why there are no values.
-        values: by the names of the recipe's scores; NaN where a score means nothing, none where all do.
+        contig: its contig.
+        start: 0-based on the strand.
+        status: OK, EDGE or N_WINDOW.
+        alleles: index and variant, as read on the strand, of each allele that is scored in it.
     """
 
+    contig: str
+    start: int
     status: str
-    values: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """One allele as it reads on one strand: `number` is its place among the alleles looked at together."""
-
-    number: int
-    own: Variant
+    alleles: list[tuple[int, Variant]] = field(default_factory=list)
 
 
 class _Strands(dict[str, Strand]):
@@ -96,7 +75,7 @@ class VariantScorer:
     Args:
         model: in eval mode, on the device to use.
         genome: the reference.
-        recipe: what to compute.
+        options: what to compute.
         batch_tokens: most tokens in one forward pass, those of a soft prompt included.
         precision: context of every pass.
         on_progress: called while alleles are read, with the number read since the last call; an allele read
@@ -107,27 +86,26 @@ class VariantScorer:
         self,
         model: HyenaDNA,
         genome: Sequences,
-        recipe: ScoringOptions,
+        options: ScoringOptions,
         *,
         batch_tokens: int,
         precision: AbstractContextManager[object],
         on_progress: Callable[[float], None] = lambda _alleles: None,
     ):
         self._on_progress = on_progress
-        self._genome, self._recipe = genome, recipe
+        self._model, self._genome, self._options = model, genome, options
         self._batch_tokens, self._precision = batch_tokens, precision
         self._device = next(model.parameters()).device
         # the site's own bases are predicted from what precedes them: nothing else is read for them
-        site_alone = recipe.scores == ("site",)
-        self._rule = rule = replace(recipe.rule, downstream=1) if site_alone else recipe.rule
-        first = rule.size // 2 - 1  # the position before the earliest site
+        site_only = all(SCORES[name].site_only for name in options.scores)
+        self._rule = rule = replace(options.rule, downstream=1) if site_only else options.rule
+        self._first = rule.size // 2 - 1  # the position before the earliest site
         config, pass_tokens = model.config, model.backbone.n_soft + rule.read
-        per_window = 4 * config.d_model * (rule.read - first) * (3 * config.n_layer + 1)
-        self._windows = max(1, min(_KEPT_BYTES // per_window, batch_tokens // pass_tokens))
-        self._differences = Differences(model, recipe.scores, first)
+        per_window = 4 * config.d_model * (rule.read - self._first) * (3 * config.n_layer + 1)
+        self._n_windows = max(1, min(_KEPT_BYTES // per_window, batch_tokens // pass_tokens))
 
     def score(self, alleles: Iterable[Variant | str]) -> Iterator[AlleleScore]:
-        """The answers, in order.
+        """Yield the scores of alleles, in order.
 
         Args:
             alleles: variants whose REF is the genome's, or a status that says why there is none.
@@ -137,93 +115,107 @@ class VariantScorer:
         """
         rest = iter(alleles)
         while chunk := list(islice(rest, _LOOKAHEAD)):
-            yield from self._chunk(chunk)
+            yield from self._score_chunk(chunk)
 
-    def _chunk(self, alleles: Sequence[Variant | str]) -> list[AlleleScore]:
+    def _score_chunk(self, alleles: Sequence[Variant | str]) -> list[AlleleScore]:
         statuses = [allele if isinstance(allele, str) else OK for allele in alleles]
-        sums: list[list[dict[str, float]]] = [[] for _ in alleles]
-        for reverse in (False, True)[: 1 + self._recipe.both_strands]:
+        by_strand: list[list[Mapping[str, float]]] = [[] for _ in alleles]
+        n_strands = 1 + self._options.both_strands
+        for reverse in (False, True)[:n_strands]:
             strands = _Strands(self._genome, reverse=reverse)
-            windows = self._tasks(alleles, statuses, strands)
-            places = sorted(windows)
-            first = 0
-            while first < len(places):  # where memory runs out, `_windows` is less from then on
-                some = places[first : first + self._windows]
-                first += len(some)
-                found = self._bearable(some, [windows[place] for place in some], strands)
-                for number, values in found:
-                    sums[number].append(values)
-                self._on_progress(len(found) / (1 + self._recipe.both_strands))
+            windows = self._group(alleles, statuses, strands)
+            start = 0
+            while start < len(windows):  # where memory runs out, `_n_windows` is less from then on
+                batch = windows[start : start + self._n_windows]
+                start += len(batch)
+                scored = self._score_with_retry(batch, strands)
+                for index, values in scored:
+                    by_strand[index].append(values)
+                self._on_progress(len(scored) / n_strands)
         return [
-            AlleleScore(status, _mean(values) if values and status in (OK, "EDGE") else {})
-            for status, values in zip(statuses, sums, strict=True)
+            AlleleScore(status, _mean(values) if values and status in (OK, EDGE) else {})
+            for status, values in zip(statuses, by_strand, strict=True)
         ]
 
-    def _tasks(
+    def _group(
         self, alleles: Sequence[Variant | str], statuses: list[str], strands: _Strands
-    ) -> dict[_Place, list[_Task]]:
-        """The alleles by window; statuses are changed by what the windows are like."""
-        windows: dict[_Place, list[_Task]] = defaultdict(list)
-        seen: dict[_Place, str] = {}
-        for number, allele in enumerate(alleles):
+    ) -> list[_Window]:
+        """Group alleles by window, in the order of the windows; a status may become that of its window."""
+        windows: dict[tuple[str, int], _Window] = {}
+        for index, allele in enumerate(alleles):
             if isinstance(allele, str):
                 continue
             strand = strands[allele.contig]
-            own = strand.variant(allele)
-            place = allele.contig, self._rule.start(own.position)
-            if place not in seen:
-                seen[place] = window_status(strand, self._rule, place[1])
-            if seen[place] != OK and statuses[number] != N_WINDOW:
-                statuses[number] = seen[place]
-            if seen[place] != N_WINDOW:
-                windows[place].append(_Task(number, own))
-        return windows
+            variant = strand.variant(allele)
+            key = allele.contig, self._rule.start(variant.position)
+            if key not in windows:
+                windows[key] = _Window(*key, window_status(strand, self._rule, key[1]))
+            window = windows[key]
+            if window.status != OK and statuses[index] != N_WINDOW:
+                statuses[index] = window.status
+            if window.status != N_WINDOW:
+                window.alleles.append((index, variant))
+        return [windows[key] for key in sorted(windows) if windows[key].alleles]
 
-    def _bearable(
-        self, places: Sequence[_Place], tasks: Sequence[Sequence[_Task]], strands: _Strands
-    ) -> list[tuple[int, dict[str, float]]]:
-        """What `_read` gives, of half as much at a time from now on where memory runs out."""
+    def _score_with_retry(
+        self, windows: Sequence[_Window], strands: _Strands
+    ) -> list[tuple[int, Mapping[str, float]]]:
+        """Do what `_score_windows` does, with half as much at a time from now on where memory runs out."""
         try:
-            return list(self._read(places, tasks, strands))
+            return list(self._score_windows(windows, strands))
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
         # Outside the handler, where the error's frames no longer keep the tensors of the failed pass.
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
-        half = len(places) // 2
+        half = len(windows) // 2
         if half:
-            self._windows = half
-            first = self._bearable(places[:half], tasks[:half], strands)
-            return [*first, *self._bearable(places[half:], tasks[half:], strands)]
+            self._n_windows = half
+            first = self._score_with_retry(windows[:half], strands)
+            return [*first, *self._score_with_retry(windows[half:], strands)]
         if self._batch_tokens > self._rule.read:
             self._batch_tokens //= 2
-            return self._bearable(places, tasks, strands)
+            return self._score_with_retry(windows, strands)
         raise UserError(
             f"out of memory on {self._device} with one window of {self._rule.size:,} bases",
             remedy="choose a smaller --window or --downstream, or a device with more memory",
         )
 
-    def _read(
-        self, places: Sequence[_Place], tasks: Sequence[Sequence[_Task]], strands: _Strands
-    ) -> Iterator[tuple[int, dict[str, float]]]:
-        """One reference pass over windows, and the suffixes of their alleles."""
+    def _score_windows(
+        self, windows: Sequence[_Window], strands: _Strands
+    ) -> Iterator[tuple[int, Mapping[str, float]]]:
+        """Yield index and values of each allele: one pass over the windows, then the suffixes by length."""
         length = self._rule.read
-        rows = [tokens(strands[contig].bases(start, start + length)) for contig, start in places]
+        rows = [tokens(strands[w.contig].bases(w.start, w.start + length)) for w in windows]
         ids_BL = torch.from_numpy(np.stack(rows)).to(self._device).long()
-        jobs = [
-            self._job(row, strands[contig], task)
-            for row, ((contig, _), here) in enumerate(zip(places, tasks, strict=True))
-            for task in here
+        alleles = [
+            self._tokenize(row, strands[window.contig], index, variant)
+            for row, window in enumerate(windows)
+            for index, variant in window.alleles
         ]
+        alleles.sort(key=lambda allele: len(allele.ref))
         with torch.inference_mode(), self._precision:
-            yield from self._differences.of(ids_BL, jobs, self._batch_tokens)
+            shared = WindowPass(self._model, ids_BL, self._first)
+            for batch in _batches(alleles, self._batch_tokens):
+                values = compare(shared, batch, self._options.scores)
+                yield from zip((allele.index for allele in batch), values, strict=True)
 
-    def _job(self, row: int, strand: Strand, task: _Task) -> Job:
-        found = build_haplotypes(strand, task.own, self._rule)
-        return Job(task.number, row, found.offset, tokens(found.ref), tokens(found.alt))
+    def _tokenize(self, row: int, strand: Strand, index: int, variant: Variant) -> AlleleTokens:
+        pair = build_haplotypes(strand, variant, self._rule)
+        return AlleleTokens(index, row, pair.offset, tokens(pair.ref), tokens(pair.alt))
 
 
-def _mean(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The mean of both strands' values."""
-    return {name: sum(values[name] for values in found) / len(found) for name in found[0]}
+def _batches(alleles: Sequence[AlleleTokens], batch_tokens: int) -> Iterator[Sequence[AlleleTokens]]:
+    """Yield alleles in rising order of length, as many as fit into a forward pass."""
+    start = 0
+    for end in range(1, len(alleles) + 1):
+        following = len(alleles[min(end, len(alleles) - 1)].ref) + 4
+        if end == len(alleles) or (end + 1 - start) * following > batch_tokens:
+            yield alleles[start:end]
+            start = end
+
+
+def _mean(by_strand: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the mean of both strands' values."""
+    return {name: sum(values[name] for values in by_strand) / len(by_strand) for name in by_strand[0]}

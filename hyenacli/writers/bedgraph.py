@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hyenacli.writers.bgzip import open_bgzip
+from hyenacli.writers.htslib import open_bgzip
 from hyenacli.writers.tsv import TextFormat, WriteBytes, write_lines
 
 _MARK = b"# hyena bedGraph shard "

@@ -16,8 +16,8 @@ from hyenacli.errors import UsageError, UserError, abbreviate
 from hyenacli.readers.shards import Shard, parse_shard
 from hyenacli.readers.streams import compression, open_binary
 from hyenacli.writers.atomic import ensure_writable
-from hyenacli.writers.bgzip import remove_indexes
 from hyenacli.writers.columns import FileFormat, Head
+from hyenacli.writers.htslib import remove_indexes
 from hyenacli.writers.tables import OUTPUTS
 
 # Settings that change no answer, and files whose content is compared instead of their names.

@@ -14,6 +14,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
@@ -25,13 +26,13 @@ from hypothesis import strategies as st
 
 from hyenacli.errors import UserError
 from hyenacli.genome.region import Region
-from hyenacli.readers import variant_record
-from hyenacli.readers.bcf import quiet_htslib
+from hyenacli.readers import variants as variant_reader
 from hyenacli.readers.genome import Genome
 from hyenacli.readers.regions import load_regions, read_bed
 from hyenacli.readers.sequences import read_fasta
-from hyenacli.readers.vcf import open_variants
-from hyenacli.writers.vcf import open_annotated
+from hyenacli.readers.variants import open_variants
+from hyenacli.readers.vcf import number_lines_in_blocks, quiet_htslib
+from hyenacli.writers.variants import open_annotated
 from tests.builders import write_fasta
 
 BOM = b"\xef\xbb\xbf"
@@ -504,7 +505,8 @@ def test_variants(tmp_path: Path, count: int) -> None:
             rows, fault = naive_variants(text) or Found([], 0)
             return Found(overlapping(rows, regions), fault)
 
-        with mock.patch.object(variant_record, "_BLOCK", block):
+        in_blocks = partial(number_lines_in_blocks, block_bytes=block)
+        with mock.patch.object(variant_reader, "number_lines_in_blocks", in_blocks):
             if not known:
                 path.write_bytes(data)
                 with contextlib.suppress(UserError):

@@ -6,8 +6,8 @@ import pytest
 
 from hyenacli.errors import UserError
 from hyenacli.genome.region import Region
-from hyenacli.readers.variant_record import VariantRecord
-from hyenacli.readers.vcf import open_variants
+from hyenacli.readers.variants import open_variants
+from hyenacli.readers.vcf import VariantRecord
 from tests.builders import Compression, write_bytes
 
 TSV = b"chrom\tpos\tref\talt\tgene\nchr1\t5\tA\tC\tBRCA 1\nchr2\t7\tAC\tA,ACC\t\n"
@@ -16,8 +16,8 @@ EXPECTED = [("chr1", 4, b"A", (b"C",)), ("chr2", 6, b"AC", (b"A", b"ACC"))]
 
 def read(path: Path | str) -> list[VariantRecord]:
     with open_variants(path) as variants:
-        assert variants.kind == "table"
-        assert variants.contigs == ()
+        assert variants.header.kind == "table"
+        assert variants.header.contigs == ()
         assert variants.header.lines == ()
         return list(variants)
 

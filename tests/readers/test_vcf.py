@@ -16,10 +16,14 @@ from hypothesis import strategies as st
 
 from hyenacli.errors import UserError
 from hyenacli.genome.region import Region
-from hyenacli.readers import variant_record
-from hyenacli.readers.bcf import bcf_as_text, quiet_htslib
-from hyenacli.readers.variant_record import VariantRecord, numbered_lines
-from hyenacli.readers.vcf import open_variants
+from hyenacli.readers.variants import open_variants
+from hyenacli.readers.vcf import (
+    VariantRecord,
+    bcf_as_text,
+    number_lines,
+    number_lines_in_blocks,
+    quiet_htslib,
+)
 from tests.builders import Compression, write_bytes
 
 META = b"##fileformat=VCFv4.2\n##contig=<ID=chr1,length=9>\n##contig=<length=4,ID=HLA-A*01:01>\n"
@@ -50,10 +54,10 @@ def plain(records: Iterable[VariantRecord]) -> list[tuple[object, ...]]:
 def test_header_and_records(tmp_path: Path, compression: Compression) -> None:
     path = write_bytes(tmp_path / "a", HEADER + BODY, compression)
     with open_variants(path) as variants:
-        assert variants.kind == "vcf"
+        assert variants.header.kind == "vcf"
         assert variants.name == str(path)
         assert b"".join(variants.header.lines) == HEADER
-        assert variants.contigs == ("chr1", "HLA-A*01:01")
+        assert variants.header.contigs == ("chr1", "HLA-A*01:01")
         records = list(variants)
     assert plain(records) == EXPECTED
     assert b"".join(record.text + record.newline for record in records) == BODY
@@ -81,10 +85,13 @@ def test_blocks_do_not_show(tmp_path_factory: pytest.TempPathFactory, parts: lis
     text = HEADER + b"".join(parts)
     path = write_bytes(tmp_path_factory.getbasetemp() / "blocks.vcf", text if ends else text.rstrip(b"\n"))
     with path.open("rb") as lines:
-        expected = [line for line in numbered_lines(lines) if line[0] > 4 and line[1].strip()]
+        expected = list(number_lines(lines))
     for size in (1, 50, 1 << 16):
-        with mock.patch.object(variant_record, "_BLOCK", size):
-            assert [(r.line, r.text, r.newline) for r in read(path)] == expected
+        with path.open("rb") as stream:
+            assert list(number_lines_in_blocks(stream, 0, b"\n", size)) == expected
+    assert [(r.line, r.text, r.newline) for r in read(path)] == [
+        line for line in expected if line[0] > 4 and line[1].strip()
+    ]
 
 
 def test_samples_stay_in_the_text(tmp_path: Path) -> None:
@@ -174,7 +181,7 @@ def test_bcf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a"
     texts = write_bcf(path, 3000)
     with open_variants(path) as variants:
-        assert (variants.kind, variants.contigs) == ("bcf", ("chr1",))
+        assert (variants.header.kind, variants.header.contigs) == ("bcf", ("chr1",))
         assert variants.header.lines[0] == b"##fileformat=VCFv4.2\n"
         records = list(variants)
     assert [record.text for record in records] == texts
@@ -337,10 +344,11 @@ def test_real_files(shared: Path, name: str, count: int) -> None:
 
 
 def test_a_pipe_that_is_fed_slowly(tmp_path: Path) -> None:
-    script = (
-        "from hyenacli.readers.vcf import open_variants\nwith open_variants('-') as v: print(len(list(v)))"
-    )
+    lines = [
+        "from hyenacli.readers.variants import open_variants",
+        "with open_variants('-') as variants: print(len(list(variants)))",
+    ]
     done = subprocess.run(
-        [sys.executable, "-c", script], input=HEADER + BODY, capture_output=True, check=True
+        [sys.executable, "-c", "\n".join(lines)], input=HEADER + BODY, capture_output=True, check=True
     )
     assert done.stdout == b"3\n"

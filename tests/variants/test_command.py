@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 from hyenacli.app import app
-from hyenacli.variants import annotate
+from hyenacli.variants import command
 from hyenadna import save_model
 from tests.builders import write_fasta
 from tests.toys import tiny_model
@@ -190,7 +191,7 @@ def test_a_wrong_ref(hyena: Run, flags: str) -> None:
     result = hyena(f"score-variants in.vcf -m model -f g.fa -o out.tsv {flags}")
     if flags[-1] == "e":
         assert result.exit_code == 1
-        assert "in.vcf, line 4: REF of 1:60 is not what g.fa has there; use the genome" in result.stderr
+        assert "in.vcf, line 4: REF of 1:60 differs from g.fa; use the genome" in result.stderr
         assert not Path("out.tsv").exists()
         return
     rows = Path("out.tsv").read_text().splitlines()[1:]
@@ -276,7 +277,7 @@ def test_regions_pick_records_of_any_spelling_that_resolves(hyena: Run) -> None:
 def test_a_stream_may_begin_with_a_contig_that_the_genome_lacks(
     hyena: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hyenacli.variants.variant_input.BLOCK", 4)
+    monkeypatch.setattr(command, "run", partial(command.run, block_records=4))
     header = HEADER.replace("#CHROM", "##contig=<ID=chr8>\n##contig=<ID=chr1>\n#CHROM", 1)
     text = header + "".join(snv("chr8", position) for position in range(1, 9)) + snv("chr1", 50)
     line = "score-variants - -m model -f g.fa -q -o out.tsv"
@@ -324,17 +325,17 @@ def test_every_substitution_of_regions(hyena: Run) -> None:
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(["vcf", "tsv", "vcf.gz"]), st.integers(1, 12), st.randoms())
 def test_joined_shards_are_byte_for_byte_the_single_run(
-    hyena: Run, monkeypatch: pytest.MonkeyPatch, kind: str, of: int, rng: random.Random
+    hyena: Run, kind: str, of: int, rng: random.Random
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(annotate, "BLOCK", 16)
-        patch.setattr("hyenacli.variants.variant_input.BLOCK", 16)
+        patch.setattr(command, "run", partial(command.run, block_records=16))
         line = "score-variants v.vcf -m model -f g.fa -q --score llr,l2"
         names = [f"out{number}.{kind}" for number in range(1, of + 1)]
         for number, name in enumerate(names, 1):
             result = hyena(f"{line} --shard {number}/{of} -o {name}")
             assert (result.exit_code, result.output) == (0, "")
-        assert hyena(f"{line} -o one.{kind}").exit_code == 0
+        result = hyena(f"{line} -o one.{kind}")
+        assert result.exit_code == 0, result.output
         rng.shuffle(names)
         result = hyena(f"merge {' '.join(names)} -o whole.{kind}")
         assert result.exit_code == 0, result.output
@@ -345,8 +346,7 @@ def test_joined_shards_are_byte_for_byte_the_single_run(
 def test_a_shard_that_is_cut_short_is_not_joined(
     hyena: Run, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr(annotate, "BLOCK", 16)
-    monkeypatch.setattr("hyenacli.variants.variant_input.BLOCK", 16)
+    monkeypatch.setattr(command, "run", partial(command.run, block_records=16))
     for number in (1, 2):
         line = f"score-variants v.vcf -m model -f g.fa -q --shard {number}/2 -o out{number}.{kind}"
         assert hyena(line).exit_code == 0
@@ -370,8 +370,7 @@ def test_shards_without_records_that_were_left_out_are_whole(hyena: Run) -> None
 
 
 def test_shards_of_bcf_and_parquet_hold_the_same(hyena: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(annotate, "BLOCK", 16)
-    monkeypatch.setattr("hyenacli.variants.variant_input.BLOCK", 16)
+    monkeypatch.setattr(command, "run", partial(command.run, block_records=16))
     for kind in ("bcf", "parquet"):
         line = "score-variants v.vcf -m model -f g.fa -q"
         for number in (1, 2, 3):
@@ -393,12 +392,12 @@ def test_shards_of_bcf_and_parquet_hold_the_same(hyena: Run, monkeypatch: pytest
 
 def test_a_killed_run_goes_on_where_it_was(folder: Path, tmp_path: Path) -> None:
     script = (
-        "import sys, time\n"
-        "from hyenacli.score import annotate, variants\n"
-        "annotate.BLOCK = 4\n"
-        "score = variants.VariantScorer.score\n"
+        "import functools, sys, time\n"
+        "from hyenacli.variants import command, scorer\n"
+        "command.run = functools.partial(command.run, block_records=4)\n"
+        "score = scorer.VariantScorer.score\n"
         "def slow(self, alleles):\n    time.sleep(0.05)\n    yield from score(self, alleles)\n"
-        "variants.VariantScorer.score = slow\n"
+        "scorer.VariantScorer.score = slow\n"
         "from hyenacli.app import app; app()\n"
     )
     flags = f"score-variants v.vcf -m model -f g.fa -q --resume -o {tmp_path}/out.vcf".split()
@@ -439,7 +438,7 @@ def test_what_an_interrupted_run_has_left_is_neither_lost_nor_mixed_up(hyena: Ru
     wrong = Path("v.vcf").read_text() + record("chr1", 60, other(BASES[59]), BASES[59])
     Path("in.vcf").write_text(wrong)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(annotate, "BLOCK", 16)
+        patch.setattr(command, "run", partial(command.run, block_records=16))
         failing = "score-variants in.vcf -m model -f g.fa -o out2.vcf --check-ref e"
         assert "out2.vcf.unfinished keeps what was scored" in hyena(failing).stderr
         for flags, said in [
@@ -491,7 +490,7 @@ BAD = [
     ("v.vcf -f g.fa -m model -o no/x.vcf", 1, "no/x.vcf: cannot be written: no such file or directory"),
     ("-f g.fa -m model", 2, "nothing to score; name a VCF, or regions with --all-snvs"),
     ("--all-snvs -f g.fa -m model", 2, "--all-snvs needs regions; give a BED as INPUT, or -r"),
-    ("v.vcf --all-snvs -f g.fa -m model", 2, "v.vcf: is no BED; --all-snvs takes regions"),
+    ("v.vcf --all-snvs -f g.fa -m model", 2, "v.vcf: is not a BED; --all-snvs takes regions"),
     ("r.bed -r 1 --all-snvs -f g.fa -m model", 2, "give a BED as INPUT, or -r, not both"),
     ("v.vcf -f g.fa -m model -o v.vcf", 2, "v.vcf: is an input of this very command; write to another file"),
     ("v.vcf -f g.fa -m model -o model", 1, "model: cannot be written: is a directory"),

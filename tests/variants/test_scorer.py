@@ -14,18 +14,17 @@ from hypothesis import strategies as st
 from hyenacli.errors import UsageError, UserError
 from hyenacli.genome.dna import reverse_complement
 from hyenacli.genome.variant import Variant
-from hyenacli.variants import haplotypes as haplotypes_module
-from hyenacli.variants import score_functions as differences
+from hyenacli.variants import comparison
 from hyenacli.variants.haplotypes import (
     Strand,
     WindowRule,
-    haplotypes,
+    build_haplotypes,
     status_of,
     tokens,
     window_status,
 )
-from hyenacli.variants.plan import SCORES, VariantPlan
-from hyenacli.variants.scorer import AlleleScore, ScoringOptions, VariantScorer
+from hyenacli.variants.scorer import VariantScorer
+from hyenacli.variants.scores import SCORES, AlleleScore, ScoringOptions
 from hyenadna import HyenaConfig, HyenaDNA, SoftPromptConfig, add_soft_prompt
 from hyenadna.engine.suffix import ReferencePass, Suffix
 from hyenadna.tokenizer import A, T
@@ -178,14 +177,15 @@ def test_a_soft_prompt_is_context_of_both_haplotypes(
 
 
 def test_windows_leave_room_for_a_soft_prompt(model: HyenaDNA) -> None:
-    assert VariantPlan().recipe(model).rule == WindowRule(128, 16)
+    assert ScoringOptions.for_model(model).rule == WindowRule(128, 16)
+    assert ScoringOptions.for_model(model).longest_allele == 32
     prompted = with_prompt(model, 30)
-    assert VariantPlan().recipe(prompted).rule == WindowRule(100, 12)
-    assert VariantPlan(window=100).recipe(prompted).rule.size == 100
+    assert ScoringOptions.for_model(prompted).rule == WindowRule(100, 12)
+    assert ScoringOptions.for_model(prompted, window=100).rule.size == 100
     with pytest.raises(UsageError, match="takes at most 100 after a soft prompt of 30 in 130, not 101"):
-        VariantPlan(window=101).recipe(prompted)
+        ScoringOptions.for_model(prompted, window=101)
     with pytest.raises(UsageError, match="takes at most 128 bases, not 131"):
-        VariantPlan(window=131).recipe(model)
+        ScoringOptions.for_model(model, window=131)
 
 
 def test_a_pass_holds_no_more_than_it_may(model: HyenaDNA, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,7 +196,7 @@ def test_a_pass_holds_no_more_than_it_may(model: HyenaDNA, monkeypatch: pytest.M
             read.append(ids_BL.shape[0] * (model.backbone.n_soft + ids_BL.shape[1]))
             super().__init__(model, ids_BL, first)
 
-    monkeypatch.setattr(differences, "ReferencePass", Watched)
+    monkeypatch.setattr(comparison, "ReferencePass", Watched)
     scored(with_prompt(model, 60), recipe(WindowRule(64, 8)), alleles_of("one", 30, 5), batch_tokens=300)
     assert max(read) == 2 * (60 + 64)
 
@@ -222,7 +222,7 @@ def test_the_site_alone_is_read_no_further(model: HyenaDNA, monkeypatch: pytest.
             assert not batch
             return []
 
-    monkeypatch.setattr(differences, "ReferencePass", Watched)
+    monkeypatch.setattr(comparison, "ReferencePass", Watched)
     alleles = alleles_of("one", 20, 5)
     rule = WindowRule(64, 8)
     for allele, found in zip(alleles, scored(model, recipe(rule, ("site",)), alleles), strict=True):
@@ -267,7 +267,7 @@ def test_where_memory_runs_out_less_is_read_at_a_time(
                 raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
             super().__init__(model, ids_BL, first)
 
-    monkeypatch.setattr("hyenacli.variants.score_functions.ReferencePass", Small)
+    monkeypatch.setattr(comparison, "ReferencePass", Small)
     if not fits:
         with pytest.raises(UserError, match="out of memory on cpu with one window of 64 bases; choose"):
             scored(model, how, alleles, batch_tokens=batch)
@@ -357,12 +357,11 @@ def test_windows_of_n_are_not_scored_and_those_at_the_end_are(model: HyenaDNA) -
 
 @pytest.mark.parametrize("reverse", [False, True])
 def test_a_strand_is_read_ahead(monkeypatch: pytest.MonkeyPatch, *, reverse: bool) -> None:
-    monkeypatch.setattr(haplotypes_module, "_AROUND", 20)
     genome, reads = InMemory(c=dna(200, 1)), []
     fetch = genome.fetch
     monkeypatch.setattr(genome, "fetch", lambda *where: reads.append(where) or fetch(*where))
     whole = reverse_complement(genome.contigs["c"]) if reverse else genome.contigs["c"]
-    strand = Strand(genome, "c", reverse=reverse)
+    strand = Strand(genome, "c", reverse=reverse, read_ahead=20)
     for start in range(0, 190, 2):
         assert strand.bases(start, start + 10) == whole[start : start + 10]
     assert len(reads) <= 11
@@ -420,7 +419,7 @@ def test_haplotypes_are_those_of_the_changed_contig(
     if variant.kind == "identical":
         return
     strand, rule = Strand(InMemory(c=text), "c", reverse=reverse), WindowRule(16, grid, downstream)
-    found = haplotypes(strand, variant, rule)
+    found = build_haplotypes(strand, strand.variant(variant), rule)
     hap = bases[: variant.position] + variant.alt + bases[variant.position + len(ref) :]
     pair = [reverse_complement(b) if reverse else b for b in (bases, hap)]
     padded = [b"N" * 50 + b + b"N" * 100 for b in pair]

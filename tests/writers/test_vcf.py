@@ -17,10 +17,9 @@ from hypothesis import strategies as st
 
 from hyenacli.errors import UsageError, UserError
 from hyenacli.genome.region import Region
-from hyenacli.readers.vcf import open_variants
-from hyenacli.writers import vcf_lines
-from hyenacli.writers.vcf import annotated_type, open_annotated
-from hyenacli.writers.vcf_lines import InfoField, Values, value_text, value_texts
+from hyenacli.readers.variants import open_variants
+from hyenacli.writers.variants import open_annotated, resolve_format
+from hyenacli.writers.vcf import InfoField, Values, VcfWriter, value_text, value_texts
 from tests.builders import write_bytes
 
 FIELDS = (
@@ -95,21 +94,30 @@ def test_annotating_again_changes_nothing(tmp_path: Path, source: Path) -> None:
 @pytest.mark.parametrize(
     "infos", [[b"DP=3"], [b"DP=3", b".", b"", b"F;", b"DP=3\tGT\t0/1"], [b"HYENA_LLR=1;F"]]
 )
-def test_lines_that_wait_come_out_as_one_by_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, infos: list[bytes]
-) -> None:
+def test_lines_that_wait_come_out_as_one_by_one(tmp_path: Path, infos: list[bytes]) -> None:
     rng = random.Random(0)
     lines = [
         b"1\t%d\t.\tA\t%b\t.\t.\t%b" % (pos, rng.choice([b"C", b"C,G", b".", b"C,G,T"]), rng.choice(infos))
         for pos in range(5000)
     ]
     path = write_bytes(tmp_path / "in.vcf", HEADER + b"\n".join(lines))
-    annotate(path, tmp_path / "many.vcf")
-    monkeypatch.setattr(vcf_lines, "_ROOM", 0)
-    annotate(path, tmp_path / "single.vcf")
-    written = (tmp_path / "single.vcf").read_bytes()
-    assert (tmp_path / "many.vcf").read_bytes() == written
-    assert len(written.splitlines()) == len((HEADER + ADDED).splitlines()) + 5000
+    written = []
+    for buffer_bytes in (1 << 18, 0):
+        chunks: list[bytes] = []
+        with open_variants(path) as variants:
+            writer = VcfWriter(
+                *(chunks.append, variants.header, FIELDS),
+                max_position=5000,
+                target="out.vcf",
+                buffer_bytes=buffer_bytes,
+            )
+            for record in variants:
+                writer.write(record, values(record.alts))
+            writer.flush()
+        written.append(b"".join(chunks))
+    assert len(chunks) >= 5000
+    assert written[0] == written[1]
+    assert len(written[0].splitlines()) == 5000
 
 
 def test_memory_of_a_writer_does_not_grow(tmp_path: Path) -> None:
@@ -179,7 +187,7 @@ def test_bcf_declares_what_the_header_does_not(tmp_path: Path, capfd: pytest.Cap
     annotate(path, tmp_path / "out.bcf")
     annotate(path, tmp_path / "out.vcf")
     with open_variants(tmp_path / "out.bcf") as binary, open_variants(tmp_path / "out.vcf") as text:
-        assert (binary.kind, binary.contigs) == ("bcf", ("chr9", "2"))
+        assert (binary.header.kind, binary.header.contigs) == ("bcf", ("chr9", "2"))
         assert [record.text for record in binary] == [record.text for record in text]
         assert set(text.header.lines) < set(binary.header.lines)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.vcf", "out.bcf", "out.vcf"]
@@ -284,7 +292,7 @@ def test_a_table_becomes_a_vcf(tmp_path: Path) -> None:
     annotate(path, tmp_path / "out.parquet")
     assert pq.read_table(tmp_path / "out.parquet")["id"].to_pylist() == ["rs 1", "", "", ""]
     with open_variants(tmp_path / "out.bcf") as variants:
-        assert variants.contigs == ("chr1", "chr2")
+        assert variants.header.contigs == ("chr1", "chr2")
 
 
 @pytest.mark.parametrize(("name", "suffix"), [("in.vcf", "vcf"), ("in.csv", "tsv")])
@@ -343,7 +351,7 @@ def test_a_full_disk_is_an_error_of_the_user(source: Path) -> None:
 )
 def test_types_that_cannot_be(target: str, output_type: str | None, message: str) -> None:
     with pytest.raises(UsageError) as error:
-        annotated_type(Path(target), output_type, "vcf")
+        resolve_format(Path(target), output_type, "vcf")
     assert str(error.value).startswith(message)
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from hyenacli.readers.vcf import open_variants
-from hyenacli.writers.vcf import open_annotated
-from hyenacli.writers.vcf_lines import InfoField
+from hyenacli.readers.variants import open_variants
+from hyenacli.writers.variants import open_annotated
+from hyenacli.writers.vcf import InfoField
 
 pytestmark = [
     pytest.mark.slow,

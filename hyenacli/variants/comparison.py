@@ -1,0 +1,173 @@
+"""What scores are computed from: ALT and REF of alleles under a model, the pass over REF shared by all.
+
+B window, L position, K position from the first that any score needs, D width, n scored position of an allele,
+M scored positions of several alleles one after another, N allele, V one of A, C, G and T.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hyenacli.errors import UserError
+from hyenacli.readers.genome import Tokens
+from hyenadna import HyenaDNA
+from hyenadna.engine.inference import BASES
+from hyenadna.engine.suffix import ReferencePass, Suffix
+from hyenadna.tokenizer import A, T
+
+
+@dataclass(frozen=True, slots=True)
+class AlleleTokens:
+    """Both haplotypes of one allele in a window, from the first position that is scored on.
+
+    Attributes:
+        index: of the allele among those that the caller looks at.
+        row: of its window among those that are read together.
+        offset: of the first position that is scored, in the window.
+        ref: the tokens from there on, as many as are scored.
+        alt: those of the other haplotype, as many.
+    """
+
+    index: int
+    row: int
+    offset: int
+    ref: Tokens
+    alt: Tokens
+
+
+class WindowPass:
+    """One pass over windows of the reference, which all their alleles share.
+
+    Args:
+        model: in eval mode.
+        ids_BL: the windows' tokens, on the model's device.
+        first: the position before the earliest one that is scored.
+    """
+
+    def __init__(self, model: HyenaDNA, ids_BL: Tensor, first: int):
+        self._model, self.first = model, first
+        self.reference = ReferencePass(model, ids_BL, first)
+
+    @cached_property
+    def log_p_BKV(self) -> Tensor:  # noqa: N802, its shape
+        """Log-probabilities after every position kept."""
+        return self.log_p(self.reference.hidden_BLD)
+
+    def log_p(self, hidden: Tensor) -> Tensor:
+        """Compute log-probabilities of A, C, G and T after these states, float32 at least."""
+        logits = self._model.lm_logits(hidden)[..., slice(*BASES)]
+        return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
+
+
+class LogRatios(NamedTuple):
+    """The share of each position in the log-likelihood ratio, all alleles one after another.
+
+    Attributes:
+        starts_N: index of the first position of every allele.
+        nats_M: log p(base of ALT) - log p(base of REF); N count as 0.
+        real_M: whether neither base is N.
+    """
+
+    starts_N: NDArray[np.int64]
+    nats_M: NDArray[np.float64]
+    real_M: NDArray[np.bool_]
+
+
+class Comparison:
+    """ALT and REF of several alleles under the model; a quantity is computed when a score first needs it.
+
+    Args:
+        windows: the pass over the alleles' windows.
+        alleles: in any order.
+        pooled: read ALT to the last scored position, whose state only means of states need.
+
+    Raises:
+        UserError: by all properties, if the model gives values that are not finite.
+    """
+
+    def __init__(self, windows: WindowPass, alleles: Sequence[AlleleTokens], *, pooled: bool):
+        self._windows, self._alleles, self._pooled = windows, alleles, pooled
+
+    @cached_property
+    def log_ratios(self) -> LogRatios:
+        """The log-likelihood ratio of every position."""
+        alleles, first, log_p_BKV = self._alleles, self._windows.first, self._windows.log_p_BKV
+        lengths = np.array([len(allele.ref) for allele in alleles])
+        starts_N = np.cumsum(lengths) - lengths
+        # the positions that the reference's bases are predicted from, all windows in a row
+        before = [allele.row * log_p_BKV.shape[1] + allele.offset - 1 - first for allele in alleles]
+        indices_M = np.repeat(before - starts_N, lengths) + np.arange(lengths.sum())
+        device = log_p_BKV.device
+        ref_MV = log_p_BKV.flatten(0, 1)[torch.from_numpy(indices_M).to(device)]
+        alt_MV = ref_MV.clone()
+        later_M = np.ones(len(indices_M), dtype=bool)
+        later_M[starts_N] = False
+        if later_M.any():
+            pairs = zip(self._alt_states, alleles, strict=True)
+            before_mD = torch.cat([states_nD[: len(allele.ref) - 1] for states_nD, allele in pairs])
+            alt_MV[torch.from_numpy(later_M).to(device)] = self._windows.log_p(before_mD)
+        ref_M, alt_M = (
+            torch.from_numpy(np.concatenate(parts)).to(device).long()
+            for parts in ([allele.ref for allele in alleles], [allele.alt for allele in alleles])
+        )
+        nats_M = _base_log_p(alt_MV, alt_M) - _base_log_p(ref_MV, ref_M)
+        real_M = (_is_base(ref_M) & _is_base(alt_M)).cpu().numpy()
+        return LogRatios(starts_N, _check_finite(nats_M).cpu().double().numpy(), real_M)
+
+    @cached_property
+    def mean_states(self) -> list[tuple[Tensor, Tensor]]:
+        """The mean states (D,) of REF and ALT over the scored positions of every allele."""
+        hidden_BKD, pairs = self._windows.reference.hidden_BLD, []
+        for allele, states_nD in zip(self._alleles, self._alt_states, strict=True):
+            start = allele.offset - self._windows.first
+            ref_nD = hidden_BKD[allele.row, start : start + len(allele.ref)]
+            pairs.append((_mean_state(ref_nD, allele.ref), _mean_state(states_nD, allele.alt)))
+        return pairs
+
+    @cached_property
+    def _alt_states(self) -> list[Tensor]:
+        """States (n, D) at the ALT's positions that later ones are predicted from, or that are pooled."""
+        reference = self._windows.reference
+        end = None if self._pooled else -1  # the last position predicts nothing that is scored
+        suffixes = [Suffix(a.row, a.offset, torch.from_numpy(a.alt[:end]).long()) for a in self._alleles]
+        states = iter(reference.suffixes([suffix for suffix in suffixes if len(suffix.ids)]))
+        empty_0D = reference.hidden_BLD[0, :0]
+        return [next(states) if len(suffix.ids) else empty_0D for suffix in suffixes]
+
+
+def _is_base(ids: Tensor) -> Tensor:
+    return (ids >= A) & (ids <= T)
+
+
+def _base_log_p(log_p_nV: Tensor, ids_n: Tensor) -> Tensor:
+    """Return the log-probability of each token, 0 for N."""
+    real_n = _is_base(ids_n)
+    picked_n1 = log_p_nV.gather(-1, (ids_n - A).where(real_n, 0)[:, None])
+    return picked_n1[:, 0].where(real_n, 0)
+
+
+def _mean_state(states_nD: Tensor, ids_n: Tokens) -> Tensor:
+    """Return the mean state of the positions that are not N, in float64 where the device has it; else NaN."""
+    real_n = torch.from_numpy((ids_n >= A) & (ids_n <= T)).to(states_nD.device)
+    dtype = torch.float32 if states_nD.device.type == "mps" else torch.float64
+    return _check_finite(states_nD[real_n]).mean(0, dtype=dtype)
+
+
+def _check_finite(values: Tensor) -> Tensor:
+    """Return the values of a model, which N does not make NaN.
+
+    Raises:
+        UserError: some are not finite.
+    """
+    if values.isfinite().all():
+        return values
+    raise UserError(
+        "the model gives values that are not finite",
+        remedy="use --dtype float32, or check the model with `hyena models verify`",
+    )

@@ -1,0 +1,260 @@
+"""Variants with what was computed of them: the lines of the input with INFO fields added, or a table.
+
+To add a format: an `_OutputFormat` in `FORMATS`, a `Format` in `shard_files.FORMATS` if its shards can be
+joined, and a word in the help of `score-variants`.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from hyenacli.errors import UsageError, nearest
+from hyenacli.readers.variants import VariantFormat, VariantHeader
+from hyenacli.readers.vcf import VariantRecord
+from hyenacli.writers.atomic import atomic_path
+from hyenacli.writers.columns import Column, TableWriter
+from hyenacli.writers.htslib import open_bcf, open_bgzip, remove_indexes, write_index
+from hyenacli.writers.tables import open_table
+from hyenacli.writers.tsv import shard_end, shard_mark
+from hyenacli.writers.vcf import (
+    InfoField,
+    Values,
+    VcfWriter,
+    annotated_header,
+    field_values,
+    parse_provenance,
+    value_text,
+)
+
+# Largest positions, 0-based: they have 32 bits in BCF, 64 in text.
+_MAX_POSITION_IN_BCF, _MAX_POSITION_IN_TEXT = (1 << 31) - 2, (1 << 63) - 2
+_FILE_BUFFER = 1 << 18
+_TYPES = {"Float": float, "Integer": int, "String": str}
+
+
+class AnnotatedWriter(Protocol):
+    """What every output format offers."""
+
+    def write(self, record: VariantRecord, values: Values) -> None:
+        """Write a record, in the order of the calls.
+
+        Args:
+            record: as read.
+            values: of every field, by its ID, one value per ALT allele; None and NaN are missing.
+
+        Raises:
+            UserError: the format cannot hold the record, or the file cannot be written.
+            ValueError: there are more or fewer values than ALT alleles.
+        """
+
+
+_Open = Callable[
+    [Path, VariantHeader, Sequence[InfoField], Sequence[str]], AbstractContextManager[AnnotatedWriter]
+]
+
+
+@dataclass(frozen=True)
+class _OutputFormat:
+    """A format of the output.
+
+    Attributes:
+        open: (target, header, fields, provenance), as `open_annotated`.
+        streamed: it can be written to stdout.
+    """
+
+    open: _Open
+    streamed: bool = False
+
+
+def resolve_format(target: Path, output_type: str | None, kind: VariantFormat) -> str:
+    """Return the format of the output: the one given, else the suffix's; `-` is VCF, for a table TSV.
+
+    Args:
+        target: output file, or `-` for stdout.
+        output_type: a key of `FORMATS`, None for the suffix's.
+        kind: the format of the input.
+
+    Raises:
+        UsageError: neither is a format, or the format cannot be streamed to stdout.
+
+    >>> resolve_format(Path("a/b.vcf.gz"), None, "bcf"), resolve_format(Path("-"), None, "bcf")
+    ('vcf.gz', 'vcf')
+    """
+    stdout = str(target) == "-"
+    if output_type is None:
+        by_suffix = next((name for name in FORMATS if target.name.endswith(f".{name}")), None)
+        if by_suffix is None and not stdout:
+            remedy = f"use one of {', '.join(f'.{name}' for name in FORMATS)}, or give -O/--output-type"
+            raise UsageError("the suffix names no type of variants", at=target, remedy=remedy)
+        return by_suffix or ("tsv" if kind == "table" else "vcf")
+    name = output_type.removeprefix(".")
+    if name not in FORMATS:
+        raise UsageError(f"unknown output type '{output_type}'", at="-O", remedy=nearest(name, list(FORMATS)))
+    if stdout and not FORMATS[name].streamed:
+        streamed = " or ".join(name for name in FORMATS if FORMATS[name].streamed)
+        remedy = f"name a file with -o, or use {streamed}"
+        raise UsageError(f"{name} does not go to stdout", at="-O", remedy=remedy)
+    return name
+
+
+def open_annotated(
+    target: Path,
+    output_type: str | None,
+    header: VariantHeader,
+    fields: Sequence[InfoField],
+    provenance: Sequence[str],
+) -> AbstractContextManager[AnnotatedWriter]:
+    """Open an output for variants; the file appears, complete, when the context ends well.
+
+    VCF: each line as it was read, with `ID=value,...` at the end of INFO in place of earlier values of the
+    same ID, and nothing added to a record without ALT; the header as it was, with new lines before #CHROM. A
+    .vcf.gz is bgzip, and has an index beside it if the records are sorted. A table becomes a minimal VCF.
+    BCF: the same as binary, with what the header does not declare declared. TSV and Parquet: one row per ALT
+    allele, pos 1-based; the TSV of a table keeps its columns.
+
+    Args:
+        target: output file, or `-` for stdout.
+        output_type: vcf, vcf.gz, bcf, tsv or parquet; None takes the suffix.
+        header: of the input, as `open_variants` gives it.
+        fields: in the order in which to add them.
+        provenance: header lines such as `##hyena_version=1`, without line ends. Parquet keeps them as
+            metadata of its schema; a TSV does not keep them, unless it is a shard.
+
+    Raises:
+        UsageError: as `resolve_format`.
+        UserError: as `atomic_path`, or the format cannot hold a record.
+    """
+    name = resolve_format(target, output_type, header.kind)
+    return FORMATS[name].open(target, header, fields, provenance)
+
+
+@contextmanager
+def open_lines(target: Path, name: str, above: Sequence[bytes]) -> Iterator[Callable[[bytes], object]]:
+    """Open an output for lines, and write those above the records; a vcf.gz gets an index at the end.
+
+    Args:
+        target: the file, `-` for stdout.
+        name: vcf, vcf.gz, bcf (which takes the lines of a VCF) or tsv.
+        above: lines with line ends.
+
+    Raises:
+        UserError: as `atomic_path`, or BCF cannot hold a line.
+    """
+    if str(target) == "-":
+        sys.stdout.buffer.writelines(above)
+        yield sys.stdout.buffer.write
+        sys.stdout.buffer.flush()
+        return
+    with atomic_path(target) as path:
+        if name == "bcf":
+            with open_bcf(path, target, above) as text:
+                yield text.write
+        elif name == "vcf.gz":
+            with open_bgzip(path, target) as packed:
+                packed.write(b"".join(above))
+                yield packed.write
+        else:
+            with path.open("wb", buffering=_FILE_BUFFER) as file:
+                file.writelines(above)
+                yield file.write
+        if name in ("bcf", "vcf.gz") and (target.is_file() or not target.exists()):
+            remove_indexes(target)
+    if name == "vcf.gz" and target.is_file():
+        write_index(target)
+
+
+@contextmanager
+def _open_vcf(
+    name: str, target: Path, header: VariantHeader, fields: Sequence[InfoField], provenance: Sequence[str]
+) -> Iterator[AnnotatedWriter]:
+    with open_lines(target, name, annotated_header(header, fields, provenance)) as sink:
+        max_position = _MAX_POSITION_IN_BCF if name == "bcf" else _MAX_POSITION_IN_TEXT
+        writer = VcfWriter(sink, header, fields, max_position=max_position, target=target)
+        yield writer
+        writer.flush()
+
+
+@contextmanager
+def _open_tsv(
+    target: Path, header: VariantHeader, fields: Sequence[InfoField], provenance: Sequence[str]
+) -> Iterator[AnnotatedWriter]:
+    about = parse_provenance(provenance)
+    with open_lines(target, "tsv", shard_mark(about)) as sink:
+        yield _TsvWriter(sink, header, fields)
+        sink(shard_end(about))
+
+
+class _TsvWriter:
+    """Writes records as rows: of a VCF chrom, pos (1-based), id, ref, alt, of a table all of its columns.
+
+    The fields' columns follow; a missing value is empty. A record without ALT has one row without values.
+    """
+
+    def __init__(self, sink: Callable[[bytes], object], header: VariantHeader, fields: Sequence[InfoField]):
+        self._sink, self._table, self._fields = sink, header.table, fields
+        names = header.table.names if header.table else tuple(b"chrom pos id ref alt".split())
+        self._alt = header.table.indices["alt"] if header.table else 4
+        sink(_row(names, [field.id for field in fields]))
+
+    def write(self, record: VariantRecord, values: Values) -> None:
+        cells = self._table.cells(record.text) if self._table else record.text.split(b"\t", 5)[:5]
+        added = [
+            [value_text(value, missing="") for value in field_values(field.id, values, record)]
+            for field in self._fields
+        ]
+        if len(record.alts) < 2:
+            self._sink(_row(cells, [texts[0] if texts else "" for texts in added]))
+            return
+        for number, alt in enumerate(record.alts):
+            cells[self._alt] = alt
+            self._sink(_row(cells, [texts[number] for texts in added]))
+
+
+def _row(cells: Sequence[bytes], added: Sequence[str]) -> bytes:
+    # A quoted cell of a CSV may hold tabs.
+    return b"\t".join((*(cell.replace(b"\t", b" ") for cell in cells), "\t".join(added).encode())) + b"\n"
+
+
+@contextmanager
+def _open_parquet(
+    target: Path, header: VariantHeader, fields: Sequence[InfoField], provenance: Sequence[str]
+) -> Iterator[AnnotatedWriter]:
+    columns = [Column(name, int if name == "pos" else str) for name in ("chrom", "pos", "id", "ref", "alt")]
+    columns += [Column(field.id, _TYPES[field.type]) for field in fields]
+    with open_table(target, "parquet", columns, parse_provenance(provenance)) as table:
+        yield _TableRows(table, header, columns)
+
+
+class _TableRows:
+    """Writes records as rows, one per ALT allele: chrom, pos (1-based), id, ref, alt, the fields."""
+
+    def __init__(self, table: TableWriter, header: VariantHeader, columns: Sequence[Column]):
+        self._table, self._layout = table, header.table
+        self._names = [column.name for column in columns]
+
+    def write(self, record: VariantRecord, values: Values) -> None:
+        alts = [alt.decode(errors="replace") for alt in record.alts or (b".",)]
+        ref = record.ref.decode(errors="replace")
+        repeated = record.contig, record.position + 1, self._id(record), ref
+        cells = [[cell] * len(alts) for cell in repeated]
+        added = [list(field_values(name, values, record)) or [None] for name in self._names[5:]]
+        self._table.write(dict(zip(self._names, [*cells, alts, *added], strict=True)))
+
+    def _id(self, record: VariantRecord) -> str:
+        if self._layout is None:
+            return record.text.split(b"\t", 3)[2].decode(errors="replace")
+        index = self._layout.indices.get("id")
+        return "" if index is None else self._layout.cells(record.text)[index].decode(errors="replace")
+
+
+FORMATS = {
+    "vcf": _OutputFormat(partial(_open_vcf, "vcf"), streamed=True),
+    "vcf.gz": _OutputFormat(partial(_open_vcf, "vcf.gz")),
+    "bcf": _OutputFormat(partial(_open_vcf, "bcf")),
+    "tsv": _OutputFormat(_open_tsv, streamed=True),
+    "parquet": _OutputFormat(_open_parquet),
+}
