@@ -82,9 +82,8 @@ class VcfWriter:
         self._lines: list[bytes] = []
         self._newlines: list[bytes] = []
         self._counts: list[int] = []
-        self._irregular: list[
-            int
-        ] = []  # indices of lines that do not simply go on with `;` and the new items
+        # indices of lines that do not simply go on with `;` and the new items
+        self._irregular: list[int] = []
         self._buffer_bytes = self._free_bytes = buffer_bytes
 
     def write(self, record: VariantRecord, values: Values) -> None:
