@@ -15,7 +15,6 @@ from hyenacli.genome.contigs import (
     ContigMap,
     match_contigs,
     named_region,
-    parse_style,
     spellings,
 )
 from hyenacli.genome.region import Region
@@ -108,7 +107,7 @@ def _open_file(
         match = partial(
             match_contigs,
             genome=genome.lengths,
-            style=parse_style(settings.contig_style),
+            style=settings.contig_style,
             aliases=aliases,
             input_name=variants.name,
             genome_name=str(genome.path),
@@ -133,7 +132,7 @@ def _file_regions(
     """Return the regions of -r and -R under every name that a file may give their contigs, None for all."""
     if not settings.region and not settings.regions_file:
         return None
-    style = parse_style(settings.contig_style)
+    style = settings.contig_style
     regions = [named_region(text, genome.lengths, style, aliases)[1] for text in settings.region or ()]
     if settings.regions_file:
         rows = load_regions(settings.regions_file, genome, style, aliases)
@@ -183,7 +182,7 @@ def _open_substitutions(
     block_records: int,
 ) -> VariantInput:
     """Return every substitution of the regions of a BED, or of -r, as variants."""
-    style = parse_style(settings.contig_style)
+    style = settings.contig_style
     if settings.input is None:
         texts = settings.region or ()
         regions = [NamedRegion(*named_region(text, genome.lengths, style, aliases)) for text in texts]
