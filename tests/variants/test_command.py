@@ -483,7 +483,7 @@ def test_a_reader_that_leaves_early_ends_it_silently(folder: Path) -> None:
 BAD = [
     ("v.vcf -f g.fa -m model --score llr,sites", 2, "--score: unknown score 'sites'; did you mean 'site'?"),
     ("v.vcf -f g.fa -m model --rc both", 2, "Invalid value for '--rc': 'both' is not one of 'mean', 'none'"),
-    ("v.vcf -f g.fa -m model --check-ref z", 2, "use w (keep, unscored), x (leave out) or e (error)"),
+    ("v.vcf -f g.fa -m model --check-ref z", 2, "'z' is not one of 'w', 'x', 'e'"),
     ("v.vcf -f g.fa -m model --window 99", 2, "--window: the model takes at most 64 bases, not 99"),
     ("v.vcf -f g.fa -m model --window 32 --grid 17", 2, "--grid: a grid of 17 leaves sites outside windows"),
     ("v.vcf -f g.fa -m model -o x.txt", 2, "x.txt: the suffix names no type of variants"),
