@@ -1,6 +1,8 @@
 """Fixtures every test may use."""
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -36,3 +38,11 @@ def genome(tmp_path: Path) -> Path:
         for name in ("one", "two", "three"):
             stream.write(f">{name}\n{''.join(rng.choice(list('ACGT'), 2_000, p=[0.4, 0.1, 0.1, 0.4]))}\n")
     return path
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Have every test leave torch with one thread: a command run with `-@ 2` would slow all later tests."""
+    yield
+    if (torch := sys.modules.get("torch")) is not None and torch.get_num_threads() > 1:
+        torch.set_num_threads(1)

@@ -77,8 +77,10 @@ class Variants:
 
 
 @contextmanager
-def open_variants(source: Source, regions: Sequence[Region] | None = None) -> Iterator[Variants]:
-    """Open variants for reading from start to end; memory holds 64 KiB of lines, or one that is longer.
+def open_variants(
+    source: Source, regions: Sequence[Region] | None = None, *, block_bytes: int = 1 << 16
+) -> Iterator[Variants]:
+    """Open variants for reading from start to end; memory holds a block, or a line that is longer.
 
     Args:
         source: VCF, BCF, or a table (TSV, CSV or blanks) with columns chrom, pos (1-based), ref and alt;
@@ -86,6 +88,7 @@ def open_variants(source: Source, regions: Sequence[Region] | None = None) -> It
         regions: only records of which a base of REF (0-based, POS - 1 up to POS - 1 + length) lies in one of
             these, named in the file's spelling; None for all. Beside a bgzip VCF file a .tbi or .csi no older
             than the file is used.
+        block_bytes: of a VCF read at once.
 
     Raises:
         UserError: `open_binary` refuses the input, it holds no variants, its header has no #CHROM line; while
@@ -102,7 +105,7 @@ def open_variants(source: Source, regions: Sequence[Region] | None = None) -> It
             lines = number_lines(raw_lines)
             header = VariantHeader(kind, read_header(lines, stream.name))
             if kind == "vcf":
-                lines = number_lines_in_blocks(stream, len(header.lines), header.newline)
+                lines = number_lines_in_blocks(stream, len(header.lines), header.newline, block_bytes)
             index = _usable_index(source, chosen) if chosen and kind == "vcf" else None
             if index and chosen:
                 indexed = _indexed_lines(Path(stream.name), index, chosen)

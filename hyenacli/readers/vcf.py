@@ -79,9 +79,7 @@ def number_lines(lines: Iterable[bytes], before: int = 0, newline: bytes = b"\n"
             yield number, raw, newline
 
 
-def number_lines_in_blocks(
-    stream: BufferedReader, before: int, newline: bytes, block_bytes: int = 1 << 16
-) -> Lines:
+def number_lines_in_blocks(stream: BufferedReader, before: int, newline: bytes, block_bytes: int) -> Lines:
     """Do as `number_lines` with less work per line; memory holds a block, or a line if that is longer."""
     return chain.from_iterable(_blocks(stream, before, newline, block_bytes))
 

@@ -127,8 +127,8 @@ def _score(
         scored = score_records(source.records, reader.read, scorer, journal, block_records)
         scored = progress.watch(scored, journal)
         if settings.heatmap is not None:
-            about = f"{fields[0].description}. Model {settings.model}"
+            description = f"{fields[0].description}. Model {settings.model}"
             score = options.scores[0]
-            scored = draw_regions(scored, source.regions, source.genome, settings.heatmap, score, about)
+            scored = draw_regions(scored, source.regions, source.genome, settings.heatmap, score, description)
         for record, alleles in scored:
             out.write(record, info_values(options, alleles))

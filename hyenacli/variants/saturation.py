@@ -73,7 +73,7 @@ def draw_regions(
     genome: Sequences,
     folder: Path,
     score: str,
-    about: str,
+    description: str,
 ) -> Iterator[ScoredRecord]:
     """Pass the scored substitutions of regions on, and draw each region when it is complete.
 
@@ -83,7 +83,7 @@ def draw_regions(
         genome: the reference.
         folder: for CONTIG_START-END.svg, 1-based; made if it is missing.
         score: the name of the score that is drawn.
-        about: how it was made.
+        description: what it is and how it was made, in a sentence or two.
     """
     folder.mkdir(parents=True, exist_ok=True)
     drawn = 0
@@ -100,7 +100,7 @@ def draw_regions(
             continue
         name = re.sub(r"[^\w.-]+", "_", str(named))
         with atomic_path(folder / f"{name}.svg") as path:
-            picture = draw_heatmap(named, effects_LV, reference, score=score, description=about)
+            picture = draw_heatmap(named, effects_LV, reference, score=score, description=description)
             path.write_text(picture, encoding="utf-8")
         drawn += 1
     _logger.info("drew %d region%s into %s", drawn, "s" * (drawn != 1), folder)

@@ -4,10 +4,9 @@ A shard tells which part of which run it is, under "shard" in its provenance: {"
 of shards, "records": of the whole input, "input_sha256": of these}. Names of files mean nothing.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from zipfile import BadZipFile
 
 from hyenacli.console import log
@@ -19,39 +18,15 @@ from hyenacli.writers.atomic import ensure_writable
 from hyenacli.writers.columns import FileFormat, Head
 from hyenacli.writers.htslib import remove_indexes
 from hyenacli.writers.tables import OUTPUTS
+from hyenacli.writers.vcf_files import VCFS
 
 # Settings that change no answer, and files whose content is compared instead of their names.
 _FREE = {"output", "output_type", "shard", "batch_size", "device", "threads", "input", "model"}
 _SHARD = {"number", "of", "records", "input_sha256"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class _VariantFormat(FileFormat):
-    """VCF or BCF, whose lines or records are copied."""
-
-    def matches(self, path: Path, start: bytes) -> bool:
-        if self.suffix == "bcf":
-            return start.startswith(b"BCF\x02")
-        packed = compression(path) != "plain"
-        return start.startswith(b"##fileformat") and packed == self.suffix.endswith(".gz")
-
-    def head(self, path: Path) -> Head:
-        from hyenacli.writers.vcf_shards import read_bcf_head, read_vcf_head
-
-        return Head(*(read_bcf_head(path) if self.suffix == "bcf" else read_vcf_head(path)))
-
-    def join(self, paths: Sequence[Path], target: Path, _provenance: Mapping[str, Any]) -> None:
-        from hyenacli.writers.vcf_shards import join_bcf, join_vcf
-
-        if self.suffix == "bcf":
-            join_bcf(paths, target)
-        else:
-            join_vcf(paths, target, self.suffix)
-
-
-_VARIANTS = [_VariantFormat(suffix=suffix) for suffix in ("vcf", "vcf.gz", "bcf")]
 # The formats whose shards can be merged.
-FORMATS: dict[str, FileFormat] = OUTPUTS | {variants.suffix: variants for variants in _VARIANTS}
+FORMATS: dict[str, FileFormat] = {**OUTPUTS, **VCFS}
 
 
 @dataclass(frozen=True)

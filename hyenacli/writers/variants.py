@@ -1,13 +1,11 @@
 """Variants with what was computed of them: the lines of the input with INFO fields added, or a table.
 
-To add a format: an `_OutputFormat` in `FORMATS`, a `Format` in `shard_files.FORMATS` if its shards can be
-joined, and a word in the help of `score-variants`.
+To add a format: a `FileFormat` in `FORMATS` and its opener in `_OPENERS`, and a word in the help of
+`score-variants`. A new kind of VCF needs only a row of `vcf_files.VCFS`.
 """
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -15,11 +13,9 @@ from typing import Protocol
 from hyenacli.errors import UsageError, nearest
 from hyenacli.readers.variants import VariantFormat, VariantHeader
 from hyenacli.readers.vcf import VariantRecord
-from hyenacli.writers.atomic import atomic_path
-from hyenacli.writers.columns import Column, TableWriter
-from hyenacli.writers.htslib import open_bcf, open_bgzip, remove_indexes, write_index
-from hyenacli.writers.tables import open_table
-from hyenacli.writers.tsv import shard_end, shard_mark
+from hyenacli.writers.columns import Column, FileFormat, TableWriter
+from hyenacli.writers.tables import TABLES
+from hyenacli.writers.tsv import TsvFormat
 from hyenacli.writers.vcf import (
     InfoField,
     Values,
@@ -29,10 +25,8 @@ from hyenacli.writers.vcf import (
     parse_provenance,
     value_text,
 )
+from hyenacli.writers.vcf_files import VCFS
 
-# Largest positions, 0-based: they have 32 bits in BCF, 64 in text.
-_MAX_POSITION_IN_BCF, _MAX_POSITION_IN_TEXT = (1 << 31) - 2, (1 << 63) - 2
-_FILE_BUFFER = 1 << 18
 _TYPES = {"Float": float, "Integer": int, "String": str}
 
 
@@ -50,24 +44,6 @@ class AnnotatedWriter(Protocol):
             UserError: the format cannot hold the record, or the file cannot be written.
             ValueError: there are more or fewer values than ALT alleles.
         """
-
-
-_Open = Callable[
-    [Path, VariantHeader, Sequence[InfoField], Sequence[str]], AbstractContextManager[AnnotatedWriter]
-]
-
-
-@dataclass(frozen=True)
-class _OutputFormat:
-    """A format of the output.
-
-    Attributes:
-        open: (target, header, fields, provenance), as `open_annotated`.
-        streamed: it can be written to stdout.
-    """
-
-    open: _Open
-    streamed: bool = False
 
 
 def resolve_format(target: Path, output_type: str | None, kind: VariantFormat) -> str:
@@ -94,8 +70,8 @@ def resolve_format(target: Path, output_type: str | None, kind: VariantFormat) -
     name = output_type.removeprefix(".")
     if name not in FORMATS:
         raise UsageError(f"unknown output type '{output_type}'", at="-O", remedy=nearest(name, list(FORMATS)))
-    if stdout and not FORMATS[name].streamed:
-        streamed = " or ".join(name for name in FORMATS if FORMATS[name].streamed)
+    if stdout and not FORMATS[name].stdout:
+        streamed = " or ".join(name for name in FORMATS if FORMATS[name].stdout)
         remedy = f"name a file with -o, or use {streamed}"
         raise UsageError(f"{name} does not go to stdout", at="-O", remedy=remedy)
     return name
@@ -129,51 +105,16 @@ def open_annotated(
         UserError: as `atomic_path`, or the format cannot hold a record.
     """
     name = resolve_format(target, output_type, header.kind)
-    return FORMATS[name].open(target, header, fields, provenance)
-
-
-@contextmanager
-def open_lines(target: Path, name: str, above: Sequence[bytes]) -> Iterator[Callable[[bytes], object]]:
-    """Open an output for lines, and write those above the records; a vcf.gz gets an index at the end.
-
-    Args:
-        target: the file, `-` for stdout.
-        name: vcf, vcf.gz, bcf (which takes the lines of a VCF) or tsv.
-        above: lines with line ends.
-
-    Raises:
-        UserError: as `atomic_path`, or BCF cannot hold a line.
-    """
-    if str(target) == "-":
-        sys.stdout.buffer.writelines(above)
-        yield sys.stdout.buffer.write
-        sys.stdout.buffer.flush()
-        return
-    with atomic_path(target) as path:
-        if name == "bcf":
-            with open_bcf(path, target, above) as text:
-                yield text.write
-        elif name == "vcf.gz":
-            with open_bgzip(path, target) as packed:
-                packed.write(b"".join(above))
-                yield packed.write
-        else:
-            with path.open("wb", buffering=_FILE_BUFFER) as file:
-                file.writelines(above)
-                yield file.write
-        if name in ("bcf", "vcf.gz") and (target.is_file() or not target.exists()):
-            remove_indexes(target)
-    if name == "vcf.gz" and target.is_file():
-        write_index(target)
+    return _OPENERS[name](target, header, fields, provenance)
 
 
 @contextmanager
 def _open_vcf(
     name: str, target: Path, header: VariantHeader, fields: Sequence[InfoField], provenance: Sequence[str]
 ) -> Iterator[AnnotatedWriter]:
-    with open_lines(target, name, annotated_header(header, fields, provenance)) as sink:
-        max_position = _MAX_POSITION_IN_BCF if name == "bcf" else _MAX_POSITION_IN_TEXT
-        writer = VcfWriter(sink, header, fields, max_position=max_position, target=target)
+    vcf = VCFS[name]
+    with vcf.open_lines(target, annotated_header(header, fields, provenance)) as sink:
+        writer = VcfWriter(sink, header, fields, max_position=vcf.max_position, target=target)
         yield writer
         writer.flush()
 
@@ -182,10 +123,8 @@ def _open_vcf(
 def _open_tsv(
     target: Path, header: VariantHeader, fields: Sequence[InfoField], provenance: Sequence[str]
 ) -> Iterator[AnnotatedWriter]:
-    about = parse_provenance(provenance)
-    with open_lines(target, "tsv", shard_mark(about)) as sink:
-        yield _TsvWriter(sink, header, fields)
-        sink(shard_end(about))
+    with _TSV.open_records(target, parse_provenance(provenance)) as write:
+        yield _TsvWriter(write, header, fields)
 
 
 class _TsvWriter:
@@ -225,7 +164,7 @@ def _open_parquet(
 ) -> Iterator[AnnotatedWriter]:
     columns = [Column(name, int if name == "pos" else str) for name in ("chrom", "pos", "id", "ref", "alt")]
     columns += [Column(field.id, _TYPES[field.type]) for field in fields]
-    with open_table(target, "parquet", columns, parse_provenance(provenance)) as table:
+    with TABLES["parquet"].open(target, columns, parse_provenance(provenance)) as table:
         yield _TableRows(table, header, columns)
 
 
@@ -251,10 +190,13 @@ class _TableRows:
         return "" if index is None else self._layout.cells(record.text)[index].decode(errors="replace")
 
 
-FORMATS = {
-    "vcf": _OutputFormat(partial(_open_vcf, "vcf"), streamed=True),
-    "vcf.gz": _OutputFormat(partial(_open_vcf, "vcf.gz")),
-    "bcf": _OutputFormat(partial(_open_vcf, "bcf")),
-    "tsv": _OutputFormat(_open_tsv, streamed=True),
-    "parquet": _OutputFormat(_open_parquet),
+_Open = Callable[
+    [Path, VariantHeader, Sequence[InfoField], Sequence[str]], AbstractContextManager[AnnotatedWriter]
+]
+_TSV = TsvFormat(suffix="tsv", stdout=True)
+_OPENERS: dict[str, _Open] = {
+    **{name: partial(_open_vcf, name) for name in VCFS},
+    "tsv": _open_tsv,
+    "parquet": _open_parquet,
 }
+FORMATS: dict[str, FileFormat] = {**VCFS, "tsv": _TSV, "parquet": TABLES["parquet"]}

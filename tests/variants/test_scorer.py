@@ -89,38 +89,43 @@ def scored(
     return list(scorer.score(alleles))
 
 
-def brute_force(model: HyenaDNA, how: ScoringOptions, allele: Variant, genome: InMemory) -> dict[str, float]:
+def brute_force(
+    model: HyenaDNA, options: ScoringOptions, allele: Variant, genome: InMemory
+) -> dict[str, float]:
     """By the definition: whole haplotypes, whole windows, every position by itself."""
-    contig, found = genome.contigs[allele.contig], []
-    hap = contig[: allele.position] + allele.alt + contig[allele.position + len(allele.ref) :]
-    for reverse in (False, True)[: 1 + how.both_strands]:
-        pair = [reverse_complement(b) if reverse else b for b in (contig, hap)]
+    contig, size = genome.contigs[allele.contig], options.rule.size
+    haplotype = contig[: allele.position] + allele.alt + contig[allele.position + len(allele.ref) :]
+    windows, offsets = [], []
+    for reverse in (False, True)[: 1 + options.both_strands]:
+        pair = [reverse_complement(b) if reverse else b for b in (contig, haplotype)]
         padded = [b"N" * 200 + b + b"N" * 400 for b in pair]
         site = next(i for i, (a, b) in enumerate(zip(*padded, strict=False)) if a != b) - 200
-        start = (site - how.rule.size // 2) // how.rule.grid * how.rule.grid
-        windows = [b[200 + start : 200 + start + how.rule.size] for b in padded]
-        ids = [torch.from_numpy(tokens(w)).long() for w in windows]
-        with torch.no_grad():
-            outs = [model.plain(i[None]) for i in ids]
-        log_p = [o.logits[0, :, A : T + 1].log_softmax(-1) for o in outs]
-        end = min(how.rule.size, site - start + (how.rule.downstream or how.rule.size))
-        at = range(site - start, end)
+        start = (site - size // 2) // options.rule.grid * options.rule.grid
+        windows += [torch.from_numpy(tokens(b[200 + start : 200 + start + size])).long() for b in padded]
+        offsets.append(site - start)
+    with torch.no_grad():
+        out = model.plain(torch.stack(windows))
+    log_p = out.logits[..., A : T + 1].log_softmax(-1)
+    by_strand = []
+    for strand, offset in enumerate(offsets):
+        rows = (2 * strand, 2 * strand + 1)
+        scored = range(offset, min(size, offset + (options.rule.downstream or size)))
+        real = [[i for i in scored if A <= windows[row][i] <= T] for row in rows]
         nats = [
-            [float(p[i - 1, w[i] - A]) if A <= w[i] <= T else 0.0 for i in at]
-            for p, w in zip(log_p, ids, strict=True)
+            {i: float(log_p[row, i - 1, windows[row][i] - A]) for i in kept}
+            for row, kept in zip(rows, real, strict=True)
         ]
-        pooled = [
-            o.hidden[0, [i for i in at if A <= w[i] <= T]].mean(0) for o, w in zip(outs, ids, strict=True)
-        ]
-        found.append(
+        pooled = [out.hidden[row, kept].mean(0) for row, kept in zip(rows, real, strict=True)]
+        both = all(offset in kept for kept in real)
+        by_strand.append(
             {
-                "llr": sum(nats[1]) - sum(nats[0]),
-                "site": nats[1][0] - nats[0][0] if all(w[at[0]] <= T for w in ids) else np.nan,
+                "llr": sum(nats[1].values()) - sum(nats[0].values()),
+                "site": nats[1][offset] - nats[0][offset] if both else np.nan,
                 "cosine": 1 - float(torch.cosine_similarity(*pooled, dim=0)),
                 "l2": float((pooled[1] - pooled[0]).norm()),
             }
         )
-    return {name: sum(f[name] for f in found) / len(found) for name in how.scores}
+    return {name: sum(values[name] for values in by_strand) / len(by_strand) for name in options.scores}
 
 
 def alleles_of(contig: str, count: int, seed: int) -> list[Variant]:

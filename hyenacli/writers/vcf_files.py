@@ -1,0 +1,185 @@
+"""Files of VCF lines: .vcf, .vcf.gz and .bcf, how one is written, and how shards of one are merged."""
+
+import sys
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pysam
+
+from hyenacli.errors import UsageError, UserError
+from hyenacli.readers.streams import compression, open_binary
+from hyenacli.readers.vcf import quiet_htslib
+from hyenacli.writers.atomic import atomic_path
+from hyenacli.writers.columns import FileFormat, Head
+from hyenacli.writers.htslib import open_bcf, open_bgzip, remove_indexes, write_index
+from hyenacli.writers.tsv import WriteBytes, open_plain
+from hyenacli.writers.vcf import OWN_PREFIX, SHARD_PREFIX, parse_provenance
+
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class VcfFormat(FileFormat):
+    """VCF text, whose shards are merged by copying lines.
+
+    Attributes:
+        max_position: largest position, 0-based.
+    """
+
+    max_position: int = (1 << 63) - 2
+
+    @contextmanager
+    def open_lines(self, target: Path, header: Sequence[bytes]) -> Iterator[WriteBytes]:
+        """Open a file for writing lines below a header; it appears, complete, when the context ends well.
+
+        Args:
+            target: the file; `-` is stdout, as text.
+            header: lines with line ends.
+
+        Raises:
+            UserError: as `atomic_path`, or the format cannot hold a line.
+        """
+        if str(target) == "-":
+            sys.stdout.buffer.writelines(header)
+            yield sys.stdout.buffer.write
+            sys.stdout.buffer.flush()
+            return
+        with self._open_file(target, header) as write:
+            yield write
+
+    @contextmanager
+    def _open_file(self, target: Path, header: Sequence[bytes]) -> Iterator[WriteBytes]:
+        with atomic_path(target) as path, open_plain(path, target) as file:
+            file.write(b"".join(header))
+            yield file.write
+
+    def matches(self, path: Path, start: bytes) -> bool:
+        """Return whether a file has this format."""
+        packed = compression(path) != "plain"
+        return start.startswith(b"##fileformat") and packed == self.suffix.endswith(".gz")
+
+    def head(self, path: Path) -> Head:
+        """Read the header: its lines that are not the tool's own, and what the tool's own tell."""
+        with open_binary(path) as stream:
+            lines = [line.decode(errors="replace").rstrip("\r\n") for line in _header(stream)]
+        return Head(_foreign(lines), parse_provenance(lines))
+
+    def join(self, paths: Sequence[Path], target: Path, _provenance: Mapping[str, Any]) -> None:
+        """Write the lines of shards as one file.
+
+        Raises:
+            UserError: there are fewer records than were shared.
+        """
+        with open_binary(paths[0]) as stream:
+            header = [line for line in _header(stream) if not line.startswith(SHARD_PREFIX.encode())]
+        shards = [self.head(path).provenance["shard"] for path in paths]
+        counts = []
+        with self.open_lines(target, header) as write:
+            for path in paths:
+                with open_binary(path) as stream:
+                    deque(_header(stream), maxlen=0)
+                    counts.append(0)
+                    while data := stream.read(_CHUNK_BYTES):
+                        counts[-1] += data.count(b"\n")
+                        write(data)
+            records = shards[0]["records"]
+            # a VCF cannot hold a mark at its end
+            if sum(counts) != records and all(shard["every_record"] for shard in shards):
+                each = ", ".join(f"{path} has {count:,}" for path, count in zip(paths, counts, strict=True))
+                what = f"one of the shards is cut short: of {records:,} records {each}"
+                raise UserError(what, remedy="make that shard again, or copy it again")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _BgzipFormat(VcfFormat):
+    """bgzip VCF, with an index beside it if its records are sorted."""
+
+    @contextmanager
+    def _open_file(self, target: Path, header: Sequence[bytes]) -> Iterator[WriteBytes]:
+        with atomic_path(target) as path:
+            with open_bgzip(path, target) as file:
+                file.write(b"".join(header))
+                yield file.write
+            if _is_regular(target):
+                remove_indexes(target)
+        if target.is_file():
+            write_index(target)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _BcfFormat(VcfFormat):
+    """BCF, which takes the lines of a VCF; shards are merged by copying records."""
+
+    max_position: int = (1 << 31) - 2
+
+    @contextmanager
+    def _open_file(self, target: Path, header: Sequence[bytes]) -> Iterator[WriteBytes]:
+        with atomic_path(target) as path:
+            with open_bcf(path, target, header) as text:
+                yield text.write
+            if _is_regular(target):
+                remove_indexes(target)
+
+    def matches(self, _path: Path, start: bytes) -> bool:
+        return start.startswith(b"BCF\x02")
+
+    def head(self, path: Path) -> Head:
+        with quiet_htslib(), pysam.VariantFile(str(path)) as file:
+            lines = str(file.header).splitlines()
+        # without the lines that declare what only this shard uses
+        return Head(_foreign(lines)[-1:], parse_provenance(lines))
+
+    def join(self, paths: Sequence[Path], target: Path, _provenance: Mapping[str, Any]) -> None:
+        if str(target) == "-":
+            raise UsageError("BCF does not go to stdout", at="-o", remedy="name a file")
+        with quiet_htslib(), atomic_path(target) as path:
+            header = pysam.VariantHeader()
+            for number, shard in enumerate(paths):
+                with pysam.VariantFile(str(shard)) as file:
+                    if number == 0:
+                        _declare(header, file.header, SHARD_PREFIX)
+                        for sample in file.header.samples:
+                            header.add_sample(sample)
+                    else:
+                        _declare(header, file.header, OWN_PREFIX)
+            with pysam.VariantFile(str(path), "wb", header=header) as out:
+                for shard in paths:
+                    with pysam.VariantFile(str(shard)) as file:
+                        for record in file:
+                            record.translate(header)
+                            out.write(record)
+            remove_indexes(target)
+
+
+def _declare(header: pysam.VariantHeader, other: pysam.VariantHeader, left_out: str) -> None:
+    """Add the lines of another header that are new, but for those with a prefix."""
+    declared = set(str(header).splitlines())
+    for line in str(other).splitlines():
+        if line.startswith("##") and not line.startswith(left_out) and line not in declared:
+            header.add_line(line)
+
+
+def _is_regular(target: Path) -> bool:
+    return target.is_file() or not target.exists()
+
+
+def _header(stream: BinaryIO) -> Iterator[bytes]:
+    for line in stream:
+        yield line
+        if not line.startswith(b"##"):
+            return
+
+
+def _foreign(lines: Sequence[str]) -> list[str]:
+    return [line for line in lines if not line.startswith(OWN_PREFIX)]
+
+
+VCFS = {
+    "vcf": VcfFormat(suffix="vcf", stdout=True),
+    "vcf.gz": _BgzipFormat(suffix="vcf.gz"),
+    "bcf": _BcfFormat(suffix="bcf"),
+}
