@@ -1,6 +1,7 @@
 """Promises of the layout: who may import whom, and what the command line must not load."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -129,3 +130,15 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
 def test_nothing_uses_the_packages_that_only_tests_need() -> None:
     for path in [*SOURCES, *(ROOT / "models").rglob("*.py")]:
         assert not {"pytest", "hypothesis"} & {name.split(".")[0] for name in imports(path)}
+
+
+def test_the_page_on_the_architecture_names_files_that_exist() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    names = {name for name in re.findall(r"`([\w/]+\.py)`", page) if "/" in name}
+    assert len(names) > 20
+    missing = [
+        name
+        for name in names
+        if not any((root / name).exists() for root in (ROOT, ROOT / "hyenacli", ROOT / "models"))
+    ]
+    assert not missing
