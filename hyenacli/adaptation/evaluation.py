@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from hyenacli import console
+from hyenacli.adaptation.examples import Criterion
 from hyenacli.adaptation.labels import LabelScheme, Targets
-from hyenacli.adaptation.objective import Criterion
 from hyenacli.distributed import current_ranks, sum_array
 from hyenacli.evaluation.bootstrap import Floats
 from hyenacli.evaluation.calibration import Calibration, calibrate, probabilities

@@ -1,6 +1,6 @@
-"""Training examples of labelled records: their order over epochs, and how they go through a model.
+"""Training examples of labelled records: their order over epochs, their way through a model, and their loss.
 
-N examples, B example of a batch, L token, D width, S strand, C column of labels.
+N examples, B example of a batch, L token, D width, S strand, C column of labels or output.
 """
 
 from abc import ABC, abstractmethod
@@ -13,10 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from hyenacli.adaptation.labels import IGNORED, LabelScheme, Targets
+from hyenacli.evaluation.metrics import metric_names, monitor
+from hyenacli.inference.embedding_options import cut
 from hyenacli.inference.sampling import complement, padded
-from hyenacli.inference.windows import cut
 from hyenacli.readers.labelled_record import LabelledRecord
 from hyenacli.training.curriculum import Stage
 from hyenadna import HyenaDNA, Tokenizer
@@ -42,13 +44,6 @@ class HostBatch:
 
     inputs: NDArray[Any]
     targets: Targets
-
-    def to(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return inputs and targets as tensors on a device."""
-        inputs, targets = (
-            torch.from_numpy(array).to(device, non_blocking=True) for array in (self.inputs, self.targets)
-        )
-        return inputs, targets
 
 
 class ExampleSource(Protocol):
@@ -133,7 +128,7 @@ class EpochExamples(ABC):
 
     Args:
         lengths: tokens of every example.
-        order: makes the epochs from the lengths.
+        order: makes the epochs from them.
     """
 
     def __init__(self, lengths: Sequence[int], order: Callable[[Sequence[int]], Epochs]) -> None:
@@ -151,7 +146,7 @@ class EpochExamples(ABC):
             numbers: in the stream; all that is random about an example is a function of its number.
             indices: of the examples.
             reverse: which are read as reverse complement.
-            length: tokens.
+            length: tokens of a row.
         """
 
     def outputs(self, model: nn.Module, inputs: Tensor) -> Tensor:
@@ -166,12 +161,9 @@ class TokenExamples(EpochExamples):
     where bases have labels it becomes several windows, in which every base is learnt from once.
 
     Args:
-        records: to learn from.
-        targets: of each.
-        scheme: meaning of the targets.
         max_bases: of an example.
         seed: of the windows.
-        order: makes the epochs from the lengths.
+        order: makes the epochs from the lengths of the examples.
 
     Attributes:
         n_longer: number of sequences of which windows are drawn.
@@ -237,7 +229,6 @@ class FeatureExamples(EpochExamples):
 
     Args:
         features_NSD: of each sequence, as it is and, where S is 2, of its reverse complement.
-        targets: of each.
         order: makes the epochs from the lengths, which are 1.
     """
 
@@ -269,3 +260,112 @@ def apply_head(model: nn.Module, inputs: Tensor) -> Tensor:
     ids_BL = inputs.long()
     out: Tensor = hyena.head(hyena.hidden(ids_BL), ids_BL != PAD)
     return out
+
+
+class Criterion:
+    """The loss of a task: cross entropy, binary cross entropy, or squared error in units of the scale.
+
+    Args:
+        weights: of the K classes, or of a 1 against a 0 in each of C columns; None for 1.
+        scale: of each output of a regression, by which its errors are divided; empty for 1.
+    """
+
+    def __init__(
+        self, scheme: LabelScheme, weights: Targets | None = None, scale: tuple[float, ...] = ()
+    ) -> None:
+        self._classes, self._regression = scheme.has_classes, scheme.task == "regression"
+        self._weights = None if weights is None else torch.from_numpy(weights)
+        self._scale = torch.tensor(scale or (1.0,))
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Compute the weighted sum of the losses, in nats or squared units: a float32 scalar with gradient.
+
+        Args:
+            outputs: (B, C) or (B, L, C); columns after those of the classes belong to no class.
+            targets: classes (B,) or (B, L), `IGNORED` where missing; or numbers as the outputs, NaN where
+                missing.
+        """
+        outputs = outputs.float()
+        weights = None if self._weights is None else self._weights.to(outputs.device)
+        if self._classes:
+            if weights is not None:
+                weights = functional.pad(weights, (0, outputs.shape[-1] - len(weights)), value=1.0)
+            return functional.cross_entropy(
+                outputs.flatten(0, -2), targets.flatten(), weights, ignore_index=IGNORED, reduction="sum"
+            )
+        labelled = ~targets.isnan()
+        targets = targets.masked_fill(~labelled, 0)
+        if self._regression:
+            losses = ((outputs - targets) / self._scale.to(outputs.device)).square()
+        else:
+            losses = functional.binary_cross_entropy_with_logits(
+                outputs, targets, pos_weight=weights, reduction="none"
+            )
+        return (losses * labelled).sum()
+
+    def count(self, targets: Targets) -> float:
+        """Return what the sum is divided by: the number of labels, those of classes by their weights."""
+        if not self._classes:
+            return float(np.count_nonzero(~np.isnan(targets)))
+        classes = targets[targets >= 0]
+        return float(len(classes) if self._weights is None else self._weights.numpy()[classes].sum())
+
+
+@dataclass(frozen=True)
+class LabelBatch:
+    """Examples on the device.
+
+    Attributes:
+        count: number of labels, by their weights.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    count: float
+
+
+class LabelObjective:
+    """Learning labels, as the training loop takes it; see `Objective`.
+
+    Args:
+        evaluate: returns loss and metrics of a model on the validation split, the same on every rank.
+        device: where batches go.
+    """
+
+    higher_is_better = True
+    tie_breaker = "valid_loss"
+
+    def __init__(
+        self,
+        source: ExampleSource,
+        criterion: Criterion,
+        scheme: LabelScheme,
+        evaluate: Callable[[HyenaDNA], dict[str, float]],
+        device: torch.device,
+    ) -> None:
+        self._source, self._criterion = source, criterion
+        self._evaluate, self._device = evaluate, device
+        self.monitor = f"valid_{monitor(scheme.task)}"
+        names = ("loss", *metric_names(scheme.task, scheme.n_outputs))
+        self.evaluation_columns = tuple(f"valid_{name}" for name in names)
+
+    def read(self, windows: range, length: int) -> HostBatch:
+        """Read examples of the source by their numbers, padded to `length` tokens."""
+        return self._source.read(windows, length)
+
+    def batch(self, host: HostBatch) -> LabelBatch:
+        """Move examples to the device."""
+        inputs, targets = (
+            torch.from_numpy(array).to(self._device, non_blocking=True)
+            for array in (host.inputs, host.targets)
+        )
+        return LabelBatch(inputs, targets, self._criterion.count(host.targets))
+
+    def loss(self, model: nn.Module, batch: LabelBatch) -> Tensor:
+        """Compute the sum of the losses of the labels of a batch."""
+        return self._criterion.loss(self._source.outputs(model, batch.inputs), batch.targets)
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Compute loss and metrics on the validation split."""
+        assert isinstance(model, HyenaDNA)  # noqa: S101  (internal invariant)
+        return {f"valid_{name}": value for name, value in self._evaluate(model).items()}

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyenacli.errors import UsageError, UserError, abbreviate
-from hyenacli.genome.names import natural_key
+from hyenacli.genome.contigs import natural_key
 from hyenacli.readers.labelled_record import LabelledRecord, Track
 from hyenadna.config import Level, Task
 

@@ -13,14 +13,20 @@ from hyenacli.inference.batching import parse_batch_size
 from hyenacli.inference.embedding import embed
 from hyenacli.inference.embedding_options import parse_embedding_options
 from hyenacli.inference.record_tables import (
+    RunSummary,
     embedding_columns,
     embedding_record,
     embedding_rows,
     per_base_bytes,
 )
-from hyenacli.inference.summary import RunSummary
-from hyenacli.readers.inputs import check_input, open_reference, require_regions
-from hyenacli.readers.records import Input, open_fasta, open_regions
+from hyenacli.readers.records import (
+    Input,
+    check_input,
+    open_fasta,
+    open_regions,
+    require_regions,
+)
+from hyenacli.readers.regions import open_reference
 from hyenacli.readers.streams import open_binary, sniff_format
 from hyenacli.settings_file import to_dict
 from hyenacli.writers.output_shards import OutputShard, merge_if_last, resolve_shard

@@ -32,8 +32,7 @@ from hyenacli.adaptation.run import RunResult
 from hyenacli.distributed import barrier, current_ranks
 from hyenacli.errors import UsageError
 from hyenacli.evaluation.metrics import monitor
-from hyenacli.finetune.dataset import LabelledSet, find_gaps
-from hyenacli.finetune.leakage import find_leaks
+from hyenacli.finetune.dataset import LabelledSet, find_gaps, find_leaks
 from hyenacli.finetune.run import FinetuneRun, write_predictions
 from hyenacli.finetune.settings import FinetuneSettings
 from hyenacli.finetune.splits import LabelSplits

@@ -15,12 +15,24 @@ from hyenacli.genome.contigs import check_naming
 from hyenacli.inference.batching import parse_batch_size
 from hyenacli.inference.embedding_options import EmbeddingOptions, check_stride
 from hyenacli.inference.prediction import Predicted, predict, prediction_head, prediction_options
-from hyenacli.inference.record_tables import choose_track, head_values, prediction_columns, prediction_rows
-from hyenacli.inference.summary import RunSummary
-from hyenacli.readers.inputs import check_input, open_reference, require_regions
+from hyenacli.inference.record_tables import (
+    RunSummary,
+    choose_track,
+    head_values,
+    prediction_columns,
+    prediction_rows,
+)
 from hyenacli.readers.labelled import open_labelled
 from hyenacli.readers.labelled_record import Columns
-from hyenacli.readers.records import Input, SequenceRecord, open_regions, open_rows
+from hyenacli.readers.records import (
+    Input,
+    SequenceRecord,
+    check_input,
+    open_regions,
+    open_rows,
+    require_regions,
+)
+from hyenacli.readers.regions import open_reference
 from hyenacli.readers.streams import open_binary, sniff_format
 from hyenacli.settings_file import to_dict
 from hyenacli.writers.bedgraph import BEDGRAPHS, open_bedgraph

@@ -20,12 +20,10 @@ from hyenacli.adaptation.evaluation import (
     SplitResult,
     predict_over_ranks,
 )
-from hyenacli.adaptation.examples import EpochExamples, Epochs, FeatureExamples
+from hyenacli.adaptation.examples import Criterion, EpochExamples, Epochs, FeatureExamples
 from hyenacli.adaptation.labels import IGNORED, LabelScheme, Targets, class_weights
 from hyenacli.adaptation.model_setup import build_model, describe_model, head_config
-from hyenacli.adaptation.objective import Criterion
-from hyenacli.adaptation.results import evaluate_run
-from hyenacli.adaptation.run import AdaptationRun, RunResult, TrainingResult, log_plan
+from hyenacli.adaptation.run import AdaptationRun, RunResult, TrainingResult, evaluate_run, log_plan
 from hyenacli.evaluation.metrics import monitor
 from hyenacli.finetune.dataset import LabelledSet, split_sizes
 from hyenacli.finetune.features import Features

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from hyenacli.adaptation.labels import LabelScheme, Targets
 from hyenacli.errors import UsageError, UserError, nearest
-from hyenacli.genome.contigs import match_contigs
+from hyenacli.genome.contigs import match_contigs, natural_key
 from hyenacli.genome.dna import strandless_digest
-from hyenacli.genome.names import natural_key
 from hyenacli.inference.intervals import SPLITS, fill_to_size
 from hyenacli.readers.labelled_record import LabelledRecord
 

@@ -1,5 +1,6 @@
 """Contig names of an input matched with those of a genome."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -205,3 +206,16 @@ def named_region(
         Region.parse(text, lengths)  # whose message lists the genome's own names
     named = Region.parse(text, {name: lengths[contig] for name, contig in contigs.items()})
     return named, replace(named, contig=contigs[named.contig])
+
+
+def natural_key(text: str) -> list[tuple[int, float, str]]:
+    """Return a key that sorts numbers in a text by value, the rest by letters.
+
+    >>> sorted(["c10", "c9", "-1", "1", "0"], key=natural_key)
+    ['-1', '0', '1', 'c9', 'c10']
+    """
+    try:
+        return [(0, float(text), "")]
+    except ValueError:
+        parts = re.split(r"(\d+)", text)
+    return [(1, float(part), "") if part.isdecimal() else (2, 0.0, part) for part in parts if part]

@@ -18,8 +18,7 @@ from torch import Tensor
 
 from hyenacli.errors import UserError
 from hyenacli.inference.batching import BatchItem, Engine, make_budget
-from hyenacli.inference.embedding_options import EmbeddingOptions, Floats
-from hyenacli.inference.windows import Window, cut
+from hyenacli.inference.embedding_options import EmbeddingOptions, Floats, Window, cut
 from hyenacli.readers.records import OK, SequenceRecord
 from hyenadna import HyenaDNA, Tokenizer
 from hyenadna.engine.inference import StateSlice

@@ -1,15 +1,19 @@
-"""Embeddings and predictions as rows of a table, and the output of a head that a track shows.
+"""Embeddings and predictions as rows of a table, and counts of the records of a run.
 
 K layers, E numbers per vector, C outputs of a head, V values shown of them, L bases, N rows of a record
 (1, or L).
 """
 
-from collections.abc import Sequence
-from typing import Any
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hyenacli import console
+from hyenacli.console import log
 from hyenacli.errors import UsageError, abbreviate, nearest
 from hyenacli.evaluation.calibration import probabilities
 from hyenacli.inference.embedding import Embedded
@@ -24,6 +28,7 @@ _RECORD_COLUMNS = [
     *(Column("strand", str), Column("n_bases", int), Column("status", str)),
 ]
 _DIGITS = 7
+Answer = TypeVar("Answer", Embedded, Predicted)
 
 
 def _record_rows(record: SequenceRecord, n_bases: int, n_rows: int) -> dict[str, Any]:
@@ -168,3 +173,49 @@ def choose_track(head: HeadConfig, name: str | None) -> int:
         problem = f"a bedGraph shows one of the model's {len(names)} outputs"
         raise UsageError(problem, remedy=f"name it with --track: {abbreviate(names, 12)}")
     return 0
+
+
+class RunSummary:
+    """Counts of records by status, and of bases.
+
+    Args:
+        verb: of the command, as embed.
+        doing: shown beside the bar, as embedding.
+        done: begins the last line, as embedded.
+    """
+
+    def __init__(self, verb: str, doing: str, done: str) -> None:
+        self.verb, self.doing, self.done = verb, doing, done
+        self.statuses: Counter[str] = Counter()
+        self.bases = 0
+        self.start = time.monotonic()
+
+    def watch(self, answers: Iterable[Answer], total: int | None) -> Iterator[Answer]:
+        """Pass answers on, count them and show the progress.
+
+        Args:
+            answers: one per record.
+            total: number of records, if it is known.
+        """
+        with console.progress("{task.completed} records", "{task.fields[speed]} bases/s") as bar:
+            task = bar.add_task(self.doing, total=total, speed="")
+            for answer in answers:
+                yield answer
+                self.statuses[answer.record.status] += 1
+                self.bases += len(answer.record) if answer.n_bases else 0
+                bar.update(task, advance=1, speed=f"{self.bases / (time.monotonic() - self.start):,.0f}")
+
+    def report(self, destination: str) -> None:
+        """Log how many records are done, and how many are not, by status.
+
+        Args:
+            destination: where the output is, as "to peaks.tsv".
+        """
+        seconds = time.monotonic() - self.start
+        done = self.statuses.pop("OK", 0)
+        failed = "".join(f", {count:,} {status}" for status, count in self.statuses.most_common())
+        counts = f"{console.counted(done, 'record')}{failed}: {console.counted(self.bases, 'base')}"
+        log.info("%s %s in %.1f s, %s", self.done, counts, seconds, destination)
+        console.event(
+            self.verb, records=done, failed=dict(self.statuses), bases=self.bases, seconds=round(seconds, 3)
+        )

@@ -10,14 +10,14 @@ from types import TracebackType
 from typing import Literal, Self
 
 from hyenacli.errors import UsageError, UserError, abbreviate
-from hyenacli.genome.names import natural_key
+from hyenacli.genome.contigs import natural_key
 from hyenacli.readers.labelled_record import (
     Columns,
     LabelledRecord,
     read_bases,
     split_name,
 )
-from hyenacli.readers.region_records import Reference, Signal, read_regions
+from hyenacli.readers.regions import Reference, Signal, read_regions
 from hyenacli.readers.sequences import read_entries
 from hyenacli.readers.streams import BOM, Source, compression, open_binary, sniff_format, source_name
 from hyenacli.readers.tables import is_sequence, read_parquet, read_text_table

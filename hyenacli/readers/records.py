@@ -7,15 +7,14 @@ from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any, Self
 
-from hyenacli.errors import UserError
+from hyenacli.errors import UsageError, UserError
 from hyenacli.genome.contigs import named_region
 from hyenacli.genome.dna import reverse_complement
 from hyenacli.genome.region import Region
 from hyenacli.readers.genome import Genome
 from hyenacli.readers.labelled import LabelledRows
 from hyenacli.readers.labelled_record import Columns, LabelledRecord
-from hyenacli.readers.region_records import Reference
-from hyenacli.readers.regions import load_regions
+from hyenacli.readers.regions import Reference, load_regions
 from hyenacli.readers.sequences import read_fasta
 from hyenacli.readers.shards import Shard, fingerprint, survey_fasta, survey_rows
 
@@ -221,3 +220,30 @@ def _unique(records: Iterable[LabelledRecord]) -> Iterator[LabelledRecord]:
         if record.sequence:
             ids.add(record.id)
         yield record
+
+
+def check_input(source: Path, regions: Sequence[str] | None, *, several_processes: bool) -> None:
+    """Check that an input has no regions beside it, and is not a stdin that several processes would share.
+
+    Raises:
+        UsageError: it has, or is.
+    """
+    if regions is not None:
+        raise UsageError("-r stands instead of an INPUT", remedy="give one of them")
+    if several_processes and str(source) == "-":
+        raise UsageError("several processes cannot share standard input", remedy="write it to a file")
+
+
+def require_regions(
+    regions: Sequence[str] | None, fasta: Path | None, verb: str
+) -> tuple[Sequence[str], Path]:
+    """Return the regions that the command line gives instead of an input, and their genome.
+
+    Raises:
+        UsageError: one of them is missing.
+    """
+    if regions is None:
+        raise UsageError(f"nothing to {verb}", remedy="name an INPUT, or regions with -r")
+    if fasta is None:
+        raise UsageError("-r names regions of a genome", remedy="give the genome with -f/--fasta")
+    return regions, fasta

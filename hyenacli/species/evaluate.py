@@ -22,19 +22,11 @@ from hyenacli.errors import UsageError, UserError
 from hyenacli.evaluation.kmer_baseline import fit_baseline
 from hyenacli.evaluation.metrics import measure
 from hyenacli.inference.perplexity import parse_lengths
+from hyenacli.species.genomes import open_run_genomes
 from hyenacli.species.predict import species_head
 from hyenacli.species.settings import SpeciesEvaluateSettings, SpeciesTrainSettings
-from hyenacli.species.splits import SpeciesSplits
-from hyenacli.species.training_data import (
-    HeldOut,
-    K,
-    SpeciesSource,
-    bases_of,
-    check_splits,
-    fingerprints,
-    open_run_genomes,
-    split_run,
-)
+from hyenacli.species.splits import SpeciesSplits, check_splits, split_run
+from hyenacli.species.train import MAX_BASELINE_WINDOWS, HeldOut, K, SpeciesSource, bases_of
 from hyenacli.training.run_metadata import changed_inputs, warn_unfinished
 from hyenacli.writers.atomic import ensure_writable
 from hyenacli.writers.columns import Column
@@ -44,8 +36,12 @@ from hyenadna import HyenaDNA, load_model, model_sha256
 _SHORTEST, _FACTOR = 256, 4
 
 
-def run(config: SpeciesEvaluateSettings) -> None:
+def run(config: SpeciesEvaluateSettings, baseline_windows: int = MAX_BASELINE_WINDOWS) -> None:
     """Check the arguments, then the run; write a row per length, and the plot.
+
+    Args:
+        config: of the command.
+        baseline_windows: most windows that the k-mer model of a length is fitted to.
 
     Raises:
         UserError: the run is not one of species, its files have changed since, an output cannot be written,
@@ -72,7 +68,7 @@ def run(config: SpeciesEvaluateSettings) -> None:
         lengths or default_lengths(window),
         split=config.split,
         per_species=config.windows,
-        kmers=not config.no_baseline,
+        baseline_windows=0 if config.no_baseline else baseline_windows,
         precision=partial(autocast, device, config.dtype),
     )
     first = next(results, None)
@@ -114,7 +110,7 @@ def _splits(config: SpeciesEvaluateSettings, settings: SpeciesTrainSettings, win
         raise UserError(f"its genomes cannot be read ({error})", at=config.run, remedy=remedy) from error
     files = (path for species in genomes.species for path in species.fasta)
     _check_outputs(config, settings.species_file, *files)
-    if changed := changed_inputs(config.run, fingerprints(genomes)):
+    if changed := changed_inputs(config.run, genomes.fingerprints()):
         remedy = "put the files back as they were, or train again"
         raise UserError(f"what is held out is not known: {'; '.join(changed)}", at=config.run, remedy=remedy)
     splits = split_run(settings, genomes, window)
@@ -226,7 +222,7 @@ def evaluate_species(
     *,
     split: str,
     per_species: int,
-    kmers: bool,
+    baseline_windows: int,
     precision: Callable[[], AbstractContextManager[Any]],
 ) -> Iterator[AccuracyAtLength]:
     """Evaluate a model on windows of each length, read as `hyena classify-species predict` reads contigs.
@@ -238,7 +234,8 @@ def evaluate_species(
         lengths: bases of a window.
         split: of the windows.
         per_species: number of windows of each species.
-        kmers: whether to fit a k-mer model to training windows of each length, and evaluate it too.
+        baseline_windows: most training windows of each length that a k-mer model is fitted to, and evaluated
+            as well; 0 for no such model.
         precision: context of every pass.
     """
     for length in lengths:
@@ -251,13 +248,15 @@ def evaluate_species(
         device = next(model.parameters()).device
         logits = held_out.logits(model, rc=settings.rc == "mean", precision=precision, device=device)
         low, high = held_out.evaluator.intervals(logits, settings.seed)["accuracy"]
-        baseline = _kmer_accuracy(splits, settings, held_out, length) if kmers else math.nan
+        baseline = math.nan
+        if baseline_windows:
+            baseline = _kmer_accuracy(splits, settings, held_out, length, baseline_windows)
         p_NK = held_out.evaluator.outputs(logits)
         yield AccuracyAtLength(length, held_out.labels_N, p_NK, low, high, baseline)
 
 
 def _kmer_accuracy(
-    splits: SpeciesSplits, settings: SpeciesTrainSettings, held_out: HeldOut, length: int
+    splits: SpeciesSplits, settings: SpeciesTrainSettings, held_out: HeldOut, length: int, count: int
 ) -> float:
     """Return the accuracy of the k-mer model of a length; its penalty is chosen by the validation windows.
 
@@ -268,7 +267,7 @@ def _kmer_accuracy(
         sentence = "no k-mer model of %s bases: a species has no such validation window to choose it by"
         console.log.warning(sentence, f"{length:,}")
         return math.nan
-    train = SpeciesSource(settings, splits).baseline_windows(length)
+    train = SpeciesSource(settings, splits).baseline_windows(length, count)
     task, validation = held_out.evaluator.scheme.task, (valid.sequences, valid.evaluator.targets)
     fitted = fit_baseline(bases_of(train.inputs), train.targets, task, valid=validation, lengths=(K,))
     return measure(task, held_out.evaluator.targets, fitted.predict(held_out.sequences))["accuracy"]

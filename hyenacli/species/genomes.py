@@ -13,6 +13,7 @@ from hyenacli.errors import UsageError, UserError, abbreviate, nearest
 from hyenacli.genome.contigs import match_contigs
 from hyenacli.inference.intervals import SPLITS
 from hyenacli.readers.genome import Contig, Genome, open_genomes
+from hyenacli.species.settings import SpeciesTrainSettings
 
 _FLAG = "--species"
 _KEYS = ["fasta", "valid", "test"]
@@ -57,6 +58,20 @@ class SpeciesGenomes:
     def contigs(self, label: int) -> list[Contig]:
         """Return the contigs of a species, files in order, without those that have no A, C, G or T."""
         return [contig for genome in self.genomes[label] for contig in genome.contigs if contig.n_bases]
+
+    def fingerprints(self) -> list[dict[str, str | int]]:
+        """Return what run.json says of the files of all species."""
+        return [genome.fingerprint() for files in self.genomes for genome in files]
+
+
+def open_run_genomes(settings: SpeciesTrainSettings) -> SpeciesGenomes:
+    """Open the genomes of a run.
+
+    Raises:
+        UsageError, UserError: as `read_species`, `open_species` and `use_published_splits`.
+    """
+    genomes = open_species(read_species(settings.species_file, settings.species or ()))
+    return use_published_splits(genomes) if settings.published_splits else genomes
 
 
 def read_species(source: Path | None, flags: Sequence[str]) -> list[Species]:

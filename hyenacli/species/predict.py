@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 
 from hyenacli.errors import UserError
 from hyenacli.evaluation.calibration import probabilities
-from hyenacli.inference.embedding_options import EmbeddingOptions
+from hyenacli.inference.embedding_options import EmbeddingOptions, cut
 from hyenacli.inference.prediction import predict
-from hyenacli.inference.windows import cut
 from hyenacli.readers.records import EMPTY, OK, SequenceRecord
 from hyenacli.readers.sequences import FastaRecord, read_fasta
 from hyenacli.readers.shards import Shard, survey_fasta

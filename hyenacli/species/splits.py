@@ -6,6 +6,7 @@ Legend of shape suffixes: N windows, W bases of a window.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,11 @@ from hyenacli.inference.intervals import (
 from hyenacli.inference.sampling import WindowSampler, fixed_windows, has_window
 from hyenacli.readers.genome import Codes, Contig, Tokens
 from hyenacli.species.genomes import Species, SpeciesGenomes
+from hyenacli.species.settings import SpeciesTrainSettings
+from hyenacli.writers.atomic import atomic_path
 from hyenadna.tokenizer import PAD
+
+SPLITS_FILE = "splits.bed"
 
 # Whole contigs are held out where no split misses its bases by more than this part of them.
 _MAX_DEVIATION = 0.5
@@ -58,6 +63,31 @@ class SpeciesSplits:
     def intervals(self, split: str) -> list[list[Interval]]:
         """Return the intervals of every species in "train", "valid" or "test"."""
         return [getattr(splits, split) for splits in self.splits]
+
+    def to_bed(self) -> str:
+        """Return the splits as a BED: contig, start, end, split and species, by species."""
+        return "".join(
+            f"{self.contigs[interval.contig].name}\t{interval.start}\t{interval.end}\t{split}\t{species}\n"
+            for species, by_split in zip(self.names, self.splits, strict=True)
+            for interval, split in sorted(
+                (interval, split) for split in SPLITS for interval in getattr(by_split, split)
+            )
+        )
+
+
+def split_run(settings: SpeciesTrainSettings, genomes: SpeciesGenomes, window: int) -> SpeciesSplits:
+    """Split the genomes of a run into training, validation and test intervals.
+
+    Raises:
+        UserError: as `split_species`.
+    """
+    return split_species(
+        genomes,
+        valid=settings.valid_fraction,
+        test=settings.test_fraction,
+        window=window,
+        seed=settings.seed,
+    )
 
 
 def split_species(
@@ -306,3 +336,24 @@ def fixed_species_windows(splits: SpeciesSplits, split: str, width: int, per_spe
             missing.append(f"{name}: {count:,} {split} windows of {width:,} bases instead of {per_species:,}")
     labels_N = np.repeat(np.arange(len(rows)), [len(tokens_NW) for tokens_NW in rows])
     return SpeciesWindows(np.concatenate(rows), labels_N, tuple(missing))
+
+
+def write_splits(run: Path, splits: SpeciesSplits) -> None:
+    """Write the splits into a run as `splits.bed`."""
+    with atomic_path(run / SPLITS_FILE) as target:
+        target.write_text(splits.to_bed(), encoding="utf-8")
+
+
+def check_splits(run: Path, splits: SpeciesSplits) -> None:
+    """Check that splits are those a run was trained with: a YAML may have changed since.
+
+    Raises:
+        UserError: they are not, or the run does not say.
+    """
+    path = run / SPLITS_FILE
+    if not path.is_file() or path.read_text(encoding="utf-8") != splits.to_bed():
+        raise UserError(
+            "the species, their order or what is held out of them are no longer those of the run",
+            at=path,
+            remedy="put the YAML back as it was, or this file, or train again",
+        )

@@ -1,10 +1,14 @@
 """`hyena classify-species train` as a function: windows of genomes, and which species they are of."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor, nn
 
 from hyenacli import __version__, console
 from hyenacli.adaptation.evaluation import (
@@ -13,31 +17,35 @@ from hyenacli.adaptation.evaluation import (
     Logits,
     SplitEvaluator,
     fit_kmer_baseline,
+    predict_over_ranks,
 )
+from hyenacli.adaptation.examples import Criterion, HostBatch, apply_head
+from hyenacli.adaptation.labels import LabelScheme
 from hyenacli.adaptation.methods import with_method_defaults
 from hyenacli.adaptation.model_setup import build_model, check_model, describe_model, head_config
-from hyenacli.adaptation.objective import Criterion
-from hyenacli.adaptation.results import evaluate_run
-from hyenacli.adaptation.run import AdaptationRun, RunResult
+from hyenacli.adaptation.run import AdaptationRun, RunResult, evaluate_run
 from hyenacli.devices import resolve_device, set_threads
 from hyenacli.distributed import current_ranks, process_group
 from hyenacli.errors import UserError, abbreviate
 from hyenacli.inference.batching import parse_batch_size
+from hyenacli.inference.embedding_options import cut
 from hyenacli.inference.intervals import SPLITS
-from hyenacli.species.genomes import SpeciesGenomes
-from hyenacli.species.leakage import find_leakage
-from hyenacli.species.settings import SpeciesTrainSettings
-from hyenacli.species.splits import SpeciesSplits
-from hyenacli.species.training_data import (
-    SPLITS_FILE,
-    HeldOut,
-    K,
-    SpeciesSource,
-    bases_of,
-    check_splits,
-    fingerprints,
+from hyenacli.inference.prediction import predict, prediction_options
+from hyenacli.readers.genome import Tokens, plain_tokens
+from hyenacli.readers.records import SequenceRecord
+from hyenacli.species.genomes import (
+    SpeciesGenomes,
     open_run_genomes,
-    scheme_of,
+)
+from hyenacli.species.leakage import find_leakage
+from hyenacli.species.predict import pool, species_head
+from hyenacli.species.settings import SpeciesTrainSettings
+from hyenacli.species.splits import (
+    SPLITS_FILE,
+    SpeciesSampler,
+    SpeciesSplits,
+    check_splits,
+    fixed_species_windows,
     split_run,
     write_splits,
 )
@@ -47,14 +55,24 @@ from hyenacli.training.tensorboard import check_tensorboard
 from hyenacli.writers.atomic import check_run_directory
 from hyenadna import HyenaDNA
 
+K = 6
+# The k-mer model is fitted to at most this many windows, and this many bases.
+MAX_BASELINE_WINDOWS, _MAX_BASELINE_BASES = 4_000, 1 << 25
+_LETTERS = np.full(256, ord("N"), np.uint8)
+_LETTERS[[7, 8, 9, 10]] = np.frombuffer(b"ACGT", np.uint8)
+
 
 def run(settings: SpeciesTrainSettings) -> int:
     """Train, and return the exit code: 143 or 130 if a signal ended the run after a checkpoint."""
     return train_species(settings).exit_code
 
 
-def train_species(settings: SpeciesTrainSettings) -> RunResult:
+def train_species(settings: SpeciesTrainSettings, baseline_windows: int = MAX_BASELINE_WINDOWS) -> RunResult:
     """Train a model to tell species apart, and leave a run directory.
+
+    Args:
+        settings: of the command.
+        baseline_windows: most windows that the k-mer model is fitted to.
 
     Raises:
         UserError: anything wrong with the flags, the genomes, the model or the training itself.
@@ -69,7 +87,7 @@ def train_species(settings: SpeciesTrainSettings) -> RunResult:
     check_model(settings.model)
     genomes = open_run_genomes(settings)
     with process_group(device):
-        return SpeciesRun(filled, genomes, device).run()
+        return SpeciesRun(filled, genomes, device, baseline_windows).run()
 
 
 def _check_all_held_out(splits: SpeciesSplits, split: str) -> None:
@@ -89,6 +107,7 @@ class SpeciesRun(AdaptationRun):
         settings: with the method's defaults; its output is the run's directory.
         genomes: of the species.
         device: where the model goes.
+        baseline_windows: most windows that the k-mer model is fitted to.
 
     Raises:
         UserError: the model or the splits do not fit the settings.
@@ -98,7 +117,13 @@ class SpeciesRun(AdaptationRun):
     unit = "windows"
     settings: SpeciesTrainSettings
 
-    def __init__(self, settings: SpeciesTrainSettings, genomes: SpeciesGenomes, device: torch.device) -> None:
+    def __init__(
+        self,
+        settings: SpeciesTrainSettings,
+        genomes: SpeciesGenomes,
+        device: torch.device,
+        baseline_windows: int,
+    ) -> None:
         scheme = scheme_of(tuple(species.name for species in genomes.species))
         super().__init__(settings, scheme, Criterion(scheme), device)
         head = head_config(settings, scheme)
@@ -114,6 +139,7 @@ class SpeciesRun(AdaptationRun):
         )
         self._splits = split_run(settings, genomes, self._window)
         self._source = SpeciesSource(settings, self._splits)
+        self._baseline_windows = baseline_windows
         self._held_out = {
             split: HeldOut(self._splits, split, self._window, settings.eval_windows)
             for split in ("valid", "test")
@@ -138,7 +164,7 @@ class SpeciesRun(AdaptationRun):
             console.log.info("%s", sentence)
         for sentence in self.warnings:
             console.log.warning("%s", sentence)
-        training = self.open(self._model, fingerprints(self._genomes), splits=list(splits.notes))
+        training = self.open(self._model, self._genomes.fingerprints(), splits=list(splits.notes))
         if settings.resume and (settings.output / SPLITS_FILE).exists():
             check_splits(settings.output, splits)
         elif current_ranks().first:
@@ -198,8 +224,119 @@ class SpeciesRun(AdaptationRun):
         """Fit the k-mer model to training windows; None with --no-baseline."""
         if self.settings.no_baseline:
             return None
-        train = self._source.baseline_windows(self._window)
+        train = self._source.baseline_windows(self._window, self._baseline_windows)
         evaluators = {"train": SplitEvaluator(self.scheme, list(train.targets)), **self.evaluators}
         sequences = {"train": bases_of(train.inputs)}
         sequences |= {split: windows.sequences for split, windows in self._held_out.items()}
         return fit_kmer_baseline(evaluators, sequences, self.settings.seed, lengths=(K,))
+
+
+def scheme_of(names: tuple[str, ...]) -> LabelScheme:
+    """Return species as the classes of a label scheme."""
+    return LabelScheme("binary" if len(names) == 2 else "multiclass", "sequence", names)
+
+
+class SpeciesSource:
+    """Training windows of all species in equal numbers; an `ExampleSource`.
+
+    Args:
+        settings: of the run.
+        splits: of its genomes.
+    """
+
+    def __init__(self, settings: SpeciesTrainSettings, splits: SpeciesSplits) -> None:
+        self._sampler = SpeciesSampler(
+            splits.contigs, splits.intervals("train"), settings.seed, rc_augment=settings.rc_augment
+        )
+        self._species = len(splits.names)
+
+    def read(self, numbers: range, length: int) -> HostBatch:
+        """Read windows of `length` bases by their numbers, as tokens (N, W), and their species (N,)."""
+        codes_NW, labels_N = self._sampler.rows(numbers, length)
+        return HostBatch(plain_tokens(codes_NW), labels_N)
+
+    def outputs(self, model: nn.Module, inputs: Tensor) -> Tensor:
+        """Compute the logits (B, K) of windows."""
+        return apply_head(model, inputs)
+
+    def baseline_windows(self, length: int, count: int) -> HostBatch:
+        """Read the windows that the k-mer model is fitted to: `count`, or fewer where they are long."""
+        return self.read(range(max(10 * self._species, min(count, _MAX_BASELINE_BASES // length))), length)
+
+
+class HeldOut:
+    """Windows of a split, the same count of every species where there are as many.
+
+    Args:
+        splits: of the genomes.
+        split: valid or test.
+        length: bases of a window.
+        per_species: how many.
+
+    Attributes:
+        labels_N: indices of their species in the label set.
+        missing: a sentence for each species that has fewer.
+    """
+
+    def __init__(self, splits: SpeciesSplits, split: str, length: int, per_species: int) -> None:
+        windows = fixed_species_windows(splits, split, length, per_species)
+        self._tokens_NW, self._length = windows.tokens_NW, length
+        self.labels_N, self.missing = windows.labels_N, windows.missing
+        self._scheme = scheme_of(splits.names)
+
+    def __len__(self) -> int:
+        """Return the number of windows."""
+        return len(self._tokens_NW)
+
+    @cached_property
+    def evaluator(self) -> SplitEvaluator:
+        """The species of each; there is at least one window."""
+        return SplitEvaluator(self._scheme, list(self.labels_N))
+
+    @property
+    def sequences(self) -> list[bytes]:
+        """The bases of each."""
+        return bases_of(self._tokens_NW)
+
+    def logits(
+        self,
+        model: HyenaDNA,
+        *,
+        rc: bool,
+        precision: Callable[[], AbstractContextManager[Any]],
+        device: torch.device,
+    ) -> list[Logits]:
+        """Compute a model's logits (K,) of each window, the same on every rank.
+
+        Windows longer than the model's are read in parts and pooled as `classify-species predict` does it,
+        except that parts that are mostly N count too.
+        """
+        options = prediction_options(species_head(model), rc=rc)
+        spans = [
+            (start, end)
+            for start, end, _, _ in cut(0, self._length, *options.windows(model.config, model.longest_input))
+        ]
+
+        def compute(model: HyenaDNA, indices: Sequence[int]) -> list[Logits]:
+            records = (
+                SequenceRecord("", "", start, end, bases=bases[start:end])
+                for bases in bases_of(self._tokens_NW[list(indices)])
+                for start, end in spans
+            )
+            answers = predict(model, records, options)
+            logits = [answer.logits for answer in answers if answer.logits is not None]
+            logits_NPK = np.stack(logits).reshape(len(indices), len(spans), -1)
+            return [pool(spans, logits_PK)[1] for logits_PK in logits_NPK]
+
+        model.eval()
+        with torch.inference_mode(), precision():
+            return predict_over_ranks(compute, model, range(len(self)), [0] * len(self), device)
+
+
+def bases_of(tokens_NW: Tokens) -> list[bytes]:
+    """Return the bases of token ids.
+
+    >>> bases_of(np.array([[7, 8, 9, 10, 11]], np.uint8))
+    [b'ACGTN']
+    """
+    return [row_W.tobytes() for row_W in _LETTERS[tokens_NW]]

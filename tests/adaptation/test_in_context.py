@@ -12,10 +12,9 @@ import pytest
 import torch
 
 from hyenacli.adaptation.evaluation import label_share
-from hyenacli.adaptation.examples import Epochs
+from hyenacli.adaptation.examples import Criterion, Epochs
 from hyenacli.adaptation.in_context import PromptExamples
 from hyenacli.adaptation.labels import LabelScheme
-from hyenacli.adaptation.objective import Criterion
 from hyenacli.app import app
 from hyenacli.errors import UsageError, UserError
 from hyenacli.finetune.command import finetune

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from hyenacli.errors import UsageError, UserError
-from hyenacli.finetune.dataset import find_gaps, open_set, split_sizes
-from hyenacli.finetune.leakage import find_leaks
+from hyenacli.finetune.dataset import find_gaps, find_leaks, open_set, split_sizes
 from hyenacli.genome.dna import reverse_complement
 from tests.builders import random_dna, write_bed, write_fasta
 from tests.finetunes import sequences, settings, two_classes, write_table

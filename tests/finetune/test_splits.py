@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hyenacli.errors import UserError
-from hyenacli.finetune.leakage import find_leaks
+from hyenacli.finetune.dataset import find_leaks
 from hyenacli.finetune.splits import (
     LabelSplits,
     contigs_of,
@@ -24,7 +24,7 @@ from hyenacli.genome.region import Region
 from hyenacli.readers.genome import Genome
 from hyenacli.readers.labelled import open_labelled
 from hyenacli.readers.labelled_record import Columns, LabelledRecord
-from hyenacli.readers.region_records import Reference
+from hyenacli.readers.regions import Reference
 from tests.builders import random_dna
 
 

@@ -15,7 +15,7 @@ from hyenacli.genome.dna import reverse_complement
 from hyenacli.readers.genome import Genome
 from hyenacli.readers.labelled import open_labelled
 from hyenacli.readers.labelled_record import Columns, LabelledRecord
-from hyenacli.readers.region_records import Reference
+from hyenacli.readers.regions import Reference
 from hyenacli.readers.streams import Source
 from tests.builders import Compression, random_dna, write_bed, write_bytes, write_fasta
 

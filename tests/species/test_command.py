@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from hyenacli.app import app
 from hyenacli.inference.prediction import prediction_options
-from hyenacli.species.predict import Contig, classify
+from hyenacli.readers.sequences import FastaRecord
+from hyenacli.species.predict import classify
 from hyenadna import load_model
 from hyenadna.config import HeadConfig
 from tests.builders import random_dna
@@ -68,7 +69,9 @@ def expect(bases: str, name: str = "run", **how: Any) -> np.ndarray:
     """The probabilities that the library gives for a contig."""
     model = load_model(name)
     recipe = prediction_options(model.config.head, **({"rc": model.config.head.rc} | how))
-    (answer,) = classify(model, [Contig("x", bases.upper().replace("U", "T").encode())], recipe, min_length=1)
+    (answer,) = classify(
+        model, [FastaRecord("x", "", bases.upper().replace("U", "T").encode())], recipe, min_length=1
+    )
     return answer.p
 
 

@@ -19,11 +19,14 @@ from hyenacli.errors import UserError
 from hyenacli.evaluation.calibration import probabilities
 from hyenacli.inference.prediction import prediction_options
 from hyenacli.readers.records import SequenceRecord
+from hyenacli.readers.sequences import FastaRecord
+from hyenacli.species import evaluate
 from hyenacli.species.evaluate import AccuracyAtLength
-from hyenacli.species.predict import Contig, classify, species_head
-from hyenacli.species.settings import SpeciesTrainSettings
-from hyenacli.species.train import train_species
-from hyenacli.species.training_data import HeldOut, bases_of, open_run_genomes, split_run
+from hyenacli.species.genomes import open_run_genomes
+from hyenacli.species.predict import classify, species_head
+from hyenacli.species.settings import SpeciesEvaluateSettings, SpeciesTrainSettings
+from hyenacli.species.splits import split_run
+from hyenacli.species.train import HeldOut, bases_of, train_species
 from hyenadna import Tokenizer, load_model
 from tests.builders import write_fasta
 from tests.finetunes import base_model, value
@@ -39,6 +42,8 @@ TINY: dict[str, Any] = {
     "no_baseline": True,
     "device": "cpu",
 }
+# Enough to tell the species below apart, and few enough to be fitted in no time.
+BASELINE_WINDOWS = 300
 # Shares of A, C, G and T.
 KINDS = {"rich": (1, 3, 3, 1), "poor": (3, 1, 1, 3), "skewed": (4, 1, 4, 1)}
 
@@ -69,7 +74,8 @@ def settings(genomes: dict[str, Path], base: Path, run: Path, **changes: Any) ->
 @pytest.fixture(scope="module")
 def run(genomes: dict[str, Path], base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("species") / "run"
-    assert train_species(settings(genomes, base, folder, no_baseline=False)).exit_code == 0
+    result = train_species(settings(genomes, base, folder, no_baseline=False), BASELINE_WINDOWS)
+    assert result.exit_code == 0
     return folder
 
 
@@ -332,21 +338,10 @@ def test_tokens_are_bases_again() -> None:
 
 def test_accuracy_by_length(run: Path, tmp_path: Path) -> None:
     out, plot = tmp_path / "lengths.tsv", tmp_path / "lengths.svg"
-    command = [
-        "classify-species",
-        "evaluate",
-        str(run),
-        "-o",
-        str(out),
-        "--windows",
-        "20",
-        "--plot",
-        str(plot),
-    ]
-    done = CliRunner().invoke(
-        app, [*command, "--lengths", "64,150,8,64", "--threshold", "0.8", "--device", "cpu"]
+    config = SpeciesEvaluateSettings(
+        run=run, output=out, windows=20, plot=plot, lengths="64,150,8,64", threshold=0.8, device="cpu"
     )
-    assert done.exit_code == 0, done.output
+    evaluate.run(config, BASELINE_WINDOWS)
     with out.open() as stream:
         rows = list(csv.DictReader(stream, delimiter="\t"))
     assert [(row["length"], row["windows"]) for row in rows] == [("8", "60"), ("64", "60"), ("150", "60")]
@@ -374,7 +369,7 @@ def test_what_is_longer_than_the_window_is_judged_as_it_is_predicted(
     held = HeldOut(split_run(config, open_run_genomes(config), 64), "test", 150, 5)
     device = torch.device("cpu")
     logits = held.logits(model, rc=rc, precision=nullcontext, device=device)
-    contigs = [Contig("", bases) for bases in held.sequences]
+    contigs = [FastaRecord("", "", bases) for bases in held.sequences]
     recipe = prediction_options(species_head(model), rc=rc)
     with torch.inference_mode():
         answers = list(classify(model, contigs, recipe, min_length=1))
