@@ -43,7 +43,7 @@ TINY: dict[str, Any] = {
     "device": "cpu",
 }
 # Enough to tell the species below apart, and few enough to be fitted in no time.
-BASELINE_WINDOWS = 300
+BASELINE_WINDOWS = 100
 # Shares of A, C, G and T.
 KINDS = {"rich": (1, 3, 3, 1), "poor": (3, 1, 1, 3), "skewed": (4, 1, 4, 1)}
 
