@@ -1,4 +1,4 @@
-"""Processes of one job: this process's rank, starting several processes, and reductions over all of them.
+"""Processes of one job: ranks, starting several processes, reductions, and the end by a signal.
 
 Only this module reads what torchrun sets. torch is imported inside the functions, so that help stays fast.
 """
@@ -9,9 +9,10 @@ import os
 import signal
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hyenacli.errors import UserError
@@ -107,6 +108,40 @@ def _exit_code(failures: "dict[int, ProcessFailure]") -> int:
     return max(1, failures[rank].exitcode)
 
 
+class Stop:
+    """Signal that asks a run to save and end, if one came."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def __bool__(self) -> bool:
+        """Return True once a signal has come."""
+        return self.signal is not None
+
+    @property
+    def exit_code(self) -> int:
+        """128 + signal, as shells report it; 0 if none came."""
+        return 0 if self.signal is None else 128 + self.signal
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[Stop]:
+    """Collect SIGTERM and SIGINT while the context lasts; a second Ctrl-C interrupts at once."""
+    stop = Stop()
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        if stop and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.signal = number
+
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
 @contextmanager
 def process_group(device: "torch.device") -> Iterator[None]:
     """Join the torchrun job (nccl on CUDA, gloo elsewhere) and leave it; do nothing in a plain process."""
@@ -174,6 +209,30 @@ def reduce_over_ranks(tensor: "torch.Tensor", *, smallest: bool = False) -> None
 
     with _connected():
         dist.all_reduce(tensor, dist.ReduceOp.MIN if smallest else dist.ReduceOp.SUM)
+
+
+def sum_gradients(parameters: "Iterable[torch.nn.Parameter]") -> None:
+    """Replace every gradient by its sum over the ranks, in one collective.
+
+    Losses are already divided by the count over all ranks, so that the sum is the gradient of the global mean
+    and does not depend on how windows are divided among ranks. A parameter without a gradient counts as zero.
+    """
+    import torch
+    import torch.distributed as dist
+
+    if not dist.is_initialized():
+        return
+    parameters = list(parameters)
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    flat = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
+    reduce_over_ranks(flat)
+    offset = 0
+    for parameter in parameters:
+        size = parameter.numel()
+        parameter.grad = flat[offset : offset + size].view_as(parameter)
+        offset += size
 
 
 def barrier() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from hyenacli.distributed import stop_on_signals
 from hyenadna import HyenaConfig, HyenaDNA, load_model, save_model
 from tests.runs import command, rows
 from tests.warm import run_job
@@ -93,3 +94,21 @@ def test_processes_that_share_windows_take_the_same_steps(genome: Path, tmp_path
         for column in ("loss", "grad_norm", "valid_loss"):
             if row[column]:
                 assert float(other[column]) == pytest.approx(float(row[column]), rel=1e-4)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signals_are_collected(number: int, code: int) -> None:
+    before = signal.getsignal(number)
+    with stop_on_signals() as stop:
+        assert not stop
+        os.kill(os.getpid(), number)
+        assert stop
+        assert stop.exit_code == code
+    assert signal.getsignal(number) is before
+
+
+def test_a_second_interrupt_does_not_wait() -> None:
+    with stop_on_signals():
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from hyenacli.adaptation.labels import LabelScheme, Targets
-from hyenacli.adaptation.methods import METHODS, Method, adapter_method
+from hyenacli.adaptation.methods import METHODS, adapter_method
 from hyenacli.adaptation.settings import AdaptationOptions
 from hyenacli.console import log
 from hyenacli.errors import UsageError, UserError
@@ -87,7 +87,7 @@ def build_model(settings: AdaptationOptions, head: HeadConfig) -> HyenaDNA:
     """
     generator, method = torch.Generator().manual_seed(settings.seed), METHODS[settings.method]
     if not _is_preset(settings.model):
-        model = _load_without_adapter(settings.model, method)
+        model = load_merged(settings.model, adapted_again=method.adapter is not None)
     elif method.adapter is not None:
         raise UsageError(
             "a frozen model of fresh weights has nothing to adapt",
@@ -110,16 +110,26 @@ def build_model(settings: AdaptationOptions, head: HeadConfig) -> HyenaDNA:
     return model
 
 
-def _load_without_adapter(spec: str, method: Method) -> HyenaDNA:
+def load_merged(spec: str, *, adapted_again: bool = False) -> HyenaDNA:
+    """Load a model to train without an adapter of its own: LoRA becomes part of its weights.
+
+    Args:
+        spec: the model.
+        adapted_again: another adapter is to be added, and so the model must have none.
+
+    Raises:
+        UserError: the model has an adapter that cannot be merged or must not be there.
+    """
     model: HyenaDNA = load_model(spec)
     earlier = adapter_method(model)
     if earlier is None or model.adapter is None:
         return model
-    if not earlier.mergeable or method.adapter is not None:
+    if adapted_again or not earlier.mergeable:
         remedy = f"start from its base, {model.adapter.base}"
         if earlier.mergeable:
             remedy += ", or make it whole with `hyena models convert`"
         raise UserError(f"the model has {earlier.adapter_name} already", at=spec, remedy=remedy)
+    log.info("%s: its %s becomes part of the weights", spec, earlier.adapter_name)
     earlier.merge_adapter(model)
     return model
 

@@ -33,7 +33,7 @@ from hyenacli.evaluation.plots import (
     smoothed,
 )
 from hyenacli.evaluation.report import facts_table, number_table, settings_section, write_page
-from hyenacli.training.csv_logger import read_metrics
+from hyenacli.training.metric_loggers import read_metrics
 
 _MAX_LINES = 6
 _MAX_COLUMNS = 40

@@ -24,15 +24,14 @@ from hyenacli.adaptation.model_setup import parameter_groups
 from hyenacli.adaptation.report import describe_split, write_report
 from hyenacli.adaptation.settings import AdaptationOptions
 from hyenacli.devices import autocast
-from hyenacli.distributed import broadcast, current_ranks
+from hyenacli.distributed import broadcast, current_ranks, stop_on_signals
 from hyenacli.evaluation.metrics import monitor
 from hyenacli.training.checkpoints import Checkpoints, Progress
 from hyenacli.training.curriculum import Steps
 from hyenacli.training.loop import LoopSettings
 from hyenacli.training.memory import BatchShape
-from hyenacli.training.run_directory import Inputs, TrainingRun, open_run
-from hyenacli.training.run_metadata import METRICS, add_to_record, write_json
-from hyenacli.training.signals import stop_on_signals
+from hyenacli.training.run_directory import METRICS, Fingerprints, add_to_record, open_run, write_json
+from hyenacli.training.training_run import TrainingRun
 from hyenadna import HyenaDNA, load_model, model_sha256
 
 
@@ -132,7 +131,7 @@ class AdaptationRun(ABC):
     ) -> None:
         """Write tables of the evaluated model beside metrics.json."""
 
-    def open(self, model: HyenaDNA, inputs: Inputs, **facts: Any) -> TrainingRun:
+    def open(self, model: HyenaDNA, inputs: Fingerprints, **facts: Any) -> TrainingRun:
         """Make the directory, or check that it is this run's, and restore its last checkpoint.
 
         Args:
@@ -265,7 +264,7 @@ def write_results(
     directory, progress, plan = run.settings.output, training.progress, training.plan
     if (calibration := evaluation.calibration) is not None:
         fitted = {"temperature": calibration.temperature, "offsets": list(calibration.offsets)}
-        Checkpoints(directory, 1, run.origin() | fitted).put_best("calibrated", model)
+        Checkpoints(directory, 1, run.origin() | fitted).replace_best("calibrated", model)
     sha256 = model_sha256(model)
     run.write_tables(model, evaluation, sha256)
     numbers = {

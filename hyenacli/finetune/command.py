@@ -11,8 +11,8 @@ from hyenacli.finetune.dataset import LabelledSet, open_set
 from hyenacli.finetune.features import check_classes
 from hyenacli.finetune.settings import FinetuneSettings
 from hyenacli.inference.batching import parse_batch_size
-from hyenacli.training.tensorboard import check_tensorboard
-from hyenacli.writers.atomic import check_run_directory
+from hyenacli.training.metric_loggers import check_tensorboard
+from hyenacli.training.run_directory import check_run_directory
 
 _TRAINING_DEFAULTS = ("lr", "weight_decay", "batch_size", "epochs", "patience")
 # Flags of training step by step.

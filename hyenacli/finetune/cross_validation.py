@@ -38,8 +38,7 @@ from hyenacli.finetune.settings import FinetuneSettings
 from hyenacli.finetune.splits import LabelSplits
 from hyenacli.inference.intervals import SPLITS
 from hyenacli.inference.prediction import prediction_head
-from hyenacli.training.run_directory import open_run
-from hyenacli.training.run_metadata import METRICS, write_json
+from hyenacli.training.run_directory import METRICS, open_run, write_json
 from hyenadna import load_model
 
 _SWEPT = {

@@ -36,7 +36,7 @@ from hyenacli.readers.labelled_record import LabelledRecord
 from hyenacli.readers.records import SequenceRecord
 from hyenacli.training.checkpoints import Progress
 from hyenacli.training.memory import BatchShape
-from hyenacli.training.run_directory import TrainingRun
+from hyenacli.training.training_run import TrainingRun
 from hyenacli.writers.columns import Column
 from hyenacli.writers.tables import open_table
 from hyenadna import HyenaDNA
@@ -117,7 +117,7 @@ class FinetuneRun(AdaptationRun):
         indices = self.splits.indices()
         quality = self._features.fit_head(model, indices, self.evaluators, balanced=balanced)
         training.progress = Progress(last=quality, best=quality, best_step=0)
-        training.keep()
+        training.save()
         return TrainingResult(training.progress, plan)
 
     def _train(self, model: HyenaDNA, training: TrainingRun) -> TrainingResult:

@@ -3,35 +3,28 @@
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
 from hyenacli import __version__, console
 from hyenacli.devices import autocast, resolve_device, set_threads
-from hyenacli.distributed import current_ranks, process_group
-from hyenacli.errors import UsageError, UserError
+from hyenacli.distributed import Stop, current_ranks, process_group, stop_on_signals
+from hyenacli.errors import UsageError
 from hyenacli.inference.batching import parse_batch_size
 from hyenacli.pretrain.corpus import Corpus, open_corpus
-from hyenacli.pretrain.language_model import NextNucleotide
+from hyenacli.pretrain.language_model import DEFAULT_PRESET, NextNucleotide, build_model, share_windows
 from hyenacli.pretrain.report import best_order, write_report
 from hyenacli.pretrain.settings import PretrainSettings
 from hyenacli.readers.genome import fingerprint
-from hyenacli.training import run_metadata as record
 from hyenacli.training.checkpoints import Progress
 from hyenacli.training.curriculum import Curriculum, parse_curriculum
-from hyenacli.training.gradients import share_windows
 from hyenacli.training.loop import LoopSettings
 from hyenacli.training.memory import BatchShape, MemoryPlan
-from hyenacli.training.run_directory import Precision, TrainingRun, open_run
-from hyenacli.training.signals import Stop, stop_on_signals
-from hyenacli.training.tensorboard import check_tensorboard
-from hyenacli.writers.atomic import check_run_directory
-from hyenadna import HyenaDNA, load_model, preset
-from hyenadna.adapters.lora import merge
-from hyenadna.adapters.methods import SoftPromptConfig
-
-_PRESET = "tiny-1k"
+from hyenacli.training.metric_loggers import check_tensorboard
+from hyenacli.training.run_directory import add_to_record, check_run_directory, open_run
+from hyenacli.training.training_run import Precision, TrainingRun
+from hyenadna import HyenaDNA
 
 
 @dataclass(frozen=True)
@@ -98,56 +91,6 @@ def _check_rates(settings: PretrainSettings) -> None:
         )
 
 
-def build_model(settings: PretrainSettings) -> HyenaDNA:
-    """The model to train: a preset's architecture, changed where flags say so, or another model's weights.
-
-    A fresh model's l_max is its context + 2, as in every published one; weights depend on --seed alone.
-    """
-    if settings.init_from is not None:
-        named = settings.preset or settings.d_model or settings.n_layer
-        if named or settings.window_shift is not None:
-            remedy = "leave out --preset, --d-model, --n-layer and --window-shift"
-            raise UsageError("--init-from fixes the architecture", remedy=remedy)
-        model = _language_model(settings.init_from)
-        if settings.max_length and settings.max_length > model.config.l_max:
-            raise UserError(
-                f"--max-length {settings.max_length} is beyond the model's {model.config.l_max} tokens",
-                at=settings.init_from,
-                remedy="choose a model with a longer context",
-            )
-        return model
-    config = preset(settings.preset or _PRESET)
-    if settings.d_model:
-        config = replace(config, d_model=settings.d_model, d_inner=4 * settings.d_model)
-    if settings.n_layer:
-        config = replace(config, n_layer=settings.n_layer)
-    if settings.max_length:
-        config = replace(config, l_max=settings.max_length + 2)
-    if settings.window_shift is not None:
-        config = replace(config, window_shift=settings.window_shift)
-    return HyenaDNA(config, generator=torch.Generator().manual_seed(settings.seed))
-
-
-def _language_model(spec: str) -> HyenaDNA:
-    """The model to start from, without what another task has added; LoRA becomes part of the weights.
-
-    Raises:
-        UserError: the model has a soft prompt.
-    """
-    model: HyenaDNA = load_model(spec)
-    if model.adapter is not None:
-        if isinstance(model.adapter.config, SoftPromptConfig):
-            remedy = f"start from its base, {model.adapter.base}"
-            raise UserError("the model has a soft prompt", at=spec, remedy=remedy)
-        console.log.info("%s: its LoRA becomes part of the weights", spec)
-        merge(model)
-    if model.config.head is not None or model.config.demonstrations is not None:
-        added = "head" if model.config.demonstrations is None else "demonstrations"
-        console.log.info("%s: pretraining leaves out its %s", spec, added)
-        model.config, model.head = replace(model.config, head=None, demonstrations=None), None
-    return model
-
-
 class _Run:
     """One run directory from its opening to its report."""
 
@@ -203,7 +146,7 @@ class _Run:
             "markov_loss": list(markov),
         }
         directory = self._settings.output
-        record.add_to_record(directory, plan=self._plan, result=facts)
+        add_to_record(directory, plan=self._plan, result=facts)
         listed = self._plan | {"steps made": f"{progress.step:,} in {progress.seconds:,.0f} s"}
         if progress.last_step < progress.step:
             listed["held-out loss"] = f"of step {progress.last_step:,}, the last evaluation"
@@ -231,7 +174,7 @@ class _Run:
     def _name(self) -> str:
         settings = self._settings
         changed = settings.d_model or settings.n_layer or settings.max_length
-        return settings.init_from or f"{settings.preset or _PRESET}{', changed' if changed else ''}"
+        return settings.init_from or f"{settings.preset or DEFAULT_PRESET}{', changed' if changed else ''}"
 
     def _replicas(self) -> int:
         """Groups of ranks that each go through windows of their own."""

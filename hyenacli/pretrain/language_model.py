@@ -1,22 +1,94 @@
-"""Next-nucleotide prediction as a task of the training loop.
+"""Next-nucleotide prediction: the model, and its objective in the training loop.
 
 B batch, L input positions, W = L + 1 bases in a window, V vocabulary rows.
 """
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from dataclasses import dataclass, replace
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
+from hyenacli import console
+from hyenacli.adaptation.model_setup import load_merged
 from hyenacli.distributed import current_ranks, sum_over_ranks
+from hyenacli.errors import UsageError, UserError
 from hyenacli.inference.sampling import WindowSampler
+from hyenacli.pretrain.settings import PretrainSettings
 from hyenacli.readers.genome import SOFT_MASKED, Codes, Tokens
+from hyenadna import HyenaDNA, preset
+from hyenadna.engine.context import ContextGroup
 from hyenadna.engine.training import IGNORED, next_bases, next_token_loss
 
-if TYPE_CHECKING:
-    from hyenadna import HyenaDNA
+DEFAULT_PRESET = "tiny-1k"
+
+
+def build_model(settings: PretrainSettings) -> HyenaDNA:
+    """Build the model to train: a preset's architecture with the flags' changes, or another model's weights.
+
+    A fresh model's l_max is its context + 2, as in every published one; weights depend on --seed alone.
+
+    Raises:
+        UsageError: --init-from with flags of the architecture.
+        UserError: --max-length is beyond the model, or the model has a soft prompt.
+    """
+    if settings.init_from is not None:
+        named = settings.preset or settings.d_model or settings.n_layer
+        if named or settings.window_shift is not None:
+            remedy = "leave out --preset, --d-model, --n-layer and --window-shift"
+            raise UsageError("--init-from fixes the architecture", remedy=remedy)
+        model = _load_language_model(settings.init_from)
+        if settings.max_length and settings.max_length > model.config.l_max:
+            raise UserError(
+                f"--max-length {settings.max_length} is beyond the model's {model.config.l_max} tokens",
+                at=settings.init_from,
+                remedy="choose a model with a longer context",
+            )
+        return model
+    config = preset(settings.preset or DEFAULT_PRESET)
+    if settings.d_model:
+        config = replace(config, d_model=settings.d_model, d_inner=4 * settings.d_model)
+    if settings.n_layer:
+        config = replace(config, n_layer=settings.n_layer)
+    if settings.max_length:
+        config = replace(config, l_max=settings.max_length + 2)
+    if settings.window_shift is not None:
+        config = replace(config, window_shift=settings.window_shift)
+    return HyenaDNA(config, generator=torch.Generator().manual_seed(settings.seed))
+
+
+def _load_language_model(spec: str) -> HyenaDNA:
+    """Load the model to start from, without head and demonstrations; LoRA becomes part of the weights."""
+    model = load_merged(spec)
+    if model.config.head is not None or model.config.demonstrations is not None:
+        dropped = "head" if model.config.demonstrations is None else "demonstrations"
+        console.log.info("%s: pretraining leaves out its %s", spec, dropped)
+        model.config, model.head = replace(model.config, head=None, demonstrations=None), None
+    return model
+
+
+def share_windows(model: HyenaDNA, ranks: int) -> None:
+    """Let groups of `ranks` neighbouring ranks train on the same windows, each on a part of the positions.
+
+    Raises:
+        UsageError: the number of processes is not a multiple of `ranks`.
+        ModelError: the model's width is not.
+    """
+    if ranks == 1:
+        return
+    world = current_ranks().world_size
+    if world % ranks:
+        raise UsageError(
+            f"{world} process(es) cannot form groups of {ranks}",
+            at="--context-parallel",
+            remedy=f"start a multiple of {ranks}, for example with --nproc-per-node {ranks}",
+        )
+    for first in range(0, world, ranks):
+        group = dist.new_group(list(range(first, first + ranks)))
+        if first <= current_ranks().rank < first + ranks:
+            model.backbone.context = ContextGroup(group)
+            model.backbone.context.local_channels(model.config.d_model)
 
 
 @dataclass(frozen=True)
@@ -26,7 +98,7 @@ class WindowBatch:
     Attributes:
         inputs: (B, L).
         targets: the bases that follow them (B, L), with N and [PAD] ignored.
-        weights: of each prediction (B, L); None where all count alike.
+        weights: of each prediction (B, L); None if all weigh the same.
         count: the sum of the weights of what is not ignored.
     """
 
@@ -39,8 +111,8 @@ class WindowBatch:
 def window_batch(codes_BW: Codes, device: torch.device, soft_mask_weight: float = 1.0) -> WindowBatch:
     """Move windows of codes to a device, as inputs and targets.
 
-    Only A, C, G and T are predicted: an N says nothing, and the first public code's habit of training on
-    padding is not repeated.
+    Only A, C, G and T are predicted: N and padding are ignored, unlike in the first public code, which trains
+    on padding.
 
     Args:
         codes_BW: the windows.
@@ -58,12 +130,12 @@ def window_batch(codes_BW: Codes, device: torch.device, soft_mask_weight: float 
 
 
 class NextNucleotide:
-    """Cross entropy in float32 over all vocabulary rows, as the published models were trained.
+    """Objective of cross entropy in float32 over all vocabulary rows, as the published models were trained.
 
     Args:
         sampler: the training stream.
-        valid_NW: fixed held-out windows (N, W); may be empty, and then the evaluation says NaN. Every base of
-            them counts alike.
+        valid_NW: fixed held-out windows (N, W), whose bases all weigh the same; if there are none, `evaluate`
+            returns NaN.
         batch_size: windows per forward pass in evaluation.
         device: where batches go.
         soft_mask_weight: of soft-masked bases in training.
@@ -96,7 +168,8 @@ class NextNucleotide:
 
     def loss(self, model: nn.Module, batch: WindowBatch) -> Tensor:
         """Sum -log p(base | bases before it in the window) over the batch, weighted, in nats."""
-        return next_token_loss(cast("HyenaDNA", model), batch.inputs, batch.targets, batch.weights)
+        assert isinstance(model, HyenaDNA)  # noqa: S101  (internal invariant)
+        return next_token_loss(model, batch.inputs, batch.targets, batch.weights)
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Compute mean nats, bits and perplexity per base over the held-out windows, shared by the ranks."""

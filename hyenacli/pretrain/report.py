@@ -8,8 +8,8 @@ from pathlib import Path
 
 from hyenacli.evaluation.plots import BLUE, GREEN, GREY, RED, Series, curve, line_chart, smoothed
 from hyenacli.evaluation.report import facts_table, number_table, settings_section, write_page
-from hyenacli.training.csv_logger import read_metrics
 from hyenacli.training.curriculum import Curriculum
+from hyenacli.training.metric_loggers import read_metrics
 
 
 def write_report(

@@ -27,7 +27,7 @@ from hyenacli.species.predict import species_head
 from hyenacli.species.settings import SpeciesEvaluateSettings, SpeciesTrainSettings
 from hyenacli.species.splits import SpeciesSplits, check_splits, split_run
 from hyenacli.species.train import MAX_BASELINE_WINDOWS, HeldOut, K, SpeciesSource, bases_of
-from hyenacli.training.run_metadata import changed_inputs, warn_unfinished
+from hyenacli.training.run_directory import changed_inputs, warn_unfinished
 from hyenacli.writers.atomic import ensure_writable
 from hyenacli.writers.columns import Column
 from hyenacli.writers.tables import open_table, table_type

@@ -28,7 +28,7 @@ from hyenacli.readers.streams import open_binary
 from hyenacli.settings_file import to_dict
 from hyenacli.species.predict import Classified, Floats, classify, open_contigs, species_head
 from hyenacli.species.settings import SpeciesPredictSettings
-from hyenacli.training.run_metadata import warn_unfinished
+from hyenacli.training.run_directory import warn_unfinished
 from hyenacli.writers.atomic import atomic_directory, check_directory
 from hyenacli.writers.columns import Batch, Column, TableWriter
 from hyenacli.writers.output_shards import OutputShard, merge_if_last, resolve_shard

@@ -51,8 +51,8 @@ from hyenacli.species.splits import (
 )
 from hyenacli.training.curriculum import parse_curriculum
 from hyenacli.training.memory import BatchShape
-from hyenacli.training.tensorboard import check_tensorboard
-from hyenacli.writers.atomic import check_run_directory
+from hyenacli.training.metric_loggers import check_tensorboard
+from hyenacli.training.run_directory import check_run_directory
 from hyenadna import HyenaDNA
 
 K = 6

@@ -1,1 +1,1 @@
-"""The training loop and what stands around it: data order, memory, checkpoints, run directory."""
+"""Training: the loop, data order, memory, checkpoints and the run directory."""

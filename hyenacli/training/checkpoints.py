@@ -1,7 +1,7 @@
 """Checkpoints of a run: native model directories with the trainer's state beside the weights.
 
 `checkpoints/step-N/` is written under another name and renamed; `last` and `best` are links to one of them,
-replaced in one operation. A crash at any moment leaves the previous `last` whole.
+replaced in one operation. A crash at any moment leaves the previous `last` intact.
 """
 
 import json
@@ -31,18 +31,18 @@ _KEYS = ("exp_avg", "exp_avg_sq", "step")
 
 @dataclass
 class Progress:
-    """How far a run is.
+    """Progress of a run, saved with every checkpoint.
 
     Attributes:
         step: optimizer steps made.
         tokens: tokens read in them, over all ranks.
-        seconds: spent in them.
-        last: the last evaluation's monitored value, `last_step` the step it came after.
-        best: the best so far, `best_step` the step it came after, -1 where there is none.
-        best_tie: what breaks ties, of the best; `least_tie` the least of it so far.
-        improved_step: the step after which one of the two was better than ever before.
-        micro_tokens: most tokens in one forward pass; 0 until it is known. It decides how dropout is drawn.
-        skipped: steps left out because their numbers were not finite, `skipped_in_a_row` of them the latest.
+        seconds: duration of them.
+        last: monitored value of the last evaluation, which followed `last_step`.
+        best: best monitored value so far, after `best_step`; -1 if there is none.
+        best_tie: tie breaker of the best; `least_tie` the smallest tie breaker so far.
+        improved_step: last step after which the monitored value or the tie breaker was the best so far.
+        micro_tokens: most tokens in one forward pass; 0 until it is decided. Dropout depends on it.
+        skipped: steps skipped because their numbers were not finite, `skipped_in_a_row` the latest of them.
     """
 
     step: int = 0
@@ -59,21 +59,28 @@ class Progress:
     skipped: int = 0
     skipped_in_a_row: int = 0
 
+    def is_best(self, value: float, tie: float, *, higher_is_better: bool) -> bool:
+        """Return True if an evaluation beats the best so far; for equal values a smaller tie breaker does."""
+        if not math.isfinite(value):
+            return False
+        sign = -1 if higher_is_better else 1
+        return self.best_step < 0 or (sign * value, tie) < (sign * self.best, self.best_tie)
+
 
 class Checkpoints:
-    """The checkpoints of one run directory.
+    """Checkpoints of one run directory.
 
     Args:
         run: the run directory.
-        keep: how many of the newest are kept; the best is kept besides.
-        provenance: what every checkpoint's config.json and model card say of where it comes from.
+        keep: number of the newest checkpoints to keep, besides the best.
+        provenance: origin of the model, for every checkpoint's config.json and model card.
     """
 
     def __init__(self, run: Path, keep: int, provenance: Mapping[str, Any]):
         self.folder = run / "checkpoints"
         self._keep = keep
         self._provenance = provenance
-        self._saved = -1  # the step whose directory is known to hold the state after it
+        self._saved = -1  # the step whose directory holds the state after it
 
     def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
         """Write the state after `progress.step` on the first rank; point `last` at it, `best` at the best."""
@@ -83,30 +90,31 @@ class Checkpoints:
                 self._write(final, model, optimizer, progress)
                 self._saved = progress.step
             self._link("last", final)
-            # also where the run was over, and `best` the calibrated one: it would be calibrated again
+            # even if `best` is the calibrated model of a finished run: it would be calibrated again
             if best.exists():
                 self._link("best", best)
             else:
                 (self.folder / "best").unlink(missing_ok=True)
-            self._prune(progress.step, wanted=(final, best))
+            self._prune(progress.step, keep=(final, best))
             console.event("checkpoint", step=progress.step, path=str(final))
         barrier()
 
-    def put_best(self, name: str, model: HyenaDNA) -> None:
+    def replace_best(self, name: str, model: HyenaDNA) -> None:
         """Write a model that was changed after training, and point `best` at it."""
         final = self.folder / name
         save_model(model, final, provenance=self._provenance)
         self._link("best", final)
 
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-        """Fill model and optimizer from `last` and say how far it was: at the start, if that came too early.
+        """Load model and optimizer from `last` and return its progress; without a checkpoint, that of step 0.
 
         Raises:
-            UserError: the trainer's files are damaged, or `last` leads nowhere; ModelError: the weights are.
+            UserError: the trainer's files are damaged, or `last` is a broken link.
+            ModelError: the weights are damaged.
         """
         last = self.folder / "last"
         if last.is_symlink() and not last.exists():
-            raise UserError("leads nowhere", at=last, remedy="point it at a step-N, or start anew")
+            raise UserError("is a broken link", at=last, remedy="point it at a step-N, or start anew")
         if not last.exists():
             console.log.info("no checkpoint yet in %s: starting from the first step", self.folder)
             return Progress()
@@ -114,7 +122,7 @@ class Checkpoints:
         try:
             tensors = load_file(last / _TENSORS)
             for name, parameter in _named(model, optimizer).items():
-                # an optimizer has no state of what had no gradient yet
+                # an optimizer has no state of a parameter without a gradient so far
                 if not any(f"{key}/{name}" in tensors for key in _KEYS):
                     continue
                 state = optimizer.state[parameter]
@@ -130,26 +138,26 @@ class Checkpoints:
             ) from error
         self._saved = progress.step
         if not (self.folder / f"step-{progress.best_step}").exists():
-            # it gave way to a better one, of the course that is left by going on from here
+            # removed for a better checkpoint of the steps that are now made again
             progress.best, progress.best_step, progress.best_tie = math.inf, -1, math.inf
-        console.log.info("going on after step %d", progress.step)
+        console.log.info("resuming after step %d", progress.step)
         return progress
 
     def _write(
         self, final: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress
     ) -> None:
-        assert isinstance(model, HyenaDNA)  # noqa: S101  (a bug, not an input)
-        # Drafted under its own name in another folder: the model card is headed by it.
+        assert isinstance(model, HyenaDNA)  # noqa: S101  (internal invariant)
+        # Drafted under its final name in another folder, because the model card's title is that name.
         draft = self.folder / ".draft" / final.name
         shutil.rmtree(draft.parent, ignore_errors=True)
         try:
             self._fill(draft, model, optimizer, progress)
         except (SafetensorError, OSError) as error:
-            shutil.rmtree(draft.parent, ignore_errors=True)  # a full disk needs the room
+            shutil.rmtree(draft.parent, ignore_errors=True)  # a full disk needs the space
             raise UserError(
                 f"the checkpoint cannot be written ({error})",
                 at=final,
-                remedy="make room; --resume goes on from the checkpoint before",
+                remedy="free disk space; --resume continues from the checkpoint before",
             ) from error
         shutil.rmtree(final, ignore_errors=True)
         draft.rename(final)
@@ -175,24 +183,24 @@ class Checkpoints:
         draft.symlink_to(target.name, target_is_directory=True)
         draft.replace(self.folder / name)
 
-    def _prune(self, step: int, wanted: Sequence[Path]) -> None:
-        """Remove what is too old, and what is newer: left by a course that went on from an older one."""
+    def _prune(self, step: int, keep: Sequence[Path]) -> None:
+        """Remove old checkpoints, and newer ones of a run that was resumed from an earlier step."""
         numbers = sorted(int(path.name.removeprefix("step-")) for path in self.folder.glob("step-*"))
         kept = [number for number in numbers if number <= step][-self._keep :]
         for number in numbers:
             path = self.folder / f"step-{number}"
-            if number not in kept and path not in wanted:
+            if number not in kept and path not in keep:
                 shutil.rmtree(path)
 
 
 def _named(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, nn.Parameter]:
-    """The optimizer's parameters by the model's names."""
+    """Return the optimizer's parameters by the model's names."""
     trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
     return {name: p for name, p in model.named_parameters() if id(p) in trained}
 
 
 def _sync(folder: Path) -> None:
-    """Have the folder's files on the disk before a rename makes them the checkpoint."""
+    """Write the folder's files to disk before a rename makes them the checkpoint."""
     for path in folder.iterdir():
         with path.open("rb") as stream:
             os.fsync(stream.fileno())

@@ -1,8 +1,10 @@
-"""How long the windows of each step are: sequence length warm-up, with the tokens of a step constant.
+"""Window length and learning rate of every step.
 
-Paper, section 3.3: lengths double from stage to stage, and so the number of windows halves.
+Sequence length warm-up keeps the tokens of a step constant. Paper, section 3.3: lengths double from stage to
+stage, and so the number of windows halves.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -34,11 +36,11 @@ class Stage:
 
     @property
     def end(self) -> int:
-        """The step after its last."""
+        """Step after its last."""
         return self.first_step + self.steps
 
     def micro_batches(self, step: int, micro_tokens: int) -> Iterator[range]:
-        """The windows of a step, cut into pieces of at most `micro_tokens` tokens, one window at least."""
+        """Cut the windows of a step into pieces of at most `micro_tokens` tokens, one window at least."""
         first = self.first_window + (step - self.first_step) * self.windows
         size = max(1, micro_tokens // self.length)
         for start in range(first, first + self.windows, size):
@@ -46,18 +48,18 @@ class Stage:
 
 
 class Steps(Protocol):
-    """The steps of a run."""
+    """Steps of a run."""
 
     @property
     def steps(self) -> int:
-        """How many."""
+        """Number of steps."""
 
     def at(self, step: int) -> Stage:
-        """The stage of a 0-based step."""
+        """Return the stage of a 0-based step."""
 
 
 class Curriculum:
-    """The stages of a run in order; the last has the target length.
+    """Stages of a run in order; the last has the target length.
 
     Args:
         stages: (length, steps) of each, lengths growing.
@@ -74,38 +76,38 @@ class Curriculum:
 
     @property
     def target(self) -> Stage:
-        """The last stage."""
+        """Last stage."""
         return self.stages[-1]
 
     @property
     def steps(self) -> int:
-        """Steps of the whole run."""
+        """Steps of all stages."""
         return self.target.end
 
     @property
     def tokens(self) -> int:
-        """Tokens of the whole run."""
+        """Tokens of all stages."""
         return sum(stage.steps * stage.windows * stage.length for stage in self.stages)
 
     def at(self, step: int) -> Stage:
-        """The stage of a 0-based step."""
+        """Return the stage of a 0-based step."""
         return next(stage for stage in self.stages if step < stage.end)
 
 
 def fixed_length(length: int, windows: int, steps: int) -> Curriculum:
-    """One stage."""
+    """Return a curriculum of one stage."""
     return Curriculum([(length, steps)], windows)
 
 
 def parse_curriculum(text: str | None, *, length: int, windows: int, steps: int) -> Curriculum:
-    """The curriculum that --length-warmup asks for.
+    """Parse --length-warmup.
 
     Args:
-        text: None for none; `auto`: lengths double from 64, on a third of the steps, evenly; or `64:500,...`,
-            a length and its steps each.
-        length: the target, which has the steps that are left.
+        text: None for one stage; `auto`: lengths double from 64, on a third of the steps, evenly; or
+            `64:500,...`, lengths with their steps.
+        length: the target, which has the remaining steps.
         windows: per step at the target length.
-        steps: of the whole run.
+        steps: of all stages.
 
     Raises:
         UsageError: not of that form, lengths that do not grow up to below the target, or too many steps.
@@ -126,14 +128,14 @@ def parse_curriculum(text: str | None, *, length: int, windows: int, steps: int)
             at="--length-warmup",
             remedy=_REMEDY,
         )
-    left = steps - sum(each for _, each in warmup)
-    if left < 1:
+    remaining = steps - sum(each for _, each in warmup)
+    if remaining < 1:
         raise UsageError(
             f"no step of the {steps:,} is left for the target length",
             at="--length-warmup",
             remedy="raise --max-steps or shorten the stages",
         )
-    return Curriculum([*warmup, (length, left)], windows)
+    return Curriculum([*warmup, (length, remaining)], windows)
 
 
 def _auto(length: int, steps: int) -> list[tuple[int, int]]:
@@ -151,3 +153,22 @@ def _read(text: str) -> list[tuple[int, int]]:
     if any(steps < 1 for _, steps in stages):
         raise UsageError("a stage without steps", at="--length-warmup", remedy=_REMEDY)
     return stages
+
+
+def cosine_rate(step: int, *, peak: float, floor: float, warmup: int, total: int) -> float:
+    """Return the learning rate: linear warm-up to `peak`, then half a cosine down to `floor`.
+
+    Args:
+        step: 0-based optimizer step.
+        peak: highest learning rate.
+        floor: learning rate at and after `total`.
+        warmup: steps of warm-up; step 0 already takes peak / warmup.
+        total: steps of the run.
+
+    >>> [cosine_rate(s, peak=1.0, floor=0.1, warmup=2, total=4) for s in (0, 1, 2, 4)]
+    [0.5, 1.0, 1.0, 0.1]
+    """
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    done = min(1.0, (step - warmup) / max(1, total - warmup))
+    return floor + (peak - floor) * (1 + math.cos(math.pi * done)) / 2

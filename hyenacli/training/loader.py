@@ -1,7 +1,7 @@
-"""Windows of coming steps, read ahead in processes of their own.
+"""Windows of the next steps, read ahead in separate processes.
 
-What is read depends on the step's number alone, so that neither the number of ranks nor that of the loader's
-processes, nor a resumption, changes the stream.
+What is read depends on the step's number alone, so that the stream is the same with any number of ranks or of
+loader processes, and after a resumption.
 """
 
 import multiprocessing
@@ -21,10 +21,10 @@ _AHEAD = 4
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """What goes through the model at once.
+    """Input of one forward pass.
 
     Attributes:
-        number: within its step, over all ranks.
+        number: index within its step, over all ranks.
         host: the windows as read, not yet on the device.
     """
 
@@ -34,7 +34,7 @@ class MicroBatch:
 
 @dataclass(frozen=True)
 class _Order:
-    """One step's windows for this rank: (number of the micro-batch, windows) each, all of one length."""
+    """Windows of one step for this rank, as (number of the micro-batch, windows), all of one length."""
 
     parts: list[tuple[int, range]]
     length: int
@@ -49,15 +49,15 @@ class _Reader(Dataset[list[MicroBatch]]):
 
 
 class StepLoader:
-    """The micro-batches of one step after another.
+    """Iterator over the micro-batches of one step after another.
 
     Args:
-        read: makes windows of the training stream, given their numbers and their length.
+        read: reads windows of the training stream, given their numbers and their length.
         curriculum: lengths and windows of every step.
         first_step: 0-based step to begin with.
         micro_tokens: most tokens in a micro-batch.
-        place: of this rank among those that share the windows, and how many they are.
-        workers: processes that read ahead; 0 reads when asked.
+        shard: index and number of the ranks that divide the windows among them.
+        workers: processes that read ahead; 0 reads in this process, when needed.
 
     Attributes:
         waited: seconds spent waiting for windows since the last step.
@@ -70,22 +70,22 @@ class StepLoader:
         first_step: int,
         *,
         micro_tokens: int,
-        place: tuple[int, int],
+        shard: tuple[int, int],
         workers: int,
     ):
         self.waited = 0.0
         with warnings.catch_warnings():
-            # more processes than processors: the user has said how many
+            # the user may choose more processes than there are processors
             warnings.filterwarnings("ignore", "This DataLoader will create")
             self._steps = iter(
                 DataLoader(
                     _Reader(read),
                     batch_size=None,
-                    sampler=_Orders(curriculum, first_step, micro_tokens, place),
+                    sampler=_Orders(curriculum, first_step, micro_tokens, shard),
                     num_workers=workers,
-                    collate_fn=_as_it_is,
+                    collate_fn=_unchanged,
                     prefetch_factor=_AHEAD if workers else None,
-                    # a forked process shares the genome's pages; elsewhere it is sent a copy
+                    # a forked process shares the genome's pages; others get a copy
                     multiprocessing_context=multiprocessing.get_context("fork")
                     if workers and sys.platform == "linux"
                     else None,
@@ -93,7 +93,7 @@ class StepLoader:
             )
 
     def __next__(self) -> list[MicroBatch]:
-        """The next step's micro-batches on this rank; there may be none."""
+        """Return the next step's micro-batches on this rank; the list may be empty."""
         started = time.monotonic()
         batches: list[MicroBatch] = next(self._steps)
         self.waited = time.monotonic() - started
@@ -105,15 +105,15 @@ class _Orders:
     curriculum: Steps
     first_step: int
     micro_tokens: int
-    place: tuple[int, int]
+    shard: tuple[int, int]
 
     def __iter__(self) -> Iterator[_Order]:
-        rank, ranks = self.place
+        rank, ranks = self.shard
         for step in range(self.first_step, self.curriculum.steps):
             stage = self.curriculum.at(step)
             parts = list(enumerate(stage.micro_batches(step, self.micro_tokens)))
             yield _Order(parts[rank::ranks], stage.length)
 
 
-def _as_it_is(batches: list[MicroBatch]) -> list[MicroBatch]:
+def _unchanged(batches: list[MicroBatch]) -> list[MicroBatch]:
     return batches

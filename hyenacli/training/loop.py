@@ -1,6 +1,6 @@
-"""THE training loop: pretraining and every adaptation differ in data, head and loss, not in this.
+"""The one training loop: pretraining and the adaptations differ in data, head and loss.
 
-What makes a run exact is decided here. A step's windows are cut into micro-batches by number, whatever the
+Reproducibility is decided here. A step's windows are cut into micro-batches by number, whatever the
 ranks; micro-batch j of step s draws its dropout from a seed made of (seed, s, j); losses are sums divided by
 the count over all ranks. So one rank or several, with or without accumulation, interrupted or not, take the
 same steps up to float rounding, and on a CPU with the same ranks a resumed run is bit-identical.
@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic
 
 import numpy as np
 import torch
@@ -19,15 +18,12 @@ from torch import nn
 
 from hyenacli import console
 from hyenacli.devices import is_out_of_memory
-from hyenacli.distributed import current_ranks, sum_over_ranks
+from hyenacli.distributed import Stop, current_ranks, sum_gradients, sum_over_ranks
 from hyenacli.errors import UserError
 from hyenacli.training.checkpoints import Checkpoints, Progress
-from hyenacli.training.curriculum import Stage, Steps
-from hyenacli.training.gradients import sum_gradients
+from hyenacli.training.curriculum import Stage, Steps, cosine_rate
 from hyenacli.training.loader import StepLoader
-from hyenacli.training.objective import B, Objective, Sink
-from hyenacli.training.schedule import cosine
-from hyenacli.training.signals import Stop
+from hyenacli.training.objective import MetricLogger, Objective
 
 TRAINING_COLUMNS = (
     "step",
@@ -41,19 +37,17 @@ TRAINING_COLUMNS = (
     "skipped",
     "seconds",
 )
-# One step whose numbers overflow is left out; this many in a row will not mend themselves.
+# A step whose numbers overflow is skipped; after this many in a row the run ends.
 MAX_SKIPPED_IN_A_ROW = 5
-
-
-NO_ROOM = (
+OUT_OF_MEMORY_REMEDY = (
     "use --activation-checkpointing block, a shorter --max-length or, in pretraining, --context-parallel"
 )
 
 
-def no_room_to_share(length: int, ranks: int) -> UserError:
-    """What ends a run of ranks that share windows where memory runs out on one.
+def shared_window_error(length: int, ranks: int) -> UserError:
+    """Return the error of ranks that share windows when memory runs out on one of them.
 
-    They wait for each other within the pass: it cannot try again alone.
+    They wait for each other within the pass, so that one alone cannot try again.
     """
     return UserError(
         f"memory ran out with windows of {length:,} tokens shared by {ranks} processes",
@@ -64,15 +58,18 @@ def no_room_to_share(length: int, ranks: int) -> UserError:
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """How long, how fast, how often: steps are optimizer steps, rates per step.
+    """Settings of the loop; steps are optimizer steps.
 
     Attributes:
         curriculum: steps, and the length and number of their windows.
-        micro_tokens: most tokens in one forward pass at the start; fewer where memory runs out.
+        micro_tokens: most tokens in one forward pass at the start; fewer once memory runs out.
+        lr: peak learning rate; `min_lr` that at the end, `warmup` steps up to the peak.
+        grad_clip: largest gradient norm; 0 for no limit.
+        eval_every: steps between evaluations; `save_every` between checkpoints.
         context_parallel: ranks that share a window, each holding a part of its positions.
         workers: processes that read windows ahead.
-        patience: evaluations in a row after which the run ends if in none of them the monitored number, or
-            what breaks ties, was better than ever before; None for any number.
+        patience: the run ends after this many evaluations in a row without a new best of the monitored
+            number or of the tie breaker; None never ends it early.
     """
 
     curriculum: Steps
@@ -91,7 +88,7 @@ class LoopSettings:
 
 @dataclass(frozen=True)
 class Step:
-    """What one optimizer step did.
+    """Numbers of one optimizer step.
 
     Attributes:
         loss: mean over the step's predictions, in the task's unit.
@@ -100,7 +97,7 @@ class Step:
         length: tokens of its windows.
         tokens_per_second: over all ranks, evaluation not counted.
         wait_fraction: share of its time this rank waited for windows.
-        judged: what the evaluation after it said; empty where none was due.
+        evaluation: numbers of the evaluation after it; empty if none was due.
     """
 
     loss: float
@@ -109,70 +106,68 @@ class Step:
     length: int
     tokens_per_second: float = 0.0
     wait_fraction: float = 0.0
-    judged: dict[str, float] = field(default_factory=dict)
+    evaluation: dict[str, float] = field(default_factory=dict)
 
 
-class Trainer(Generic[B]):
+class Trainer:
     """One training run.
 
     Args:
         model: in training mode after this; its parameters are in `optimizer`.
-        task: data, loss and evaluation.
+        objective: data, loss and evaluation.
         optimizer: its groups' lr is set at every step.
         settings: lengths and rates.
         checkpoints: where states are saved and restored.
-        sinks: where the numbers of every step go.
+        loggers: get the numbers of every step.
         device: of the model.
-        autocast: makes the context every forward pass runs in.
+        autocast: returns the context of a forward pass.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        task: Objective[B],
+        objective: Objective,
         optimizer: torch.optim.Optimizer,
         settings: LoopSettings,
         *,
         checkpoints: Checkpoints,
-        sinks: Sequence[Sink],
+        loggers: Sequence[MetricLogger],
         device: torch.device,
         autocast: Callable[[], AbstractContextManager[object]],
     ):
-        self._model, self._task, self._optimizer, self._settings = model, task, optimizer, settings
-        self._checkpoints, self._sinks = checkpoints, sinks
+        self._model, self._objective, self._optimizer = model, objective, optimizer
+        self._settings, self._checkpoints, self._loggers = settings, checkpoints, loggers
         self._device, self._autocast = device, autocast
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
 
     def run(self, progress: Progress, stop: Stop, show: Callable[[int, Step], None]) -> Progress:
-        """Train from `progress` to the last step, until patience ends, or until a signal.
-
-        A checkpoint is left in every case.
+        """Train from `progress` to the last step, until patience ends, or until a signal; then save.
 
         Args:
             progress: fresh, or as restored from a checkpoint.
             stop: set by SIGTERM or SIGINT; the step under way is finished and saved first.
-            show: called after every step with its number (1-based) and what it did.
+            show: called after every step with its number (1-based) and its numbers.
 
         Raises:
-            UserError: several steps in a row with a loss or gradient that is not finite, an evaluation that
-                no longer is, or too little memory for a single window.
+            UserError: the loss or gradient of several steps in a row is not finite, the evaluation no longer
+                is, or memory is too small for a single window.
         """
         settings, last = self._settings, self._settings.curriculum.steps
         progress.micro_tokens = progress.micro_tokens or settings.micro_tokens
         if progress.step == 0:
             self._record({"step": 0, "tokens": 0, "skipped": 0}, self._evaluate(progress))
-            if progress.best_step == 0:  # what training may only make worse
+            if progress.best_step == 0:  # training may only make it worse
                 self._checkpoints.save(self._model, self._optimizer, progress)
         if progress.step < last:
             self._loader = self._read_ahead(progress)
-        while progress.step < last and not self._out_of_patience(progress) and not self._asked_to_stop(stop):
+        while progress.step < last and not self._out_of_patience(progress) and not self._must_stop(stop):
             step = self._timed_step(progress)
             if progress.step % settings.eval_every == 0 or progress.step == last:
-                step = replace(step, judged=self._evaluate(progress))
-            self._record(_row(progress, step), step.judged)
+                step = replace(step, evaluation=self._evaluate(progress))
+            self._record(_row(progress, step), step.evaluation)
             show(progress.step, step)
             due = progress.best_step == progress.step or progress.step % settings.save_every == 0
-            # weights that may be broken never take the place of those that are not
+            # weights that may be broken never replace good ones
             if due and not progress.skipped_in_a_row:
                 self._checkpoints.save(self._model, self._optimizer, progress)
         self._checkpoints.save(self._model, self._optimizer, progress)
@@ -196,13 +191,13 @@ class Trainer(Generic[B]):
         patience, every = self._settings.patience, self._settings.eval_every
         return patience is not None and progress.last_step - progress.improved_step >= patience * every
 
-    def _asked_to_stop(self, stop: Stop) -> bool:
+    def _must_stop(self, stop: Stop) -> bool:
         # All ranks leave after the same step: one that left alone would leave the others waiting for it.
         return sum_over_ranks(float(bool(stop)), device=self._device)[0] > 0
 
     def _step(self, progress: Progress, stage: Stage) -> Step:
         settings = self._settings
-        lr = cosine(
+        lr = cosine_rate(
             progress.step,
             peak=settings.lr,
             floor=settings.min_lr,
@@ -224,10 +219,10 @@ class Trainer(Generic[B]):
         return Step(mean, lr, norm, stage.length)
 
     def _gradients(self, step: int) -> float | None:
-        """Accumulate the gradients of a step; its mean loss, or None if memory ran out on any rank."""
-        batches = [(micro.number, self._task.batch(micro.host)) for micro in next(self._loader)]
-        own = sum(batch.count for _, batch in batches) / self._settings.context_parallel
-        (count,) = sum_over_ranks(own, device=self._device)
+        """Accumulate the gradients of a step; return its mean loss, or None if memory ran out on any rank."""
+        batches = [(micro.number, self._objective.batch(micro.host)) for micro in next(self._loader)]
+        local_count = sum(batch.count for _, batch in batches) / self._settings.context_parallel
+        (count,) = sum_over_ranks(local_count, device=self._device)
         self._model.train()
         loss_sum, failed = torch.zeros((), device=self._device), False
         try:
@@ -236,7 +231,7 @@ class Trainer(Generic[B]):
                 part = current_ranks().rank % self._settings.context_parallel
                 torch.manual_seed(dropout_seed(self._settings.seed, step, number) + part)
                 with self._autocast():
-                    loss = self._task.loss(self._model, batch)
+                    loss = self._objective.loss(self._model, batch)
                 (loss / max(1.0, count)).backward()  # type: ignore[no-untyped-call]
                 loss_sum += loss.detach()
         except (RuntimeError, MemoryError) as error:
@@ -244,13 +239,13 @@ class Trainer(Generic[B]):
                 raise
             if self._settings.context_parallel > 1:
                 length = self._settings.curriculum.at(step).length
-                raise no_room_to_share(length, self._settings.context_parallel) from error
+                raise shared_window_error(length, self._settings.context_parallel) from error
             failed = True
         total, failures = sum_over_ranks(float(loss_sum), float(failed), device=self._device)
         return None if failures else total / max(1.0, count)
 
     def _halve(self, progress: Progress, stage: Stage) -> None:
-        """Go on with half as many windows at once, from the step that did not fit."""
+        """Halve the windows per pass and read again from the step that did not fit."""
         self._optimizer.zero_grad(set_to_none=True)
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
@@ -258,7 +253,7 @@ class Trainer(Generic[B]):
         if windows <= 1:
             raise UserError(
                 f"memory ran out with a single window of {stage.length:,} tokens",
-                remedy=NO_ROOM,
+                remedy=OUT_OF_MEMORY_REMEDY,
             )
         progress.micro_tokens = windows // 2 * stage.length
         console.log.warning("memory ran out: %d windows at once instead of %d", windows // 2, windows)
@@ -267,61 +262,52 @@ class Trainer(Generic[B]):
     def _skip(self, progress: Progress, mean: float, norm: float) -> None:
         progress.skipped += 1
         progress.skipped_in_a_row += 1
-        what = f"loss {mean} with gradient norm {norm} at step {progress.step + 1}"
+        problem = f"loss {mean} with gradient norm {norm} at step {progress.step + 1}"
         if progress.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
             raise UserError(
-                f"{what}, the {MAX_SKIPPED_IN_A_ROW}th step in a row that is not finite",
-                remedy="lower --lr or --grad-clip, or use --dtype float32; a checkpoint made before is whole",
+                f"{problem}, the {MAX_SKIPPED_IN_A_ROW}th step in a row that is not finite",
+                remedy="lower --lr or --grad-clip, or use --dtype float32; earlier checkpoints are intact",
             )
-        console.log.warning("%s: the step is left out", what)
+        console.log.warning("%s: the step is skipped", problem)
 
     def _read_ahead(self, progress: Progress) -> StepLoader:
         settings, ranks = self._settings, current_ranks()
         share = settings.context_parallel
         return StepLoader(
-            self._task.read,
+            self._objective.read,
             settings.curriculum,
             progress.step,
             micro_tokens=progress.micro_tokens,
-            place=(ranks.rank // share, ranks.world_size // share),
+            shard=(ranks.rank // share, ranks.world_size // share),
             workers=settings.workers,
         )
 
     def _evaluate(self, progress: Progress) -> dict[str, float]:
         self._model.eval()
         with torch.inference_mode(), self._autocast():
-            judged = self._task.evaluate(self._model)
-        if math.isfinite(progress.last) and not math.isfinite(judged[self._task.monitor]):
+            numbers = self._objective.evaluate(self._model)
+        if math.isfinite(progress.last) and not math.isfinite(numbers[self._objective.monitor]):
             raise UserError(
-                f"{self._task.monitor} is not finite after step {progress.step}",
-                remedy="lower --lr, or use --dtype float32; a checkpoint made before is whole",
+                f"{self._objective.monitor} is not finite after step {progress.step}",
+                remedy="lower --lr, or use --dtype float32; earlier checkpoints are intact",
             )
-        tie = judged[self._task.tie_breaker]
-        progress.last, progress.last_step = judged[self._task.monitor], progress.step
-        if _better(self._task, (progress.last, tie), progress):
+        tie = numbers[self._objective.tie_breaker]
+        progress.last, progress.last_step = numbers[self._objective.monitor], progress.step
+        if progress.is_best(progress.last, tie, higher_is_better=self._objective.higher_is_better):
             progress.best, progress.best_step, progress.best_tie = progress.last, progress.step, tie
             progress.improved_step = progress.step
         if tie < progress.least_tie:
             progress.least_tie, progress.improved_step = tie, progress.step
-        return judged
+        return numbers
 
-    def _record(self, row: dict[str, float], judged: dict[str, float]) -> None:
-        console.event("step", **row, **judged)
-        for sink in self._sinks:
-            sink.write(row | judged)
-
-
-def _better(task: Objective[Any], judged: tuple[float, float], progress: Progress) -> bool:
-    """Whether the monitored number, or if it is the same the tie breaker, is better than the best so far."""
-    value, tie = judged
-    if not math.isfinite(value):
-        return False
-    sign = -1 if task.higher_is_better else 1
-    return progress.best_step < 0 or (sign * value, tie) < (sign * progress.best, progress.best_tie)
+    def _record(self, row: dict[str, float], evaluation: dict[str, float]) -> None:
+        console.event("step", **row, **evaluation)
+        for logger in self._loggers:
+            logger.write(row | evaluation)
 
 
 def _row(progress: Progress, step: Step) -> dict[str, float]:
-    """The training columns of one step."""
+    """Return the training columns of one step."""
     return {
         "step": progress.step,
         "tokens": progress.tokens,
@@ -337,5 +323,5 @@ def _row(progress: Progress, step: Step) -> dict[str, float]:
 
 
 def dropout_seed(seed: int, step: int, micro_batch: int) -> int:
-    """The seed of one micro-batch's dropout: a function of its place in the run, the same on any machine."""
+    """Return the dropout seed of a micro-batch: a function of its position in the run alone."""
     return int(np.random.SeedSequence((seed, step, micro_batch)).generate_state(1, np.uint64)[0] >> 1)

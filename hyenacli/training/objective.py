@@ -1,24 +1,21 @@
-"""What the training loop asks of what is trained: a task, its batches, and where numbers go."""
+"""Interfaces of the training loop: what is trained, its batches, and the loggers of its numbers."""
 
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
 
 class Batch(Protocol):
-    """What one forward pass takes."""
+    """Input of one forward pass."""
 
     @property
     def count(self) -> float:
-        """What its loss is a sum over: the number of predictions, or their weights."""
+        """Number of predictions that the loss is a sum over, or the sum of their weights."""
 
 
-B = TypeVar("B", bound=Batch)
-
-
-class Objective(Protocol[B]):
-    """What is trained: where batches come from, the loss, and how the model is judged.
+class Objective(Protocol):
+    """Data, loss and evaluation of what is trained.
 
     Attributes:
         evaluation_columns: the names `evaluate` returns.
@@ -33,20 +30,20 @@ class Objective(Protocol[B]):
     tie_breaker: str
 
     def read(self, windows: range, length: int) -> Any:
-        """Windows of the training stream by their numbers; called in the loader's processes."""
+        """Read windows of the training stream by their numbers; called in the loader's processes."""
 
-    def batch(self, host: Any) -> B:
-        """What `read` gave, on the device."""
+    def batch(self, host: Any) -> Batch:
+        """Move what `read` returned to the device."""
 
-    def loss(self, model: nn.Module, batch: B) -> torch.Tensor:
-        """Sum of the losses of a batch, a float32 scalar with gradient."""
+    def loss(self, model: nn.Module, batch: Any) -> torch.Tensor:
+        """Return the sum of the losses of a batch, a float32 scalar with gradient."""
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Judge the model, in eval mode and without gradients; the same numbers on every rank."""
+        """Evaluate the model, in eval mode and without gradients; the same numbers on every rank."""
 
 
-class Sink(Protocol):
-    """Where numbers go."""
+class MetricLogger(Protocol):
+    """Destination of the numbers of every step."""
 
     def write(self, row: dict[str, float]) -> None:
-        """Take the numbers of one step, by the names of the columns."""
+        """Write the numbers of one step, by the names of the columns."""

@@ -1,49 +1,73 @@
-"""A run directory around THE training loop: what every verb that trains writes, and where its numbers go."""
+"""A run directory: who may write into it, config.yaml, and run.json."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+import datetime as dt
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from hyenacli import console
+from hyenacli import __version__, console, settings_file
 from hyenacli.distributed import barrier, current_ranks
-from hyenacli.inference.batching import parse_batch_size
-from hyenacli.training import run_metadata as record
-from hyenacli.training.checkpoints import Checkpoints, Progress
-from hyenacli.training.csv_logger import CSVLogger
-from hyenacli.training.loop import TRAINING_COLUMNS, LoopSettings, Trainer
-from hyenacli.training.memory import BatchShape, MemoryPlan, MemoryPlanner
-from hyenacli.training.objective import Objective
-from hyenacli.training.progress import TrainingProgress
+from hyenacli.errors import UsageError, UserError
+from hyenacli.readers.labelled import split_label_prefix
 from hyenacli.training.settings import TrainingOptions
-from hyenacli.training.signals import Stop
-from hyenacli.training.tensorboard import TensorBoard
-from hyenacli.writers.atomic import prepare_run_directory
-from hyenadna import HyenaDNA
+from hyenacli.writers.atomic import unwritable_error
 
-Precision = Callable[[], AbstractContextManager[object]]
-Inputs = Sequence[dict[str, str | int]]
+Fingerprints = Sequence[dict[str, str | int]]
+_RUN_FILES = ("run.json", "config.yaml")
+# Settings that may differ when a run is resumed: they change no number of the training except how dropout is
+# drawn and how sums are rounded.
+_MAY_CHANGE = {
+    *("output", "resume", "force", "threads", "device", "eval_every", "save_every", "keep", "tensorboard"),
+    # a file that has moved is identified by its contents
+    *("fasta", "intervals", "data", "valid", "test", "bedgraph", "species", "species_file"),
+    *("workers", "nproc_per_node", "context_parallel", "micro_batch_size", "activation_checkpointing"),
+}
+# Settings that are paths; _NAMES may instead be names of presets or hub models.
+_PATHS = {
+    "output",
+    "fasta",
+    "intervals",
+    "data",
+    "valid",
+    "test",
+    "bedgraph",
+    "contig_aliases",
+    "model",
+    "init_from",
+    "species",
+    "species_file",
+}
+_NAMES = {"model", "init_from"}
+# Written last by a run of labels or species.
+METRICS = "metrics.json"
 
 
-def open_run(settings: TrainingOptions, inputs: Inputs, device: torch.device, **facts: Any) -> None:
-    """Make the directory and say in it what is run; for a resumption, check that it is the same run.
+def open_run(settings: TrainingOptions, inputs: Fingerprints, device: torch.device, **facts: Any) -> None:
+    """Create the directory with run.json and config.yaml; of a resumption, check that it is the same run.
 
     Args:
         settings: of the verb.
-        inputs: fingerprints of what is read.
+        inputs: fingerprints of the input files.
         device: of the model.
-        facts: what else run.json says from the start.
+        facts: further entries of run.json.
 
     Raises:
-        UserError: as `prepare_run_directory` and `record.check_resumable`.
+        UserError: as `prepare_run_directory` and `check_resumable`.
     """
     if current_ranks().first:
         prepare_run_directory(settings.output, resume=settings.resume, force=settings.force)
         if settings.resume:
-            record.check_resumable(settings.output, settings, inputs)
+            check_resumable(settings.output, settings, inputs)
         else:
-            record.write_record(
+            write_record(
                 settings.output,
                 inputs=inputs,
                 seed=settings.seed,
@@ -52,102 +76,165 @@ def open_run(settings: TrainingOptions, inputs: Inputs, device: torch.device, **
                 world_size=current_ranks().world_size,
                 **facts,
             )
-            record.write_config(settings.output, settings)  # last: its presence says that there is a run
+            write_config(settings.output, settings)  # last: its presence means that there is a run
     barrier()
 
 
-@contextmanager
-def numbers_of_run(
-    settings: TrainingOptions, task: Objective[Any], progress: Progress
-) -> Iterator[list[CSVLogger | TensorBoard]]:
-    """Where the numbers of every step go while the context lasts: metrics.csv, TensorBoard; log.jsonl too.
+def check_run_directory(path: Path, *, resume: bool, force: bool) -> None:
+    """Check that a run may write into a directory, before any work and without touching it.
 
     Args:
-        settings: of the verb.
-        task: its evaluation has columns of its own.
-        progress: where the run goes on; rows of later steps, which will be made again, are dropped.
+        path: the run directory.
+        resume: continue in a directory that holds a run.
+        force: replace what the directory holds, provided that a run wrote it.
+
+    Raises:
+        UsageError: both resume and force.
+        UserError: the path is a file, the directory is not empty and neither resume nor force is set, or
+            force is set and no run wrote it.
     """
-    directory, first = settings.output, current_ranks().first
-    columns = (*TRAINING_COLUMNS, *task.evaluation_columns)
-    with ExitStack() as stack:
-        metrics = CSVLogger(directory / "metrics.csv", columns, progress.step or None, write=first)
-        sinks: list[CSVLogger | TensorBoard] = [stack.enter_context(metrics)]
-        if settings.tensorboard and first:
-            sinks.append(stack.enter_context(TensorBoard(directory, progress.step)))
-        stack.enter_context(console.json_sink(directory / "log.jsonl"))
-        yield sinks
+    if resume and force:
+        raise UsageError("--resume continues a run and --force deletes it", remedy="give one of them")
+    if path.exists() and not path.is_dir():
+        raise UserError("is a file, a run needs a directory", at=path, remedy="choose another name")
+    run_files = [(path / name).is_file() for name in _RUN_FILES]
+    if resume and not all(run_files):
+        raise UserError("holds no run to resume", at=path, remedy="start one without --resume")
+    if not resume and path.exists() and any(path.iterdir()):
+        if not force:
+            remedy = "add --resume or --force, or choose another"
+            raise UserError("the directory is not empty", at=path, remedy=remedy)
+        if not any(run_files):
+            remedy = "remove it yourself"
+            raise UserError("holds no run of this tool, so --force leaves it alone", at=path, remedy=remedy)
 
 
-class TrainingRun:
-    """What stands around the loop in a run directory: what is restored, planned, shown and written.
+def prepare_run_directory(path: Path, *, resume: bool, force: bool) -> None:
+    """Create a run directory with its parents; `force` removes what it holds.
+
+    Raises:
+        UsageError, UserError: as `check_run_directory`, or the directory cannot be made.
+    """
+    check_run_directory(path, resume=resume, force=force)
+    if force and path.exists() and any(path.iterdir()):
+        # renamed first: an interrupted deletion must not leave half a run under the run's name
+        removed = path.resolve().with_name(f".{path.resolve().name}.{os.getpid()}.removed")
+        path.resolve().rename(removed)
+        shutil.rmtree(removed)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable_error(error, path) from error
+
+
+def write_config(run: Path, settings: Any) -> None:
+    """Write config.yaml, which `--config` reads back, without --resume and --force."""
+    import yaml
+
+    _replace(run / "config.yaml", yaml.safe_dump(_portable(settings), sort_keys=False))
+
+
+def _portable(settings: Any) -> dict[str, Any]:
+    """Return settings with absolute paths, without --resume and --force."""
+    values = settings_file.to_dict(settings)
+    for key in ("resume", "force"):
+        values.pop(key)
+    return {key: _absolute(key, value) for key, value in values.items()}
+
+
+def _absolute(key: str, value: Any) -> Any:
+    """Return a path, or the path in `label=path`, as an absolute one if `key` is of paths."""
+    if isinstance(value, list):
+        return [_absolute(key, item) for item in value]
+    if value is None or key not in _PATHS:
+        return value
+    if key == "species":  # NAME=FASTA[,FASTA...]
+        name, _, files = value.partition("=")
+        paths = (os.path.expanduser(file.strip()) for file in files.split(",") if file.strip())  # noqa: PTH111
+        return f"{name.strip()}={','.join(str(Path(path).absolute()) for path in paths)}"
+    label, source = split_label_prefix(value)
+    path = Path(str(source))
+    absolute = str(path.absolute() if str(path) != "-" and (key not in _NAMES or path.exists()) else source)
+    return absolute if label is None else f"{label}={absolute}"
+
+
+def check_resumable(run: Path, settings: Any, inputs: Fingerprints) -> None:
+    """Check that a resumption has the settings and the data of the run.
 
     Args:
-        settings: of the verb.
-        model: to train, on its device.
-        groups: of its parameters, for AdamW.
-        origin: what checkpoints say of where they come from.
-        precision: makes the context of every pass.
-        device: of the model.
+        run: the run directory.
+        settings: of the resumption.
+        inputs: fingerprints of the input files as they are now.
 
-    Attributes:
-        progress: how far the run is.
+    Raises:
+        UserError: they differ; the message names what does.
     """
-
-    def __init__(
-        self,
-        settings: TrainingOptions,
-        model: HyenaDNA,
-        groups: list[dict[str, Any]],
-        *,
-        origin: Mapping[str, Any],
-        precision: Precision,
-        device: torch.device,
-    ) -> None:
-        self._settings, self._model, self._precision, self._device = settings, model, precision, device
-        self._optimizer = torch.optim.AdamW(groups)
-        self._checkpoints = Checkpoints(settings.output, settings.keep, origin)
-        self.progress = self._checkpoints.restore(model, self._optimizer) if settings.resume else Progress()
-
-    def plan(self, task: Objective[Any], load: BatchShape) -> MemoryPlan:
-        """How many windows go through the model at once; see `MemoryPlanner.plan`.
-
-        Raises:
-            UsageError, UserError: as there.
-        """
-        asked = parse_batch_size(str(self._settings.micro_batch_size), "--micro-batch-size")
-        # a resumed run cuts its steps as before: dropout is drawn by micro-batch
-        asked = asked or self.progress.micro_tokens // load.length or None
-        memory = MemoryPlanner(self._model, task, self._precision, self._device).plan(
-            load, asked, self._settings.activation_checkpointing
+    now = {key: value for key, value in _portable(settings).items() if value is not None}
+    earlier = settings_file.read_yaml(run / "config.yaml", list(settings_file.to_dict(settings)))
+    differing = [
+        f"{key} was {earlier.get(key, 'not given')}, is {now.get(key, 'not given')}"
+        for key in sorted((set(earlier) | set(now)) - _MAY_CHANGE)
+        if earlier.get(key) != now.get(key)
+    ]
+    differing += changed_inputs(run, inputs)
+    if differing:
+        raise UserError(
+            f"cannot resume: {'; '.join(differing)}",
+            at=run,
+            remedy="give the settings of config.yaml, or start another run from this one's model",
         )
-        self.progress.micro_tokens = memory.windows * load.length
-        return memory
 
-    def train(self, task: Objective[Any], loop: LoopSettings, stop: Stop, *, bits: bool = False) -> Progress:
-        """Train to the end or to a signal, as `Trainer.run`.
 
-        Args:
-            task: data, loss and evaluation.
-            loop: lengths and rates.
-            stop: set by a signal.
-            bits: whether the loss is nats of a base.
-        """
-        with (
-            numbers_of_run(self._settings, task, self.progress) as sinks,
-            TrainingProgress(loop.curriculum.steps, self.progress.step, bits=bits) as display,
-        ):
-            trainer = Trainer(
-                self._model,
-                task,
-                self._optimizer,
-                loop,
-                checkpoints=self._checkpoints,
-                sinks=sinks,
-                device=self._device,
-                autocast=self._precision,
-            )
-            return trainer.run(self.progress, stop, display.show)
+def warn_unfinished(run: Path) -> None:
+    """Warn of a run directory of labels or species whose training has not ended."""
+    if (run / "config.yaml").is_file() and not (run / METRICS).is_file():
+        console.log.warning("%s: training has not ended: this is its best model so far, not calibrated", run)
 
-    def keep(self) -> None:
-        """Write the model as it is, for what is trained without steps."""
-        self._checkpoints.save(self._model, self._optimizer, self.progress)
+
+def changed_inputs(run: Path, inputs: Fingerprints) -> list[str]:
+    """Describe how the contents of `inputs` differ from those of the files that a run has read."""
+    before = json.loads((run / "run.json").read_text())["inputs"]
+    differing = []
+    if len(before) != len(inputs):
+        differing.append(f"{len(before)} input files were read, now {len(inputs)}")
+    return differing + [
+        f"{new['path']} has other contents than {Path(str(old['path'])).name} had"
+        for old, new in zip(before, inputs, strict=False)
+        if old["sha256"] != new["sha256"]
+    ]
+
+
+def write_record(run: Path, *, inputs: Fingerprints, **facts: Any) -> None:
+    """Write run.json: command line, versions, inputs and the facts of the verb."""
+    record = {
+        "command": sys.argv,
+        "folder": str(Path.cwd()),
+        "started": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "versions": {
+            "hyena": __version__,
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in ("torch", "numpy", "safetensors", "pysam")},
+        },
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "inputs": inputs,
+        **facts,
+    }
+    write_json(run / "run.json", record)
+
+
+def add_to_record(run: Path, **facts: Any) -> None:
+    """Add facts to run.json."""
+    path = run / "run.json"
+    write_json(path, json.loads(path.read_text()) | facts)
+
+
+def write_json(path: Path, record: dict[str, Any]) -> None:
+    """Write a JSON file in one operation; a number that is not finite becomes null."""
+    _replace(path, json.dumps(console.finite(record), indent=2, default=str) + "\n")
+
+
+def _replace(path: Path, text: str) -> None:
+    draft = path.with_name(f".{path.name}.tmp")
+    draft.write_text(text)
+    draft.replace(path)

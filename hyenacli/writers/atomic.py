@@ -1,4 +1,4 @@
-"""Output files that appear whole or not at all, and run directories that no run overwrites by accident."""
+"""Output files and directories that appear complete or not at all."""
 
 import errno
 import os
@@ -10,7 +10,6 @@ from pathlib import Path
 
 from hyenacli.errors import UsageError, UserError
 
-RUN_MARKS = ("run.json", "config.yaml")
 _REMEDIES = {
     errno.EACCES: "choose a place you may write to",
     errno.EPERM: "choose a place you may write to",
@@ -49,7 +48,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
         _sync(final.parent)
     except OSError as error:
         if error.errno in _FULL or error.filename in (str(temporary), str(final)):
-            raise _unwritable(error, target) from error
+            raise unwritable_error(error, target) from error
         raise
     finally:
         temporary.unlink(missing_ok=True)
@@ -73,53 +72,6 @@ def ensure_writable(target: Path, *inputs: Path | None) -> None:
         _create_beside(Path(os.path.realpath(target)), target).unlink()
 
 
-def check_run_directory(path: Path, *, resume: bool, force: bool) -> None:
-    """Refuse, before the work is done and without touching it, a run directory that may not be written into.
-
-    Args:
-        path: the run directory.
-        resume: go on in a directory that holds a run.
-        force: replace what the directory holds, provided that a run wrote it.
-
-    Raises:
-        UsageError: both resume and force.
-        UserError: a file is in the way, the directory holds something and neither resume nor force is set,
-            or force is set and no run wrote it.
-    """
-    if resume and force:
-        raise UsageError("--resume goes on with a run and --force deletes it", remedy="give one of them")
-    if path.exists() and not path.is_dir():
-        raise UserError("is a file, a run needs a directory", at=path, remedy="choose another name")
-    marks = [(path / mark).is_file() for mark in RUN_MARKS]
-    if resume and not all(marks):
-        raise UserError("holds no run to resume", at=path, remedy="start one without --resume")
-    if _holds_something(path) and not resume:
-        if not force:
-            remedy = "add --resume or --force, or choose another"
-            raise UserError("the directory is not empty", at=path, remedy=remedy)
-        if not any(marks):
-            remedy = "remove it yourself"
-            raise UserError("holds no run of this tool, so --force leaves it alone", at=path, remedy=remedy)
-
-
-def prepare_run_directory(path: Path, *, resume: bool, force: bool) -> None:
-    """Make `path` a directory that a run may write into, with its parents; --force removes what it holds.
-
-    Raises:
-        UsageError, UserError: as `check_run_directory`, or the directory cannot be made.
-    """
-    check_run_directory(path, resume=resume, force=force)
-    if _holds_something(path) and force:
-        # Renamed first: a deletion cut short must not leave half a run under the name of a whole one.
-        doomed = path.resolve().with_name(f".{path.resolve().name}.{os.getpid()}.removed")
-        path.resolve().rename(doomed)
-        shutil.rmtree(doomed)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritable(error, path) from error
-
-
 def check_directory(target: Path, suffix: str, *, force: bool) -> None:
     """Refuse, before the work is done and without touching it, a directory that may not be replaced.
 
@@ -138,7 +90,7 @@ def check_directory(target: Path, suffix: str, *, force: bool) -> None:
         raise UserError(
             "is the current directory, which cannot be replaced", at=target, remedy="name another"
         )
-    if not _holds_something(target):
+    if not (target.is_dir() and any(target.iterdir())):
         return
     if not force:
         raise UserError("the directory is not empty", at=target, remedy="add --force, or choose another")
@@ -160,7 +112,7 @@ def atomic_directory(target: Path, suffix: str, *, force: bool) -> Iterator[Path
     try:
         temporary.mkdir(parents=True)
     except OSError as error:
-        raise _unwritable(error, target) from error
+        raise unwritable_error(error, target) from error
     try:
         yield temporary
         for path in (*temporary.iterdir(), temporary):
@@ -168,7 +120,7 @@ def atomic_directory(target: Path, suffix: str, *, force: bool) -> Iterator[Path
         _put(temporary, final)
     except OSError as error:
         if error.errno in _FULL:
-            raise _unwritable(error, target) from error
+            raise unwritable_error(error, target) from error
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -189,10 +141,6 @@ def _put(new: Path, final: Path) -> None:
     shutil.rmtree(old)
 
 
-def _holds_something(path: Path) -> bool:
-    return path.is_dir() and any(path.iterdir())
-
-
 def _is_device(target: Path) -> bool:
     # of /dev/stdout, which leads to no path where it is a pipe, nothing but the target itself can be asked
     try:
@@ -200,7 +148,7 @@ def _is_device(target: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        raise _unwritable(error, target) from error
+        raise unwritable_error(error, target) from error
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
@@ -211,7 +159,7 @@ def _create_beside(final: Path, target: Path) -> Path:
         temporary = final.with_name(f".{final.name[:200]}.{os.getpid()}.tmp")
         temporary.touch()
     except OSError as error:
-        raise _unwritable(error, target) from error
+        raise unwritable_error(error, target) from error
     return temporary
 
 
@@ -223,6 +171,7 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _unwritable(error: OSError, target: Path) -> UserError:
+def unwritable_error(error: OSError, target: Path) -> UserError:
+    """Return the error for a target that the operating system does not let us write."""
     reason = os.strerror(error.errno).lower() if error.errno else str(error)
     return UserError(f"cannot be written: {reason}", at=target, remedy=_REMEDIES.get(error.errno or 0))

@@ -18,8 +18,8 @@ import torch
 
 from hyenacli import settings_file
 from hyenacli.errors import UsageError, UserError
-from hyenacli.pretrain.command import build_model, pretrain
-from hyenacli.pretrain.language_model import NextNucleotide
+from hyenacli.pretrain.command import pretrain
+from hyenacli.pretrain.language_model import NextNucleotide, build_model
 from hyenacli.pretrain.settings import PretrainSettings
 from hyenadna import DemonstrationsConfig, ModelError, load_model, save_model
 from hyenadna.adapters.lora import add_lora, merge
@@ -80,14 +80,14 @@ def test_resuming_is_bit_identical(
     with monkeypatch.context() as patch:
         from hyenacli.training import loop
 
-        original = loop.Trainer._step
+        original = loop.cosine_rate
 
-        def crash(self: Any, progress: Any, stage: Any) -> Any:
-            if progress.step == lost_step:
+        def crash(step: int, **rates: Any) -> float:
+            if step == lost_step:
                 raise RuntimeError("power cut")
-            return original(self, progress, stage)
+            return original(step, **rates)
 
-        patch.setattr(loop.Trainer, "_step", crash)
+        patch.setattr(loop, "cosine_rate", crash)
         with pytest.raises(RuntimeError, match="power cut"):
             pretrain(settings(genome, parts))
     assert (parts / "checkpoints" / "last").resolve().name in {f"step-{n}" for n in range(1, lost_step + 1)}
@@ -166,7 +166,7 @@ def test_a_soft_prompt_is_refused(genome: Path, tmp_path: Path) -> None:
     save_model(model, tmp_path / "prompted")
     pretrain(settings(genome, run))
     before = losses(run)
-    with pytest.raises(UserError, match=r"prompted: the model has a soft prompt; .* its base, .*base"):
+    with pytest.raises(UserError, match=r"prompted: the model has a soft prompt already; .* its base, .*"):
         pretrain(continuing(genome, tmp_path / "prompted", run, force=True))
     assert losses(run) == before
 

@@ -1,11 +1,11 @@
-"""Length warm-up: lengths grow, the tokens of a step stay, and no window is read twice."""
+"""Length warm-up (lengths grow, the tokens of a step stay, no window is read twice) and the learning rate."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hyenacli.errors import UsageError
-from hyenacli.training.curriculum import Curriculum, parse_curriculum
+from hyenacli.training.curriculum import Curriculum, cosine_rate, parse_curriculum
 
 
 def parse(text: str | None, *, length: int = 1_024, windows: int = 32, steps: int = 1_200) -> Curriculum:
@@ -72,3 +72,12 @@ def test_every_step_has_windows_of_its_own(steps: list[int], windows: int, micro
 def test_what_is_no_curriculum(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         parse(text)
+
+
+def test_learning_rate_rises_then_falls_to_its_floor() -> None:
+    rates = [cosine_rate(s, peak=1.0, floor=0.1, warmup=10, total=100) for s in range(100)]
+    assert rates[:3] == pytest.approx([0.1, 0.2, 0.3])
+    assert max(rates) == rates[9] == rates[10] == 1.0
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[55] == pytest.approx(0.55)
+    assert cosine_rate(500, peak=1.0, floor=0.1, warmup=10, total=100) == pytest.approx(0.1)

@@ -30,7 +30,7 @@ def stream(*, ranks: int = 1, workers: int = 0, first_step: int = 0, micro_token
             CURRICULUM,
             first_step,
             micro_tokens=micro_tokens,
-            place=(rank, ranks),
+            shard=(rank, ranks),
             workers=workers,
         )
         for rank in range(ranks)

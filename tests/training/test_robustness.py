@@ -6,7 +6,6 @@ import shutil
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,12 +14,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from hyenacli.errors import UsageError, UserError
+from hyenacli.distributed import Ranks
+from hyenacli.errors import UserError
+from hyenacli.pretrain import command
 from hyenacli.pretrain.command import pretrain
 from hyenacli.pretrain.language_model import NextNucleotide
-from hyenacli.training import checkpoints, memory
+from hyenacli.training import checkpoints, loop, memory
 from hyenacli.training.checkpoints import Progress
-from hyenacli.training.loop import MAX_SKIPPED_IN_A_ROW, Trainer, _better
+from hyenacli.training.loop import MAX_SKIPPED_IN_A_ROW, LoopSettings
 from hyenacli.training.memory import BatchShape, MemoryPlanner, training_bytes
 from hyenadna import HyenaConfig, HyenaDNA, load_model
 from tests.runs import TINY, losses, rows, settings, small_model, weights
@@ -87,18 +88,19 @@ def test_ranks_that_share_windows_do_not_try_again_alone(
     genome: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The others wait within the pass, for a part that would never come."""
-    gradients = Trainer._gradients
+    original = command.loop_settings
 
-    def sharing(self: Trainer[Any], step: int) -> float | None:
-        self._settings = replace(self._settings, context_parallel=2)
-        return gradients(self, step)
+    def sharing(*arguments: Any) -> LoopSettings:
+        return replace(original(*arguments), context_parallel=2)
 
-    Scarce(1, after=3).patch(monkeypatch)
-    monkeypatch.setattr(Trainer, "_gradients", sharing)
-    with pytest.raises(
-        UserError, match=r"windows of 32 tokens shared by 2 processes; .*larger --context-par"
-    ):
-        pretrain(settings(genome, tmp_path / "run", micro_batch_size=4))
+    with monkeypatch.context() as patch:
+        Scarce(1, after=3).patch(patch)
+        patch.setattr(command, "loop_settings", sharing)
+        patch.setattr(loop, "current_ranks", lambda: Ranks(0, 2))
+        with pytest.raises(
+            UserError, match=r"windows of 32 tokens shared by 2 processes; .*larger --context-par"
+        ):
+            pretrain(settings(genome, tmp_path / "run", micro_batch_size=4))
     task = Fits(lambda windows, again: windows <= 4)
     with pytest.raises(UserError, match="windows of 100 tokens shared by 2 processes"):
         planner(task).plan(BatchShape(100, 16, context_parallel=2), 8, "auto")
@@ -134,8 +136,8 @@ class Fits:
         raise NotImplementedError
 
 
-def planner(task: Fits) -> MemoryPlanner:
-    model = HyenaDNA(HyenaConfig(8, 1, 32, 102))
+def planner(task: Fits, model: HyenaDNA | None = None) -> MemoryPlanner:
+    model = model or HyenaDNA(HyenaConfig(8, 1, 32, 102))
     return MemoryPlanner(model, task, nullcontext, torch.device("cpu"))  # type: ignore[arg-type]
 
 
@@ -150,20 +152,17 @@ def planner(task: Fits) -> MemoryPlanner:
     ],
 )
 def test_the_plan_is_what_fits(bears: Any, checkpointing: str, expected: tuple[int, bool]) -> None:
-    task = Fits(bears)
-    planning = planner(task)
-    plan = planning.plan(BatchShape(100, 16), None, checkpointing)
+    task, model = Fits(bears), HyenaDNA(HyenaConfig(8, 1, 32, 102))
+    plan = planner(task, model).plan(BatchShape(100, 16), None, checkpointing)
     assert (plan.windows, plan.checkpointing) == expected
     assert task.tried[-1] == expected
-    assert planning._model.backbone.activation_checkpointing == expected[1]
+    assert model.backbone.activation_checkpointing == expected[1]
 
 
 def test_nothing_fits() -> None:
     planning = planner(Fits(lambda windows, again: False))
     with pytest.raises(UserError, match="a single window of 100 tokens does not fit into cpu"):
         planning.plan(BatchShape(100, 16), 8, "auto")
-    with pytest.raises(UsageError, match="'full'; use none, block, auto"):
-        planning.plan(BatchShape(100, 16), 8, "full")
 
 
 def test_scarce_memory_has_blocks_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,7 +230,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints, "write_tensors", full)
-        with pytest.raises(UserError, match=r"cannot be written .*No space left.*; make room"):
+        with pytest.raises(UserError, match=r"cannot be written .*No space left.*; free disk space"):
             pretrain(settings(genome, run))
     names = {path.name for path in (run / "checkpoints").iterdir()}
     assert "step-2" in names
@@ -300,7 +299,7 @@ def test_a_last_that_leads_nowhere_does_not_start_anew(genome: Path, tmp_path: P
     run = tmp_path / "run"
     pretrain(settings(genome, run))
     shutil.rmtree(run / "checkpoints" / "step-6")
-    with pytest.raises(UserError, match="leads nowhere; point it at a step-N"):
+    with pytest.raises(UserError, match="is a broken link; point it at a step-N"):
         pretrain(settings(genome, run, resume=True))
     assert (run / "checkpoints" / "step-4").exists()
 
@@ -326,7 +325,6 @@ def test_equally_good_models_are_told_apart_by_the_tie_breaker(
     judged: tuple[float, float], better: bool
 ) -> None:
     """While every record gets one class, a correlation is 0, and says nothing of what was learnt."""
-    task = SimpleNamespace(higher_is_better=True)
     best = Progress(best=0.5, best_step=3, best_tie=0.3)
-    assert _better(task, judged, best) is better
-    assert _better(task, judged, Progress()) is math.isfinite(judged[0])
+    assert best.is_best(*judged, higher_is_better=True) is better
+    assert Progress().is_best(*judged, higher_is_better=True) is math.isfinite(judged[0])
