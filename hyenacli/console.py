@@ -1,6 +1,6 @@
-"""What the tool says: people read stderr, programs read JSON lines, and only the first rank speaks.
+"""Log lines and progress on stderr, and events as JSON lines, of the first rank only.
 
-Messages go through the standard logger `hyena`; numbers for programs through `event`. stdout is for data.
+Messages go through the standard logger `hyena`, numbers for programs through `event`. stdout is for data.
 """
 
 import json
@@ -26,7 +26,7 @@ _stderr: "Console | None" = None
 
 
 def stderr() -> "Console":
-    """The rich console on stderr that log lines and the progress bar share, so that they do not overwrite."""
+    """Return the rich console on stderr, shared by log lines and progress bar so that neither overwrites."""
     global _stderr  # noqa: PLW0603
     if _stderr is None or _stderr.file is not sys.stderr:
         from rich.console import Console
@@ -36,10 +36,10 @@ def stderr() -> "Console":
 
 
 class _Human(logging.Handler):
-    """Log lines on stderr; a level above info is named."""
+    """Handler that prints log lines on stderr, with the level if it is above info."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print one line, and send the same to the JSON sinks."""
+        """Print one line, and write it to the JSON sinks."""
         text = record.getMessage()
         prefix = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
         stderr().print(prefix + text, markup=False, soft_wrap=True)
@@ -48,12 +48,12 @@ class _Human(logging.Handler):
 
 @contextmanager
 def session(*, quiet: bool = False, verbose: bool = False, log_json: Path | None = None) -> Iterator[None]:
-    """Logging while one verb runs.
+    """Set up logging while one verb runs.
 
     Args:
         quiet: warnings and errors only, and no progress bar.
         verbose: debugging messages too.
-        log_json: file to which every event is appended as one JSON object a line.
+        log_json: file to append every event to, as one JSON object per line.
     """
     log.handlers[:] = [_Human()]
     log.propagate = False
@@ -66,7 +66,7 @@ def session(*, quiet: bool = False, verbose: bool = False, log_json: Path | None
 
 @contextmanager
 def json_sink(path: Path) -> Iterator[None]:
-    """Also append every event to `path` while the context lasts, on the first rank."""
+    """Append every event to `path` too while the context lasts, on the first rank."""
     with (path if current_ranks().first else Path(os.devnull)).open("a", buffering=1) as sink:
         _json_sinks.append(sink)
         try:
@@ -76,7 +76,7 @@ def json_sink(path: Path) -> Iterator[None]:
 
 
 def counted(number: int, noun: str) -> str:
-    """A number of things.
+    """Return a number with its noun, in the plural where needed.
 
     >>> counted(1, "record"), counted(1200, "record")
     ('1 record', '1,200 records')
@@ -85,7 +85,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def finite(value: Any) -> Any:
-    """A value for JSON, in which a number that is not finite is null, also inside lists and mappings.
+    """Return a value for JSON with None for each number that is not finite, also in lists and mappings.
 
     >>> finite({"loss": float("nan"), "steps": (1, float("inf"))})
     {'loss': None, 'steps': [1, None]}
@@ -109,7 +109,7 @@ def event(name: str, **fields: Any) -> None:
 
 @contextmanager
 def progress(*columns: "str | ProgressColumn") -> Iterator["Progress"]:
-    """A rich progress bar on stderr; none if that is no terminal, on other ranks, or under -q."""
+    """Show a rich progress bar if stderr is a terminal, on the first rank, unless -q is given."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     shown = stderr().is_terminal and log.isEnabledFor(logging.INFO)

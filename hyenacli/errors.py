@@ -1,14 +1,14 @@
-"""Errors a user can cause, and their wording: a bug is never a UserError and keeps its traceback."""
+"""Errors that a user can cause, and their wording. A bug is never a UserError and keeps its traceback."""
 
 from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Bad input or a run that cannot go on: printed as one line, exit code 1.
+    """Bad input, or a run that cannot continue: printed as one line, exit code 1.
 
     Args:
-        what: what is wrong, in the user's terms.
-        at: the file, record or option it is about.
+        what: the problem, in the user's terms.
+        at: file, record or option with the problem.
         line: 1-based line number in `at`.
         remedy: what to do about it.
 
@@ -19,18 +19,18 @@ class UserError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, *, at: object = None, line: int | None = None, remedy: str | None = None):
-        place = "" if at is None else str(at) if line is None else f"{at}, line {line}"
-        super().__init__((f"{place}: " if place else "") + what + (f"; {remedy}" if remedy else ""))
+        location = "" if at is None else str(at) if line is None else f"{at}, line {line}"
+        super().__init__((f"{location}: " if location else "") + what + (f"; {remedy}" if remedy else ""))
 
 
 class UsageError(UserError):
-    """A command line that cannot mean anything: exit code 2, as the option parser's own errors."""
+    """Invalid command line: exit code 2, as for errors of the option parser."""
 
     exit_code = 2
 
 
-def nearest(word: str, known: list[str]) -> str:
-    """A remedy that names the nearest known word, or all of them.
+def nearest(word: str, choices: list[str]) -> str:
+    """Return a remedy that names the choice nearest to a word, or all choices.
 
     >>> nearest("max_step", ["max_steps", "seed"])
     "did you mean 'max_steps'?"
@@ -39,12 +39,12 @@ def nearest(word: str, known: list[str]) -> str:
     """
     import difflib
 
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"
+    close = difflib.get_close_matches(word, choices, n=1)
+    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(choices)}"
 
 
 def abbreviate(names: Iterable[str], limit: int = 5) -> str:
-    """Join the first `limit` names, and say how many there are if that is not all of them.
+    """Join the first `limit` names; if there are more, add their number.
 
     >>> abbreviate(["I", "II", "III"], limit=2)
     'I, II, ... (3 in all)'

@@ -1,7 +1,7 @@
 """A `hyena` that starts at once: a server has imported torch and the verbs, and forks for every command.
 
 Importing torch costs seconds, and tests that type commands, or compare two ranks with one, start many.
-`tests/training/test_launch.py` starts real ones through torchrun's launcher.
+`tests/test_distributed.py` starts real ones through torchrun's launcher.
 """
 
 import atexit

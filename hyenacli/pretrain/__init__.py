@@ -1,1 +1,1 @@
-"""Verbs `pretrain` and `evaluate`: next-nucleotide models, and how well they predict."""
+"""Verbs `pretrain` and `evaluate`: training and perplexity of next-nucleotide models."""

@@ -1,4 +1,4 @@
-"""`hyena pretrain` as a function: read genomes, split them, train, report."""
+"""`hyena pretrain`: read genomes, split them, train, report."""
 
 import functools
 import math
@@ -29,12 +29,12 @@ from hyenadna import HyenaDNA
 
 @dataclass(frozen=True)
 class PretrainResult:
-    """How a run ended.
+    """Result of a run.
 
     Attributes:
-        progress: steps, tokens, seconds, and the last and best loss on the held-out windows, in nats a base.
-        markov: the loss of Markov models of order 0, 1, ... there; empty if nothing is held out, or after a
-            signal.
+        progress: steps, tokens, seconds, last and best loss on the held-out windows, in nats per base.
+        markov: loss of Markov models of order 0, 1, ... on the same windows; empty if there are none, or
+            after a signal.
         exit_code: 0, or 143 or 130 after a signal.
     """
 
@@ -49,7 +49,7 @@ def run(settings: PretrainSettings) -> int:
 
 
 def pretrain(settings: PretrainSettings) -> PretrainResult:
-    """Pretrain a model as `settings` say and leave a run directory.
+    """Pretrain a model and write its run directory.
 
     Raises:
         UserError: anything wrong with the inputs, the splits, the run directory or the training itself.
@@ -77,7 +77,7 @@ def pretrain(settings: PretrainSettings) -> PretrainResult:
         progress, stop = run.train(model.to(device), precision)
     markov: list[float] = []
     if current_ranks().first:
-        # who is told to stop has seconds to do so
+        # a batch system gives a process seconds to end after a signal
         markov = [] if stop else corpus.markov(rc=settings.rc_augment)
         run.close(progress, markov, stop)
     return PretrainResult(progress, markov, stop.exit_code)
@@ -102,7 +102,7 @@ class _Run:
         self._plan: dict[str, str] = {}
 
     def open(self) -> None:
-        """Make the directory and say in it what is run; for a resumption, check that it is the same run."""
+        """Create the run directory; of a resumption, check that it is the same run."""
         inputs = [genome.fingerprint() for genome in self._corpus.genomes]
         inputs += [fingerprint(self._settings.intervals)] if self._settings.intervals else []
         open_run(self._settings, inputs, self._device)
@@ -116,14 +116,14 @@ class _Run:
         )
         with stop_on_signals() as stop:
             windows = -(-settings.global_batch_size // self._replicas())
-            load = BatchShape(self._curriculum.target.length, windows, settings.context_parallel)
-            memory = run.plan(self._task(batch_size=1), load)
+            shape = BatchShape(self._curriculum.target.length, windows, settings.context_parallel)
+            memory = run.plan(self._objective(batch_size=1), shape)
             self._plan = self._describe(model, memory, run.progress)
             console.log.info("%s", "\n".join(f"{name}: {text}" for name, text in self._plan.items()))
             loop = loop_settings(settings, self._curriculum, self._device, run.progress.micro_tokens)
-            return run.train(self._task(batch_size=memory.windows), loop, stop, bits=True), stop
+            return run.train(self._objective(batch_size=memory.windows), loop, stop, bits=True), stop
 
-    def _task(self, batch_size: int) -> NextNucleotide:
+    def _objective(self, batch_size: int) -> NextNucleotide:
         return NextNucleotide(
             self._corpus.sampler,
             self._corpus.valid_NW,
@@ -133,7 +133,7 @@ class _Run:
         )
 
     def close(self, progress: Progress, markov: Sequence[float], stop: Stop) -> None:
-        """Write how it ended, and the report."""
+        """Write the result to run.json, and the report."""
         facts = {
             "steps": progress.step,
             "tokens": progress.tokens,
@@ -147,10 +147,10 @@ class _Run:
         }
         directory = self._settings.output
         add_to_record(directory, plan=self._plan, result=facts)
-        listed = self._plan | {"steps made": f"{progress.step:,} in {progress.seconds:,.0f} s"}
+        shown = self._plan | {"steps made": f"{progress.step:,} in {progress.seconds:,.0f} s"}
         if progress.last_step < progress.step:
-            listed["held-out loss"] = f"of step {progress.last_step:,}, the last evaluation"
-        write_report(directory, listed, self._curriculum, markov, progress.last)
+            shown["held-out loss"] = f"of step {progress.last_step:,}, the last evaluation"
+        write_report(directory, shown, self._curriculum, markov, progress.last)
         if markov:
             order = best_order(markov)
             console.log.info(
@@ -166,7 +166,7 @@ class _Run:
         console.log.info("wrote %s", directory / "report.html")
         if stop:
             console.log.warning(
-                "stopped after step %d of %d, and saved; go on with --resume",
+                "stopped after step %d of %d, and saved; continue with --resume",
                 progress.step,
                 self._curriculum.steps,
             )
@@ -177,7 +177,7 @@ class _Run:
         return settings.init_from or f"{settings.preset or DEFAULT_PRESET}{', changed' if changed else ''}"
 
     def _replicas(self) -> int:
-        """Groups of ranks that each go through windows of their own."""
+        """Return the number of groups of ranks, each of which trains on different windows."""
         return current_ranks().world_size // self._settings.context_parallel
 
     def _origin(self) -> dict[str, object]:
@@ -188,13 +188,13 @@ class _Run:
         }
 
     def _describe(self, model: HyenaDNA, memory: MemoryPlan, progress: Progress) -> dict[str, str]:
-        """What will be done, in a few lines."""
+        """Return the plan of the run as a few named lines."""
         settings, config, curriculum = self._settings, model.config, self._curriculum
         target, replicas = curriculum.target, self._replicas()
         bases = self._corpus.splits.bases()["train"]
-        each = {stage.windows * stage.length for stage in curriculum.stages}
-        per_step = f"{'about ' * (len(each) > 1)}{target.windows * target.length:,}"
-        left = memory.duration(target.windows, curriculum.steps - progress.step, replicas)
+        step_tokens = {stage.windows * stage.length for stage in curriculum.stages}
+        per_step = f"{'about ' * (len(step_tokens) > 1)}{target.windows * target.length:,}"
+        duration = memory.duration(target.windows, curriculum.steps - progress.step, replicas)
         plan = {
             "model": f"{self._name()}: width {config.d_model}, layers {config.n_layer}, "
             f"{model.n_parameters:,} parameters",
@@ -212,14 +212,14 @@ class _Run:
             f"{', blocks computed again for the gradient' if memory.checkpointing else ''}, about "
             f"{memory.n_bytes / 2**30:.1f} GiB each"
         )
-        plan["time"] = f"about {left}, by one pass of {memory.seconds:.2g} s, evaluations not counted"
+        plan["time"] = f"about {duration}, by one pass of {memory.seconds:.2g} s, evaluations not counted"
         return plan
 
 
 def loop_settings(
     settings: PretrainSettings, curriculum: Curriculum, device: torch.device, micro_tokens: int
 ) -> LoopSettings:
-    """The loop's numbers with defaults: ten evaluations a run, warm-up over its first hundredth."""
+    """Return the loop's settings; by default ten evaluations a run, and warm-up over its first hundredth."""
     eval_every = settings.eval_every or max(1, settings.max_steps // 10)
     warmup, workers = settings.lr_warmup_steps, settings.workers
     return LoopSettings(

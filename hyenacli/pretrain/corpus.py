@@ -1,4 +1,4 @@
-"""The corpus of a pretraining run: genomes, their splits, and the windows of both."""
+"""Corpus of a pretraining run: genomes, their splits, and windows of training and held-out stretches."""
 
 import math
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from hyenacli.readers.genome import Contig, Genome, Tokens, count_bases, open_ge
 MARKOV_BASES = 200_000_000
 _PIECE = 1_000_000
 _FRACTION = 0.05
-_LOOKED_AT = 8
+_CHECKED_WINDOWS = 8
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Corpus:
 
     Attributes:
         genomes: in the order given.
-        contigs: of all genomes, those without any A, C, G or T left out; splits count them.
-        splits: which stretches are for what.
+        contigs: of all genomes, except those without any A, C, G or T; splits index them.
+        splits: stretches to train on, hold out and test on.
         sampler: the training stream.
         valid_NW: the held-out windows; may be empty.
     """
@@ -73,7 +73,7 @@ class Corpus:
 
 
 def open_corpus(settings: PretrainSettings, length: int) -> Corpus:
-    """Open the genomes, split them, and check that there is something to learn from.
+    """Open and split the genomes, and check that they have training windows with bases.
 
     Args:
         settings: of the run.
@@ -81,20 +81,20 @@ def open_corpus(settings: PretrainSettings, length: int) -> Corpus:
 
     Raises:
         UserError: anything wrong with the genomes or the splits.
-        UsageError: more than one way of splitting, or weights that do not go with the genomes.
+        UsageError: more than one way of splitting, or weights that do not match the genomes.
     """
     shares = _weights(settings)
     genomes = open_genomes(settings.fasta)
-    every = [contig for genome in genomes for contig in genome.contigs]
-    contigs = [contig for contig in every if contig.n_bases]
-    if len(contigs) < len(every):
-        console.log.info("%d contigs of nothing but N are left out", len(every) - len(contigs))
+    all_contigs = [contig for genome in genomes for contig in genome.contigs]
+    contigs = [contig for contig in all_contigs if contig.n_bases]
+    if len(contigs) < len(all_contigs):
+        console.log.info("%d contigs of nothing but N are left out", len(all_contigs) - len(contigs))
     _check_soft_masking(contigs, settings.soft_mask_weight)
     splits = split_genomes(contigs, settings, length + 1)
     sampler = WindowSampler(
         contigs, splits.train, settings.seed, rc_augment=settings.rc_augment, shares=shares
     )
-    first = sampler.rows(range(_LOOKED_AT), length + 1)
+    first = sampler.rows(range(_CHECKED_WINDOWS), length + 1)
     if not count_bases(plain_tokens(first)):
         raise UserError("the training stretches are nothing but N", remedy="hold other stretches out")
     return Corpus(
@@ -112,7 +112,7 @@ def _check_soft_masking(contigs: list[Contig], weight: float) -> None:
         console.log.warning("--soft-mask-weight changes nothing: the genome has no lower-case bases")
     if weight == 0 and soft_masked == sum(map(len, contigs)):
         raise UserError(
-            "every base is in lower case and counts nothing", remedy="raise --soft-mask-weight above 0"
+            "every base is in lower case and has weight 0", remedy="raise --soft-mask-weight above 0"
         )
 
 
@@ -126,8 +126,7 @@ def split_genomes(contigs: list[Contig], settings: PretrainSettings, width: int)
     valid = _names(settings.valid_contigs, "--valid-contigs")
     test = _names(settings.test_contigs, "--test-contigs")
     named = bool(valid or test)
-    ways = (settings.intervals is not None, named, settings.valid_fraction is not None)
-    if sum(ways) > 1:
+    if sum((settings.intervals is not None, named, settings.valid_fraction is not None)) > 1:
         raise UsageError(
             "several ways to hold sequence out",
             remedy="give one of --intervals, --valid-contigs with --test-contigs, --valid-fraction",

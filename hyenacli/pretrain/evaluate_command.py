@@ -1,31 +1,36 @@
 """`hyena evaluate`: loss and perplexity by the length of the context."""
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hyenacli import __version__, console
+from hyenacli.devices import autocast, resolve_device, set_threads
 from hyenacli.errors import UsageError
+from hyenacli.evaluation.plots import write_length_chart
+from hyenacli.inference.batching import parse_batch_size
+from hyenacli.inference.perplexity import (
+    PerplexityAtLength,
+    choose_intervals,
+    evaluate,
+    parse_lengths,
+    warn_of_labels,
+)
 from hyenacli.pretrain.settings import EvaluateSettings
+from hyenacli.readers.genome import Genome, open_genomes
 from hyenacli.settings_file import to_dict
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from hyenacli.inference.perplexity import PerplexityAtLength
-    from hyenacli.readers.genome import Genome
+from hyenacli.writers.atomic import ensure_writable
+from hyenacli.writers.columns import Column
+from hyenacli.writers.tables import open_table, table_type
+from hyenadna import load_model, model_sha256
 
 
 def run(config: EvaluateSettings) -> None:
     """Check the arguments, then the genomes, then the model; write a row per length, and the plot.
 
     Raises:
-        UserError: bad input, an output that cannot be written, or a model that cannot do what is asked.
+        UserError: bad input, an output that cannot be written, or a model without next-nucleotide scores.
     """
-    from hyenacli.inference.batching import parse_batch_size
-    from hyenacli.writers.atomic import ensure_writable
-    from hyenacli.writers.columns import Column
-    from hyenacli.writers.tables import open_table, table_type
-
     batch_size = parse_batch_size(config.batch_size)
     table_type(config.output, config.output_type)
     if config.plot is not None and config.plot.suffix != ".svg":
@@ -33,12 +38,6 @@ def run(config: EvaluateSettings) -> None:
     for target in (config.output, config.plot):
         if target is not None:
             ensure_writable(target, *config.fasta, config.intervals)
-
-    from hyenacli.devices import autocast, resolve_device, set_threads
-    from hyenacli.inference.perplexity import choose_intervals, evaluate, parse_lengths, warn_of_labels
-    from hyenacli.readers.genome import open_genomes
-    from hyenadna import load_model, model_sha256
-
     lengths = parse_lengths(config.lengths)
     device = resolve_device(config.device)
     precision = autocast(device, config.dtype)
@@ -51,7 +50,7 @@ def run(config: EvaluateSettings) -> None:
     provenance = _provenance(config, genomes, model_sha256(model))
     columns = [Column(name, int) for name in ("length", "windows", "bases")]
     columns += [Column(name, float) for name in ("loss", "bits_per_base", "perplexity")]
-    losses = evaluate(
+    evaluations = evaluate(
         model,
         contigs,
         intervals,
@@ -61,27 +60,25 @@ def run(config: EvaluateSettings) -> None:
         precision=precision,
         on_progress=lambda done, total: bar.update(task, completed=done, total=total),
     )
-    found = []
-    # The table first: while a bar is shown, rich sends what is printed on stdout to the bar's stderr.
+    results = []
+    # The table is opened first: while a bar is shown, rich sends prints on stdout to the bar's stderr.
     with (
         open_table(config.output, config.output_type, columns, provenance) as table,
         console.progress() as bar,
     ):
         task = bar.add_task("evaluating", total=None)
-        for loss in losses:
-            table.write({column.name: [getattr(loss, column.name)] for column in columns})
-            found.append(loss)
-            _report(loss)
+        for result in evaluations:
+            table.write({column.name: [getattr(result, column.name)] for column in columns})
+            results.append(result)
+            _log(result)
     if config.plot is not None:
-        from hyenacli.evaluation.plots import write_length_chart
-
-        lines = {Path(config.model).absolute().name: [loss.perplexity for loss in found]}
-        lengths = [loss.length for loss in found]
+        lines = {Path(config.model).absolute().name: [result.perplexity for result in results]}
+        lengths = [result.length for result in results]
         write_length_chart(config.plot, lengths, lines, x_label="context (bases)", y_label="perplexity")
 
 
-def _provenance(config: EvaluateSettings, genomes: "Iterable[Genome]", sha256: str) -> dict[str, Any]:
-    """What a table must say about itself: how it was made, and how to make it again."""
+def _provenance(config: EvaluateSettings, genomes: Iterable[Genome], sha256: str) -> dict[str, Any]:
+    """Return the provenance of the table: version, model, genomes and settings."""
     return {
         "hyena_version": __version__,
         "model_sha256": sha256,
@@ -90,19 +87,19 @@ def _provenance(config: EvaluateSettings, genomes: "Iterable[Genome]", sha256: s
     }
 
 
-def _report(loss: "PerplexityAtLength") -> None:
+def _log(result: PerplexityAtLength) -> None:
     console.log.info(
         "length %s: perplexity %.4f, %s bases, %s bases/s",
-        f"{loss.length:,}",
-        loss.perplexity,
-        f"{loss.bases:,}",
-        f"{loss.bases / loss.seconds:,.0f}",
+        f"{result.length:,}",
+        result.perplexity,
+        f"{result.bases:,}",
+        f"{result.bases / result.seconds:,.0f}",
     )
     console.event(
         "evaluate",
-        length=loss.length,
-        windows=loss.windows,
-        bases=loss.bases,
-        loss=loss.loss,
-        seconds=round(loss.seconds, 3),
+        length=result.length,
+        windows=result.windows,
+        bases=result.bases,
+        loss=result.loss,
+        seconds=round(result.seconds, 3),
     )

@@ -34,8 +34,8 @@ def build_model(settings: PretrainSettings) -> HyenaDNA:
         UserError: --max-length is beyond the model, or the model has a soft prompt.
     """
     if settings.init_from is not None:
-        named = settings.preset or settings.d_model or settings.n_layer
-        if named or settings.window_shift is not None:
+        architecture = settings.preset or settings.d_model or settings.n_layer
+        if architecture or settings.window_shift is not None:
             remedy = "leave out --preset, --d-model, --n-layer and --window-shift"
             raise UsageError("--init-from fixes the architecture", remedy=remedy)
         model = _load_language_model(settings.init_from)

@@ -23,10 +23,10 @@ def write_report(
 
     Args:
         run: the run directory.
-        facts: what to list under the title, in order.
-        curriculum: stages of the run; where there are several, each has a mark in the curves and a row.
-        markov: nats a base of Markov models of order 0, 1, ... on the held-out windows; may be empty.
-        loss: nats a base of the model on the same windows; NaN if there are none.
+        facts: rows under the title, in order.
+        curriculum: stages of the run; if there are several, each has a mark in the curves and a table row.
+        markov: nats per base of Markov models of order 0, 1, ... on the held-out windows; may be empty.
+        loss: nats per base of the model on the same windows; NaN if there are none.
     """
     rows = read_metrics(run / "metrics.csv")
     train = curve(rows, "tokens", "loss")

@@ -1,4 +1,4 @@
-"""`hyena doctor`: what this machine has, whether its results are right, and how fast it is.
+"""`hyena doctor`: hardware and versions of this machine, correctness of its results, and speed.
 
 B sequence, L position.
 """
@@ -56,15 +56,15 @@ CPUINFO = Path("/proc/cpuinfo")
 
 
 def run(settings: DoctorSettings) -> None:
-    """Print the findings as they come, or all of them as JSON; the exit code is 1 if a number is wrong.
+    """Print each section when it is ready, or all as JSON; the exit code is 1 if a check failed.
 
-    Tables follow each other with a blank line between; the last line says which precision to use where.
+    Tables are separated by blank lines; the last line names the precision to use on each device.
 
     Raises:
-        UserError: this machine does not have the device asked for.
+        UserError: this machine does not have the device of --device.
     """
-    wanted = [settings.device] if settings.device else available_devices()
-    devices = [resolve_device(name) for name in wanted]
+    names = [settings.device] if settings.device else available_devices()
+    devices = [resolve_device(name) for name in names]
     set_threads(settings.threads)
     checks: list[DeviceCheck] = []
     sections = _sections(devices, checks, timed=not settings.no_speed)
@@ -80,7 +80,7 @@ def run(settings: DoctorSettings) -> None:
 def _sections(
     devices: Sequence[torch.device], checks: list[DeviceCheck], *, timed: bool
 ) -> Iterator[tuple[str, Section]]:
-    """The parts of the report by name; `checks` is filled on the way."""
+    """Yield the sections of the report by name; append the checks to `checks`."""
     yield "system", system()
     yield "devices", processors(devices)
     yield "optional", optional()
@@ -111,7 +111,7 @@ def _check_row(check: DeviceCheck) -> Row:
 
 
 def _speed_rows(device: torch.device, checks: Sequence[DeviceCheck]) -> Iterator[Row]:
-    # bfloat16 on a CPU without instructions for it takes many times as long: nobody would use it.
+    # bfloat16 is not timed on a CPU: without instructions for it, it takes many times as long.
     timed = [dtype for dtype in _trusted(str(device), checks) if dtype == "float32" or device.type != "cpu"]
     for dtype in timed:
         log.info("timing %s on %s", dtype, device)
@@ -119,24 +119,25 @@ def _speed_rows(device: torch.device, checks: Sequence[DeviceCheck]) -> Iterator
 
 
 def _trusted(device: str, checks: Sequence[DeviceCheck]) -> dict[str, list[DeviceCheck]]:
-    """The precisions a run can be trusted in, best first, with their checks.
+    """Return the precisions without a failed check, best first, with their checks.
 
-    Where float64 or the definition is wrong, a mistake too small for the bounds of the others is in all.
+    If float64 or the definition fails, no precision is trusted: the error may be in all of them, below their
+    bounds.
     """
-    here = [check for check in checks if check.device == device or check.check == "definition"]
-    wrong = {check.dtype for check in here if check.verdict == "FAIL"}
+    device_checks = [check for check in checks if check.device == device or check.check == "definition"]
+    wrong = {check.dtype for check in device_checks if check.verdict == "FAIL"}
     right = [dtype for dtype in DTYPES if not wrong & {dtype, "float64"}]
-    return {dtype: [check for check in here if check.dtype == dtype] for dtype in right}
+    return {dtype: [check for check in device_checks if check.dtype == dtype] for dtype in right}
 
 
 def advice(device: str, checks: Sequence[DeviceCheck]) -> str:
-    """Which precision to use on a device."""
+    """Return the advice for a device: which precision to use."""
     trusted = _trusted(device, checks)
     if not trusted:
         return f"nothing on {device}: its numbers are wrong"
     first, *others = trusted
-    also = [f"; {dtype} {_errors(trusted[dtype])}" for dtype in others]
-    return f"{first} on {device} (errors {_errors(trusted[first])}{''.join(also)})"
+    others_text = [f"; {dtype} {_errors(trusted[dtype])}" for dtype in others]
+    return f"{first} on {device} (errors {_errors(trusted[first])}{''.join(others_text)})"
 
 
 def _errors(checks: Sequence[DeviceCheck]) -> str:
@@ -145,7 +146,7 @@ def _errors(checks: Sequence[DeviceCheck]) -> str:
 
 
 def print_section(section: Section) -> None:
-    """One part of the report, and a blank line to tell it from the next."""
+    """Print a section and a blank line."""
     if isinstance(section, str):
         typer.echo(section)
         return
@@ -166,7 +167,7 @@ def _cell(value: object) -> object:
 
 
 def system() -> Row:
-    """Versions of the tool and of what it needs, the platform, cores and threads."""
+    """Return the versions of the tool and its dependencies, the platform, cores and threads."""
     return {
         "hyena": __version__,
         "python": platform.python_version(),
@@ -179,7 +180,7 @@ def system() -> Row:
 
 
 def processors(devices: Iterable[torch.device]) -> list[Row]:
-    """Name, architecture, bfloat16 and memory (GiB) of each device; None where it is not known."""
+    """Return name, architecture, bfloat16 and memory (GiB) of each device; None if unknown."""
     describe = {"cpu": _cpu, "cuda": _cuda, "mps": _mps}
     rows = []
     for device in devices:
@@ -190,14 +191,15 @@ def processors(devices: Iterable[torch.device]) -> list[Row]:
 
 
 def optional() -> list[Row]:
-    """What the tool can do without, whether it is here, and what it would be for."""
-    found = {
+    """Return the optional parts, their versions on this machine, and their uses."""
+    versions = {
         "torch for GPUs": (_gpu_build(), "used where there is a GPU"),
         "compiler for torch.compile": (_compilers(), "never used"),
         **{name: (_version(name), use) for name, use in _EXTRAS.items()},
     }
     return [
-        {"optional": name, "found": what, "use": f"not needed; {use}"} for name, (what, use) in found.items()
+        {"optional": name, "found": version, "use": f"not needed; {use}"}
+        for name, (version, use) in versions.items()
     ]
 
 
@@ -209,38 +211,42 @@ def _version(package: str) -> str | None:
 
 
 def _gpu_build() -> str | None:
-    """The kind of GPU this torch was built for."""
+    """Return the GPU platform this torch was built for; None for CPU only."""
     cuda, rocm = torch.version.cuda, torch.version.hip
     return f"CUDA {cuda}" if cuda else f"ROCm {rocm}" if rocm else None
 
 
 def _cores() -> int:
-    """Cores this process may use, as far as the system says."""
+    """Return the number of cores this process may use."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _compilers() -> str | None:
-    """What torch.compile would call: a C++ compiler on a CPU, triton on a GPU."""
+    """Return the compilers torch.compile would call: C++ on a CPU, triton on a GPU; None without any."""
     cxx = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
-    here = {cxx: shutil.which(cxx), "triton": importlib.util.find_spec("triton")}
-    return ", ".join(name for name, found in here.items() if found) or None
+    paths = {cxx: shutil.which(cxx), "triton": importlib.util.find_spec("triton")}
+    return ", ".join(name for name, path in paths.items() if path) or None
 
 
 def _cpu(_device: torch.device) -> tuple[Row, int]:
-    about = _cpuinfo()
-    flags = set(about.get("flags", about.get("Features", "")).split())
-    name = about.get("model name") or platform.processor() or platform.machine()
+    cpuinfo = _cpuinfo()
+    flags = set(cpuinfo.get("flags", cpuinfo.get("Features", "")).split())
+    name = cpuinfo.get("model name") or platform.processor() or platform.machine()
     bfloat16 = ("native" if flags & _BFLOAT16_FLAGS else "emulated") if flags else None
     facts: Row = {"name": name, "architecture": torch.backends.cpu.get_cpu_capability(), "bfloat16": bfloat16}
     return facts, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _cuda(device: torch.device) -> tuple[Row, int]:
-    about = torch.cuda.get_device_properties(device)
-    # By the architecture: torch.cuda.is_bf16_supported counts emulation, and asks about the current device.
-    bfloat16 = "native" if torch.version.hip or about.major >= 8 else "emulated"
-    facts: Row = {"name": about.name, "architecture": f"sm_{about.major}{about.minor}", "bfloat16": bfloat16}
-    return facts, about.total_memory
+    properties = torch.cuda.get_device_properties(device)
+    # torch.cuda.is_bf16_supported also counts emulation, and looks at the current device only
+    bfloat16 = "native" if torch.version.hip or properties.major >= 8 else "emulated"
+    facts: Row = {
+        "name": properties.name,
+        "architecture": f"sm_{properties.major}{properties.minor}",
+        "bfloat16": bfloat16,
+    }
+    return facts, properties.total_memory
 
 
 def _mps(device: torch.device) -> tuple[Row, int]:
@@ -249,7 +255,7 @@ def _mps(device: torch.device) -> tuple[Row, int]:
 
 
 def _cpuinfo() -> dict[str, str]:
-    """The first processor's entries in Linux's list; empty elsewhere."""
+    """Read the entries of the first processor in /proc/cpuinfo; empty without that file."""
     if not CPUINFO.exists():
         return {}
     lines = CPUINFO.read_text().split("\n\n", maxsplit=1)[0].splitlines()
@@ -263,7 +269,7 @@ def _gib(n_bytes: int) -> float:
 
 @dataclass(frozen=True)
 class Speed:
-    """Tokens a second of inference, logits included, with filters made beforehand."""
+    """Tokens per second of inference with logits, after the filters were computed."""
 
     device: str
     dtype: str
@@ -290,7 +296,7 @@ def measure_speed(device: torch.device, dtype: str) -> Iterator[Speed]:
 
 
 def _seconds_per_pass(model: HyenaDNA, ids_BL: Tensor) -> float:
-    """The fastest of a second's passes, after one that makes the filters."""
+    """Return the seconds of the fastest pass within about a second, after one that computes the filters."""
     _pass(model, ids_BL)
     taken: list[float] = []
     while sum(taken) < SECONDS_PER_CASE:

@@ -1,4 +1,4 @@
-"""`hyena merge`: the shards of a run as one file."""
+"""`hyena merge`: join the shards of a run into one file."""
 
 from hyenacli import console
 from hyenacli.errors import UsageError
@@ -11,7 +11,8 @@ def run(settings: MergeSettings) -> None:
     """Merge the shards.
 
     Raises:
-        UserError: they do not fit together, or the output cannot be written.
+        UsageError: the suffix of the output is of another file type.
+        UserError: the shards do not belong together, or the output cannot be written.
     """
     kind = sniff(settings.shards[0])
     suffixes = [suffix for suffix in FORMATS if settings.output.name.endswith(f".{suffix}")]

@@ -24,7 +24,7 @@ def show_list(_settings: ListSettings) -> None:
 
 
 def info(settings: InfoSettings) -> None:
-    """Print what `hyenadna.describe` returns of a model."""
+    """Print the description of a model; see `hyenadna.describe`."""
     facts = hyenadna.describe(settings.model).to_dict()
     if settings.json:
         typer.echo(json.dumps(facts, indent=2))
@@ -47,7 +47,7 @@ def convert(settings: ConvertSettings) -> None:
 
 
 def verify(settings: VerifySettings) -> None:
-    """Print a row per check; the exit code is 1 if any failed."""
+    """Check a model and print a row per check; the exit code is 1 if any failed."""
     checks = hyenadna.verify(hyenadna.load_model(settings.model))
     rows = [("PASS" if check.passed else "FAIL", check.name, check.detail) for check in checks]
     print_table(("result", "check", "detail"), rows)
