@@ -86,7 +86,7 @@ def test_the_cost_is_drawn_against_the_window(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(variants, "PICTURE", tmp_path / "cost.svg")
     variants.draw({1024: {"brute force": 0.1, "shared": 0.020}, 2048: {"brute force": 0.2, "shared": 0.030}})
     text = (tmp_path / "cost.svg").read_text()
-    assert all(label in text for label in (">1k<", ">2k<", "ms per allele"))
+    assert all(label in text for label in (">1,024<", ">2,048<", "ms per allele"))
 
 
 def test_species_are_tabulated_by_the_runs_that_are_there(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_the_commands_work_in_the_order_they_stand_in(demo: Path) -> None:
     script = "".join(blocks("sh"))
     assert script.count("hyena ") >= 8
