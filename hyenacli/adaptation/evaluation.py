@@ -33,10 +33,6 @@ _MAX_BASELINE_RECORDS = 100_000
 class SplitEvaluator:
     """The labels of one split, and the metrics of a model's logits against them.
 
-    Args:
-        scheme: meaning of the labels.
-        targets: of each record.
-
     Attributes:
         targets: of all: (N,) or (N, C), or of their bases, one record after the other, (P,) or (P, C).
     """
@@ -82,11 +78,8 @@ class SplitResult:
     """Logits of one split, and their metrics.
 
     Attributes:
-        evaluator: its labels.
         logits: of its records: (C,) each, or (bases, C).
         loss: mean of a label.
-        metrics: value of each.
-        intervals: the 95 % bootstrap interval of each.
         label_share: how often the likeliest token is the letter of a class, where classes are letters.
     """
 
@@ -113,9 +106,6 @@ class Baseline:
 
     Attributes:
         model: fitted to the training split, its k and penalty chosen by the validation split.
-        outputs: of each split.
-        metrics: of each split.
-        intervals: of the metrics of each split.
     """
 
     model: KmerBaseline
@@ -138,7 +128,6 @@ class EvaluationResult:
 
     Attributes:
         splits: each, in the order train, valid, test.
-        baseline: the k-mer model, or None.
         calibration: temperature and offsets fitted to the validation split, or None.
     """
 
@@ -173,7 +162,6 @@ class EvaluationConfig:
     """Choices of an evaluation.
 
     Attributes:
-        criterion: the loss.
         seed: of the bootstrap.
         calibrate: scale the probabilities to fit the validation split first.
         offsets: also let classes count the same on the validation split; see `calibrate`.

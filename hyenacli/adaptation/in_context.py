@@ -112,13 +112,9 @@ class PromptExamples(EpochExamples):
     Only the letter of the queried sequence is learnt, among all rows of the vocabulary.
 
     Args:
-        records: to learn from, and to demonstrate with.
-        targets: the class of each.
         demonstrations: of the model: letters, and the most bases of a sequence, which is cut to its middle.
         shots: demonstrations of each class.
-        seed: of their choice.
         rc_augment: read demonstrations as reverse complement half of the time.
-        order: makes the epochs from the lengths.
 
     Attributes:
         n_longer: number of sequences that were cut to their middle.

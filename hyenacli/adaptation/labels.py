@@ -18,7 +18,7 @@ from hyenacli.genome.contigs import natural_key
 from hyenacli.readers.labelled_record import LabelledRecord, Track
 from hyenadna.config import Level, Task
 
-AskedTask = Literal["auto", "binary", "multiclass", "multilabel", "regression"]
+RequestedTask = Literal["auto", "binary", "multiclass", "multilabel", "regression"]
 Targets = NDArray[np.int64] | NDArray[np.float32]
 """Classes, or numbers."""
 
@@ -157,8 +157,8 @@ def canonical(text: str) -> str:
     ('1', 'exon', 'v1.0')
     """
     bare = text.strip()
-    whole = _WHOLE.fullmatch(bare)
-    return whole[1] if whole else bare
+    match = _WHOLE.fullmatch(bare)
+    return match[1] if match else bare
 
 
 def number(text: str) -> float | None:

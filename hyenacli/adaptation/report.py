@@ -55,8 +55,8 @@ def write_report(
         title: of the page.
         facts: what to list under the title, in order.
         scheme: what labels mean.
-        evaluation: what the model is worth.
-        warnings: what is known of the data.
+        evaluation: of the model.
+        warnings: sentences about the data.
         more: sections after the metrics.
     """
     sections = [
@@ -103,9 +103,9 @@ def write_summary(
     for split, metrics in spread(list(final.values())).items():
         names = list(metrics)
         rows = [
-            [name, *(_text(said["splits"][split]["metrics"][metric]["value"]) for metric in names)]
-            for name, said in trials.items()
-            if split in said["splits"]
+            [name, *(_text(trial["splits"][split]["metrics"][metric]["value"]) for metric in names)]
+            for name, trial in trials.items()
+            if split in trial["splits"]
         ]
         bold = [i for i, row in enumerate(rows) if row[0] in final]
         if len(final) > 1:

@@ -70,9 +70,6 @@ class AdaptationRun(ABC):
 
     Args:
         settings: of the verb, with the method's defaults; its output is the directory.
-        scheme: meaning of the labels.
-        criterion: the loss.
-        device: where the model goes.
         warnings: sentences about the data.
 
     Attributes:

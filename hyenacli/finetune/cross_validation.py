@@ -83,7 +83,6 @@ class _PlannedRun:
 
     Attributes:
         name: of its directory; '' for that of the verb.
-        settings: of it.
         fold: index of the data's splits that it uses.
         choice: values of what is swept.
     """
@@ -107,9 +106,6 @@ class CrossValidation:
 
     Args:
         settings: with the method's defaults.
-        data: the labelled records.
-        grid: what is swept.
-        device: where models go.
     """
 
     def __init__(
@@ -228,15 +224,13 @@ class CrossValidation:
 
     def _fit_baseline(self, fold: int) -> Baseline | None:
         """Fit the k-mer model of a fold, which all its seeds share."""
-        data, indices = self._data, self._data.splits[fold].indices()
+        data, splits = self._data, self._data.splits[fold]
         if self._settings.no_baseline or data.scheme.level != "sequence":
             return None
-        evaluators = {
-            split: SplitEvaluator(data.scheme, [data.targets[i] for i in records])
-            for split, records in indices.items()
+        sequences = {
+            name: [data.records[i].sequence for i in indices] for name, indices in splits.indices().items()
         }
-        sequences = {split: data.sequences(records) for split, records in indices.items()}
-        return fit_kmer_baseline(evaluators, sequences, self._settings.seed)
+        return fit_kmer_baseline(data.evaluators(splits), sequences, self._settings.seed)
 
     def _monitored(self, metrics: dict[str, Any]) -> float:
         value = metrics["splits"]["valid"]["metrics"][monitor(self._data.scheme.task)]["value"]

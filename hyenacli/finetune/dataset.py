@@ -11,7 +11,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hyenacli.adaptation.labels import AskedTask, LabelScheme, Targets
+from hyenacli.adaptation.evaluation import SplitEvaluator
+from hyenacli.adaptation.labels import LabelScheme, RequestedTask, Targets
 from hyenacli.errors import UsageError, UserError, abbreviate
 from hyenacli.finetune.settings import FinetuneSettings
 from hyenacli.finetune.splits import (
@@ -43,7 +44,6 @@ class LabelledSet:
 
     Attributes:
         records: in input order.
-        scheme: the task, and the meaning of the labels.
         targets: of each record, from `LabelScheme.encode`.
         splits: one for each fold.
         inputs: the input files, with a sha256 of the data that matter.
@@ -55,9 +55,12 @@ class LabelledSet:
     splits: list[LabelSplits]
     inputs: dict[str, str | int]
 
-    def sequences(self, indices: Sequence[int]) -> list[bytes]:
-        """Return the bases of records."""
-        return [self.records[i].sequence for i in indices]
+    def evaluators(self, splits: LabelSplits) -> dict[str, SplitEvaluator]:
+        """Return the labels of every split that has records."""
+        return {
+            split: SplitEvaluator(self.scheme, [self.targets[i] for i in indices])
+            for split, indices in splits.indices().items()
+        }
 
 
 def open_set(settings: FinetuneSettings) -> LabelledSet:
@@ -77,7 +80,7 @@ def open_set(settings: FinetuneSettings) -> LabelledSet:
     return LabelledSet(records, scheme, targets, splits, _fingerprint(settings, records))
 
 
-def _task_and_level(settings: FinetuneSettings) -> tuple[AskedTask, Level]:
+def _task_and_level(settings: FinetuneSettings) -> tuple[RequestedTask, Level]:
     return settings.task, "nucleotide" if settings.bedgraph is not None else settings.level
 
 
@@ -225,7 +228,6 @@ class Leak:
         later: the split of the records.
         count: records of `later` that share it with a record of `earlier`.
         total: records of `later`.
-        example: the first of them.
     """
 
     kind: LeakKind

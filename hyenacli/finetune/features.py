@@ -35,10 +35,8 @@ class Features:
 
     Args:
         model: in eval mode, on its device.
-        records: to compute them of.
         settings: pool, window and strands.
         precision: makes the context of every pass.
-        device: of the model.
 
     Attributes:
         states_NSD: of every record, as it is and, where S is 2, of its reverse complement.

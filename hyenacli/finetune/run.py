@@ -48,9 +48,6 @@ class FinetuneRun(AdaptationRun):
 
     Args:
         settings: with the method's defaults; its output is the run's directory.
-        data: the labelled records.
-        splits: of them.
-        device: where the model goes.
         warnings: sentences about the splits.
         baseline: fits the k-mer model, or returns None.
     """
@@ -194,10 +191,7 @@ class FinetuneRun(AdaptationRun):
     @cached_property
     def evaluators(self) -> dict[str, SplitEvaluator]:
         """The labels of every split that has records."""
-        return {
-            split: SplitEvaluator(self.scheme, [self.data.targets[i] for i in indices])
-            for split, indices in self.splits.indices().items()
-        }
+        return self.data.evaluators(self.splits)
 
     def predict_split(self, model: HyenaDNA, split: str) -> list[Logits]:
         """Compute a model's logits of the records of a split; the same on every rank.

@@ -264,10 +264,7 @@ class SplitMaker:
     """Makes splits in which groups stay together, or else equal sequences, on either strand.
 
     Args:
-        records: all records.
         strata_N: of the records; every split gets equal shares of each, unless there are groups.
-        groups: of the records.
-        seed: of random choices.
     """
 
     def __init__(

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyenacli.adaptation.labels import (
-    AskedTask,
     LabelScheme,
+    RequestedTask,
     as_numbers,
     kinds_of,
     natural_order,
@@ -35,7 +35,7 @@ _LABELS_OF_BASES = 8
 def infer_task(
     records: Sequence[LabelledRecord],
     label_names: Sequence[str],
-    requested: AskedTask = "auto",
+    requested: RequestedTask = "auto",
     level: Level = "sequence",
 ) -> LabelScheme:
     """Infer the task of training data, and its classes.
@@ -91,8 +91,6 @@ class _LabelCounts:
         text: the first record with a label that is not a number, and the label.
         number: the first record with a number, and the label.
         has_fractions: whether some number is not whole.
-        low: the least number.
-        high: the largest.
         n_labels: sequences or bases with a label.
         n_missing: bases without one.
     """
@@ -123,7 +121,7 @@ class _LabelCounts:
 
 
 def _count_labels(
-    records: Sequence[LabelledRecord], requested: AskedTask, level: Level, name: str
+    records: Sequence[LabelledRecord], requested: RequestedTask, level: Level, name: str
 ) -> _LabelCounts:
     counts = _LabelCounts()
     for record in records:
@@ -151,7 +149,7 @@ def _refuse_labels_of_bases(records: Sequence[LabelledRecord]) -> None:
 
 
 def _task_of_column(
-    counts: _LabelCounts, requested: AskedTask, name: str, records: Sequence[LabelledRecord]
+    counts: _LabelCounts, requested: RequestedTask, name: str, records: Sequence[LabelledRecord]
 ) -> Task:
     if requested == "multilabel":
         remedy = "name several columns of 0 and 1 with --label-column, or leave the task out"
@@ -239,7 +237,7 @@ def _measure_columns(records: Sequence[LabelledRecord], names: tuple[str, ...], 
     return ranges
 
 
-def _task_of_columns(ranges: _Ranges, requested: AskedTask, names: tuple[str, ...], file: str) -> Task:
+def _task_of_columns(ranges: _Ranges, requested: RequestedTask, names: tuple[str, ...], file: str) -> Task:
     if requested in ("binary", "multiclass"):
         what = f"{requested} has one label column, and there are {len(names)}: {abbreviate(names)}"
         raise UsageError(what, remedy="name one with --label-column, or leave the task out")

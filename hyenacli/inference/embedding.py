@@ -39,7 +39,6 @@ class Embedded:
     """The vectors of one input record.
 
     Attributes:
-        record: the record.
         n_bases: bases pooled into a vector; 0 if there is none.
         vectors: (N, K, E) float32: N = 1, or every base in the order of the + strand if nothing is pooled;
             None if the record's status is not OK.

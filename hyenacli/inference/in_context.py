@@ -101,9 +101,7 @@ class Shots:
 
     Args:
         classes: of every record (N,).
-        n_classes: number of classes.
         shots: demonstrations of each class.
-        seed: of the choice.
     """
 
     def __init__(self, classes: Sequence[int], n_classes: int, shots: int, seed: int) -> None:
@@ -198,7 +196,6 @@ class _Answers:
     """The logits (B, V) of the tokens that follow prompts, from what comes after the demonstrations.
 
     Args:
-        model: the model.
         demonstrations: what all prompts begin with.
         precision: entered around every forward pass.
     """

@@ -28,7 +28,6 @@ class Predicted:
     """The prediction for one input record.
 
     Attributes:
-        record: the record.
         n_bases: bases pooled into a prediction; 0 if there is none.
         logits: (C,) float64, or (L, C) of every base in the order of the + strand at level "nucleotide"; the
             numbers themselves of a regression; None if the record's status is not OK.

@@ -35,9 +35,7 @@ class WindowSampler:
     inside it; an interval shorter than a window is taken whole and padded on the right.
 
     Args:
-        contigs: the genomes.
         intervals: where windows may lie.
-        seed: of the stream.
         rc_augment: read every window as its reverse complement with probability 1/2.
         shares: of the windows each file (`Contig.source`) gets; they need not sum to one. By default files
             share as their bases do.

@@ -148,7 +148,6 @@ class AccuracyAtLength:
         truth_N: labels of the windows' species.
         p_NK: probabilities of the species.
         low: of the 95 % bootstrap interval of the accuracy.
-        high: of the interval.
         kmers: accuracy of the k-mer model fitted to windows of this length; NaN without such a model.
     """
 

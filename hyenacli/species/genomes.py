@@ -29,8 +29,6 @@ class Species:
     """One label.
 
     Attributes:
-        name: of the species.
-        fasta: its files.
         valid: names of contigs to validate on; empty to have them chosen.
         test: names of contigs to test on; empty to have them chosen.
         train: names of contigs to train on, where not all others are; only the published splits name them.

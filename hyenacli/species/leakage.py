@@ -34,7 +34,6 @@ class DuplicateContigs:
     Attributes:
         kind: "contents" for the same bases on either strand, or "accession".
         first: a species and its splits, such as "human train".
-        second: another.
         count: how many contigs both have.
         example: one contig of each.
     """

@@ -37,7 +37,6 @@ class Classified:
     """The prediction for one contig.
 
     Attributes:
-        contig: the record.
         status: OK, or the reason for no prediction: EMPTY, TOO_SHORT or N_CONTENT.
         windows: the windows that were read, 0-based half-open, in order; none unless the status is OK.
         n_bases: bases of the windows, each counted once.

@@ -161,11 +161,7 @@ def _open_outputs(
 
 
 class _Summary:
-    """Counts of a run: a progress bar while windows are read, and a line at the end.
-
-    Args:
-        bar: the progress bar.
-    """
+    """Counts of a run: a progress bar while windows are read, and a line at the end."""
 
     def __init__(self, bar: Progress) -> None:
         self._bar = bar

@@ -263,9 +263,7 @@ class SpeciesSampler:
     `WindowSampler` draws them: uniformly over the bases of all its intervals.
 
     Args:
-        contigs: of all species.
         intervals: of each species, to draw from.
-        seed: of the stream.
         rc_augment: read every window as its reverse complement with probability 1/2.
     """
 

@@ -105,8 +105,6 @@ class SpeciesRun(AdaptationRun):
 
     Args:
         settings: with the method's defaults; its output is the run's directory.
-        genomes: of the species.
-        device: where the model goes.
         baseline_windows: most windows that the k-mer model is fitted to.
 
     Raises:
@@ -237,12 +235,7 @@ def scheme_of(names: tuple[str, ...]) -> LabelScheme:
 
 
 class SpeciesSource:
-    """Training windows of all species in equal numbers; an `ExampleSource`.
-
-    Args:
-        settings: of the run.
-        splits: of its genomes.
-    """
+    """Training windows of all species in equal numbers; an `ExampleSource`."""
 
     def __init__(self, settings: SpeciesTrainSettings, splits: SpeciesSplits) -> None:
         self._sampler = SpeciesSampler(
@@ -268,7 +261,6 @@ class HeldOut:
     """Windows of a split, the same count of every species where there are as many.
 
     Args:
-        splits: of the genomes.
         split: valid or test.
         length: bases of a window.
         per_species: how many.

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hyenacli.adaptation.labels import IGNORED, AskedTask, LabelScheme, class_weights
+from hyenacli.adaptation.labels import IGNORED, LabelScheme, RequestedTask, class_weights
 from hyenacli.errors import UsageError, UserError
 from hyenacli.finetune.task import infer_task
 from hyenacli.readers.labelled import open_labelled
@@ -23,7 +23,7 @@ def rows(labels: Sequence[Label], sequence: bytes = b"ACGT") -> list[LabelledRec
     ]
 
 
-def infer(labels: Sequence[Label], asked: AskedTask = "auto", level: Level = "sequence") -> LabelScheme:
+def infer(labels: Sequence[Label], asked: RequestedTask = "auto", level: Level = "sequence") -> LabelScheme:
     first = labels[0]
     names = [f"y{i}" for i in range(len(first))] if isinstance(first, tuple) else ["label"]
     return infer_task(rows(labels), names, asked, level)
@@ -71,7 +71,7 @@ def test_the_task_is_inferred(labels: list[Label], task: str, names: tuple[str, 
         ([("0", "1"), ("1", "1")], "regression", ("y0", "y1")),
     ],
 )
-def test_the_task_is_as_asked(labels: list[Label], asked: AskedTask, names: tuple[str, ...]) -> None:
+def test_the_task_is_as_asked(labels: list[Label], asked: RequestedTask, names: tuple[str, ...]) -> None:
     scheme = infer(labels, asked)
     assert (scheme.task, scheme.names) == (asked, names)
     assert f"task {asked} (as asked)" in scheme.sentence
@@ -141,7 +141,7 @@ def test_a_sentence_says_what_was_found(labels: list[Label], sentence: str) -> N
         ),
     ],
 )
-def test_labels_that_cannot_be_learnt(labels: list[Label], asked: AskedTask, message: str) -> None:
+def test_labels_that_cannot_be_learnt(labels: list[Label], asked: RequestedTask, message: str) -> None:
     with pytest.raises(UserError) as error:
         infer(labels, asked)
     assert message in str(error.value)
@@ -236,7 +236,9 @@ def test_digits_of_bases_are_numbers_where_asked() -> None:
         ([("0011", "0,1e39,0,0")], "auto", "line 2: a label is infinite, or too large for single precision"),
     ],
 )
-def test_labels_of_bases_that_cannot_be_learnt(labels: list[Label], asked: AskedTask, message: str) -> None:
+def test_labels_of_bases_that_cannot_be_learnt(
+    labels: list[Label], asked: RequestedTask, message: str
+) -> None:
     with pytest.raises(UserError) as error:
         infer(labels, asked, "nucleotide")
     assert message in str(error.value)
