@@ -46,3 +46,16 @@ def _one_thread() -> Iterator[None]:
     yield
     if (torch := sys.modules.get("torch")) is not None and torch.get_num_threads() > 1:
         torch.set_num_threads(1)
+
+
+@pytest.fixture
+def figures() -> None:
+    """Ask for the figures of reports in a module that does `without_figures`."""
+
+
+@pytest.fixture
+def without_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the figures of an adaptation's report empty: drawing them takes longer than a small training."""
+    charts = ("line_chart", "roc_chart", "pr_chart", "confusion_matrix", "reliability_chart", "scatter_chart")
+    for chart in charts if "figures" not in request.fixturenames else ():
+        monkeypatch.setattr(f"hyenacli.adaptation.report.{chart}", lambda *_, **__: "")

@@ -32,6 +32,7 @@ from tests.finetunes import (
 from tests.toys import predict_with
 from tests.warm import run_job
 
+pytestmark = pytest.mark.usefixtures("without_figures")
 METHODS = ("full", "head", "lora", "soft-prompt")
 
 
@@ -156,6 +157,7 @@ def regression(path: Path) -> Path:
     return write_table(path, rows, ("sequence", "up", "down"))
 
 
+@pytest.mark.usefixtures("figures")
 @pytest.mark.parametrize("solver", ["adamw", "sklearn"])
 def test_regression_speaks_in_the_unit_of_the_labels(base: Path, tmp_path: Path, solver: str) -> None:
     run = tmp_path / "run"
@@ -185,6 +187,7 @@ def test_a_head_in_bfloat16_is_judged_as_it_predicts(base: Path, tmp_path: Path)
     np.testing.assert_allclose([float(row["prediction"]) for row in shown], expected, atol=2e-3)
 
 
+@pytest.mark.usefixtures("figures")
 def test_several_labels(base: Path, tmp_path: Path) -> None:
     rows = [
         (bases, int(share > 0.5), int(share < 0.5), "" if i % 7 == 0 else int(share > 0.6))
@@ -198,6 +201,7 @@ def test_several_labels(base: Path, tmp_path: Path) -> None:
     assert {"p_a", "p_b", "p_c", "label_a"} <= set(predictions(run)[0])
 
 
+@pytest.mark.usefixtures("figures")
 def test_three_classes(base: Path, tmp_path: Path) -> None:
     kinds = ("low", "middle", "high")
     rows = [(bases, kinds[int(share * 2.999)]) for bases, share in sequences(150)]
@@ -216,6 +220,7 @@ def one_class_apart(path: Path) -> Path:
     return write_table(path, rows, ("sequence", "label", "family"))
 
 
+@pytest.mark.usefixtures("figures")
 def test_a_class_may_be_in_the_test_split_only(base: Path, tmp_path: Path) -> None:
     run, table = tmp_path / "run", one_class_apart(tmp_path / "t.csv")
     finetune(settings(table, base, run, group_column="family", test_groups="g7", epochs=1, no_baseline=False))
@@ -233,6 +238,7 @@ def test_the_quick_head_knows_no_class_without_training_records(base: Path, tmp_
     assert not run.exists()
 
 
+@pytest.mark.usefixtures("figures")
 def test_bases_have_labels_of_their_own(base: Path, tmp_path: Path) -> None:
     rows = [
         (bases, "".join("1" if base in "GC" else "0" for base in bases))
@@ -365,6 +371,7 @@ def test_two_ranks_are_one(base: Path, table: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(found[0], found[1], atol=1e-4)
 
 
+@pytest.mark.usefixtures("figures")
 def test_folds_test_every_record_once(base: Path, table: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     changes: dict[str, Any] = {"folds": 3, "epochs": 2}

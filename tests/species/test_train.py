@@ -33,6 +33,7 @@ from tests.finetunes import base_model, value
 from tests.toys import predict_with
 from tests.warm import run_job
 
+pytestmark = pytest.mark.usefixtures("without_figures")
 TINY: dict[str, Any] = {
     "max_length": 64,
     "max_steps": 30,
