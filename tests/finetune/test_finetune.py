@@ -371,7 +371,6 @@ def test_two_ranks_are_one(base: Path, table: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(found[0], found[1], atol=1e-4)
 
 
-@pytest.mark.usefixtures("figures")
 def test_folds_test_every_record_once(base: Path, table: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     changes: dict[str, Any] = {"folds": 3, "epochs": 2}
