@@ -132,7 +132,7 @@ class TableOutputOptions(Settings):
         typer.Option(
             "-O",
             "--output-type",
-            help="Output type, whatever the suffix of OUT; default for stdout is text.",
+            help="Output type, whatever the suffix of OUT; stdout takes text: tsv, or vcf for variants.",
             metavar="TYPE",
         ),
     ] = None

@@ -270,10 +270,11 @@ def write_results(
         "seconds": round(progress.seconds, 1),
         "chosen_by": f"valid {monitor(run.scheme.task)}",
     }
-    shown = plan | {
+    steps = {
         "steps made": f"{progress.step:,} in {progress.seconds:,.0f} s",
         "best step": f"{progress.best_step:,}",
     }
+    shown = plan | (steps if progress.step else {})
     title = f"{directory.resolve().name}: {run.kind}"
     write_report(directory, title, shown, run.scheme, evaluation, run.warnings, run.report_sections())
     add_to_record(directory, plan=plan, result=numbers)
@@ -293,19 +294,19 @@ def _log_results(run: AdaptationRun, training: TrainingResult, evaluation: Evalu
         console.log.info(text, progress.best_step, progress.step, metric, progress.best)
     if progress.step and progress.best_step == 0:
         console.log.warning(
-            "training has not made the model better on the validation split, so it is kept as it came; "
+            "training has not improved the model on the validation split, so the untrained model is kept; "
             "try another --lr, or a longer training"
         )
     if (calibration := evaluation.calibration) is not None:
         pairs = zip(run.scheme.names, calibration.offsets, strict=False)
-        offsets = "".join(f", {name} {offset:+.2f}" for name, offset in pairs)
+        offsets = "".join(f", {name} {round(offset, 2) + 0.0:+.2f}" for name, offset in pairs)
         before, after = calibration.loss
         text = "temperature %.3g%s: valid loss %.4f, before %.4f"
         console.log.info(text, calibration.temperature, offsets, after, before)
         if calibration.useless:
             console.log.warning(
-                "on the validation split nothing does better than equal probabilities, and so they "
-                "are: the model has learnt nothing there; try another --lr, or a longer training"
+                "the model has learnt nothing on the validation split: no calibration beats equal "
+                "probabilities, which it now predicts; try another --lr, or a longer training"
             )
     for name, result in evaluation.splits.items():
         console.log.info("%s", describe_split(name, result))

@@ -95,6 +95,16 @@ class Ranked:
     color: str | None = None
 
 
+def _below(points: Sequence[tuple[float, float]], y_max: float) -> Sequence[tuple[float, float]]:
+    """Return the points that are not above a limit; all of them where these are the fewer.
+
+    >>> _below([(0, 9.0), (1, 2.0), (2, 1.0)], 3.0), _below([(0, 9.0), (1, 8.0), (2, 1.0)], 3.0)
+    ([(1, 2.0), (2, 1.0)], [(0, 9.0), (1, 8.0), (2, 1.0)])
+    """
+    kept = [(x, y) for x, y in points if not y > y_max]
+    return kept if 2 * len(kept) >= len(points) else points
+
+
 def line_chart(
     series: Sequence[Series],
     *,
@@ -109,13 +119,11 @@ def line_chart(
         series: the lines.
         x_label: under the chart.
         y_label: beside it.
-        y_max: points above it are left out unless a line ends there, so that a steep start does not flatten
-            the rest.
+        y_max: points above it are left out where most points lie below, so that a steep start does not
+            flatten the rest.
         marks: labels of upright lines by their x.
     """
-    ends = [s.points[-1][1] for s in series if s.points and math.isfinite(s.points[-1][1])]
-    top = max([y_max, *ends])
-    kept = [[(x, y) for x, y in s.points if not y > top] for s in series]
+    kept = [_below(s.points, y_max) for s in series]
     xs = [x for points in kept for x, y in points if math.isfinite(y)]
     if not xs:
         return NO_DATA

@@ -123,8 +123,8 @@ class FinetuneRun(AdaptationRun):
         times = f"{settings.epochs} {'epoch' if settings.epochs == 1 else 'epochs'}"
         plan = self._plan(model) | {
             "training": f"at most {epochs.steps:,} steps of {epochs.batch_size} sequences, {times}; the "
-            f"model with the best valid {monitor(self.scheme.task)} is kept, {settings.patience} evaluations "
-            "without a better one end the run"
+            f"model with the best valid {monitor(self.scheme.task)} is kept; {settings.patience} evaluations "
+            "without improvement end the run"
         }
         batch = BatchShape(epochs.longest, epochs.batch_size)
         return self.train(training, examples, epochs, batch, epochs.per_epoch, plan)

@@ -21,7 +21,7 @@ from hyenacli.readers.genome import Genome, open_genomes
 from hyenacli.settings_file import to_dict
 from hyenacli.writers.atomic import ensure_writable
 from hyenacli.writers.columns import Column
-from hyenacli.writers.tables import open_table, table_type
+from hyenacli.writers.tables import SCALAR_TABLES, open_table, table_type
 from hyenadna import load_model, model_sha256
 
 
@@ -32,7 +32,7 @@ def run(config: EvaluateSettings) -> None:
         UserError: bad input, an output that cannot be written, or a model without next-nucleotide scores.
     """
     batch_size = parse_batch_size(config.batch_size)
-    table_type(config.output, config.output_type)
+    table_type(config.output, config.output_type, SCALAR_TABLES)
     if config.plot is not None and config.plot.suffix != ".svg":
         raise UsageError("the plot is an SVG", at=config.plot, remedy="give it the suffix .svg")
     for target in (config.output, config.plot):

@@ -30,7 +30,7 @@ from hyenacli.species.train import MAX_BASELINE_WINDOWS, HeldOut, K, SpeciesSour
 from hyenacli.training.run_directory import changed_inputs, warn_unfinished
 from hyenacli.writers.atomic import ensure_writable
 from hyenacli.writers.columns import Column
-from hyenacli.writers.tables import open_table, table_type
+from hyenacli.writers.tables import SCALAR_TABLES, open_table, table_type
 from hyenadna import HyenaDNA, load_model, model_sha256
 
 _SHORTEST, _FACTOR = 256, 4
@@ -89,7 +89,7 @@ def run(config: SpeciesEvaluateSettings, baseline_windows: int = MAX_BASELINE_WI
 def _check(config: SpeciesEvaluateSettings) -> None:
     if current_ranks().world_size > 1:
         raise UsageError("one process does it all", remedy="start it without torchrun")
-    table_type(config.output, config.output_type)
+    table_type(config.output, config.output_type, SCALAR_TABLES)
     if config.plot is not None and config.plot.suffix != ".svg":
         raise UsageError("the plot is an SVG", at=config.plot, remedy="give it the suffix .svg")
     _check_outputs(config)

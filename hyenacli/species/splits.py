@@ -331,7 +331,7 @@ def fixed_species_windows(splits: SpeciesSplits, split: str, width: int, per_spe
         rows.append(tokens_NW[tokens_NW[:, -1] != PAD])
         count = len(rows[-1])
         if count < per_species:
-            missing.append(f"{name}: {count:,} {split} windows of {width:,} bases instead of {per_species:,}")
+            missing.append(f"{name}: {count:,} instead of {per_species:,} {split} windows of {width:,} bases")
     labels_N = np.repeat(np.arange(len(rows)), [len(tokens_NW) for tokens_NW in rows])
     return SpeciesWindows(np.concatenate(rows), labels_N, tuple(missing))
 

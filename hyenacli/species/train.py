@@ -171,7 +171,7 @@ class SpeciesRun(AdaptationRun):
             "species": ", ".join(self.scheme.names),
             "model": describe_model(settings, self._model),
             "training": f"{self._curriculum.steps:,} steps of {settings.global_batch_size} windows of "
-            f"{self._window:,} bases, every species as often",
+            f"{self._window:,} bases, equally many of each species",
         }
         batch, every = BatchShape(self._window, settings.global_batch_size), settings.max_steps // 10
         result = self.train(training, self._source, self._curriculum, batch, every, plan)

@@ -50,7 +50,7 @@ class TrainingOptions(ComputeOptions):
     eval_every: Annotated[
         int | None,
         typer.Option(
-            help="Steps between evaluations; default an epoch in finetune, else a tenth of the run.",
+            help="Steps between evaluations; default a tenth of the run, of fine-tuning an epoch.",
             min=1,
             rich_help_panel=OUTPUT,
         ),

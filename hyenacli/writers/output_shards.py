@@ -209,7 +209,7 @@ def _in_order(parts: Sequence[_Part]) -> list[_Part]:
         by_number[part.number] = part
     of = parts[0].head.provenance["shard"]["of"]
     if missing := [str(number) for number in range(1, of + 1) if number not in by_number]:
-        raise UserError(f"of {of} shards these are missing: {abbreviate(missing)}", remedy="name all of them")
+        raise UserError(f"shards are missing of {of}: {abbreviate(missing)}", remedy="name all of them")
     return [by_number[number] for number in sorted(by_number)]
 
 

@@ -104,10 +104,10 @@ def test_fixed_windows_are_as_many_of_each_species(splits: Callable[..., Species
 def test_what_is_missing_is_said(splits: Callable[..., SpeciesSplits]) -> None:
     windows = fixed_species_windows(splits(*INTERVALS), "valid", 100, 1_000)
     assert np.bincount(windows.labels_N).tolist() == [30, 10, 1]
-    assert windows.missing[2] == "c: 1 valid windows of 100 bases instead of 1,000"
+    assert windows.missing[2] == "c: 1 instead of 1,000 valid windows of 100 bases"
     longer = fixed_species_windows(splits(*INTERVALS), "valid", 101, 5)
     assert np.bincount(longer.labels_N, minlength=3).tolist() == [5, 5, 0]
-    assert longer.missing == ("c: 0 valid windows of 101 bases instead of 5",)
+    assert longer.missing == ("c: 0 instead of 5 valid windows of 101 bases",)
     nothing = fixed_species_windows(splits([], [], []), "valid", 10, 5)
     assert nothing.tokens_NW.shape == (0, 10)
     assert len(nothing.missing) == 3

@@ -122,7 +122,7 @@ BAD = [
     ("embed r.bed -f g.fa -m model -o o.h5", 2, "o.h5: .h5 holds a vector per base; add --pool none"),
     ("merge part1.tsv part2.tsv -o o.npz", 2, "o.npz: the shards are tsv; give it the suffix .tsv"),
     ("merge part1.tsv part2.tsv -o no/o.tsv", 1, "no/o.tsv: cannot be written"),
-    ("merge part1.tsv part2.tsv -o o.tsv", 1, "of 3 shards these are missing: 3"),
+    ("merge part1.tsv part2.tsv -o o.tsv", 1, "shards are missing of 3: 3"),
     ("merge part1.tsv part2.tsv other.tsv -o o.tsv", 1, "other.tsv: pool: last here, mean in part1.tsv"),
     ("merge r.bed -o o.tsv", 1, "r.bed: is not a shard"),
     ("merge -o o.tsv", 2, "Missing argument 'SHARD'"),

@@ -153,7 +153,7 @@ Make = Callable[[Path], list[Path]]
 BAD: list[tuple[Make, str]] = [
     (
         lambda at: [write_shard(at / "1.tsv", ROWS, 1, 4), write_shard(at / "3.tsv", ROWS, 3, 4)],
-        r"of 4 shards these are missing: 2, 4; name all of them",
+        r"shards are missing of 4: 2, 4; name all of them",
     ),
     (
         lambda at: [write_shard(at / "1.tsv", ROWS, 1, 2), write_shard(at / "again.tsv", ROWS, 1, 2)],
