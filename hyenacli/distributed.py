@@ -102,7 +102,10 @@ def _exit_code(failures: "dict[int, ProcessFailure]") -> int:
                 f"process {rank} was killed by {signal.Signals(-failure.exitcode).name}, and so all ended",
                 remedy="SIGKILL often means that memory ran out; --resume goes on from the last checkpoint",
             )
-    rank = min(failures)
+    # A process that failed by itself says more than those that were then stopped because of it.
+    stopped = (-signal.SIGTERM, 128 + signal.SIGTERM)
+    failed = [rank for rank, failure in failures.items() if failure.exitcode not in stopped]
+    rank = min(failed or failures)
     if rank > 0 and failures[rank].message:
         raise UserError(f"process {rank}: {failures[rank].message}")
     return max(1, failures[rank].exitcode)

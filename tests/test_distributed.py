@@ -74,8 +74,10 @@ def test_bad_input_is_said_once(genome: Path, tmp_path: Path) -> None:
     with launched(*command(genome, tmp_path / "run", "--valid-contigs=chr1")) as process:
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == 1
-    said = [line for line in stderr.splitlines() if not line.startswith("reading ")]
-    assert said == ["hyena: error: no contig 'chr1' to hold out; known: one, two, three"]
+    (error,) = [line for line in stderr.splitlines() if not line.startswith("reading ")]
+    # on a busy machine the second process can be the first to fail, and is then the one that is quoted
+    message = "no contig 'chr1' to hold out; known: one, two, three"
+    assert error in (f"hyena: error: {message}", f"hyena: error: process 1: {message}")
 
 
 def test_processes_that_share_windows_take_the_same_steps(genome: Path, tmp_path: Path) -> None:

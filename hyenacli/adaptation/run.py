@@ -182,7 +182,7 @@ class AdaptationRun(ABC):
             loop = loop_settings(settings, steps, evaluate_every, progress.micro_tokens)
             progress = training.train(objective, loop, stop)
         if stop:
-            console.log.warning("stopped after step %d, and saved; go on with --resume", progress.step)
+            console.log.warning("stopped after step %d, and saved; continue with --resume", progress.step)
         return TrainingResult(progress, plan, stop.exit_code)
 
     def _evaluate_valid(self, model: HyenaDNA) -> dict[str, float]:
