@@ -326,6 +326,7 @@ def test_a_second_opening_reads_nothing(
 ) -> None:
     path = write_fasta(tmp_path / "g.fa", [("a", "ACGT" * 50)])
     (once,) = open_genomes([path])
+    caplog.clear()  # another test may have left the logger at INFO
     with caplog.at_level(logging.INFO, "hyena"):
         (again,) = open_genomes([path])
     assert not caplog.messages
