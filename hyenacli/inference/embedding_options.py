@@ -139,9 +139,6 @@ def choose_layers(layer: int | None, n_layer: int) -> tuple[int, ...]:
     return (layer,)
 
 
-RC = ("none", "mean", "concat")
-
-
 @dataclass(frozen=True, kw_only=True)
 class EmbeddingOptions:
     """Options of how a region becomes vectors, before the model is loaded.
