@@ -6,12 +6,10 @@ torch is not imported here: a verb's command module is imported when the verb ru
 import errno
 import importlib
 import inspect
-import json
 import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,12 +93,16 @@ def _exit_on_sigterm() -> Iterator[None]:
 
 
 def _print_error(line: str) -> None:
-    """Print an error on the first rank; other ranks leave it to the launcher, which reports one of them."""
+    """Print an error; of the processes that a launcher has started here, only the first to fail prints."""
     file = os.environ.get("TORCHELASTIC_ERROR_FILE")
-    if file and not current_ranks().first:
-        Path(file).write_text(json.dumps({"message": line, "timestamp": int(time.time())}))
-    else:
-        print(f"hyena: error: {line}", file=sys.stderr)  # noqa: T201
+    if file:
+        # The launcher gives every process of an attempt a folder of its own inside one common folder.
+        try:
+            (Path(file).parent.parent / "error-printed").touch(exist_ok=False)
+        except FileExistsError:
+            return
+    rank = current_ranks().rank
+    print(f"hyena: error: {f'process {rank}: ' if rank else ''}{line}", file=sys.stderr)  # noqa: T201
 
 
 def one_line(error: Exception) -> str | None:

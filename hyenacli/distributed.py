@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ T = TypeVar("T")
 _TIMEOUT = dt.timedelta(minutes=30)
 # Time for a process that is told to stop to finish its step, which may be long, and to save.
 _SECONDS_TO_SAVE = 3600
+# Time for the process that failed first to print its error; only one process prints.
+_SECONDS_TO_PRINT = 1
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def launch(processes: int) -> int:
         The exit code: that of the first process to fail, or 128 + signal.
 
     Raises:
-        UserError: a process was killed, or a process other than the first reported an error.
+        UserError: a process was killed.
     """
     logging.disable(logging.CRITICAL)  # silences the launcher; the processes log as usual
     from torch.distributed.elastic.multiprocessing import SignalException
@@ -95,7 +98,7 @@ def launch(processes: int) -> int:
 
 
 def _exit_code(failures: "dict[int, ProcessFailure]") -> int:
-    """Return the exit code if the first process has printed its error; raise the error of another process."""
+    """Return the exit code of the process that failed; raise an error for one that was killed."""
     for rank, failure in failures.items():
         if failure.exitcode < 0 and -failure.exitcode != signal.SIGTERM:
             raise UserError(
@@ -105,10 +108,7 @@ def _exit_code(failures: "dict[int, ProcessFailure]") -> int:
     # A process that failed by itself says more than those that were then stopped because of it.
     stopped = (-signal.SIGTERM, 128 + signal.SIGTERM)
     failed = [rank for rank, failure in failures.items() if failure.exitcode not in stopped]
-    rank = min(failed or failures)
-    if rank > 0 and failures[rank].message:
-        raise UserError(f"process {rank}: {failures[rank].message}")
-    return max(1, failures[rank].exitcode)
+    return max(1, failures[min(failed or failures)].exitcode)
 
 
 class Stop:
@@ -273,6 +273,7 @@ def _connected() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        time.sleep(_SECONDS_TO_PRINT)
         raise UserError(
             "the connection to another process of this job was lost",
             remedy="see which one ended first, and why; --resume goes on from the last checkpoint",

@@ -54,3 +54,14 @@ def abbreviate(names: Iterable[str], limit: int = 5) -> str:
     names = list(names)
     shown = ", ".join(names[:limit])
     return shown if len(names) <= limit else f"{shown}, ... ({len(names)} in all)"
+
+
+def quote(text: str | bytes, limit: int = 40) -> str:
+    """Return text of a file for a message: quoted on one line, cut after `limit` characters.
+
+    >>> quote(b"chr1"), quote("A" * 50, limit=4)
+    ("'chr1'", "'AAAA...' (50 characters)")
+    """
+    if isinstance(text, bytes):
+        text = text.decode(errors="replace")
+    return repr(text) if len(text) <= limit else f"{text[:limit] + '...'!r} ({len(text):,} characters)"

@@ -23,7 +23,7 @@ LEVELS = (
     ("readers",),
     ("genome",),
     ("options", "terminal_tables"),
-    ("console", "devices", "settings_file"),
+    ("console", "devices", "settings_file", "state_files"),
     ("distributed", "errors", "__init__"),
 )
 OWNERS = {

@@ -1,0 +1,99 @@
+"""Files that the tool keeps for itself: checked when they are read, and written by one process at a time."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from hyenacli.errors import UserError
+
+_HASH = "sha256"
+
+
+def seal(record: Mapping[str, Any]) -> str:
+    """Return a record as one line of JSON that ends in the sha256 of all before it.
+
+    >>> seal({"step": 3})[:20]
+    '{"step":3,"sha256":"'
+    """
+    text = json.dumps(dict(record), separators=(",", ":"))
+    separator = "," if record else ""
+    return f'{text[:-1]}{separator}"{_HASH}":"{_digest(text)}"}}'
+
+
+def unseal(line: str | bytes) -> dict[str, Any]:
+    """Return the record of a line that `seal` wrote.
+
+    Raises:
+        ValueError: a bit of it has changed, or it was cut short.
+    """
+    text = line.decode() if isinstance(line, bytes) else line
+    record = json.loads(text)
+    if not isinstance(record, dict) or not record.pop(_HASH, None) or seal(record) != text:
+        raise ValueError("the contents do not fit the hash")
+    return record
+
+
+def read_sealed(path: Path, remedy: str) -> dict[str, Any]:
+    """Read a file of one sealed record.
+
+    Raises:
+        UserError: the file is missing or damaged; `remedy` says what to do.
+    """
+    try:
+        return unseal(path.read_bytes().rstrip(b"\n"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else None
+        what = f"cannot be read: {reason}" if reason else "is damaged: its contents do not fit their hash"
+        raise UserError(what, at=path, remedy=remedy) from None
+
+
+@contextlib.contextmanager
+def sole_writer(lock: Path, target: Path) -> Iterator[None]:
+    """Hold a lock while the context lasts; the kernel releases it if this process dies.
+
+    Args:
+        lock: file beside or inside what is written; it is removed at the end.
+        target: what is written, for messages.
+
+    Raises:
+        UserError: another process holds the lock.
+    """
+    file = _acquire(lock, target)
+    try:
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        file.close()
+
+
+def _acquire(lock: Path, target: Path) -> TextIO:
+    while True:
+        file = lock.open("a+")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read(200).strip() or "another process"
+            file.close()
+            remedy = "wait for its end, stop it, or write elsewhere"
+            raise UserError(f"{holder} is writing it", at=target, remedy=remedy) from None
+        except OSError:  # a file system without locks
+            return file
+        # The last holder may have removed the file between our opening and locking it.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+                return file
+        file.close()
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
