@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from hyenacli.errors import UsageError, UserError, abbreviate
 from hyenacli.genome.contigs import natural_key
 from hyenacli.readers.labelled_record import LabelledRecord, Track
+from hyenacli.readers.text import is_missing
 from hyenadna.config import Level, Task
 
 RequestedTask = Literal["auto", "binary", "multiclass", "multilabel", "regression"]
@@ -144,8 +145,6 @@ def natural_order(names: Sequence[str]) -> tuple[str, ...]:
 Tracks = NDArray[np.str_] | Track
 """A label per base, as texts or as numbers (L,)."""
 
-MISSING = frozenset({"", "NA", "N/A", "NaN", "nan"})
-"""Texts that stand for a missing label; for a base `.` does too."""
 _WHOLE = re.compile(r"[+]?(-?\d+)\.0*", re.ASCII)
 _NO_LABEL = "remove such records, or fill the labels in"
 
@@ -186,7 +185,7 @@ def text_of(record: LabelledRecord) -> str:
         raise record.error(
             f"{len(record.label)} labels where one is expected", "name one with --label-column"
         )
-    if record.label is None or record.label in MISSING:
+    if record.label is None or is_missing(record.label):
         raise missing_label(record)
     return canonical(record.label)
 
@@ -208,7 +207,7 @@ def numbers_of(record: LabelledRecord, names: tuple[str, ...]) -> Track:
     try:
         values = list(map(float, cells))
     except ValueError:
-        values = [math.nan if cell in MISSING else _number(cell, record) for cell in cells]
+        values = [math.nan if is_missing(cell) else _number(cell, record) for cell in cells]
     with np.errstate(over="ignore"):
         numbers_C = np.array(values, dtype=np.float32)
     if np.isnan(numbers_C).all():
@@ -251,7 +250,7 @@ def tracks_of(record: LabelledRecord, names: tuple[str, ...]) -> list[Tracks]:
     """
     tracks = []
     for cell, name in zip(_cells(record, names), names, strict=True):
-        if isinstance(cell, str) and cell in MISSING:
+        if isinstance(cell, str) and is_missing(cell):
             raise missing_label(record)
         track = _parsed(cell) if isinstance(cell, str) else cell
         if len(track) != len(record.sequence):
@@ -276,9 +275,9 @@ def _parsed(text: str) -> Tracks:
 def _listed(items: list[str]) -> Tracks:
     try:
         with np.errstate(over="ignore"):
-            return np.array([math.nan if item in MISSING else float(item) for item in items], np.float32)
+            return np.array([math.nan if is_missing(item) else float(item) for item in items], np.float32)
     except ValueError:
-        return np.array(["" if item in MISSING or item == "." else item for item in items])
+        return np.array(["" if is_missing(item) or item == "." else item for item in items])
 
 
 def as_numbers(tracks: list[Tracks], record: LabelledRecord) -> NDArray[np.float32]:

@@ -33,7 +33,7 @@ from hyenacli.readers.records import (
     require_regions,
 )
 from hyenacli.readers.regions import open_reference
-from hyenacli.readers.streams import open_binary, sniff_format
+from hyenacli.readers.text import open_binary, sniff_format
 from hyenacli.settings_file import to_dict
 from hyenacli.writers.bedgraph import BEDGRAPHS, open_bedgraph
 from hyenacli.writers.output_shards import OutputShard, merge_if_last, resolve_shard

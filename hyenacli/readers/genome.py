@@ -27,7 +27,7 @@ from hyenacli.errors import UsageError, UserError
 from hyenacli.genome.dna import normalise
 from hyenacli.readers.genome_cache import CacheError, build_folder, cached_folder, signature
 from hyenacli.readers.sequences import FastaEntry, read_entries
-from hyenacli.readers.streams import compression, open_binary
+from hyenacli.readers.text import compression, open_binary
 from hyenadna import Tokenizer
 from hyenadna.tokenizer import A, N, T
 

@@ -19,8 +19,8 @@ from hyenacli.readers.labelled_record import (
 )
 from hyenacli.readers.regions import Reference, Signal, read_regions
 from hyenacli.readers.sequences import read_entries
-from hyenacli.readers.streams import BOM, Source, compression, open_binary, sniff_format, source_name
 from hyenacli.readers.tables import is_sequence, read_parquet, read_text_table
+from hyenacli.readers.text import Source, compression, open_binary, sniff_format, source_name
 
 Kind = Literal["table", "parquet", "fasta", "bed", "folder"]
 _Opened = tuple[Kind, tuple[str, ...], Iterator[LabelledRecord]]
@@ -243,7 +243,7 @@ def _kind(stream: io.BufferedReader) -> Kind:
 
 
 def _first_word(stream: io.BufferedReader) -> str:
-    lines = stream.peek(1).removeprefix(BOM).splitlines()
+    lines = stream.peek(1).splitlines()
     words = (line.split()[0].decode(errors="replace") for line in lines if line.strip())
     return next((word for word in words if word not in ("track", "browser") and word[0] != "#"), "")
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hyenacli.errors import UserError, abbreviate
 from hyenacli.genome.dna import first_invalid, normalise
 from hyenacli.genome.region import Region
+from hyenacli.readers.text import is_missing
 
 Track = NDArray[np.float32]
 """One number per base (L,), NaN where there is none."""
@@ -106,7 +107,7 @@ class ColumnIndices:
 
     def group_of(self, cells: Cells) -> str:
         """Return the group of a row, "" for none."""
-        return "" if self.group is None else str(cells[self.group]).strip()
+        return "" if self.group is None else _optional(cells[self.group])
 
     def split_of(self, cells: Cells) -> str:
         """Return the split of a row, "" for none.
@@ -114,7 +115,7 @@ class ColumnIndices:
         Raises:
             ValueError: the cell names no split.
         """
-        return "" if self.split is None else split_name(str(cells[self.split]).strip())
+        return "" if self.split is None else split_name(_optional(cells[self.split]))
 
     def record(
         self, cells: Cells, raw: bytes, number: int, *, file: str, line: int, unit: str = "line"
@@ -145,7 +146,13 @@ class ColumnIndices:
 
 
 def _stripped(cell: Any) -> Any:
-    return cell.strip() if isinstance(cell, str) else cell
+    if isinstance(cell, str):
+        return "" if is_missing(cell) else cell.strip()
+    return cell
+
+
+def _optional(cell: Any) -> str:
+    return "" if is_missing(str(cell)) else str(cell).strip()
 
 
 def _error_at(file: str, line: int, unit: str, what: str, remedy: str | None = None) -> UserError:
@@ -250,10 +257,10 @@ def read_bases(raw: bytes) -> tuple[bytes, str]:
     Raises:
         ValueError: a letter is not a nucleotide code; the message names its 1-based position.
 
-    >>> read_bases(b" acgu"), read_bases(b"")
+    >>> read_bases(b" acgu"), read_bases(b"NA")
     ((b'ACGT', 'OK'), (b'', 'EMPTY'))
     """
-    bases = raw.strip()
+    bases = b"" if is_missing(raw) else raw.strip()
     position = first_invalid(bases)
     if position >= 0:
         letter = chr(bases[position])

@@ -19,10 +19,10 @@ from hyenacli.genome.dna import reverse_complement
 from hyenacli.genome.region import Region, Strand
 from hyenacli.readers.genome import Genome
 from hyenacli.readers.labelled_record import ColumnIndices, Columns, LabelledRecord, Track, find_columns
-from hyenacli.readers.streams import BOM, Source, open_binary, source_name
+from hyenacli.readers.text import Source, bare, open_binary, read_lines, source_name, split_at_blanks
 
 _STRANDS: dict[str, Strand] = {"+": "+", "-": "-"}
-_HEADERS = (b"track", b"browser")
+_HEADERS = ("track", "browser")
 _NAMES = (
     *("chrom", "start", "end", "name", "score", "strand", "thickStart", "thickEnd", "itemRgb"),
     *("blockCount", "blockSizes", "blockStarts"),
@@ -36,7 +36,7 @@ class BedRecord:
 
     Attributes:
         region: 0-based half-open, with the file's contig name; name from column 4, strand from column 6.
-        fields: every column as it stands in the file; what is not UTF-8 is replaced.
+        fields: every column, without blanks and quotes around it; what is not UTF-8 is replaced.
         line: 1-based line number.
     """
 
@@ -94,25 +94,17 @@ def read_bed(source: Source) -> Iterator[BedRecord]:
 
     BED3 to BED12 and any further columns, separated by tabs, or by runs of blanks on a line without a tab.
     Blank lines, `#` comments, `track` and `browser` lines are skipped. A region of no bases, which BED
-    permits, is refused: nothing can be computed over it. So are the line ends of old Macs, which would hide
-    every line but the first.
+    permits, is refused: nothing can be computed over it.
 
     Raises:
         UserError: `open_binary` refuses the input, or a line is not BED; the message names file and line.
     """
     with open_binary(source) as stream:
-        for number, raw in enumerate(stream, 1):
-            line = (raw if number > 1 else raw.removeprefix(BOM)).rstrip(b"\r\n")
-            if b"\r" in line:
-                remedy = "convert the line ends to those of Unix"
-                raise UserError(
-                    "a carriage return inside the line", at=stream.name, line=number, remedy=remedy
-                )
-            columns = line.split(b"\t") if b"\t" in line else line.split()
-            if not line.strip() or line.startswith(b"#") or columns[0].split(b" ")[0] in _HEADERS:
+        for number, line in read_lines(stream, errors="replace"):
+            fields = split_fields(line)
+            if not any(fields) or line.startswith("#") or fields[0].split(" ")[0] in _HEADERS:
                 continue
-            fields = tuple(column.decode(errors="replace") for column in columns)
-            if fields[0].encode() != columns[0]:
+            if "\N{REPLACEMENT CHARACTER}" in fields[0]:
                 raise UserError("the contig (column 1) is not UTF-8", at=stream.name, line=number)
             yield BedRecord(_region(fields, stream.name, number), fields, number)
 
@@ -125,9 +117,8 @@ def read_aliases(path: Path) -> dict[str, str]:
     """
     aliases: dict[str, str] = {}
     with open_binary(path) as stream:
-        for number, raw in enumerate(stream, 1):
-            line = raw.decode(errors="replace")
-            columns = line.split()
+        for number, line in read_lines(stream):
+            columns = list(map(bare, split_at_blanks(line)))
             if not columns or line.startswith("#"):
                 continue
             if len(columns) != 2:
@@ -137,6 +128,11 @@ def read_aliases(path: Path) -> dict[str, str]:
             if aliases.setdefault(name, target) != target:
                 raise UserError(f"'{name}' is both '{aliases[name]}' and '{target}'", at=path, line=number)
     return aliases
+
+
+def split_fields(line: str) -> tuple[str, ...]:
+    """Split a line at its tabs, or at runs of blanks where it has none; R puts quotes around texts."""
+    return tuple(map(bare, line.split("\t") if "\t" in line else split_at_blanks(line)))
 
 
 def _region(fields: tuple[str, ...], file: str, line: int) -> Region:

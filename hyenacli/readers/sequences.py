@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from hyenacli.errors import UserError
 from hyenacli.genome.dna import first_invalid, normalise
-from hyenacli.readers.streams import BOM, Source, open_binary
+from hyenacli.readers.text import Source, carriage_return, open_binary
 
 PIECE = 1 << 20
 """Bytes of a file that are read together."""
@@ -62,10 +62,7 @@ class FastaEntry:
             UserError: the name is empty or not printable UTF-8, or the file has the line ends of old Macs.
         """
         if b"\r" in self.header:
-            remedy = "convert the line ends to those of Unix"
-            raise UserError(
-                "a carriage return inside the line", at=self.source, line=self.line, remedy=remedy
-            )
+            raise carriage_return(self.source, self.line)
         if not self.header or self.header[:1].isspace():
             remedy = "write a name directly after '>'"
             raise UserError("the record has no name", at=self.source, line=self.line, remedy=remedy)
@@ -162,8 +159,6 @@ class _Scanner:
     """
 
     def __init__(self, stream: io.BufferedReader, piece: int) -> None:
-        if stream.peek(1).startswith(BOM):
-            stream.read(len(BOM))
         self._stream, self._piece = stream, piece
         self._text, self._start = b"", 0
         self.line = 1

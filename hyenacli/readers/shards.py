@@ -13,7 +13,7 @@ from hyenacli.errors import UsageError, UserError
 from hyenacli.readers.labelled import open_labelled
 from hyenacli.readers.labelled_record import Columns
 from hyenacli.readers.sequences import read_entries
-from hyenacli.readers.streams import open_binary, source_name
+from hyenacli.readers.text import open_binary, source_name
 
 
 @dataclass(frozen=True)

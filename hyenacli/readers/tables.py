@@ -19,7 +19,7 @@ from hyenacli.readers.labelled_record import (
     find_columns,
     require_column,
 )
-from hyenacli.readers.streams import BOM
+from hyenacli.readers.text import bare, read_lines
 
 _DELIMITERS = ("\t", ",", ";", " ")
 # A first line with a word of these letters only, this long, is a row and not the columns' names.
@@ -50,11 +50,14 @@ def read_text_table(stream: io.BufferedReader, columns: Columns, *, labelled: bo
         UserError: a column is missing; while reading, a line has another number of columns, a letter that is
             not a nucleotide code, or an unknown split. The message names file and line.
     """
-    lines = _lines(stream)
+    # csv takes a line break inside quotes from the line ends.
+    lines = (line + "\n" for _, line in read_lines(stream))
     name = str(stream.name)
     first, delimiter, number = _first_line(lines, columns, name)
     rows = _rows(chain([first], lines), delimiter, number, name)
-    header = [cell.strip() for cell in next(rows)[1]]
+    header = next(rows)[1]
+    while header and not header[-1]:  # spreadsheets write empty columns beside the table
+        header.pop()
     if any(map(is_sequence, header)) and (
         columns.sequence.isdigit() or find_column(header, columns.sequence) is None
     ):
@@ -67,25 +70,12 @@ def read_text_table(stream: io.BufferedReader, columns: Columns, *, labelled: bo
     return label_names, _text_records(rows, len(header), sequence, indices, name)
 
 
-def _lines(stream: io.BufferedReader) -> Iterator[str]:
-    """Yield the lines as text, with their ends, which a quoted cell may hold."""
-    for number, raw in enumerate(stream, 1):
-        line = raw.removeprefix(BOM) if number == 1 else raw
-        if b"\r" in line.rstrip(b"\r\n"):
-            remedy = "convert the line ends to those of Unix"
-            raise UserError("a carriage return inside the line", at=stream.name, line=number, remedy=remedy)
-        try:
-            yield line.decode()
-        except UnicodeDecodeError:
-            raise UserError("the line is not UTF-8", at=stream.name, line=number) from None
-
-
 def _first_line(lines: Iterator[str], columns: Columns, name: str) -> tuple[str, str, int]:
     """Return the first line that is not a comment, the separator of its columns, and its number."""
     for number, line in enumerate(lines, 1):
         text = line.lstrip("#").lstrip() if line.startswith("#") else line
         for delimiter in _DELIMITERS:
-            cells = [cell.strip().strip('"') for cell in text.split(delimiter)]
+            cells = list(map(bare, text.split(delimiter)))
             if columns.sequence in cells or (text is line and any(map(is_sequence, cells))):
                 return text, delimiter, number
         if line.strip() and not line.startswith("#"):
@@ -114,21 +104,21 @@ def _guess_columns(cells: list[str], columns: Columns, *, labelled: bool) -> Col
 
 
 def _rows(lines: Iterator[str], delimiter: str, number: int, name: str) -> Rows:
-    """Yield the rows that are not blank, each with the number of its first line."""
+    """Yield the rows that are not blank, as bare cells, each with the number of its first line."""
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
         line = number + reader.line_num
         # The limit is one for the whole process, and others rely on theirs.
         limit = csv.field_size_limit(_MAX_CELL)
         try:
-            cells = next(reader)
+            cells = list(map(bare, next(reader)))
         except StopIteration:
             return
         except csv.Error as error:
             raise UserError(f"cannot be read as a table: {error}", at=name, line=line) from None
         finally:
             csv.field_size_limit(limit)
-        if any(map(str.strip, cells)):
+        if any(cells):
             yield line, cells
 
 
@@ -136,7 +126,7 @@ def _text_records(
     rows: Rows, width: int, sequence: int, indices: ColumnIndices, name: str
 ) -> Iterator[LabelledRecord]:
     for number, (line, cells) in enumerate(rows, 1):
-        if len(cells) != width:
+        if len(cells) < width or any(cells[width:]):
             what = f"{len(cells)} column{'s' * (len(cells) > 1)} where the table has {width}"
             raise UserError(what, at=name, line=line, remedy="separate all lines' columns alike")
         yield indices.record(cells, cells[sequence].encode(), number, file=name, line=line)
@@ -217,4 +207,4 @@ def _text(value: Any) -> str:
         return value.decode(errors="replace")
     if isinstance(value, list):
         return ",".join(map(_text, value))
-    return str(value).strip()
+    return bare(str(value))

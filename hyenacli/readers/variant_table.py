@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from itertools import chain
 
 from hyenacli.errors import UserError
+from hyenacli.readers.text import bare, carriage_return
 from hyenacli.readers.vcf import Lines, VariantRecord
 
 _REQUIRED = ("chrom", "pos", "ref", "alt")
 _SYNONYMS = {"chr": "chrom"}
-_BOM = b"\xef\xbb\xbf"  # Excel begins a CSV with it
 _REMEDY = "name the columns chrom, pos, ref and alt in the first line, or put them first in this order"
 # csv reads text only; bytes that are not UTF-8 come back as they were.
 _ANY_BYTES = ("utf-8", "surrogateescape")
@@ -55,7 +55,7 @@ def parse_column_names(text: bytes) -> TableLayout | None:
 
     Upper case, `#` before the first name, other columns and any order are fine.
     """
-    text = text.removeprefix(_BOM).rstrip(b"\r\n")
+    text = text.rstrip(b"\r\n")
     delimiter = _delimiter(text)
     try:
         names = tuple(split_cells(text, delimiter))
@@ -63,7 +63,7 @@ def parse_column_names(text: bytes) -> TableLayout | None:
         return None
     indices: dict[str, int] = {}
     for index, name in enumerate(names):
-        plain = name.strip().lstrip(b"#").lower().decode(errors="replace")
+        plain = bare(name).lstrip(b"#").lower().decode(errors="replace")
         indices.setdefault(_SYNONYMS.get(plain, plain), index)
     if not all(name in indices for name in _REQUIRED):
         return None
@@ -86,8 +86,7 @@ def read_table(lines: Lines, name: str) -> tuple[TableLayout, Iterator[VariantRe
     rest = iter(lines)
     for number, text, newline in rest:
         if b"\r" in text:  # the line ends of old Macs, which hide every line but the first
-            remedy = "convert the line ends to those of Unix"
-            raise UserError("a carriage return inside the line", at=name, line=number, remedy=remedy)
+            raise carriage_return(name, number)
         if not text.strip() or text.startswith(b"##"):
             continue
         layout = parse_column_names(text)
@@ -95,9 +94,8 @@ def read_table(lines: Lines, name: str) -> tuple[TableLayout, Iterator[VariantRe
             return layout, _records(rest, layout, name)
         if text.startswith(b"#"):
             continue
-        bare = text.removeprefix(_BOM)
-        layout = _unnamed_layout(bare, number, name)
-        first = _record((number, bare, newline), layout, name)
+        layout = _unnamed_layout(text, number, name)
+        first = _record((number, text, newline), layout, name)
         return layout, chain([first], _records(rest, layout, name))
     raise UserError("no variants", at=name)
 
@@ -116,7 +114,7 @@ def _unnamed_layout(text: bytes, number: int, name: str) -> TableLayout:
         cells = split_cells(text, delimiter)
     except csv.Error:
         cells = []
-    if len(cells) < len(_REQUIRED) or not cells[1].strip().isdigit():
+    if len(cells) < len(_REQUIRED) or not bare(cells[1]).isdigit():
         raise UserError("neither VCF nor BCF nor a table of variants", at=name, line=number, remedy=_REMEDY)
     more = (f"column{i}".encode() for i in range(len(_REQUIRED) + 1, len(cells) + 1))
     names = (*(required.encode() for required in _REQUIRED), *more)
@@ -138,7 +136,7 @@ def _record(line: tuple[int, bytes, bytes], layout: TableLayout, name: str) -> V
     if len(cells) != len(layout.names):
         what = f"{len(cells)} columns where the table has {len(layout.names)}"
         raise UserError(what, at=name, line=number, remedy="separate all lines' columns alike")
-    chrom, pos, ref, alt = (cells[layout.indices[required]].strip() for required in _REQUIRED)
+    chrom, pos, ref, alt = (bare(cells[layout.indices[required]]) for required in _REQUIRED)
     alts = () if alt == b"." else tuple(alt.split(b","))
     if fault := _fault(chrom, pos, ref, alts):
         raise UserError(fault, at=name, line=number, remedy=_REMEDY)

@@ -13,7 +13,7 @@ import pysam
 
 from hyenacli.errors import UserError
 from hyenacli.genome.region import Region
-from hyenacli.readers.streams import Source, compression, open_binary, sniff_format
+from hyenacli.readers.text import Source, compression, open_binary, sniff_format
 from hyenacli.readers.variant_table import TableLayout, parse_column_names, read_table
 from hyenacli.readers.vcf import (
     VariantRecord,

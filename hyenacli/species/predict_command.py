@@ -24,7 +24,7 @@ from hyenacli.inference.embedding_options import check_stride
 from hyenacli.inference.prediction import prediction_options
 from hyenacli.inference.record_tables import value_names
 from hyenacli.readers.records import check_input
-from hyenacli.readers.streams import open_binary
+from hyenacli.readers.text import open_binary
 from hyenacli.settings_file import to_dict
 from hyenacli.species.predict import Classified, Floats, classify, open_contigs, species_head
 from hyenacli.species.settings import SpeciesPredictSettings

@@ -21,7 +21,7 @@ from hyenacli.genome.region import Region
 from hyenacli.readers.genome import Genome
 from hyenacli.readers.regions import load_regions, read_aliases
 from hyenacli.readers.shards import Shard, fingerprint
-from hyenacli.readers.streams import open_binary, sniff_format
+from hyenacli.readers.text import open_binary, sniff_format
 from hyenacli.readers.variants import VariantHeader, Variants, open_variants
 from hyenacli.readers.vcf import VariantRecord
 from hyenacli.variants.journal import BLOCK_RECORDS, count_and_hash

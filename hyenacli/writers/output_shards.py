@@ -13,7 +13,7 @@ from hyenacli.console import log
 from hyenacli.distributed import current_ranks
 from hyenacli.errors import UsageError, UserError, abbreviate
 from hyenacli.readers.shards import Shard, parse_shard
-from hyenacli.readers.streams import compression, open_binary
+from hyenacli.readers.text import compression, open_binary
 from hyenacli.writers.atomic import ensure_writable
 from hyenacli.writers.columns import FileFormat, Head
 from hyenacli.writers.htslib import remove_indexes

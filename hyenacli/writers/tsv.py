@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 
 from hyenacli.errors import UserError
-from hyenacli.readers.streams import compression, open_binary
+from hyenacli.readers.text import compression, open_binary
 from hyenacli.writers.atomic import atomic_path
 from hyenacli.writers.columns import (
     Batch,

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import pysam
 
 from hyenacli.errors import UsageError, UserError
-from hyenacli.readers.streams import compression, open_binary
+from hyenacli.readers.text import compression, open_binary
 from hyenacli.readers.vcf import quiet_htslib
 from hyenacli.writers.atomic import atomic_path
 from hyenacli.writers.columns import FileFormat, Head

@@ -5,7 +5,7 @@ import pytest
 from hyenacli.errors import UserError
 from hyenacli.genome.contigs import ContigMap, match_contigs
 from hyenacli.readers.genome import Genome
-from hyenacli.readers.streams import open_binary
+from hyenacli.readers.text import open_binary
 
 
 def match(names: str, genome: str, style: str = "auto", **aliases: str) -> ContigMap:

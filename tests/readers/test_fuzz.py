@@ -141,15 +141,19 @@ def packed(draw: st.DrawFn, content: st.SearchStrategy[bytes]) -> bytes:
 
 
 def unpacked(data: bytes) -> bytes | None:
-    """What was packed; None where it is damaged, cut short, or empty."""
-    if not data.startswith(b"\x1f\x8b"):
-        return data or None
-    if data[:4] == BGZIP[:4] and data[10:16] == BGZIP[10:] and not data.endswith(BGZIP_END):
+    """The text that was packed, as readers see it; None where it is damaged, cut short, empty or UTF-16."""
+    if data.startswith(b"\x1f\x8b"):
+        if data[:4] == BGZIP[:4] and data[10:16] == BGZIP[10:] and not data.endswith(BGZIP_END):
+            return None
+        try:
+            data = gzip.decompress(data)
+        except (EOFError, OSError, zlib.error, struct.error):
+            return None
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return None
-    try:
-        return gzip.decompress(data) or None
-    except (EOFError, OSError, zlib.error, struct.error):
-        return None
+    text = data.removeprefix(BOM)
+    old_mac = b"\r" in text[:-1] and b"\n" not in text and b"\0" not in text
+    return (text.replace(b"\r", b"\n") if old_mac else text) or None
 
 
 # Plain parsers, and what a reader has to show for itself.
@@ -198,6 +202,11 @@ def number(text: bytes) -> int | None:
     return int(text) if re.fullmatch(rb"[0-9]{1,18}", text) else None
 
 
+def unquoted(cell: bytes) -> bytes:
+    match = re.fullmatch(rb'"(.*)"', cell.strip(), re.DOTALL)
+    return match[1].strip() if match else cell.strip()
+
+
 def utf8(text: bytes) -> bool:
     return text.decode(errors="replace").encode() == text
 
@@ -219,12 +228,12 @@ def bed_rows(draw: st.DrawFn) -> list[list[bytes]]:
 
 def naive_bed(text: bytes) -> Found:
     rows: list[Any] = []
-    for line, raw in enumerate(lines_of(text.removeprefix(BOM)), 1):
+    for line, raw in enumerate(lines_of(text), 1):
         bare = raw.rstrip(b"\r")
-        columns = bare.split(b"\t") if b"\t" in bare else bare.split()
+        columns = [unquoted(column) for column in (bare.split(b"\t") if b"\t" in bare else bare.split())]
         if b"\r" in bare:
             return Found(rows, line)
-        if not bare.split() or bare.startswith(b"#") or re.match(rb"(track|browser)( |$)", columns[0]):
+        if not any(columns) or bare.startswith(b"#") or re.match(rb"(track|browser)( |$)", columns[0]):
             continue
         start, end = (number(column) for column in (*columns, b"", b"", b"")[1:3])
         if len(columns) < 3 or start is None or end is None or start >= end:
@@ -290,7 +299,7 @@ def fasta_rows(draw: st.DrawFn) -> list[list[bytes]]:
 def naive_fasta(text: bytes, *, unique: bool = False) -> Found:
     rows: list[Any] = []
     fault = None
-    for line, raw in enumerate(lines_of(text.removeprefix(BOM)), 1):
+    for line, raw in enumerate(lines_of(text), 1):
         if not raw.startswith(b">"):
             bare = raw.rstrip(b" \t\r")
             if not rows and raw.strip():
@@ -506,7 +515,7 @@ def test_variants(tmp_path: Path, count: int) -> None:
             path.write_bytes(data)
             with contextlib.suppress(UserError):
                 assert {row[1] for row in variants(path, regions, block)} <= {
-                    bare for _, bare, _ in numbered((text or b"").removeprefix(BOM))
+                    bare for _, bare, _ in numbered(text or b"")
                 }
             return
         found = agree(path, data, naive, lambda: variants(path, regions, block))

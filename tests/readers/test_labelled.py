@@ -16,7 +16,7 @@ from hyenacli.readers.genome import Genome
 from hyenacli.readers.labelled import open_labelled
 from hyenacli.readers.labelled_record import Columns, LabelledRecord
 from hyenacli.readers.regions import Reference
-from hyenacli.readers.streams import Source
+from hyenacli.readers.text import Source
 from tests.builders import Compression, random_dna, write_bed, write_bytes, write_fasta
 
 CSV = b"id,sequence,label\na,ACGT,x\nb,ggnu,y\n"
@@ -358,7 +358,7 @@ def test_folders_of_something_else(tmp_path: Path) -> None:
         (CSV + b"c,ACGT\n", "line 4: 2 columns where the table has 3; separate all lines' columns alike"),
         (CSV + b'c,"ACGT,x\n', "line 4: cannot be read as a table: unexpected end of data"),
         (CSV + b"c,ACGT,\xff\n", "line 4: the line is not UTF-8"),
-        (CSV.replace(b"\n", b"\r"), "line 1: a carriage return inside the line"),
+        (CSV.replace(b"\n", b"\r", 1), "line 1: a carriage return inside the line"),
         (b"sequence,label,split\nACGT,1,trian\n", "line 2: split 'trian' is none of train, valid and test"),
         (b"# nothing\n\n", "no rows"),
         (b"ACGT\t1\t2\n", "no column 'label'; the columns are column1, column2, column3"),

@@ -136,7 +136,7 @@ def test_errors_name_file_and_line(tmp_path: Path, line: bytes, message: str) ->
         (META, "the header has no #CHROM line; the file may be cut short"),
         (META + BODY, "line 4: the header ends without a #CHROM line"),
         (
-            COLUMNS + b"\tFORMAT\ts\rchr1\t5\t.\tA\tC\t.\t.\t.\tGT\t0/1\r",
+            COLUMNS + b"\tFORMAT\ts\rchr1\t5\t.\tA\tC\t.\t.\t.\tGT\t0/1\n",
             "line 1: the #CHROM line is not that of",
         ),
         (META + b"#CHROM\tPOS\tID\n", "line 4: the #CHROM line is not that of a VCF; it begins with #CHROM"),

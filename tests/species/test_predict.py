@@ -15,7 +15,7 @@ from hyenacli.genome.dna import reverse_complement
 from hyenacli.inference.prediction import prediction_options
 from hyenacli.readers.sequences import FastaRecord
 from hyenacli.readers.shards import Shard
-from hyenacli.readers.streams import open_binary
+from hyenacli.readers.text import open_binary
 from hyenacli.species.predict import Classified, classify, open_contigs, species_head
 from hyenacli.species.predict_command import SpeciesTable, file_names, open_split
 from hyenadna import HyenaDNA, Tokenizer

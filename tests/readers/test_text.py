@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hyenacli.errors import UserError
-from hyenacli.readers.streams import compression, open_binary, sniff_format
+from hyenacli.readers.text import bare, compression, is_missing, open_binary, read_lines, sniff_format
 from tests.builders import Compression, random_dna, write_bytes
 
 TEXT = random_dna(400_000, 3).encode()
@@ -145,4 +145,45 @@ def test_formats_are_told_by_content(tmp_path: Path, text: bytes, expected: str 
                 sniff_format(stream)
         else:
             assert sniff_format(stream) == expected
-        assert stream.read() == text
+        assert stream.read() == text.removeprefix(b"\xef\xbb\xbf")
+
+
+@pytest.mark.parametrize("kind", ["plain", "gzip", "bgzip"])
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf"])
+def test_lines(tmp_path: Path, kind: Compression, newline: bytes, start: bytes) -> None:
+    text = start + newline.join([b"a\tb", b"", "größe ".encode(), b"x" * 600_000, b"end"])
+    for end in (b"", newline):
+        with open_binary(write_bytes(tmp_path / "a", text + end, kind)) as stream:
+            lines = list(read_lines(stream))
+        assert lines == [(1, "a\tb"), (2, ""), (3, "größe "), (4, "x" * 600_000), (5, "end")]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"a\nb\rc\n", "line 2: a carriage return inside the line; convert the line ends to those of Unix"),
+        (b"a\nGr\xf6\xdfe\n", "line 2: the line is not UTF-8; save the file as UTF-8"),
+        ("a\n".encode("utf-16"), "text in UTF-16, which is not read; save it as UTF-8"),
+    ],
+)
+def test_lines_that_are_no_text(tmp_path: Path, text: bytes, message: str) -> None:
+    with (
+        pytest.raises(UserError, match=f"{message}$"),
+        open_binary(write_bytes(tmp_path / "a", text, "gzip")) as stream,
+    ):
+        list(read_lines(stream))
+
+
+@pytest.mark.parametrize(
+    "text", ["NA", "NaN", "nan", "None", "none", "null", "NULL", "N/A", "n/a", "#N/A", "<NA>", ""]
+)
+def test_missing_values(text: str) -> None:
+    for cell in (text, f" {text}\t", f'"{text}"', text.encode()):
+        assert is_missing(cell)
+    assert not is_missing(f"{text}A")
+
+
+def test_a_cell_keeps_what_is_no_padding() -> None:
+    cells = ['"', '""', '"a', 'a"b"', "\N{NO-BREAK SPACE}a", '" a"b "']
+    assert [bare(cell) for cell in cells] == ['"', "", '"a', 'a"b"', "\N{NO-BREAK SPACE}a", 'a"b']

@@ -1,11 +1,17 @@
-"""Any input as one stream of plain bytes: a file or standard input, gzip, bgzip or neither."""
+"""The way of any input from bytes to text: a stream of plain bytes, its lines, and the cells of a line.
+
+An input is a file or standard input, in gzip, bgzip or neither. The stream begins after a byte-order mark,
+and has line feeds where old Macs wrote carriage returns, so that no reader meets either.
+"""
 
 import gzip
 import io
+import re
 import sys
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, AnyStr, BinaryIO, Literal
 
 from hyenacli.errors import UserError
 
@@ -18,11 +24,17 @@ Source = Path | str | io.BufferedReader
 InputFormat = Literal["fasta", "bed", "vcf"]
 Compression = Literal["plain", "gzip", "bgzip"]
 
-BOM = b"\xef\xbb\xbf"
-"""Some editors begin a text file with it; to us it is no part of the text."""
+MISSING = frozenset({"", "NA", "NaN", "nan", "None", "none", "null", "NULL", "N/A", "n/a", "#N/A", "<NA>"})
+"""Cells that stand for a missing value, as R, pandas, SQL and spreadsheets write them."""
 BGZIP_HEAD = 18
 """Bytes of the header of a bgzip block."""
 
+_BLANKS: dict[type, Any] = {str: " \t\n\r\v\f", bytes: b" \t\n\r\v\f"}
+_BLANK_RUN = re.compile(f"[{_BLANKS[str]}]+")
+_QUOTE = ('"', ord('"'))
+_BOM = b"\xef\xbb\xbf"
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_OLD_MAC = bytes.maketrans(b"\r", b"\n")
 _BUFFER = 1 << 18
 _GZIP = b"\x1f\x8b"
 _BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
@@ -33,12 +45,15 @@ class _Bytes(io.RawIOBase):
     """A stream under its display name, whose damage is the user's to repair.
 
     Every read fills the buffer it is given unless the input ends, so that a peek sees a whole buffer also
-    where a pipe delivers its bytes one by one.
+    where a pipe delivers its bytes one by one. With `old_mac`, carriage returns are read as line feeds.
     """
 
-    def __init__(self, stream: BinaryIO | gzip.GzipFile, name: str, below: io.IOBase | None):
+    def __init__(
+        self, stream: BinaryIO | gzip.GzipFile, name: str, below: io.IOBase | None, *, old_mac: bool = False
+    ):
         self._stream = stream
         self._below = below
+        self._old_mac = old_mac
         self.name = name
 
     def readable(self) -> bool:
@@ -52,7 +67,7 @@ class _Bytes(io.RawIOBase):
                 chunk = self._stream.read(len(view) - filled)
                 if not chunk:
                     break
-                view[filled : filled + len(chunk)] = chunk
+                view[filled : filled + len(chunk)] = chunk.translate(_OLD_MAC) if self._old_mac else chunk
                 filled += len(chunk)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise _damaged(self.name) from error
@@ -72,8 +87,8 @@ def open_binary(source: Source) -> io.BufferedReader:
     returned as it is.
 
     Raises:
-        UserError: the input is missing, a folder, unreadable, empty, in another compression, or a gzip file
-            that is damaged or cut short (this may show only later, while reading).
+        UserError: the input is missing, a folder, unreadable, empty, in another compression or UTF-16, or a
+            gzip file that is damaged or cut short (this may show only later, while reading).
     """
     if isinstance(source, io.BufferedReader):
         return source
@@ -85,13 +100,68 @@ def open_binary(source: Source) -> io.BufferedReader:
         _check_end(opened, name)
         file = _buffered(opened, name, below=opened)
     try:
-        stream = _decompressed(file, name)
+        stream = _plain_text(_decompressed(file, name), name)
         if not stream.peek(1):
             raise UserError("the input is empty", at=name)
     except BaseException:
         file.close()
         raise
     return stream
+
+
+def read_lines(
+    stream: io.BufferedReader, errors: Literal["strict", "replace"] = "strict"
+) -> Iterator[tuple[int, str]]:
+    """Yield the 1-based number and the text of every line, without its line end (LF or CRLF).
+
+    Args:
+        stream: from `open_binary`.
+        errors: what to do with bytes that are not UTF-8, as of `bytes.decode`.
+
+    Raises:
+        UserError: a line has a carriage return inside, or is not UTF-8; the message names its number.
+    """
+    for number, raw in enumerate(stream, 1):
+        line = raw.rstrip(b"\r\n")
+        if b"\r" in line:
+            raise carriage_return(stream.name, number)
+        try:
+            yield number, line.decode(errors=errors)
+        except UnicodeDecodeError:
+            remedy = "save the file as UTF-8"
+            raise UserError("the line is not UTF-8", at=stream.name, line=number, remedy=remedy) from None
+
+
+def carriage_return(name: str, line: int) -> UserError:
+    """Return the error that a carriage return, the line end of old Macs, hides a part of a line."""
+    remedy = "convert the line ends to those of Unix"
+    return UserError("a carriage return inside the line", at=name, line=line, remedy=remedy)
+
+
+def bare(cell: AnyStr) -> AnyStr:
+    """Return a cell without ASCII blanks around it, and without a pair of double quotes around the rest.
+
+    >>> bare(' "chr1" '), bare(b"A C "), bare('5"')
+    ('chr1', b'A C', '5"')
+    """
+    blanks = _BLANKS[type(cell)]
+    cell = cell.strip(blanks)
+    return cell[1:-1].strip(blanks) if len(cell) > 1 and cell[0] == cell[-1] and cell[0] in _QUOTE else cell
+
+
+def split_at_blanks(line: str) -> list[str]:
+    """Split a line at runs of ASCII blanks: a no-break space may be part of a name."""
+    return [word for word in _BLANK_RUN.split(line) if word]
+
+
+def is_missing(cell: str | bytes) -> bool:
+    """Return whether a cell stands for a missing value.
+
+    >>> [is_missing(cell) for cell in (" NA", b"<NA>", "", "N", "None of these")]
+    [True, True, True, False, False]
+    """
+    start = cell[:80]  # a cell may be a chromosome
+    return bare(start if isinstance(start, str) else start.decode("latin-1")) in MISSING
 
 
 def source_name(source: Source) -> str:
@@ -133,7 +203,7 @@ def sniff_format(stream: io.BufferedReader, otherwise: InputFormat | None = None
     Raises:
         UserError: it is none of them, as far as the first 256 KiB tell, and nothing else is given.
     """
-    lines = stream.peek(1).removeprefix(BOM).splitlines()
+    lines = stream.peek(1).splitlines()
     for line in filter(None, map(bytes.strip, lines)):
         if line.startswith(b">"):
             return "fasta"
@@ -175,8 +245,23 @@ def _decompressed(file: io.BufferedReader, name: str) -> io.BufferedReader:
     return _buffered(gzip.GzipFile(fileobj=file, mode="rb"), name, below=file)
 
 
-def _buffered(stream: BinaryIO | gzip.GzipFile, name: str, below: io.IOBase | None) -> io.BufferedReader:
-    return io.BufferedReader(_Bytes(stream, name, below), _BUFFER)
+def _plain_text(file: io.BufferedReader, name: str) -> io.BufferedReader:
+    """Return the stream after its byte-order mark, with line feeds for the line ends of old Macs."""
+    head = file.peek(1)
+    if head.startswith(_UTF16):
+        raise UserError("text in UTF-16, which is not read", at=name, remedy="save it as UTF-8")
+    if head.startswith(_BOM):
+        file.read(len(_BOM))
+    # A carriage return at the end of what is visible may belong to a CRLF.
+    if b"\r" in head[:-1] and b"\n" not in head and b"\0" not in head:
+        return _buffered(file, name, below=file, old_mac=True)
+    return file
+
+
+def _buffered(
+    stream: BinaryIO | gzip.GzipFile, name: str, below: io.IOBase | None, *, old_mac: bool = False
+) -> io.BufferedReader:
+    return io.BufferedReader(_Bytes(stream, name, below, old_mac=old_mac), _BUFFER)
 
 
 def _check_end(file: io.BufferedReader, name: str) -> None:
