@@ -30,8 +30,8 @@ from hyenacli.inference.sampling import complement
 from hyenacli.readers.genome import Genome, Tokens, open_genomes
 from hyenacli.readers.variants import open_variants
 from hyenacli.variants.haplotypes import Strand, WindowRule, build_haplotypes, tokens
-from hyenacli.variants.scorer import VariantScorer
-from hyenacli.variants.scores import SCORES, ScoringOptions
+from hyenacli.variants.scorer import ScoringOptions, VariantScorer
+from hyenacli.variants.scores import SCORES
 from hyenadna import HyenaDNA, load_model
 from hyenadna.tokenizer import A, T
 

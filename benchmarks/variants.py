@@ -26,8 +26,7 @@ from hyenacli.inference.batching import make_budget
 from hyenacli.readers.genome import Genome
 from hyenacli.readers.variants import open_variants
 from hyenacli.variants.haplotypes import Strand, WindowRule, build_haplotypes, status_of, tokens
-from hyenacli.variants.scorer import VariantScorer
-from hyenacli.variants.scores import ScoringOptions
+from hyenacli.variants.scorer import ScoringOptions, VariantScorer
 from hyenadna import HyenaConfig, HyenaDNA, preset
 from hyenadna.engine.inference import token_log_probs
 from hyenadna.engine.tiling import slices

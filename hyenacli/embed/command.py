@@ -9,16 +9,15 @@ from hyenacli.devices import autocast, resolve_device, set_threads
 from hyenacli.embed.settings import EmbedSettings
 from hyenacli.errors import UsageError
 from hyenacli.genome.contigs import check_naming
-from hyenacli.inference.batching import parse_batch_size
-from hyenacli.inference.embedding import embed
-from hyenacli.inference.embedding_options import parse_embedding_options
-from hyenacli.inference.record_tables import (
-    RunSummary,
+from hyenacli.inference.batching import RunSummary, parse_batch_size
+from hyenacli.inference.embedding import (
+    embed,
     embedding_columns,
     embedding_record,
     embedding_rows,
     per_base_bytes,
 )
+from hyenacli.inference.embedding_options import parse_embedding_options
 from hyenacli.readers.records import (
     Input,
     check_input,

@@ -12,14 +12,16 @@ from hyenacli.devices import autocast, resolve_device, set_threads
 from hyenacli.errors import UsageError
 from hyenacli.finetune.settings import PredictSettings
 from hyenacli.genome.contigs import check_naming
-from hyenacli.inference.batching import parse_batch_size
+from hyenacli.inference.batching import RunSummary, parse_batch_size
 from hyenacli.inference.embedding_options import EmbeddingOptions, check_stride
-from hyenacli.inference.prediction import Predicted, predict, prediction_head, prediction_options
-from hyenacli.inference.record_tables import (
-    RunSummary,
+from hyenacli.inference.prediction import (
+    Predicted,
     choose_track,
     head_values,
+    predict,
     prediction_columns,
+    prediction_head,
+    prediction_options,
     prediction_rows,
 )
 from hyenacli.readers.labelled import open_labelled
@@ -35,9 +37,9 @@ from hyenacli.readers.records import (
 from hyenacli.readers.regions import open_reference
 from hyenacli.readers.text import open_binary, sniff_format
 from hyenacli.settings_file import to_dict
-from hyenacli.writers.bedgraph import BEDGRAPHS, open_bedgraph
 from hyenacli.writers.output_shards import OutputShard, merge_if_last, resolve_shard
 from hyenacli.writers.tables import SCALAR_TABLES, open_table, table_type
+from hyenacli.writers.text import BEDGRAPHS, open_bedgraph
 from hyenadna import load_model, model_sha256
 from hyenadna.config import HeadConfig
 from hyenadna.formats.locate import locate

@@ -30,8 +30,14 @@ from hyenacli.finetune.features import Features
 from hyenacli.finetune.settings import FinetuneSettings
 from hyenacli.finetune.splits import LabelSplits
 from hyenacli.inference.intervals import SPLITS
-from hyenacli.inference.prediction import Predicted, predict, prediction_head, prediction_options
-from hyenacli.inference.record_tables import prediction_columns, prediction_rows
+from hyenacli.inference.prediction import (
+    Predicted,
+    predict,
+    prediction_columns,
+    prediction_head,
+    prediction_options,
+    prediction_rows,
+)
 from hyenacli.readers.labelled_record import LabelledRecord
 from hyenacli.readers.records import SequenceRecord
 from hyenacli.training.checkpoints import Progress

@@ -1,22 +1,26 @@
-"""The inference engine: token sequences in padded batches, answers in input order.
+"""The inference engine: token sequences in padded batches, answers in input order; counts of a run.
 
 B batch, L longest item of the batch. Items carry no key: the answers come in the order of the items, so a
 caller that cuts records into items joins the answers again by counting.
 """
 
+import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hyenacli import console
 from hyenacli.console import log
 from hyenacli.devices import free_memory, is_out_of_memory
 from hyenacli.errors import UsageError, UserError
+from hyenacli.readers.records import SequenceRecord
 from hyenadna.tokenizer import PAD
 
 Metadata = TypeVar("Metadata")
@@ -193,3 +197,64 @@ class Engine(Generic[Metadata, Answer]):
             tokens_BL = torch.from_numpy(ids_BL).to(self.device).long()
             mask_BL = torch.arange(ids_BL.shape[1], device=self.device) < lengths_B1
             return self.compute(tokens_BL, mask_BL, batch)
+
+
+class RecordAnswer(Protocol):
+    """What a model says of a record."""
+
+    @property
+    def record(self) -> SequenceRecord:
+        """Return the record."""
+
+    @property
+    def n_bases(self) -> int:
+        """Return the bases that were read for it, 0 for none."""
+
+
+OfRecord = TypeVar("OfRecord", bound=RecordAnswer)
+
+
+class RunSummary:
+    """Counts of records by status, and of bases.
+
+    Args:
+        verb: of the command, as embed.
+        doing: shown beside the bar, as embedding.
+        done: begins the last line, as embedded.
+    """
+
+    def __init__(self, verb: str, doing: str, done: str) -> None:
+        self.verb, self.doing, self.done = verb, doing, done
+        self.statuses: Counter[str] = Counter()
+        self.bases = 0
+        self.start = time.monotonic()
+
+    def watch(self, answers: Iterable[OfRecord], total: int | None) -> Iterator[OfRecord]:
+        """Pass answers on, count them and show the progress.
+
+        Args:
+            answers: one per record.
+            total: number of records, if it is known.
+        """
+        with console.progress("{task.completed} records", "{task.fields[speed]} bases/s") as bar:
+            task = bar.add_task(self.doing, total=total, speed="")
+            for answer in answers:
+                yield answer
+                self.statuses[answer.record.status] += 1
+                self.bases += len(answer.record) if answer.n_bases else 0
+                bar.update(task, advance=1, speed=f"{self.bases / (time.monotonic() - self.start):,.0f}")
+
+    def report(self, destination: str) -> None:
+        """Log how many records are done, and how many are not, by status.
+
+        Args:
+            destination: where the output is, as "to peaks.tsv".
+        """
+        seconds = time.monotonic() - self.start
+        done = self.statuses.pop("OK", 0)
+        failed = "".join(f", {count:,} {status}" for status, count in self.statuses.most_common())
+        counts = f"{console.counted(done, 'record')}{failed}: {console.counted(self.bases, 'base')}"
+        log.info("%s %s in %.1f s, %s", self.done, counts, seconds, destination)
+        console.event(
+            self.verb, records=done, failed=dict(self.statuses), bases=self.bases, seconds=round(seconds, 3)
+        )

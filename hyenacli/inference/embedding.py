@@ -1,4 +1,4 @@
-"""Vectors of regions: windows are read, positions are pooled as they come, both strands are combined.
+"""Vectors of regions: windows are read, positions pooled as they come, both strands combined; their rows.
 
 B batch, L and t position, D width of the model, K layers, n positions of one window, N rows of a region,
 E numbers per vector (D, or 2 D with rc concat), C outputs of a projection.
@@ -18,8 +18,9 @@ from torch import Tensor
 
 from hyenacli.errors import UserError
 from hyenacli.inference.batching import BatchItem, Engine, make_budget
-from hyenacli.inference.embedding_options import EmbeddingOptions, Floats, Window, cut
+from hyenacli.inference.embedding_options import FINAL, EmbeddingOptions, Floats, Window, cut
 from hyenacli.readers.records import OK, SequenceRecord
+from hyenacli.writers.columns import Batch, Column, TableFormat
 from hyenadna import HyenaDNA, Tokenizer
 from hyenadna.engine.inference import StateSlice
 
@@ -32,6 +33,10 @@ _WindowEngine = Engine[_Spans, list[Floats]]
 # Bounds the answers that wait if a whole input reads one and the same window.
 _MAX_SHARERS = 16
 _TOKENIZER = Tokenizer()
+RECORD_COLUMNS = [
+    *(Column("id", str), Column("chrom", str), Column("start", int), Column("end", int)),
+    *(Column("strand", str), Column("n_bases", int), Column("status", str)),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,3 +262,68 @@ def check_finite(values: Floats, record: SequenceRecord) -> None:
             at=record.id,
             remedy="use --dtype float32, or check the model with `hyena models verify`",
         )
+
+
+def record_rows(record: SequenceRecord, n_bases: int, n_rows: int) -> dict[str, Any]:
+    """Return the record's cells in each of its rows; where these are many, a row is a base."""
+    starts, ends = np.array([record.start]), np.array([record.end])
+    if n_rows > 1:
+        starts = np.arange(record.start, record.end)
+        ends = starts + 1
+    return {
+        "id": [record.id] * n_rows,
+        "chrom": [record.chrom] * n_rows,
+        "start": starts,
+        "end": ends,
+        "strand": [record.strand] * n_rows,
+        "n_bases": [n_bases] * n_rows,
+        "status": [record.status] * n_rows,
+    }
+
+
+def embedding_columns(layers: Sequence[int], width: int) -> list[Column]:
+    """Return the columns of embeddings: the record's, then one vector per layer.
+
+    A single layer is `embedding` (TSV: e0, e1, ...), whichever it is. Of several, block K is `embedding_K`
+    (TSV: lK_e0, ...) and the final norm `embedding`.
+
+    >>> [column.name for column in embedding_columns((1, 2, -1), 128)[7:]]
+    ['embedding_1', 'embedding_2', 'embedding']
+    """
+    return [*RECORD_COLUMNS, *(_vector(layer, width, single=len(layers) == 1) for layer in layers)]
+
+
+def _vector(layer: int, width: int, *, single: bool) -> Column:
+    if single or layer == FINAL:
+        return Column("embedding", float, width)
+    return Column(f"embedding_{layer}", float, width, prefix=f"l{layer}_e")
+
+
+def embedding_rows(embedded: Embedded, columns: Sequence[Column]) -> Batch:
+    """Return the rows of one record: one, or one per base (each with its start and end) if unpooled."""
+    vectors = columns[len(RECORD_COLUMNS) :]
+    vectors_NKE = embedded.vectors
+    if vectors_NKE is None:
+        vectors_NKE = np.full((1, len(vectors), vectors[0].width), np.nan, dtype=np.float32)
+    rows = record_rows(embedded.record, embedded.n_bases, len(vectors_NKE))
+    return rows | {column.name: vectors_NKE[:, k] for k, column in enumerate(vectors)}
+
+
+def embedding_record(embedded: Embedded, columns: Sequence[Column]) -> Batch:
+    """Return one record with the vectors of all its bases, in the order of the + strand; perhaps none."""
+    vectors = columns[len(RECORD_COLUMNS) :]
+    vectors_NKE = embedded.vectors
+    if vectors_NKE is None:
+        vectors_NKE = np.empty((0, len(vectors), vectors[0].width), dtype=np.float32)
+    row = record_rows(embedded.record, len(vectors_NKE), 1)
+    return row | {column.name: vectors_NKE[:, k] for k, column in enumerate(vectors)}
+
+
+def per_base_bytes(bases: int, columns: Sequence[Column], table: TableFormat) -> int:
+    """Estimate the size of a file of vectors per base, before compression.
+
+    >>> from hyenacli.writers.tables import TABLES
+    >>> per_base_bytes(1_000_000, embedding_columns((-1,), 256), TABLES["h5"])
+    512000000
+    """
+    return bases * sum(column.width for column in columns) * table.bytes_per_number

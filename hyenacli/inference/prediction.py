@@ -1,6 +1,6 @@
-"""Predictions of sequences and regions: a head on their embeddings.
+"""Predictions of sequences and regions, a head on their embeddings, and the rows that show them in a table.
 
-C outputs of the head, L bases, N rows (1, or L).
+C outputs of the head, V values shown of them, L bases, N rows of a record (1, or L).
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -14,11 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hyenacli.errors import UserError
-from hyenacli.inference.embedding import Embedded, embed
+from hyenacli.errors import UsageError, UserError, abbreviate, nearest
+from hyenacli.evaluation.calibration import probabilities
+from hyenacli.inference.embedding import RECORD_COLUMNS, Embedded, embed, record_rows
 from hyenacli.inference.embedding_options import EmbeddingOptions, Pooling
 from hyenacli.inference.in_context import answer_in_context
 from hyenacli.readers.records import SequenceRecord
+from hyenacli.writers.columns import Batch, Column
 from hyenadna import HyenaDNA
 from hyenadna.config import HeadConfig
 
@@ -133,3 +135,82 @@ def _predicted(answer: Embedded, options: EmbeddingOptions, project: Callable[[T
     with torch.inference_mode():
         logits_C = project(torch.from_numpy(outputs_NC[0])).numpy()
     return Predicted(answer.record, answer.n_bases, logits_C)
+
+
+def value_names(head: HeadConfig) -> tuple[str, ...]:
+    """Return the names of the values shown of a head: its classes or labels, or else their numbers.
+
+    A binary head may have one output, which is that of the second class.
+
+    >>> value_names(HeadConfig("binary", 1)), value_names(HeadConfig("binary", 1, ("tumour",)))
+    (('0', '1'), ('not_tumour', 'tumour'))
+    """
+    names = head.labels
+    if head.task == "binary" and head.n_outputs == 1:
+        names = (f"not_{names[0]}", names[0]) if names else ("0", "1")
+    count = max(len(names), head.n_outputs)
+    return names if len(set(names)) == count else tuple(map(str, range(count)))
+
+
+def prediction_columns(head: HeadConfig) -> list[Column]:
+    """Return the columns of predictions: the record's, the likeliest class of classes, and each value.
+
+    >>> [column.name for column in prediction_columns(HeadConfig("binary", 2, ("no", "yes")))[7:]]
+    ['prediction', 'p_no', 'p_yes']
+    >>> prediction_columns(HeadConfig("regression", 1, ("expression",)))[7].name
+    'prediction'
+    """
+    likeliest = [Column("prediction", str)] if head.task in ("binary", "multiclass") else []
+    return [*RECORD_COLUMNS, *likeliest, *(Column(name, float, digits=7) for name in _titles(head))]
+
+
+def _titles(head: HeadConfig) -> list[str]:
+    names = value_names(head)
+    if head.task != "regression":
+        return [f"p_{name}" for name in names]
+    return ["prediction"] if len(names) == 1 else [f"prediction_{name}" for name in names]
+
+
+def prediction_rows(predicted: Predicted, head: HeadConfig) -> Batch:
+    """Return the rows of one record: one, or one per base (with its start and end) at level "nucleotide"."""
+    titles = _titles(head)
+    if predicted.logits is None:
+        values_NV, likeliest = np.full((1, len(titles)), np.nan), [""]
+    else:
+        values_NV = head_values(predicted.logits, head)
+        names = value_names(head)
+        likeliest = [names[i] for i in values_NV.argmax(axis=1).tolist()]
+    rows = record_rows(predicted.record, predicted.n_bases, len(values_NV))
+    if head.task in ("binary", "multiclass"):
+        rows["prediction"] = likeliest
+    return rows | {title: values_NV[:, i] for i, title in enumerate(titles)}
+
+
+def head_values(logits: NDArray[np.float64], head: HeadConfig) -> NDArray[np.float64]:
+    """Compute the values (N, V) of outputs (C,) or (L, C): probabilities, or the numbers of a regression."""
+    return probabilities(head.task, np.atleast_2d(logits))
+
+
+def choose_track(head: HeadConfig, name: str | None) -> int:
+    """Return the index of the value of a head that a bedGraph shows.
+
+    Raises:
+        UsageError: the head does not predict bases, has no such value, or has several and none is named.
+    """
+    if head.level != "nucleotide":
+        raise UsageError(
+            "a bedGraph shows predictions of bases, and the model predicts sequences",
+            remedy="write a table, as .tsv",
+        )
+    names = value_names(head)
+    if name is not None:
+        if name not in names:
+            problem = f"the model has no output '{name}'"
+            raise UsageError(problem, at="--track", remedy=nearest(name, list(names)))
+        return names.index(name)
+    if head.task == "binary":
+        return 1
+    if len(names) > 1:
+        problem = f"a bedGraph shows one of the model's {len(names)} outputs"
+        raise UsageError(problem, remedy=f"name it with --track: {abbreviate(names, 12)}")
+    return 0

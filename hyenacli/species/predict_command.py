@@ -21,8 +21,7 @@ from hyenacli.devices import autocast, resolve_device, set_threads
 from hyenacli.errors import UsageError, abbreviate
 from hyenacli.inference.batching import parse_batch_size
 from hyenacli.inference.embedding_options import check_stride
-from hyenacli.inference.prediction import prediction_options
-from hyenacli.inference.record_tables import value_names
+from hyenacli.inference.prediction import prediction_options, value_names
 from hyenacli.readers.records import check_input
 from hyenacli.readers.text import open_binary
 from hyenacli.settings_file import to_dict

@@ -1,30 +1,164 @@
 """`hyena score-variants`: scores of alleles, or of every substitution of a region."""
 
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+
+from hyenacli import console
+from hyenacli.console import log
 from hyenacli.devices import autocast, resolve_device, set_threads
-from hyenacli.errors import UsageError
+from hyenacli.errors import UsageError, UserError
 from hyenacli.inference.batching import make_budget, parse_batch_size
 from hyenacli.inference.perplexity import warn_of_labels
 from hyenacli.readers.genome_cache import signature
 from hyenacli.readers.shards import fingerprint
-from hyenacli.variants.haplotypes import AlleleReader
+from hyenacli.readers.vcf import VariantRecord
+from hyenacli.variants.haplotypes import EDGE, NO_CONTIG, OK, REF_MISMATCH, SYMBOLIC, AlleleReader
+from hyenacli.variants.heatmap import draw_regions
 from hyenacli.variants.input import VariantInput, open_input
 from hyenacli.variants.journal import (
     BLOCK_RECORDS,
+    Journal,
     describe_run,
     open_journal,
     resume_identity,
     score_records,
 )
-from hyenacli.variants.progress import ScoringProgress
-from hyenacli.variants.saturation import draw_regions
-from hyenacli.variants.scorer import VariantScorer
-from hyenacli.variants.scores import ScoringOptions, info_fields, info_values, parse_scores
+from hyenacli.variants.scorer import (
+    AlleleScore,
+    ScoredRecord,
+    ScoringOptions,
+    VariantScorer,
+    info_fields,
+    info_values,
+)
+from hyenacli.variants.scores import parse_scores
 from hyenacli.variants.settings import ScoreVariantsSettings
 from hyenacli.writers.output_shards import OutputShard, merge_if_last, resolve_shard
 from hyenacli.writers.variants import open_annotated, resolve_format
 from hyenacli.writers.vcf import shard_line
 from hyenadna import load_model
 from hyenadna.formats.locate import locate
+
+# A larger share of REF that differ means another genome build; so many records rule out chance.
+_WRONG_BUILD_SHARE, _ENOUGH_RECORDS = 0.01, 200
+# Records between two updates of the progress bar.
+_UPDATE_EVERY = 64
+
+
+class ScoringProgress:
+    """Counts records and alleles, shows them, and applies --check-ref.
+
+    Args:
+        check_ref: w, x or e.
+        source: the input.
+    """
+
+    def __init__(self, check_ref: str, source: VariantInput) -> None:
+        self._check_ref, self._source = check_ref, source
+        self._statuses: Counter[str] = Counter()
+        self._records = self._alleles = self._replayed = self._without_alt = 0
+        self._refs_checked = self._refs_differing = 0
+        self._warned, self._in_block = False, 0.0
+        self._show: Callable[..., None] = lambda **_: None
+        self._start = time.monotonic()
+
+    def watch(self, scored: Iterable[ScoredRecord], journal: Journal) -> Iterator[ScoredRecord]:
+        """Pass records on, except those that --check-ref leaves out.
+
+        Raises:
+            UserError: a REF is not the genome's, and --check-ref is e.
+        """
+        with console.progress("{task.completed:.0f} records", "{task.fields[speed]} variants/s") as bar:
+            self._show = partial(bar.update, bar.add_task("scoring", total=self._source.total, speed=""))
+            for record, scores in scored:
+                if journal.replaying:  # the speed is that of scoring
+                    self._start, self._replayed = time.monotonic(), self._alleles
+                differs = self._compare_ref(scores)
+                if differs and self._check_ref == "e":
+                    raise self._ref_error(record)
+                if not (differs and self._check_ref == "x"):
+                    yield record, scores
+                self._records += 1
+                self._alleles += len(scores)
+                self._without_alt += not scores
+                self._in_block = max(0.0, self._in_block - len(scores))
+                self._statuses.update(score.status for score in scores)
+                if self._records % _UPDATE_EVERY == 0:
+                    self._update()
+                    self._warn_of_build(at_least=_ENOUGH_RECORDS, so_far=" so far")
+            self._update()
+        self._warn_of_build(at_least=1)
+
+    def add_alleles(self, alleles: float) -> None:
+        """Count alleles that have been scored of the current block, of which no record has come out yet."""
+        self._in_block += alleles
+        self._update()
+
+    def report(self, shard: OutputShard) -> None:
+        """Log what was done and what could not be."""
+        statuses = dict(self._statuses)
+        done = sum(statuses.pop(status, 0) for status in (OK, EDGE))
+        failed = "".join(f", {count:,} {status}" for status, count in sorted(statuses.items()))
+        failed += f", {self._without_alt:,} without ALT" if self._without_alt else ""
+        left_out = self._refs_differing if self._check_ref == "x" else 0
+        alleles, records = console.counted(done, "allele"), console.counted(self._records, "record")
+        counts = f"{alleles}{failed} of {records}" + (f" ({left_out:,} left out)" if left_out else "")
+        seconds = time.monotonic() - self._start
+        speed = f"{self._speed():,.0f} variants/s"
+        log.info("scored %s in %.1f s (%s), %s", counts, seconds, speed, shard.describe())
+        console.event(
+            "score-variants",
+            records=self._records,
+            statuses=dict(self._statuses),
+            ref_checked=self._refs_checked,
+            ref_differing=self._refs_differing,
+            seconds=round(seconds, 3),
+        )
+
+    def _compare_ref(self, scores: Sequence[AlleleScore]) -> bool:
+        """Count a record whose REF could be compared with the genome; return whether it differs."""
+        statuses = {score.status for score in scores}
+        differs = REF_MISMATCH in statuses
+        self._refs_checked += bool(statuses - {NO_CONTIG, SYMBOLIC})
+        self._refs_differing += differs
+        return differs
+
+    def _update(self) -> None:
+        self._show(completed=self._records + self._in_block, speed=f"{self._speed():,.0f}")
+
+    def _speed(self) -> float:
+        """Return the alleles scored in a second."""
+        scored = self._alleles + self._in_block - self._replayed
+        return scored / max(1e-9, time.monotonic() - self._start)
+
+    def _ref_error(self, record: VariantRecord) -> UserError:
+        contig, position = record.contig, record.position + 1
+        return UserError(
+            f"REF of {contig}:{position} differs from {self._source.genome.path}",
+            at=self._source.name,
+            line=record.line or None,
+            remedy="use the genome that the variants were called on, or --check-ref w or x",
+        )
+
+    def _warn_of_build(self, *, at_least: int, so_far: str = "") -> None:
+        """Ask, once, whether this is the right genome build; in capitals where chance is ruled out."""
+        checked, differing = self._refs_checked, self._refs_differing
+        if self._warned or checked < at_least or differing <= _WRONG_BUILD_SHARE * checked:
+            return
+        self._warned = True
+        question, name = "is this the genome build of", self._source.name
+        log.warning(
+            "REF differs from %s in %s of %s records%s (%.1f %%): %s %s?",
+            self._source.genome.path,
+            f"{differing:,}",
+            f"{checked:,}",
+            so_far,
+            100 * differing / checked,
+            question.upper() if checked >= _ENOUGH_RECORDS else question,
+            name,
+        )
 
 
 def run(settings: ScoreVariantsSettings, block_records: int = BLOCK_RECORDS) -> None:

@@ -1,22 +1,31 @@
-"""A heatmap of the effects of every substitution of a region, as a self-contained SVG.
+"""Heatmaps of the effects of every substitution of regions, as self-contained SVG.
 
 L position, V one of A, C, G and T.
 """
 
 import math
+import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
-from itertools import groupby
+from itertools import groupby, islice
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from hyenacli.console import log
 from hyenacli.genome.region import Region
+from hyenacli.variants.haplotypes import Sequences
+from hyenacli.variants.input import NamedRegion
+from hyenacli.variants.scorer import ScoredRecord
+from hyenacli.writers.atomic import atomic_path
 
 Floats = npt.NDArray[np.float64]
 
 BASES = "ACGT"
+# Longest region that a picture can show, in bases.
+_MAX_DRAWN = 20_000
 # Colours of the scale, from the lowest to the highest: few enough for neighbours to share one.
 STEPS = 33
 # Effects beyond this quantile of their sizes have the colour of the limit.
@@ -291,3 +300,43 @@ def _number(value: float) -> str:
 
 def _text(x: float, y: float, text: str, kind: str = "") -> str:
     return f'<text class="{kind}" x="{_number(x)}" y="{_number(y)}">{escape(text)}</text>'
+
+
+def draw_regions(
+    scored: Iterator[ScoredRecord],
+    regions: Sequence[NamedRegion],
+    genome: Sequences,
+    folder: Path,
+    score: str,
+    description: str,
+) -> Iterator[ScoredRecord]:
+    """Pass the scored substitutions of regions on, and draw each region when it is complete.
+
+    Args:
+        scored: all of `substitutions`, in order.
+        regions: whose they are.
+        genome: the reference.
+        folder: for CONTIG_START-END.svg, 1-based; made if it is missing.
+        score: the name of the score that is drawn.
+        description: what it is and how it was made, in a sentence or two.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = 0
+    for named, region in regions:
+        reference = genome.fetch(region.contig, region.start, region.end)
+        effects_LV = np.full((len(reference), len(BASES)), np.nan)
+        for record, alleles in islice(scored, len(reference) - reference.count(b"N")):
+            for alt, allele in zip(record.alts, alleles, strict=True):
+                column = BASES.index(alt.decode())
+                effects_LV[record.position - region.start, column] = allele.values.get(score, np.nan)
+            yield record, alleles
+        if len(reference) > _MAX_DRAWN:
+            log.warning("%s is too long for a picture, which shows %s bases", named, f"{_MAX_DRAWN:,}")
+            continue
+        name = re.sub(r"[^\w.-]+", "_", str(named))
+        with atomic_path(folder / f"{name}.svg") as path:
+            picture = draw_heatmap(named, effects_LV, reference, score=score, description=description)
+            path.write_text(picture, encoding="utf-8")
+        drawn += 1
+    log.info("drew %d region%s into %s", drawn, "s" * (drawn != 1), folder)
+    yield from scored  # none are left, but whoever counts must see the end

@@ -1,15 +1,14 @@
 """The input of `score-variants`: a file of variants, or regions whose every substitution is a variant."""
 
-import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from hyenacli.console import stderr
+from hyenacli.console import log, stderr
 from hyenacli.errors import UsageError, UserError
 from hyenacli.genome.contigs import (
     ContigMap,
@@ -24,11 +23,23 @@ from hyenacli.readers.shards import Shard, fingerprint
 from hyenacli.readers.text import open_binary, sniff_format
 from hyenacli.readers.variants import VariantHeader, Variants, open_variants
 from hyenacli.readers.vcf import VariantRecord
+from hyenacli.variants.haplotypes import Sequences
 from hyenacli.variants.journal import BLOCK_RECORDS, count_and_hash
-from hyenacli.variants.saturation import NamedRegion, substitutions, substitutions_header
 from hyenacli.variants.settings import ScoreVariantsSettings
 
-_logger = logging.getLogger("hyena")
+_FETCHED_BASES = 1 << 16
+
+
+class NamedRegion(NamedTuple):
+    """A region under two names.
+
+    Attributes:
+        named: with the contig name of the input, which the output keeps.
+        region: the same in the genome's spelling.
+    """
+
+    named: Region
+    region: Region
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +114,7 @@ def _open_file(
     with open_variants(source, regions) as variants:
         first = list(islice(variants, block_records))
         if regions is not None and not first:
-            _logger.warning("%s: no record lies in the regions", variants.name)
+            log.warning("%s: no record lies in the regions", variants.name)
         match = partial(
             match_contigs,
             genome=genome.lengths,
@@ -114,7 +125,7 @@ def _open_file(
         )
         complete = len(first) < block_records
         contigs = _match(match, variants, first, None if stream else source, complete=complete)
-        _logger.info("%s: %s", variants.name, contigs.summary())
+        log.info("%s: %s", variants.name, contigs.summary())
         whole = VariantInput(
             name=variants.name,
             genome=genome,
@@ -194,11 +205,11 @@ def _open_substitutions(
             rows = load_regions(stream, genome, style, aliases)
         regions = [NamedRegion(row.record.region, row.region) for row in rows if row.region is not None]
         if missing := len(rows) - len(regions):
-            _logger.warning("%s: %d regions lie on no contig of the genome", settings.input, missing)
+            log.warning("%s: %d regions lie on no contig of the genome", settings.input, missing)
     bases = (genome.fetch(region.contig, region.start, region.end) for _, region in regions)
     total = sum(len(sequence) - sequence.count(b"N") for sequence in bases)
     if skipped := sum(len(region) for _, region in regions) - total:
-        _logger.info("N has no substitutions: %s base%s left out", f"{skipped:,}", "s" * (skipped != 1))
+        log.info("N has no substitutions: %s base%s left out", f"{skipped:,}", "s" * (skipped != 1))
     name = str(settings.input or "-r")
     contigs = ContigMap(
         names=tuple(dict.fromkeys(named.contig for named, _ in regions)),
@@ -228,3 +239,31 @@ def _select(whole: VariantInput, shard: Shard | None, sha256: str, block_records
     part = shard.part(whole.total, block_records)
     records = islice(whole.records, part.start, part.stop)
     return replace(whole, records=records, total=len(part), shard=shard.describe(whole.total, sha256))
+
+
+def substitutions_header(regions: Sequence[NamedRegion], genome: Sequences) -> VariantHeader:
+    """Return the header of a VCF of these regions."""
+    lengths = {named.contig: genome.lengths[region.contig] for named, region in regions}
+    contigs = [f"##contig=<ID={name},length={length}>" for name, length in lengths.items()]
+    lines = ["##fileformat=VCFv4.2", *contigs, "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO"]
+    return VariantHeader("vcf", tuple(f"{line}\n".encode() for line in lines))
+
+
+def substitutions(regions: Sequence[NamedRegion], genome: Sequences) -> Iterator[VariantRecord]:
+    """Yield one record per base of the regions, in order, with the three other bases as ALT; none for N.
+
+    Regions that overlap repeat what they share.
+    """
+    line = 0
+    for named, region in regions:
+        contig = named.contig.encode()
+        for first in range(region.start, region.end, _FETCHED_BASES):
+            bases = genome.fetch(region.contig, first, min(first + _FETCHED_BASES, region.end))
+            for position, code in enumerate(bases, start=first):
+                ref = bytes((code,))
+                if ref == b"N":
+                    continue
+                line += 1
+                alts = tuple(base for base in (b"A", b"C", b"G", b"T") if base != ref)
+                columns = (contig, b"%d" % (position + 1), b".", ref, b",".join(alts), b".", b".", b".")
+                yield VariantRecord(line, b"\t".join(columns), b"\n", named.contig, position, ref, alts)

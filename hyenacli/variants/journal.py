@@ -5,7 +5,6 @@ The journal has one JSON document a line: what was computed and how, then a bloc
 
 import hashlib
 import json
-import logging
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,11 +14,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from hyenacli import __version__
+from hyenacli.console import log
 from hyenacli.errors import UserError
 from hyenacli.genome.variant import Variant
 from hyenacli.readers.vcf import VariantRecord
-from hyenacli.variants.scorer import VariantScorer
-from hyenacli.variants.scores import AlleleScore, ScoredRecord
+from hyenacli.variants.scorer import AlleleScore, ScoredRecord, VariantScorer
 from hyenacli.variants.settings import ScoreVariantsSettings
 from hyenadna import HyenaDNA, model_sha256
 
@@ -27,7 +26,6 @@ from hyenadna import HyenaDNA, model_sha256
 # score does not depend, to the last digit, on where a run begins and ends.
 BLOCK_RECORDS = 1024
 
-_logger = logging.getLogger("hyena")
 _NEW = "remove it to begin again"
 # Settings that change no score, only its destination, the speed, and which part of the input is read.
 _NO_SCORE_SETTINGS = {
@@ -210,7 +208,7 @@ def open_journal(
         except BaseException:
             stream.flush()
             if path.stat().st_size > len(head):
-                _logger.info("%s keeps what was scored, for the same command with --resume", path)
+                log.info("%s keeps what was scored, for the same command with --resume", path)
             else:
                 path.unlink()
             raise

@@ -6,33 +6,147 @@ whatever the size of the window. Nothing depends on which alleles are scored tog
 B window, L position.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
 
 from hyenacli.devices import is_out_of_memory
-from hyenacli.errors import UserError
+from hyenacli.errors import UsageError, UserError
 from hyenacli.genome.variant import Variant
-from hyenacli.variants.comparison import AlleleTokens, WindowPass
+from hyenacli.readers.vcf import VariantRecord
 from hyenacli.variants.haplotypes import (
     EDGE,
     N_WINDOW,
     OK,
+    STATUSES,
     Sequences,
     Strand,
+    WindowRule,
     build_haplotypes,
     tokens,
     window_status,
 )
-from hyenacli.variants.scores import SCORES, AlleleScore, ScoringOptions, compare
+from hyenacli.variants.scores import SCORES, AlleleTokens, WindowPass, compare
+from hyenacli.writers.vcf import InfoField
 from hyenadna import HyenaDNA
 
 _KEPT_BYTES = 1 << 30
 _LOOKAHEAD = 1 << 14
+_MAX_DEFAULT_WINDOW = 8192
+
+
+@dataclass(frozen=True)
+class ScoringOptions:
+    """What is computed of an allele.
+
+    Attributes:
+        rule: which windows are read, and how many positions are scored.
+        scores: names in `SCORES`.
+        both_strands: take the mean of both strands; else the forward strand alone.
+        max_allele: longest allele that is scored, in bases; None for a quarter of the window.
+    """
+
+    rule: WindowRule
+    scores: tuple[str, ...] = ("llr",)
+    both_strands: bool = True
+    max_allele: int | None = None
+
+    @classmethod
+    def for_model(
+        cls,
+        model: HyenaDNA,
+        scores: tuple[str, ...] = ("llr",),
+        *,
+        both_strands: bool = True,
+        window: int | None = None,
+        grid: int | None = None,
+        downstream: int | None = None,
+        max_allele: int | None = None,
+    ) -> "ScoringOptions":
+        """Return the options with what is left to the model filled in.
+
+        Args:
+            model: the model.
+            scores: names in `SCORES`.
+            both_strands: take the mean of both strands.
+            window: bases read; None for the model's context less a soft prompt, at most 8,192.
+            grid: windows start at multiples of it; None for window / 8.
+            downstream: positions scored from the site on; None for all to the window's end.
+            max_allele: longest allele that is scored, in bases; None for window / 4.
+
+        Raises:
+            UsageError: the model takes no such window, or sites could lie beyond the window of this grid.
+        """
+        context, longest = model.config.context, model.longest_input
+        window = window or min(context, longest, _MAX_DEFAULT_WINDOW)
+        if window > longest:
+            room = model.backbone.describe_room() if model.backbone.n_soft else f"{context:,} bases"
+            what = f"the model takes at most {room}, not {window:,}"
+            raise UsageError(what, at="--window", remedy="choose a smaller window")
+        grid = grid or max(1, window // 8)
+        if grid > window // 2:
+            what = f"a grid of {grid:,} leaves sites outside windows of {window:,}"
+            raise UsageError(what, at="--grid", remedy="make it at most half the window")
+        return cls(WindowRule(window, grid, downstream), scores, both_strands, max_allele)
+
+    @property
+    def longest_allele(self) -> int:
+        """Longest allele that is scored, in bases without what REF and ALT share."""
+        return self.max_allele or max(1, self.rule.size // 4)
+
+
+@dataclass(frozen=True, slots=True)
+class AlleleScore:
+    """The scores of one allele.
+
+    Attributes:
+        status: OK, EDGE, or why there are no values.
+        values: by the names of the scores; NaN where a score is undefined, none where all are.
+    """
+
+    status: str
+    values: Mapping[str, float] = field(default_factory=dict)
+
+
+ScoredRecord = tuple[VariantRecord, Sequence[AlleleScore]]
+"""A record with the scores of its ALT alleles, in order."""
+
+
+def info_fields(options: ScoringOptions) -> list[InfoField]:
+    """Return the INFO fields, or columns, of the scores and, last, of the status."""
+    rule = options.rule
+    span = "the bases to the window's end" if rule.downstream is None else f"{rule.downstream} bases"
+    words = {
+        "sum": f"Sum over {span}, from the first that differs on,",
+        "span": f"{span}, from the first that differs on",
+        "strands": "mean of both strands" if options.both_strands else "forward strand",
+        "window": str(rule.size),
+        "grid": str(rule.grid),
+    }
+    fields = [
+        InfoField(_info_id(name), "A", "Float", SCORES[name].description.format(**words))
+        for name in options.scores
+    ]
+    return [*fields, InfoField(_info_id("status"), "A", "String", f"One of {', '.join(STATUSES)}")]
+
+
+def info_values(options: ScoringOptions, alleles: Sequence[AlleleScore]) -> dict[str, list[Any]]:
+    """Return the values of a record's alleles by the IDs of `info_fields`; None where there is none."""
+    values: dict[str, list[Any]] = {}
+    for name in options.scores:
+        column = (allele.values.get(name, math.nan) for allele in alleles)
+        values[_info_id(name)] = [None if math.isnan(value) else value for value in column]
+    return {**values, _info_id("status"): [allele.status for allele in alleles]}
+
+
+def _info_id(name: str) -> str:
+    return f"HYENA_{name.upper()}"
 
 
 @dataclass(frozen=True, slots=True)

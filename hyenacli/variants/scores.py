@@ -1,24 +1,178 @@
-"""The scores of an allele in one table, and what is asked of them.
+"""The scores of an allele in one table, and what they are computed from: ALT and REF under a model.
 
 To add a score: a function and a `Score` in `SCORES`, and a word in the help of --score and in the README.
+
+B window, L position, K position from the first that any score needs, D width, n scored position of an allele,
+M scored positions of several alleles one after another, N allele, V one of A, C, G and T.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
-from hyenacli.errors import UsageError, nearest
-from hyenacli.readers.vcf import VariantRecord
-from hyenacli.variants.comparison import AlleleTokens, Comparison, WindowPass
-from hyenacli.variants.haplotypes import STATUSES, WindowRule
-from hyenacli.writers.vcf import InfoField
+from hyenacli.errors import UsageError, UserError, nearest
+from hyenacli.readers.genome import Tokens
 from hyenadna import HyenaDNA
+from hyenadna.engine.inference import BASES
+from hyenadna.engine.suffix import ReferencePass, Suffix
+from hyenadna.tokenizer import A, T
 
-_MAX_DEFAULT_WINDOW = 8192
+
+@dataclass(frozen=True, slots=True)
+class AlleleTokens:
+    """Both haplotypes of one allele in a window, from the first position that is scored on.
+
+    Attributes:
+        index: of the allele among those that the caller looks at.
+        row: of its window among those that are read together.
+        offset: of the first position that is scored, in the window.
+        ref: the tokens from there on, as many as are scored.
+        alt: those of the other haplotype, as many.
+    """
+
+    index: int
+    row: int
+    offset: int
+    ref: Tokens
+    alt: Tokens
+
+
+class WindowPass:
+    """One pass over windows of the reference, which all their alleles share.
+
+    Args:
+        model: in eval mode.
+        ids_BL: the windows' tokens, on the model's device.
+        first: the position before the earliest one that is scored.
+    """
+
+    def __init__(self, model: HyenaDNA, ids_BL: Tensor, first: int):
+        self._model, self.first = model, first
+        self.reference = ReferencePass(model, ids_BL, first)
+
+    @cached_property
+    def log_p_BKV(self) -> Tensor:  # noqa: N802, its shape
+        """Log-probabilities after every position kept."""
+        return self.log_p(self.reference.hidden_BLD)
+
+    def log_p(self, hidden: Tensor) -> Tensor:
+        """Compute log-probabilities of A, C, G and T after these states, float32 at least."""
+        logits = self._model.lm_logits(hidden)[..., slice(*BASES)]
+        return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
+
+
+class LogRatios(NamedTuple):
+    """The share of each position in the log-likelihood ratio, all alleles one after another.
+
+    Attributes:
+        starts_N: index of the first position of every allele.
+        nats_M: log p(base of ALT) - log p(base of REF); N count as 0.
+        real_M: whether neither base is N.
+    """
+
+    starts_N: NDArray[np.int64]
+    nats_M: NDArray[np.float64]
+    real_M: NDArray[np.bool_]
+
+
+class Comparison:
+    """ALT and REF of several alleles under the model; a quantity is computed when a score first needs it.
+
+    Args:
+        windows: the pass over the alleles' windows.
+        alleles: in any order.
+        pooled: read ALT to the last scored position, whose state only means of states need.
+
+    Raises:
+        UserError: by all properties, if the model gives values that are not finite.
+    """
+
+    def __init__(self, windows: WindowPass, alleles: Sequence[AlleleTokens], *, pooled: bool):
+        self._windows, self._alleles, self._pooled = windows, alleles, pooled
+
+    @cached_property
+    def log_ratios(self) -> LogRatios:
+        """The log-likelihood ratio of every position."""
+        alleles, first, log_p_BKV = self._alleles, self._windows.first, self._windows.log_p_BKV
+        lengths = np.array([len(allele.ref) for allele in alleles])
+        starts_N = np.cumsum(lengths) - lengths
+        # the positions that the reference's bases are predicted from, all windows in a row
+        before = [allele.row * log_p_BKV.shape[1] + allele.offset - 1 - first for allele in alleles]
+        indices_M = np.repeat(before - starts_N, lengths) + np.arange(lengths.sum())
+        device = log_p_BKV.device
+        ref_MV = log_p_BKV.flatten(0, 1)[torch.from_numpy(indices_M).to(device)]
+        alt_MV = ref_MV.clone()
+        later_M = np.ones(len(indices_M), dtype=bool)
+        later_M[starts_N] = False
+        if later_M.any():
+            pairs = zip(self._alt_states, alleles, strict=True)
+            before_mD = torch.cat([states_nD[: len(allele.ref) - 1] for states_nD, allele in pairs])
+            alt_MV[torch.from_numpy(later_M).to(device)] = self._windows.log_p(before_mD)
+        ref_M, alt_M = (
+            torch.from_numpy(np.concatenate(parts)).to(device).long()
+            for parts in ([allele.ref for allele in alleles], [allele.alt for allele in alleles])
+        )
+        nats_M = _base_log_p(alt_MV, alt_M) - _base_log_p(ref_MV, ref_M)
+        real_M = (_is_base(ref_M) & _is_base(alt_M)).cpu().numpy()
+        return LogRatios(starts_N, _check_finite(nats_M).cpu().double().numpy(), real_M)
+
+    @cached_property
+    def mean_states(self) -> list[tuple[Tensor, Tensor]]:
+        """The mean states (D,) of REF and ALT over the scored positions of every allele."""
+        hidden_BKD, pairs = self._windows.reference.hidden_BLD, []
+        for allele, states_nD in zip(self._alleles, self._alt_states, strict=True):
+            start = allele.offset - self._windows.first
+            ref_nD = hidden_BKD[allele.row, start : start + len(allele.ref)]
+            pairs.append((_mean_state(ref_nD, allele.ref), _mean_state(states_nD, allele.alt)))
+        return pairs
+
+    @cached_property
+    def _alt_states(self) -> list[Tensor]:
+        """States (n, D) at the ALT's positions that later ones are predicted from, or that are pooled."""
+        reference = self._windows.reference
+        end = None if self._pooled else -1  # the last position predicts nothing that is scored
+        suffixes = [Suffix(a.row, a.offset, torch.from_numpy(a.alt[:end]).long()) for a in self._alleles]
+        states = iter(reference.suffixes([suffix for suffix in suffixes if len(suffix.ids)]))
+        empty_0D = reference.hidden_BLD[0, :0]
+        return [next(states) if len(suffix.ids) else empty_0D for suffix in suffixes]
+
+
+def _is_base(ids: Tensor) -> Tensor:
+    return (ids >= A) & (ids <= T)
+
+
+def _base_log_p(log_p_nV: Tensor, ids_n: Tensor) -> Tensor:
+    """Return the log-probability of each token, 0 for N."""
+    real_n = _is_base(ids_n)
+    picked_n1 = log_p_nV.gather(-1, (ids_n - A).where(real_n, 0)[:, None])
+    return picked_n1[:, 0].where(real_n, 0)
+
+
+def _mean_state(states_nD: Tensor, ids_n: Tokens) -> Tensor:
+    """Return the mean state of the positions that are not N, in float64 where the device has it; else NaN."""
+    real_n = torch.from_numpy((ids_n >= A) & (ids_n <= T)).to(states_nD.device)
+    dtype = torch.float32 if states_nD.device.type == "mps" else torch.float64
+    return _check_finite(states_nD[real_n]).mean(0, dtype=dtype)
+
+
+def _check_finite(values: Tensor) -> Tensor:
+    """Return the values of a model, which N does not make NaN.
+
+    Raises:
+        UserError: some are not finite.
+    """
+    if values.isfinite().all():
+        return values
+    raise UserError(
+        "the model gives values that are not finite",
+        remedy="use --dtype float32, or check the model with `hyena models verify`",
+    )
 
 
 def _llr(comparison: Comparison) -> Sequence[float]:
@@ -111,111 +265,3 @@ def compare(
         zeros if np.array_equal(allele.ref, allele.alt) else row
         for allele, row in zip(alleles, rows, strict=True)
     ]
-
-
-@dataclass(frozen=True)
-class ScoringOptions:
-    """What is computed of an allele.
-
-    Attributes:
-        rule: which windows are read, and how many positions are scored.
-        scores: names in `SCORES`.
-        both_strands: take the mean of both strands; else the forward strand alone.
-        max_allele: longest allele that is scored, in bases; None for a quarter of the window.
-    """
-
-    rule: WindowRule
-    scores: tuple[str, ...] = ("llr",)
-    both_strands: bool = True
-    max_allele: int | None = None
-
-    @classmethod
-    def for_model(
-        cls,
-        model: HyenaDNA,
-        scores: tuple[str, ...] = ("llr",),
-        *,
-        both_strands: bool = True,
-        window: int | None = None,
-        grid: int | None = None,
-        downstream: int | None = None,
-        max_allele: int | None = None,
-    ) -> "ScoringOptions":
-        """Return the options with what is left to the model filled in.
-
-        Args:
-            model: the model.
-            scores: names in `SCORES`.
-            both_strands: take the mean of both strands.
-            window: bases read; None for the model's context less a soft prompt, at most 8,192.
-            grid: windows start at multiples of it; None for window / 8.
-            downstream: positions scored from the site on; None for all to the window's end.
-            max_allele: longest allele that is scored, in bases; None for window / 4.
-
-        Raises:
-            UsageError: the model takes no such window, or sites could lie beyond the window of this grid.
-        """
-        context, longest = model.config.context, model.longest_input
-        window = window or min(context, longest, _MAX_DEFAULT_WINDOW)
-        if window > longest:
-            room = model.backbone.describe_room() if model.backbone.n_soft else f"{context:,} bases"
-            what = f"the model takes at most {room}, not {window:,}"
-            raise UsageError(what, at="--window", remedy="choose a smaller window")
-        grid = grid or max(1, window // 8)
-        if grid > window // 2:
-            what = f"a grid of {grid:,} leaves sites outside windows of {window:,}"
-            raise UsageError(what, at="--grid", remedy="make it at most half the window")
-        return cls(WindowRule(window, grid, downstream), scores, both_strands, max_allele)
-
-    @property
-    def longest_allele(self) -> int:
-        """Longest allele that is scored, in bases without what REF and ALT share."""
-        return self.max_allele or max(1, self.rule.size // 4)
-
-
-@dataclass(frozen=True, slots=True)
-class AlleleScore:
-    """The scores of one allele.
-
-    Attributes:
-        status: OK, EDGE, or why there are no values.
-        values: by the names of the scores; NaN where a score is undefined, none where all are.
-    """
-
-    status: str
-    values: Mapping[str, float] = field(default_factory=dict)
-
-
-ScoredRecord = tuple[VariantRecord, Sequence[AlleleScore]]
-"""A record with the scores of its ALT alleles, in order."""
-
-
-def info_fields(options: ScoringOptions) -> list[InfoField]:
-    """Return the INFO fields, or columns, of the scores and, last, of the status."""
-    rule = options.rule
-    span = "the bases to the window's end" if rule.downstream is None else f"{rule.downstream} bases"
-    words = {
-        "sum": f"Sum over {span}, from the first that differs on,",
-        "span": f"{span}, from the first that differs on",
-        "strands": "mean of both strands" if options.both_strands else "forward strand",
-        "window": str(rule.size),
-        "grid": str(rule.grid),
-    }
-    fields = [
-        InfoField(_info_id(name), "A", "Float", SCORES[name].description.format(**words))
-        for name in options.scores
-    ]
-    return [*fields, InfoField(_info_id("status"), "A", "String", f"One of {', '.join(STATUSES)}")]
-
-
-def info_values(options: ScoringOptions, alleles: Sequence[AlleleScore]) -> dict[str, list[Any]]:
-    """Return the values of a record's alleles by the IDs of `info_fields`; None where there is none."""
-    values: dict[str, list[Any]] = {}
-    for name in options.scores:
-        column = (allele.values.get(name, math.nan) for allele in alleles)
-        values[_info_id(name)] = [None if math.isnan(value) else value for value in column]
-    return {**values, _info_id("status"): [allele.status for allele in alleles]}
-
-
-def _info_id(name: str) -> str:
-    return f"HYENA_{name.upper()}"

@@ -91,6 +91,23 @@ def _joined(parts: Sequence[Any]) -> Any:
     return np.concatenate([np.asarray(part) for part in parts])
 
 
+class RowsInMemory:
+    """Rows held in memory to the end, for formats that are written at once."""
+
+    def __init__(self) -> None:
+        self._batches: list[Batch] = []
+
+    def write(self, batch: Batch) -> None:
+        """Append rows."""
+        self._batches.append(batch)
+
+    def joined(self, column: Column, text: Any) -> Any:
+        """Return all values of a column, those of a column of str with the dtype `text`."""
+        dtype = {str: text, int: np.int64, float: np.float32 if column.width else np.float64}[column.type]
+        parts = [np.asarray(batch[column.name], dtype) for batch in self._batches]
+        return np.concatenate([np.empty((0, column.width) if column.width else 0, dtype), *parts])
+
+
 @dataclass(frozen=True)
 class Head:
     """What a file tells about itself.

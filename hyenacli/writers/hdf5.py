@@ -1,13 +1,19 @@
-"""HDF5 files of vectors per base: one long dataset of float16, and an index that says which rows are whose.
+"""HDF5 files: vectors per base with an index that says which rows are whose, and AnnData.
 
+Vectors per base:
 /embedding              (bases, width) float16, chunked; one such dataset per vector column
 /records/COLUMN         (records,) one dataset per other column
 /records/offset         (records,) first row of each record; its rows end where those of the next begin
 attribute hyena         the provenance, as JSON
+
+AnnData: a cell of scanpy is a record here, and its genes are the numbers of the vector. X is the last vector
+column, obsm has the others, obs the rest, and uns["hyena"] the provenance, as JSON. The index of obs is the
+first column, its repeats numbered (peak, peak-1). anndata and h5py are extras, imported when they are needed.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -17,8 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyenacli.errors import UserError
-from hyenacli.writers.columns import Batch, Column, Content, TableWriter
+from hyenacli.writers.columns import Batch, Column, Content, RowsInMemory, TableWriter
 
+_TYPES = {"i": int, "f": float}
 _OFFSET = "offset"
 
 
@@ -29,7 +36,7 @@ class _Hdf5:
     """
 
     def __init__(self, file: Any, columns: Sequence[Column], chunk_bytes: int, index_chunk: int) -> None:
-        import h5py  # an extra
+        import h5py
 
         packed = {"compression": "lzf", "shuffle": True}
         types = {str: h5py.string_dtype(), int: np.int64, float: np.float64}
@@ -135,9 +142,8 @@ def read_hdf5(path: Path) -> Content:
     with h5py.File(path) as file:
         if "hyena" not in file.attrs:
             return [], {}, iter(())
-        types = {"i": int, "f": float}
         names = [name for name in file["records"] if name != _OFFSET]
-        columns = [Column(name, types.get(file[f"records/{name}"].dtype.kind, str)) for name in names]
+        columns = [Column(name, _TYPES.get(file[f"records/{name}"].dtype.kind, str)) for name in names]
         columns += [Column(name, float, file[name].shape[1]) for name in file if name != "records"]
         return columns, json.loads(file.attrs["hyena"]), _records(path, columns)
 
@@ -157,3 +163,78 @@ def _records(path: Path, columns: Sequence[Column]) -> Iterator[Batch]:
 
 def _values(dataset: Any) -> Any:
     return dataset.asstr()[:] if dataset.dtype.kind == "O" else dataset[:]
+
+
+@contextmanager
+def open_h5ad(path: Path, columns: Sequence[Column], provenance: Mapping[str, Any]) -> Iterator[TableWriter]:
+    """Open a file, which is written when the context ends well."""
+    rows = RowsInMemory()
+    yield rows
+    values = {column.name: rows.joined(column, object) for column in columns}
+    vectors = [column for column in columns if column.width]
+    names = number_repeats(map(str, values[columns[0].name]))
+    import anndata
+
+    data = anndata.AnnData(
+        X=values[vectors[-1].name] if vectors else None,
+        obs={column.name: values[column.name] for column in columns if not column.width},
+        obsm={column.name: values[column.name] for column in vectors[:-1]},
+        uns={"hyena": json.dumps(provenance)},
+    )
+    data.obs_names = names
+    if vectors:
+        data.var_names = vectors[-1].titles
+    data.write_h5ad(path)
+
+
+def number_repeats(names: Iterable[str]) -> list[str]:
+    """Return the names, the repeats of each numbered from 1.
+
+    >>> number_repeats(["a", "b", "a", "a", "a-1"])
+    ['a', 'b', 'a-2', 'a-3', 'a-1']
+    """
+    names = list(names)
+    taken, counts, numbered = set(names), Counter[str](), []
+    for name in names:
+        unique = name
+        if counts[name]:
+            while unique in taken:
+                unique = f"{name}-{counts[name]}"
+                counts[name] += 1
+            taken.add(unique)
+        else:
+            counts[name] = 1
+        numbered.append(unique)
+    return numbered
+
+
+def read_h5ad(path: Path) -> Content:
+    """Read columns, provenance and rows of a file that `open_h5ad` has written."""
+    import anndata
+
+    data = anndata.read_h5ad(path)
+    if "hyena" not in data.uns:
+        return [], {}, iter(())
+    columns = [Column(name, _TYPES.get(data.obs[name].dtype.kind, str)) for name in data.obs]
+    values = {name: data.obs[name].to_numpy() for name in data.obs}
+    for name in data.obsm:
+        columns.append(Column(name, float, data.obsm[name].shape[1]))
+        values[name] = data.obsm[name]
+    if data.X is not None:
+        columns.append(Column("embedding", float, data.X.shape[1], data.var_names[0].rstrip("0123456789")))
+        values["embedding"] = data.X
+    return columns, json.loads(data.uns["hyena"]), iter([values])
+
+
+def is_anndata(path: Path) -> bool:
+    """Return whether an HDF5 file is an AnnData.
+
+    Raises:
+        UserError: the package that reads HDF5 is missing.
+    """
+    try:
+        import h5py
+    except ImportError:
+        raise UserError("needs h5py", at=path, remedy="pip install 'hyenacli[hdf5]'") from None
+    with h5py.File(path) as file:
+        return bool(file.attrs.get("encoding-type") == "anndata")

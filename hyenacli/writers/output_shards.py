@@ -16,9 +16,8 @@ from hyenacli.readers.shards import Shard, parse_shard
 from hyenacli.readers.text import compression, open_binary
 from hyenacli.writers.atomic import ensure_writable
 from hyenacli.writers.columns import FileFormat, Head
-from hyenacli.writers.htslib import remove_indexes
 from hyenacli.writers.tables import OUTPUTS
-from hyenacli.writers.vcf_files import VCFS
+from hyenacli.writers.vcf_files import VCFS, remove_indexes
 
 # Settings that change no answer, and files whose content is compared instead of their names.
 _FREE = {"output", "output_type", "shard", "batch_size", "device", "threads", "input", "model"}

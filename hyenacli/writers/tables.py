@@ -12,13 +12,10 @@ from typing import Any
 
 from hyenacli.errors import UsageError, UserError, nearest
 from hyenacli.writers.atomic import atomic_path
-from hyenacli.writers.bedgraph import BEDGRAPHS
+from hyenacli.writers.columnar import open_npz, open_parquet, read_npz, read_parquet
 from hyenacli.writers.columns import Column, Content, FileFormat, Head, TableFormat, TableWriter
-from hyenacli.writers.h5ad import is_anndata, open_h5ad, read_h5ad
-from hyenacli.writers.hdf5 import open_hdf5, read_hdf5
-from hyenacli.writers.npz import open_npz, read_npz
-from hyenacli.writers.parquet import open_parquet, read_parquet
-from hyenacli.writers.tsv import TsvFormat, open_gzip
+from hyenacli.writers.hdf5 import is_anndata, open_h5ad, open_hdf5, read_h5ad, read_hdf5
+from hyenacli.writers.text import BEDGRAPHS, TsvFormat, open_gzip
 
 _HDF5 = b"\x89HDF"
 

@@ -15,7 +15,7 @@ from hyenacli.readers.variants import VariantFormat, VariantHeader
 from hyenacli.readers.vcf import VariantRecord
 from hyenacli.writers.columns import Column, FileFormat, TableWriter
 from hyenacli.writers.tables import TABLES
-from hyenacli.writers.tsv import TsvFormat
+from hyenacli.writers.text import TsvFormat
 from hyenacli.writers.vcf import (
     InfoField,
     Values,

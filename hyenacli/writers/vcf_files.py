@@ -1,22 +1,27 @@
-"""Files of VCF lines: .vcf, .vcf.gz and .bcf, how one is written, and how shards of one are merged."""
+"""Files of VCF lines: .vcf, .vcf.gz and .bcf, how one is written and indexed, and how shards are merged."""
 
+import itertools
+import shutil
 import sys
+import tempfile
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pysam
+import pysam.bcftools
+import pysam.utils
 
+from hyenacli.console import log
 from hyenacli.errors import UsageError, UserError
 from hyenacli.readers.text import compression, open_binary
 from hyenacli.readers.vcf import quiet_htslib
 from hyenacli.writers.atomic import atomic_path
 from hyenacli.writers.columns import FileFormat, Head
-from hyenacli.writers.htslib import open_bcf, open_bgzip, remove_indexes, write_index
-from hyenacli.writers.tsv import WriteBytes, open_plain
+from hyenacli.writers.text import BgzipWriter, WriteBytes, open_bgzip, open_plain
 from hyenacli.writers.vcf import OWN_PREFIX, SHARD_PREFIX, parse_provenance
 
 _CHUNK_BYTES = 1 << 20
@@ -183,3 +188,96 @@ VCFS = {
     "vcf.gz": _BgzipFormat(suffix="vcf.gz"),
     "bcf": _BcfFormat(suffix="bcf"),
 }
+
+
+_INDEXES = {".tbi": False, ".csi": True}
+_REMEDY = "write .vcf.gz, where every line stays as it is"
+
+
+def remove_indexes(target: Path) -> None:
+    """Remove the indexes of a file that is about to be replaced: they would point to the wrong lines."""
+    for suffix in _INDEXES:
+        Path(f"{target}{suffix}").unlink(missing_ok=True)
+
+
+def write_index(target: Path) -> None:
+    """Write the .tbi of a bgzip VCF, or the .csi where a position is beyond 2^29, which a .tbi cannot hold.
+
+    Records out of order have no index; a warning says so.
+    """
+    for suffix, csi in _INDEXES.items():
+        try:
+            with quiet_htslib(), atomic_path(Path(f"{target}{suffix}")) as index:
+                pysam.tabix_index(str(target), preset="vcf", index=str(index), force=True, csi=csi)
+        except OSError:
+            continue
+        return
+    log.warning("%s: no index, as the records are not sorted; bcftools sort does that", target)
+
+
+@contextmanager
+def open_bcf(path: Path, target: Path, header: Sequence[bytes]) -> Iterator[BgzipWriter]:
+    """Take the lines of VCF records, and write them as BCF when the context ends well.
+
+    BCF refers to contigs, filters and fields by their number in the header, so what the records use but the
+    header does not declare is declared: contigs without length, fields as strings. The text waits in a
+    compressed file beside the target, because only the last record shows whether the header is complete.
+
+    Args:
+        path: the file.
+        target: what messages call it.
+        header: lines with line ends, up to and including #CHROM.
+
+    Raises:
+        UserError: BCF cannot hold a record: a position is beyond 2^31, or columns are malformed.
+    """
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name[:100]}.") as folder:
+        text = Path(folder, "text.vcf.gz")
+        with open_bgzip(text, target, level=1) as writer:
+            for line in header:
+                writer.write(line)
+            records_start = writer.end_block()
+            yield writer
+        # Most headers are complete; htslib refuses BCF of records that use what is not declared.
+        with suppress(UnicodeDecodeError, pysam.utils.SamtoolsError):
+            b"".join(header).decode()
+            _convert(text, path)
+            return
+        complete = Path(folder, "complete.vcf.gz")
+        with open_bgzip(complete, target, level=1) as writer:
+            writer.write(_complete_header(text, target))
+        with text.open("rb") as old, complete.open("ab") as new:
+            old.seek(records_start)
+            shutil.copyfileobj(old, new)
+        text.unlink()
+        try:
+            _convert(complete, path)
+        except pysam.utils.SamtoolsError as error:
+            reason = error.value.rpartition("stderr=")[2].strip()
+            raise UserError(f"cannot be written: {reason}", at=target, remedy="is the disk full?") from error
+
+
+def _convert(text: Path, path: Path) -> None:
+    """Turn VCF into BCF.
+
+    Raises:
+        pysam.utils.SamtoolsError: bcftools cannot.
+    """
+    with quiet_htslib():
+        pysam.bcftools.view("--no-version", "-Ob", "-o", str(path), str(text), catch_stdout=False)
+
+
+def _complete_header(text: Path, target: Path) -> bytes:
+    """Return the header with what the records use declared, as htslib declares it while it reads them."""
+    reached = "the header"
+    try:
+        with quiet_htslib(), pysam.VariantFile(str(text)) as file:
+            records = iter(file)
+            for number in itertools.count(1):
+                reached = f"record {number:,}"
+                if next(records, None) is None:
+                    break
+            reached = "a header that is not UTF-8"
+            return str(file.header).encode()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{reached} cannot be written as BCF", at=target, remedy=_REMEDY) from error

@@ -13,11 +13,13 @@ from hyenacli.errors import UsageError, UserError
 from hyenacli.genome.dna import reverse_complement
 from hyenacli.inference.embedding import embed
 from hyenacli.inference.embedding_options import EmbeddingOptions
-from hyenacli.inference.prediction import Predicted, predict, prediction_options
-from hyenacli.inference.record_tables import (
+from hyenacli.inference.prediction import (
+    Predicted,
     choose_track,
     head_values,
+    predict,
     prediction_columns,
+    prediction_options,
     prediction_rows,
     value_names,
 )

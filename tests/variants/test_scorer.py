@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hyenacli.errors import UsageError, UserError
 from hyenacli.genome.dna import reverse_complement
 from hyenacli.genome.variant import Variant
-from hyenacli.variants import comparison
+from hyenacli.variants import scores
 from hyenacli.variants.haplotypes import (
     Strand,
     WindowRule,
@@ -23,8 +23,8 @@ from hyenacli.variants.haplotypes import (
     tokens,
     window_status,
 )
-from hyenacli.variants.scorer import VariantScorer
-from hyenacli.variants.scores import SCORES, AlleleScore, ScoringOptions
+from hyenacli.variants.scorer import AlleleScore, ScoringOptions, VariantScorer
+from hyenacli.variants.scores import SCORES
 from hyenadna import HyenaConfig, HyenaDNA, SoftPromptConfig, add_soft_prompt
 from hyenadna.engine.suffix import ReferencePass, Suffix
 from hyenadna.tokenizer import A, T
@@ -201,7 +201,7 @@ def test_a_pass_holds_no_more_than_it_may(model: HyenaDNA, monkeypatch: pytest.M
             read.append(ids_BL.shape[0] * (model.backbone.n_soft + ids_BL.shape[1]))
             super().__init__(model, ids_BL, first)
 
-    monkeypatch.setattr(comparison, "ReferencePass", Watched)
+    monkeypatch.setattr(scores, "ReferencePass", Watched)
     scored(with_prompt(model, 60), recipe(WindowRule(64, 8)), alleles_of("one", 30, 5), batch_tokens=300)
     assert max(read) == 2 * (60 + 64)
 
@@ -227,7 +227,7 @@ def test_the_site_alone_is_read_no_further(model: HyenaDNA, monkeypatch: pytest.
             assert not batch
             return []
 
-    monkeypatch.setattr(comparison, "ReferencePass", Watched)
+    monkeypatch.setattr(scores, "ReferencePass", Watched)
     alleles = alleles_of("one", 20, 5)
     rule = WindowRule(64, 8)
     for allele, found in zip(alleles, scored(model, recipe(rule, ("site",)), alleles), strict=True):
@@ -272,7 +272,7 @@ def test_where_memory_runs_out_less_is_read_at_a_time(
                 raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
             super().__init__(model, ids_BL, first)
 
-    monkeypatch.setattr(comparison, "ReferencePass", Small)
+    monkeypatch.setattr(scores, "ReferencePass", Small)
     if not fits:
         with pytest.raises(UserError, match="out of memory on cpu with one window of 64 bases; choose"):
             scored(model, how, alleles, batch_tokens=batch)

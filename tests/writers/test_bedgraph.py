@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyenacli.errors import UserError
-from hyenacli.writers.bedgraph import BedGraph, open_bedgraph
 from hyenacli.writers.output_shards import Merged, merge_shards, sniff
+from hyenacli.writers.text import BedGraph, open_bedgraph
 
 Records = list[tuple[str, int, list[float]]]
 

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from hyenacli.errors import UsageError, UserError
 from hyenacli.readers.shards import Shard
+from hyenacli.writers.columnar import open_parquet
 from hyenacli.writers.columns import Column
 from hyenacli.writers.output_shards import Merged, merge_shards, sniff
-from hyenacli.writers.parquet import open_parquet
 from hyenacli.writers.tables import TABLES, open_table
 
 COLUMNS = [

@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from hyenacli.errors import UsageError
+from hyenacli.writers.columnar import open_parquet
 from hyenacli.writers.columns import Column
-from hyenacli.writers.parquet import open_parquet
 from hyenacli.writers.tables import open_table, table_type
 
 COLUMNS = [Column("id", str), Column("start", int), Column("embedding", float, 3)]

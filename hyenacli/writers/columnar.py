@@ -1,4 +1,8 @@
-"""Parquet tables: a vector is a fixed_size_list<float32>; the provenance is JSON in the schema's metadata."""
+"""Tables in columns: Parquet, and NumPy archives. Provenance is JSON under the key "hyena".
+
+Parquet: a vector is a fixed_size_list<float32>, the provenance is in the schema's metadata. npz: arrays by
+column name, the provenance is an array of one text; no pickles.
+"""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hyenacli.writers.columns import Batch, BufferedTableWriter, Column, Content, TableWriter
+from hyenacli.writers.columns import Batch, BufferedTableWriter, Column, Content, RowsInMemory, TableWriter
 
-_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64()}
+_ARROW_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64()}
 _KEY = b"hyena"
 
 
@@ -21,7 +25,9 @@ class _Parquet:
         self, path: Path, columns: Sequence[Column], provenance: Mapping[str, Any], row_group_bytes: int
     ) -> None:
         self.columns, self.row_group_bytes = columns, row_group_bytes
-        fields = [(c.name, pa.list_(pa.float32(), c.width) if c.width else _TYPES[c.type]) for c in columns]
+        types = [pa.list_(pa.float32(), c.width) if c.width else _ARROW_TYPES[c.type] for c in columns]
+        names = [column.name for column in columns]
+        fields = list(zip(names, types, strict=True))
         self.schema = pa.schema(fields, metadata={_KEY: json.dumps(provenance)})
         self.file = pq.ParquetWriter(path, self.schema, compression="zstd")
         self.waiting: list[pa.RecordBatch] = []
@@ -56,7 +62,7 @@ def open_parquet(
     row_group_bytes: int = 16 << 20,
     rows_at_once: int = 256,
 ) -> Iterator[TableWriter]:
-    """Open a table for writing in constant memory.
+    """Open a Parquet file for writing in constant memory.
 
     Args:
         path: the file.
@@ -74,27 +80,53 @@ def open_parquet(
 
 
 def read_parquet(path: Path) -> Content:
-    """Read columns, provenance and rows of a table that `open_parquet` has written."""
+    """Read columns, provenance and rows of a file that `open_parquet` has written."""
     schema = pq.read_schema(path)
     if _KEY not in (schema.metadata or {}):
         return [], {}, iter(())
-    types = {arrow: python for python, arrow in _TYPES.items()}
+    types = {arrow: python for python, arrow in _ARROW_TYPES.items()}
     columns = [
         Column(f.name, types[f.type]) if f.type in types else Column(f.name, float, f.type.list_size)
         for f in schema
     ]
-    return columns, json.loads(schema.metadata[_KEY]), _batches(path, columns)
+    return columns, json.loads(schema.metadata[_KEY]), _row_groups(path, columns)
 
 
-def _batches(path: Path, columns: Sequence[Column]) -> Iterator[Batch]:
+def _row_groups(path: Path, columns: Sequence[Column]) -> Iterator[Batch]:
     with pq.ParquetFile(path) as file:
         for group in range(file.num_row_groups):
             table = file.read_row_group(group).combine_chunks()
-            yield {c.name: _values(c, table.column(c.name)) for c in columns}
+            yield {c.name: _column_values(c, table.column(c.name)) for c in columns}
 
 
-def _values(column: Column, values: pa.ChunkedArray) -> Any:
+def _column_values(column: Column, values: pa.ChunkedArray) -> Any:
     if column.width:
         flat = np.concatenate([part.flatten().to_numpy() for part in values.chunks])
         return flat.reshape(-1, column.width)
     return values.to_numpy() if column.type is int else values.to_pylist()  # keeps missing numbers missing
+
+
+@contextmanager
+def open_npz(path: Path, columns: Sequence[Column], provenance: Mapping[str, Any]) -> Iterator[TableWriter]:
+    """Open a NumPy archive, which is written when the context ends well: it needs the number of rows."""
+    rows = RowsInMemory()
+    yield rows
+    arrays = {column.name: rows.joined(column, np.str_) for column in columns}
+    arrays["hyena"] = np.array(json.dumps(provenance))
+    with path.open("wb") as stream:
+        np.savez(stream, allow_pickle=False, **arrays)
+
+
+def read_npz(path: Path) -> Content:
+    """Read columns, provenance and rows of an archive that `open_npz` has written."""
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+        values = dict(arrays)
+    if "hyena" not in values:
+        return [], {}, iter(())
+    provenance = json.loads(str(values.pop("hyena")))
+    types = {"i": int, "f": float, "U": str}
+    columns = [
+        Column(name, types[array.dtype.kind], array.shape[1] if array.ndim == 2 else 0)
+        for name, array in values.items()
+    ]
+    return columns, provenance, iter([values])

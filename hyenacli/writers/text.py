@@ -1,7 +1,10 @@
-"""Text formats: TSV tables, and what they share with bedGraph.
+"""Text formats: TSV tables and bedGraphs, plain, gzip or bgzip.
 
-Only a shard tells what it is, in a first line, and in a last one that shows that it is whole; merging removes
-both.
+bedGraph has a number for every base of regions that do not overlap, equal neighbours in one line:
+https://genome.ucsc.edu/goldenPath/help/bedgraph.html, without a track line, which converters do not take.
+
+Only a shard tells what it is, in a first line, and in a last one that shows that it is complete; merging
+removes both.
 """
 
 import gzip
@@ -11,14 +14,17 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
+import pysam
+from numpy.typing import NDArray
 
 from hyenacli.errors import UserError
 from hyenacli.readers.text import compression, open_binary
+from hyenacli.readers.vcf import quiet_htslib
 from hyenacli.writers.atomic import atomic_path
 from hyenacli.writers.columns import (
     Batch,
@@ -63,6 +69,66 @@ def open_gzip(path: Path, _target: Path) -> Iterator[ByteWriter]:
         gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=6, mtime=0) as packed,
     ):
         yield packed
+
+
+class BgzipWriter:
+    """Bytes into bgzip blocks.
+
+    Args:
+        path: the file.
+        target: what messages call it.
+        level: of compression, 0 to 9; None for htslib's.
+    """
+
+    def __init__(self, path: Path, target: Path, level: int | None = None):
+        mode = "w" if level is None else f"w{level}"
+        # The stubs do not know the levels.
+        self._file = pysam.BGZFile(str(path), mode, index=None)  # type: ignore[arg-type]
+        self._target = target
+
+    def write(self, data: bytes) -> None:
+        """Append.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        with self._failure_reported():
+            self._file.write(data)
+
+    def end_block(self) -> int:
+        """End the compressed block, and return the offset in the file where the next one begins."""
+        with self._failure_reported():
+            self._file.flush()
+            return self._file.tell() >> 16
+
+    def close(self) -> None:
+        """Write what waits, and the mark of a complete file.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        with self._failure_reported():
+            self._file.close()
+
+    @contextmanager
+    def _failure_reported(self) -> Iterator[None]:
+        """Raise a UserError with the most common cause: htslib does not tell the reason."""
+        try:
+            with quiet_htslib():
+                yield
+        except OSError as error:
+            remedy = "is the disk full?"
+            raise UserError("cannot be written", at=self._target, remedy=remedy) from error
+
+
+@contextmanager
+def open_bgzip(path: Path, target: Path, level: int | None = None) -> Iterator[BgzipWriter]:
+    """Open a `BgzipWriter`, closed at the end."""
+    writer = BgzipWriter(path, target, level)
+    try:
+        yield writer
+    finally:
+        writer.close()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,3 +279,53 @@ def _cells(column: Column, values: Any) -> Iterator[str]:
     template, missing = "\t".join([number] * column.width), "\t" * (column.width - 1)
     rows = map(np.atleast_1d, values)
     return (missing if np.isnan(row).all() else template % tuple(row.tolist()) for row in rows)
+
+
+class BedGraph:
+    """Lines of contig, 0-based start, end and number.
+
+    Args:
+        write: takes lines.
+        lines_at_once: lines of a call.
+    """
+
+    def __init__(self, write: WriteBytes, lines_at_once: int = 1 << 12) -> None:
+        self._write, self._lines_at_once = write, lines_at_once
+
+    def write(self, chrom: str, start: int, values_L: NDArray[np.floating[Any]]) -> None:
+        """Append the numbers of neighbouring bases, the first at `start`; numbers of equal text are equal.
+
+        Records are not joined with each other, so that shards can be.
+        """
+        write_lines(self._write, _lines(chrom, start, values_L), self._lines_at_once)
+
+
+def _lines(chrom: str, start: int, values_L: NDArray[np.floating[Any]]) -> Iterator[str]:
+    for text, equal in groupby(map("{:.7g}".format, values_L)):
+        end = start + sum(1 for _ in equal)
+        yield f"{chrom}\t{start}\t{end}\t{text}\n"
+        start = end
+
+
+_BEDGRAPH_MARK = b"# hyena bedGraph shard "
+# A .gz is bgzip, as tabix needs it.
+BEDGRAPHS = {
+    "bedgraph": TextFormat(suffix="bedgraph", stdout=True, mark=_BEDGRAPH_MARK),
+    "bedgraph.gz": TextFormat(suffix="bedgraph.gz", mark=_BEDGRAPH_MARK, pack=open_bgzip),
+}
+
+
+@contextmanager
+def open_bedgraph(target: Path, kind: str, provenance: Mapping[str, Any]) -> Iterator[BedGraph]:
+    """Open a bedGraph for writing; the file appears, whole, when the context ends well.
+
+    Args:
+        target: output file, or `-` for stdout.
+        kind: a key of `BEDGRAPHS`.
+        provenance: JSON values, which only a shard keeps.
+
+    Raises:
+        UserError: as `atomic_path`.
+    """
+    with BEDGRAPHS[kind].open_records(target, provenance) as write:
+        yield BedGraph(write)
