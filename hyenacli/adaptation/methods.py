@@ -17,10 +17,15 @@ from hyenacli.adaptation.labels import LabelScheme, Targets
 from hyenacli.errors import UsageError
 from hyenacli.readers.labelled_record import LabelledRecord
 from hyenadna import HyenaDNA
-from hyenadna.adapters.lora import add_lora, merge
-from hyenadna.adapters.methods import LoraConfig, SoftPromptConfig, is_adapter_parameter
-from hyenadna.adapters.soft_prompt import add_soft_prompt
-from hyenadna.formats.locate import locate
+from hyenadna.adapters import (
+    LoraConfig,
+    SoftPromptConfig,
+    add_lora,
+    add_soft_prompt,
+    is_adapter_parameter,
+    merge,
+)
+from hyenadna.formats.load import locate
 
 S = TypeVar("S")
 

@@ -19,7 +19,7 @@ from hyenacli.errors import UsageError, UserError
 from hyenadna import HyenaDNA, load_model, preset
 from hyenadna.config import PRESETS, HeadConfig
 from hyenadna.errors import ModelError
-from hyenadna.formats.locate import locate
+from hyenadna.formats.load import locate
 
 
 def check_model(spec: str) -> None:

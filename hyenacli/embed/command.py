@@ -31,7 +31,7 @@ from hyenacli.settings_file import to_dict
 from hyenacli.writers.output_shards import OutputShard, merge_if_last, resolve_shard
 from hyenacli.writers.tables import TABLES, open_table, table_type
 from hyenadna import load_model, model_sha256
-from hyenadna.formats.locate import locate
+from hyenadna.formats.load import locate
 
 # A file of vectors per base that is larger is announced.
 _LARGE = 1 << 30

@@ -42,7 +42,7 @@ from hyenacli.writers.tables import SCALAR_TABLES, open_table, table_type
 from hyenacli.writers.text import BEDGRAPHS, open_bedgraph
 from hyenadna import load_model, model_sha256
 from hyenadna.config import HeadConfig
-from hyenadna.formats.locate import locate
+from hyenadna.formats.load import locate
 
 
 def run(config: PredictSettings) -> None:

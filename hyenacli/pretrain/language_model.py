@@ -18,7 +18,7 @@ from hyenacli.inference.sampling import WindowSampler
 from hyenacli.pretrain.settings import PretrainSettings
 from hyenacli.readers.genome import SOFT_MASKED, Codes, Tokens
 from hyenadna import HyenaDNA, preset
-from hyenadna.engine.context import ContextGroup
+from hyenadna.engine.mixer import ContextGroup
 from hyenadna.engine.training import IGNORED, next_bases, next_token_loss
 
 DEFAULT_PRESET = "tiny-1k"

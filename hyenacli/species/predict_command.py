@@ -33,7 +33,7 @@ from hyenacli.writers.columns import Batch, Column, TableWriter
 from hyenacli.writers.output_shards import OutputShard, merge_if_last, resolve_shard
 from hyenacli.writers.tables import SCALAR_TABLES, open_table, table_type
 from hyenadna import load_model, model_sha256
-from hyenadna.formats.locate import locate
+from hyenadna.formats.load import locate
 
 UNKNOWN, UNCLASSIFIED = "unknown", "unclassified"
 _SUFFIX = ".fa"

@@ -26,7 +26,7 @@ from hyenacli.devices import autocast, available_devices, free_memory, resolve_d
 from hyenacli.terminal_tables import print_table
 from hyenacli.tools.settings import DoctorSettings
 from hyenadna import HyenaDNA, preset
-from hyenadna.checks.device import DeviceCheck, check_definition, self_test
+from hyenadna.checks import DeviceCheck, check_definition, self_test
 from hyenadna.tokenizer import A, T
 
 Row = dict[str, object]

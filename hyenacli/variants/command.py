@@ -39,7 +39,7 @@ from hyenacli.writers.output_shards import OutputShard, merge_if_last, resolve_s
 from hyenacli.writers.variants import open_annotated, resolve_format
 from hyenacli.writers.vcf import shard_line
 from hyenadna import load_model
-from hyenadna.formats.locate import locate
+from hyenadna.formats.load import locate
 
 # A larger share of REF that differ means another genome build; so many records rule out chance.
 _WRONG_BUILD_SHARE, _ENOUGH_RECORDS = 0.01, 200

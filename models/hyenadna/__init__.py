@@ -1,13 +1,14 @@
 """HyenaDNA models: exact architecture, tokenizer and every published checkpoint format."""
 
-from .adapters.lora import add_lora, merge
-from .adapters.methods import Adapter, LoraConfig, SoftPromptConfig, freeze
-from .adapters.soft_prompt import add_soft_prompt
-from .checks.model import Check, verify
+from .adapters import Adapter, LoraConfig, SoftPromptConfig, add_lora, add_soft_prompt, freeze, merge
+from .checks import Check, verify
 from .config import PRESETS, PUBLISHED_NAMES, DemonstrationsConfig, HeadConfig, HyenaConfig, preset
 from .engine.decoding import Decoder, generate
 from .errors import ModelError
-from .formats import ModelInfo, convert, describe, load_model, model_sha256, save_adapter, save_model
+from .formats.adapters import save_adapter
+from .formats.load import load_model
+from .formats.save import ModelInfo, convert, describe, save_model
+from .formats.tensors import model_sha256
 from .model import HyenaDNA, HyenaOutput
 from .tokenizer import Tokenizer
 

@@ -11,14 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .config import HyenaConfig
-from .engine.filters import SpectrumCache
+from .engine.convolution import SpectrumCache
 from .errors import ModelError
-from .filter import PositionalEmbedding, positional_features
-from .operator import HyenaOperator
+from .operator import HyenaOperator, PositionalEmbedding, positional_features
 
 if TYPE_CHECKING:
-    from .adapters.soft_prompt import SoftPrompt
-    from .engine.context import ContextGroup
+    from .adapters import SoftPrompt
+    from .engine.mixer import ContextGroup
 
 
 class Mlp(nn.Module):

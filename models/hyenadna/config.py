@@ -3,17 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from .errors import ModelError
+from .errors import ModelError, require
 
 Task = Literal["binary", "multiclass", "multilabel", "regression"]
 Pool = Literal["mean", "last", "max"]
 Level = Literal["sequence", "nucleotide"]
 _BASES = frozenset("ACGTN")
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ModelError(message)
 
 
 @dataclass(frozen=True)
@@ -48,18 +43,18 @@ class HeadConfig:
     def __post_init__(self) -> None:
         for field, kind in (("task", Task), ("pool", Pool), ("level", Level)):
             choices = get_args(kind)
-            _require(
+            require(
                 getattr(self, field) in choices,
                 f"head {field} {getattr(self, field)!r} is not one of {choices}",
             )
-        _require(self.window is None or self.window >= 1, f"a window has bases, not {self.window}")
-        _require(self.n_outputs >= 1, f"a head needs at least one output, not {self.n_outputs}")
-        _require(
+        require(self.window is None or self.window >= 1, f"a window has bases, not {self.window}")
+        require(self.n_outputs >= 1, f"a head needs at least one output, not {self.n_outputs}")
+        require(
             len(self.labels) in (0, self.n_outputs),
             f"a head with {self.n_outputs} outputs cannot have {len(self.labels)} labels",
         )
         sizes = {len(self.center), len(self.scale)}
-        _require(
+        require(
             sizes == {0} or (sizes == {self.n_outputs} and self.task == "regression"),
             "only a regression has a center and a scale, one for each output",
         )
@@ -91,20 +86,20 @@ class DemonstrationsConfig:
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self.task in ("binary", "multiclass"),
             f"letters stand for classes, which a {self.task} task does not have",
         )
-        _require(
+        require(
             len(set(self.labels)) == len(set(self.letters)) == len(self.labels) == len(self.letters) >= 2
             and set(self.letters) <= _BASES,
             f"letters {self.letters!r} do not name the classes {self.labels}",
         )
         for sequence, label in self.shots:
-            _require(label in self.labels, f"a demonstration has the unknown class {label!r}")
-            _require(set(sequence) <= _BASES, "a demonstration has other letters than A C G T N")
-        _require(self.max_length >= 1, f"max_length must be at least 1, not {self.max_length}")
-        _require(self.temperature > 0, f"a temperature must be positive, not {self.temperature}")
+            require(label in self.labels, f"a demonstration has the unknown class {label!r}")
+            require(set(sequence) <= _BASES, "a demonstration has other letters than A C G T N")
+        require(self.max_length >= 1, f"max_length must be at least 1, not {self.max_length}")
+        require(self.temperature > 0, f"a temperature must be positive, not {self.temperature}")
 
     @property
     def head(self) -> HeadConfig:
@@ -169,20 +164,20 @@ class HyenaConfig:
     def __post_init__(self) -> None:
         counts = ("d_model", "n_layer", "d_inner", "vocab_size", "pad_vocab_multiple", "filter_order")
         for field in (*counts, "short_filter_order"):
-            _require(getattr(self, field) >= 1, f"{field} must be at least 1, not {getattr(self, field)}")
-        _require(self.l_max >= 2, f"l_max must be at least 2, not {self.l_max}")
-        _require(self.n_inner_mlps >= 0, f"n_inner_mlps must not be negative, but is {self.n_inner_mlps}")
-        _require(
+            require(getattr(self, field) >= 1, f"{field} must be at least 1, not {getattr(self, field)}")
+        require(self.l_max >= 2, f"l_max must be at least 2, not {self.l_max}")
+        require(self.n_inner_mlps >= 0, f"n_inner_mlps must not be negative, but is {self.n_inner_mlps}")
+        require(
             self.emb_dim >= 3 and self.emb_dim % 2 == 1, f"emb_dim must be odd and >= 3, not {self.emb_dim}"
         )
         for field in ("embed_dropout", "resid_dropout", "hyena_dropout"):
             value = getattr(self, field)
-            _require(0 <= value < 1, f"{field} must lie in [0, 1), not {value}")
-        _require(self.layer_norm_eps > 0, f"layer_norm_eps must be positive, not {self.layer_norm_eps}")
+            require(0 <= value < 1, f"{field} must lie in [0, 1), not {value}")
+        require(self.layer_norm_eps > 0, f"layer_norm_eps must be positive, not {self.layer_norm_eps}")
         if self.demonstrations is not None:
-            _require(self.head is None, "a model predicts with a head or with demonstrations, not with both")
+            require(self.head is None, "a model predicts with a head or with demonstrations, not with both")
             longest = self.demonstrations.longest
-            _require(
+            require(
                 longest <= self.l_max, f"demonstrations and a sequence of {longest:,} tokens exceed l_max"
             )
 

@@ -17,3 +17,9 @@ class ModelError(ValueError):
 
     def __init__(self, message: str, *, at: object = None, remedy: str | None = None):
         super().__init__(("" if at is None else f"{at}: ") + message + (f"; {remedy}" if remedy else ""))
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise ModelError with this message unless the condition holds."""
+    if not condition:
+        raise ModelError(message)

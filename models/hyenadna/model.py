@@ -3,6 +3,7 @@
 B batch, L position, D width, V vocabulary rows, C head outputs.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -16,10 +17,12 @@ from .config import DemonstrationsConfig, HeadConfig, HyenaConfig
 from .engine import inference, training
 from .errors import ModelError
 from .heads import build_head
-from .init import initialise
+from .operator import HyenaFilter, HyenaOperator, Sin
 
 if TYPE_CHECKING:
-    from .adapters.methods import Adapter
+    from .adapters import Adapter
+
+_STD = 0.02
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class HyenaDNA(nn.Module):
         self.backbone = Backbone(config)
         self.lm_head = None if config.tied_head else nn.Linear(config.d_model, config.n_vocab, bias=False)
         self.head = None if config.head is None else build_head(config.d_model, config.head)
-        initialise(self, config, generator)
+        _initialise(self, config, generator)
         self.adapter: Adapter | None = None
 
     def forward(
@@ -157,7 +160,7 @@ class HyenaDNA(nn.Module):
         """
         head = build_head(self.config.d_model, config)
         self.config = replace(self.config, head=config, demonstrations=None)
-        initialise(head, self.config, generator)
+        _initialise(head, self.config, generator)
         self.head = head.to(self.lm_weight).train(self.training)
 
     def set_demonstrations(self, config: DemonstrationsConfig) -> None:
@@ -197,3 +200,47 @@ class HyenaDNA(nn.Module):
             {"params": free, "lr": lr, "weight_decay": 0.0},
         ]
         return [group for group in groups if group["params"]]
+
+
+@torch.no_grad()
+def _initialise(model: nn.Module, config: HyenaConfig, generator: torch.Generator | None = None) -> None:
+    """Draw every parameter of `model` anew, in the order of its modules.
+
+    Linear weights (the filter MLP's too) and embeddings N(0, 0.02), biases 0; what writes into the residual
+    stream (out_proj, fc2) N(0, 0.02 / sqrt(2 n_layer)); short convolution uniform within 1/sqrt(taps); skip
+    N(0, 1); sine frequencies `activation_freq`; LayerNorm 1 and 0. (The Hugging Face port never applies the
+    rule for out_proj and fc2; we follow the code the models were trained with.)
+
+    Args:
+        model: a module made of this package's parts.
+        config: its architecture.
+        generator: source of the numbers; torch's default one without it.
+    """
+    residual_std = _STD / math.sqrt(2 * config.n_layer)
+    for name, module in model.named_modules():
+        writes_residual = name.endswith(("mixer.out_proj", "mlp.fc2"))
+        _fill(module, residual_std if writes_residual else _STD, config, generator)
+
+
+def _fill(module: nn.Module, std: float, config: HyenaConfig, generator: torch.Generator | None) -> None:
+    if isinstance(module, nn.Linear):
+        module.weight.normal_(0, std, generator=generator)
+        _zero(module.bias)
+    elif isinstance(module, nn.Embedding):
+        module.weight.normal_(0, std, generator=generator)
+    elif isinstance(module, nn.LayerNorm):
+        module.weight.fill_(1)
+        _zero(module.bias)
+    elif isinstance(module, Sin):
+        module.freq.fill_(config.activation_freq)
+    elif isinstance(module, HyenaFilter):
+        module.bias.normal_(0, 1, generator=generator)
+    elif isinstance(module, HyenaOperator):
+        bound = 1 / math.sqrt(config.short_filter_order)
+        for tensor in module.short_filter.parameters():
+            tensor.uniform_(-bound, bound, generator=generator)
+
+
+def _zero(bias: Tensor | None) -> None:
+    if bias is not None:
+        bias.zero_()

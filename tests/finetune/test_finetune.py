@@ -16,8 +16,7 @@ from hyenacli.evaluation.calibration import probabilities
 from hyenacli.finetune.command import finetune
 from hyenacli.genome.dna import reverse_complement
 from hyenacli.readers.records import SequenceRecord
-from hyenadna import HyenaConfig, HyenaDNA, load_model, save_model
-from hyenadna.formats import describe
+from hyenadna import HyenaConfig, HyenaDNA, describe, load_model, save_model
 from tests.builders import random_dna, write_bed, write_fasta
 from tests.finetunes import (
     base_model,

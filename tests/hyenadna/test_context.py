@@ -14,8 +14,8 @@ from torch.nn import functional
 
 from hyenadna import HyenaConfig, HyenaDNA, ModelError
 from hyenadna.engine import training
-from hyenadna.engine.context import ContextGroup
 from hyenadna.engine.convolution import Workspace
+from hyenadna.engine.mixer import ContextGroup
 from hyenadna.engine.tiling import Tiling
 from hyenadna.engine.training import IGNORED, next_token_loss
 

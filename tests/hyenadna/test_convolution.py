@@ -11,14 +11,16 @@ from hypothesis import strategies as st
 from hyenadna import HyenaDNA
 from hyenadna.engine.convolution import (
     Partition,
+    SpectrumCache,
     convolve_,
     fft_length,
     filter_block_spectrum,
+    filter_features,
+    filter_taps,
     partition,
 )
-from hyenadna.engine.filters import SpectrumCache, filter_features, filter_taps
 from hyenadna.engine.tiling import Tiling
-from hyenadna.fftconv import direct_conv
+from hyenadna.operator import direct_conv
 
 SMALL = Tiling(tokens=8, samples=40, block=8)
 

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hyenadna.checks.device import DeviceCheck, check_definition, reference_numbers, self_test
-from hyenadna.engine import block, pointwise
+from hyenadna.checks import DeviceCheck, check_definition, reference_numbers, self_test
+from hyenadna.engine import inference, pointwise
 from hyenadna.engine.convolution import Partition, convolve_
 from hyenadna.engine.pointwise import gelu_with_slope
-from hyenadna.fftconv import fft_conv
+from hyenadna.operator import fft_conv
 
 CPU = torch.device("cpu")
 
@@ -71,11 +71,11 @@ READS = {"inference", "long"}
 @pytest.mark.parametrize(
     ("module", "name", "broken", "found"),
     [
-        (block, "convolve_", louder, READS),
-        (block, "convolve_", louder_in_parts, {"long"}),
-        (block, "convolve_", late, READS),
-        (block, "gelu", lambda x, *_: functional.gelu(x), READS),
-        (block, "gelu", lambda x, *_: x * torch.nan, READS),
+        (inference, "convolve_", louder, READS),
+        (inference, "convolve_", louder_in_parts, {"long"}),
+        (inference, "convolve_", late, READS),
+        (inference, "gelu", lambda x, *_: functional.gelu(x), READS),
+        (inference, "gelu", lambda x, *_: x * torch.nan, READS),
         (pointwise, "gelu_with_slope", steep, {"gradients"}),
         (pointwise, "gelu_with_slope", nan_slope, {"gradients"}),
     ],
@@ -97,7 +97,7 @@ def test_a_device_that_cannot_compute_is_a_failed_check(monkeypatch: pytest.Monk
     def fail(*_: object) -> None:
         raise RuntimeError("CUDA error: no kernel image is available\nCompile with ...")
 
-    monkeypatch.setattr(block, "convolve_", fail)
+    monkeypatch.setattr(inference, "convolve_", fail)
     checks = self_test(CPU, ["float32"])
     assert verdicts(checks) == {"inference": "FAIL", "long": "FAIL", "gradients": "PASS"}
     assert checks[0].problem == "CUDA error: no kernel image is available"

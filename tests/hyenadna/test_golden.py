@@ -142,7 +142,7 @@ def taps(model: HyenaDNA, ids_BL: Tensor) -> Mapping[str, Tensor]:
     seen["short_conv_out_b_c_l"] = seen["short_conv_out_b_c_l"][..., :length]
     seen["filter_l_d"] = block.mixer.filter_fn(length).detach().T
     seen["resid_mid"] = model.backbone.embed(ids_BL).detach() + seen["mixer_out"]
-    from hyenadna.fftconv import fft_conv
+    from hyenadna.operator import fft_conv
 
     seen["fftconv_out"] = fft_conv(
         seen["v_times_x1"], seen["filter_l_d"].T, block.mixer.filter_fn.bias.detach()

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from torch.utils.checkpoint import checkpoint
 
 from hyenadna import PRESETS, HeadConfig, HyenaConfig, HyenaDNA, ModelError, preset
-from hyenadna.fftconv import direct_conv, fft_conv
-from hyenadna.filter import positional_features
 from hyenadna.heads import build_head, pool
+from hyenadna.operator import direct_conv, fft_conv, positional_features
 
 # trainable numbers and z + t of the published models
 PUBLISHED = {

@@ -22,9 +22,7 @@ from hyenacli.pretrain.command import pretrain
 from hyenacli.pretrain.language_model import NextNucleotide, build_model
 from hyenacli.pretrain.settings import PretrainSettings
 from hyenadna import DemonstrationsConfig, ModelError, load_model, save_model
-from hyenadna.adapters.lora import add_lora, merge
-from hyenadna.adapters.methods import LoraConfig, SoftPromptConfig
-from hyenadna.adapters.soft_prompt import add_soft_prompt
+from hyenadna.adapters import LoraConfig, SoftPromptConfig, add_lora, add_soft_prompt, merge
 from tests.runs import command, continuing, losses, rows, settings, small_model, weights
 
 

@@ -10,8 +10,8 @@ import torch
 
 from hyenacli.app import app
 from hyenacli.tools import doctor
-from hyenadna.checks.device import DeviceCheck, self_test
-from hyenadna.engine import block
+from hyenadna.checks import DeviceCheck, self_test
+from hyenadna.engine import inference
 from hyenadna.engine.convolution import convolve_
 
 SECTIONS = ["field", "device", "optional", "result", "device"]
@@ -80,7 +80,7 @@ def test_json(hyena: Any) -> None:
 
 
 def test_wrong_numbers_are_found(hyena: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(block, "convolve_", louder)
+    monkeypatch.setattr(inference, "convolve_", louder)
     code, out, _ = hyena()
     assert code == 1
     *parts, advice = tables(out)
@@ -95,7 +95,7 @@ def test_what_cannot_run_is_said(hyena: Any, monkeypatch: pytest.MonkeyPatch) ->
     def fail(*_: object) -> None:
         raise RuntimeError("no kernel image")
 
-    monkeypatch.setattr(block, "convolve_", fail)
+    monkeypatch.setattr(inference, "convolve_", fail)
     code, out, error = hyena("--json")
     checks = json.loads(out)["checks"]
     assert code == 1

@@ -19,10 +19,16 @@ from torch.nn import functional
 
 from hyenadna.errors import ModelError
 
-from .block import BlockPass
-from .convolution import Workspace, partition
-from .filters import filter_features, filter_taps
-from .inference import BASES, final_norm, plain_precision, product_dtype, prompted_stream, token_stream
+from .convolution import Workspace, filter_features, filter_taps, partition
+from .inference import (
+    BASES,
+    BlockPass,
+    final_norm,
+    plain_precision,
+    product_dtype,
+    prompted_stream,
+    token_stream,
+)
 from .pointwise import layer_norm
 from .tiling import tiling
 
@@ -30,8 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hyenadna.backbone import Block
-    from hyenadna.filter import HyenaFilter
     from hyenadna.model import HyenaDNA
+    from hyenadna.operator import HyenaFilter
 
 _DIRECT = 32
 """Blocks up to this size cost less term by term than through a transform."""

@@ -6,14 +6,17 @@ filter width, F frequency. Everything is channel-major (C, B, L).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from .context import ContextGroup
 from .convolution import Workspace, complex_dtype, fft_length
 from .pointwise import short_conv, short_conv_backward_
 from .tiling import Tiling
+
+if TYPE_CHECKING:
+    from .mixer import ContextGroup
 
 _OF_THE_FILTER = {"features_LH", "last_w", "skip_D"}
 
@@ -37,7 +40,7 @@ class Fixed:
     kept_DBL: Tensor | None
     share: float
     sizes: Tiling
-    context: ContextGroup | None = None
+    context: "ContextGroup | None" = None
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,8 @@ from torch import Tensor
 from hyenadna.errors import ModelError
 from hyenadna.tokenizer import PAD
 
-from .block import BlockPass
 from .convolution import Workspace, partition
-from .inference import final_norm, plain_precision, product_dtype, prompted_stream, token_stream
+from .inference import BlockPass, final_norm, plain_precision, product_dtype, prompted_stream, token_stream
 from .tiling import tiling
 
 if TYPE_CHECKING:

@@ -16,21 +16,20 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from hyenadna.adapters.lora import trained_weight
+from hyenadna.adapters import trained_weight
 from hyenadna.errors import ModelError
 from hyenadna.tokenizer import PAD, A, T
 
-from .context import ContextGroup
 from .gated import Fixed, three
 from .inference import plain_precision, product_dtype
-from .mixer import MixerWithGradients
+from .mixer import ContextGroup, MixerWithGradients
 from .pointwise import MlpWithGradients, zeros
 from .tiling import Tiling, slices, training_tiling
 
 if TYPE_CHECKING:
     from hyenadna.backbone import Backbone, Block
-    from hyenadna.filter import HyenaFilter
     from hyenadna.model import HyenaDNA
+    from hyenadna.operator import HyenaFilter
 
 IGNORED = -100
 
@@ -160,7 +159,7 @@ def _feed(block: "Block", r_BLD: Tensor, dtype: torch.dtype, sizes: Tiling) -> T
 
 
 def _features(layer: "HyenaFilter", length: int, feature_rows: int) -> Tensor:
-    """Compute `filters.filter_features` with gradients, keeping nothing: each slice is computed again."""
+    """Compute `convolution.filter_features` with gradients, keeping nothing: each slice is computed again."""
     mlp = layer.implicit_filter[:-1]
     parts = [layer.pos_emb.z[0, rows] for rows in slices(length, feature_rows)]
     return torch.cat([recomputed(mlp, z_lE, mlp) for z_lE in parts])

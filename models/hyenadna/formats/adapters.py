@@ -12,18 +12,22 @@ from typing import Any
 
 from torch import Tensor
 
-from hyenadna.adapters.lora import add_lora
-from hyenadna.adapters.methods import LoraConfig, SoftPromptConfig, is_adapter_parameter
-from hyenadna.adapters.soft_prompt import add_soft_prompt
+from hyenadna.adapters import (
+    LoraConfig,
+    SoftPromptConfig,
+    add_lora,
+    add_soft_prompt,
+    is_adapter_parameter,
+)
 from hyenadna.config import HeadConfig
 from hyenadna.errors import ModelError
 from hyenadna.model import HyenaDNA
 
-from .canonical import base_sha256
 from .configs import head_from_json
 from .files import whole_directory, write_tensors
-from .locate import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from .tensors import base_sha256
 
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _WRITTEN = {ADAPTER_CONFIG, ADAPTER_WEIGHTS, "trainer.json", "trainer.safetensors"}
 _WRAPPER = "base_model.model."
 _VECTORS = {"prompt_embeddings": "backbone.prompt.vectors"}

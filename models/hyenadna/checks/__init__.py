@@ -1,1 +1,0 @@
-"""Checks of a model's files and of a device's arithmetic."""
