@@ -29,9 +29,8 @@ from hyenacli.evaluation.metrics import monitor
 from hyenacli.training.checkpoints import Checkpoints, Progress
 from hyenacli.training.curriculum import Steps
 from hyenacli.training.loop import LoopSettings
-from hyenacli.training.memory import BatchShape
 from hyenacli.training.run_directory import METRICS, Fingerprints, add_to_record, open_run, write_json
-from hyenacli.training.training_run import TrainingRun
+from hyenacli.training.training_run import BatchShape, TrainingRun
 from hyenadna import HyenaDNA, load_model, model_sha256
 
 

@@ -41,8 +41,7 @@ from hyenacli.inference.prediction import (
 from hyenacli.readers.labelled_record import LabelledRecord
 from hyenacli.readers.records import SequenceRecord
 from hyenacli.training.checkpoints import Progress
-from hyenacli.training.memory import BatchShape
-from hyenacli.training.training_run import TrainingRun
+from hyenacli.training.training_run import BatchShape, TrainingRun
 from hyenacli.writers.columns import Column
 from hyenacli.writers.tables import open_table
 from hyenadna import HyenaDNA

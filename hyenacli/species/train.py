@@ -50,9 +50,9 @@ from hyenacli.species.splits import (
     write_splits,
 )
 from hyenacli.training.curriculum import parse_curriculum
-from hyenacli.training.memory import BatchShape
 from hyenacli.training.metric_loggers import check_tensorboard
 from hyenacli.training.run_directory import check_run_directory
+from hyenacli.training.training_run import BatchShape
 from hyenadna import HyenaDNA
 
 K = 6

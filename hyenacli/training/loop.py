@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,21 +22,11 @@ from hyenacli.devices import is_out_of_memory
 from hyenacli.distributed import Stop, current_ranks, sum_gradients, sum_over_ranks
 from hyenacli.errors import UserError
 from hyenacli.training.checkpoints import Checkpoints, Progress
-from hyenacli.training.curriculum import Stage, Steps, cosine_rate
-from hyenacli.training.loader import StepLoader
-from hyenacli.training.objective import MetricLogger, Objective
+from hyenacli.training.curriculum import Stage, StepLoader, Steps, cosine_rate
 
 TRAINING_COLUMNS = (
-    "step",
-    "tokens",
-    "length",
-    "loss",
-    "lr",
-    "grad_norm",
-    "tokens_per_second",
-    "wait_fraction",
-    "skipped",
-    "seconds",
+    *("step", "tokens", "length", "loss", "lr", "grad_norm"),
+    *("tokens_per_second", "wait_fraction", "skipped", "seconds"),
 )
 # A step whose numbers overflow is skipped; after this many in a row the run ends.
 MAX_SKIPPED_IN_A_ROW = 5
@@ -54,6 +45,42 @@ def shared_window_error(length: int, ranks: int) -> UserError:
         remedy="use --activation-checkpointing block, a smaller --micro-batch-size, a shorter --max-length "
         "or a larger --context-parallel",
     )
+
+
+class Batch(Protocol):
+    """Input of one forward pass."""
+
+    @property
+    def count(self) -> float:
+        """Number of predictions that the loss is a sum over, or the sum of their weights."""
+
+
+class Objective(Protocol):
+    """Data, loss and evaluation of what is trained.
+
+    Attributes:
+        evaluation_columns: the names `evaluate` returns.
+        monitor: the one by which the best checkpoint is chosen.
+        higher_is_better: of that.
+        tie_breaker: of equally good ones the one with less of this is better.
+    """
+
+    evaluation_columns: tuple[str, ...]
+    monitor: str
+    higher_is_better: bool
+    tie_breaker: str
+
+    def read(self, windows: range, length: int) -> Any:
+        """Read windows of the training stream by their numbers; called in the loader's processes."""
+
+    def batch(self, host: Any) -> Batch:
+        """Move what `read` returned to the device."""
+
+    def loss(self, model: nn.Module, batch: Any) -> torch.Tensor:
+        """Return the sum of the losses of a batch, a float32 scalar with gradient."""
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Evaluate the model, in eval mode and without gradients; the same numbers on every rank."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +158,7 @@ class Trainer:
         settings: LoopSettings,
         *,
         checkpoints: Checkpoints,
-        loggers: Sequence[MetricLogger],
+        loggers: Sequence[Callable[[dict[str, float]], None]],
         device: torch.device,
         autocast: Callable[[], AbstractContextManager[object]],
     ):
@@ -303,23 +330,13 @@ class Trainer:
     def _record(self, row: dict[str, float], evaluation: dict[str, float]) -> None:
         console.event("step", **row, **evaluation)
         for logger in self._loggers:
-            logger.write(row | evaluation)
+            logger(row | evaluation)
 
 
 def _row(progress: Progress, step: Step) -> dict[str, float]:
     """Return the training columns of one step."""
-    return {
-        "step": progress.step,
-        "tokens": progress.tokens,
-        "length": step.length,
-        "loss": step.loss,
-        "lr": step.lr,
-        "grad_norm": step.grad_norm,
-        "tokens_per_second": step.tokens_per_second,
-        "wait_fraction": step.wait_fraction,
-        "skipped": progress.skipped,
-        "seconds": progress.seconds,
-    }
+    numbers = vars(progress) | vars(step)
+    return {name: numbers[name] for name in TRAINING_COLUMNS}
 
 
 def dropout_seed(seed: int, step: int, micro_batch: int) -> int:

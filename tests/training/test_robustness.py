@@ -19,10 +19,10 @@ from hyenacli.errors import UserError
 from hyenacli.pretrain import command
 from hyenacli.pretrain.command import pretrain
 from hyenacli.pretrain.language_model import NextNucleotide
-from hyenacli.training import checkpoints, loop, memory
+from hyenacli.training import checkpoints, loop, training_run
 from hyenacli.training.checkpoints import Progress
 from hyenacli.training.loop import MAX_SKIPPED_IN_A_ROW, LoopSettings
-from hyenacli.training.memory import BatchShape, MemoryPlanner, training_bytes
+from hyenacli.training.training_run import BatchShape, MemoryPlanner, training_bytes
 from hyenadna import HyenaConfig, HyenaDNA, load_model
 from tests.runs import TINY, losses, rows, settings, small_model, weights
 
@@ -166,7 +166,7 @@ def test_nothing_fits() -> None:
 
 
 def test_scarce_memory_has_blocks_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "free_memory", lambda device: 1 << 20)
+    monkeypatch.setattr(training_run, "free_memory", lambda device: 1 << 20)
     planning = planner(Fits(lambda windows, again: True))
     assert planning.plan(BatchShape(100, 4), 2, "auto").checkpointing
     assert not planning.plan(BatchShape(100, 4), 2, "none").checkpointing
