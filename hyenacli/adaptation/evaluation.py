@@ -15,9 +15,9 @@ from hyenacli import console
 from hyenacli.adaptation.examples import Criterion
 from hyenacli.adaptation.labels import LabelScheme, Targets
 from hyenacli.distributed import current_ranks, sum_array
+from hyenacli.evaluation.baselines import KmerBaseline, fit_baseline
 from hyenacli.evaluation.bootstrap import Floats
 from hyenacli.evaluation.calibration import Calibration, calibrate, probabilities
-from hyenacli.evaluation.kmer_baseline import KmerBaseline, fit_baseline
 from hyenacli.evaluation.metrics import intervals, measure
 from hyenacli.inference.prediction import prediction_head
 from hyenadna import HyenaDNA

@@ -19,8 +19,7 @@ from hyenacli.adaptation.evaluation import (
 )
 from hyenacli.adaptation.examples import Criterion, ExampleSource, LabelObjective
 from hyenacli.adaptation.labels import LabelScheme
-from hyenacli.adaptation.methods import METHODS
-from hyenacli.adaptation.model_setup import parameter_groups
+from hyenacli.adaptation.methods import METHODS, parameter_groups
 from hyenacli.adaptation.report import describe_split, write_report
 from hyenacli.adaptation.settings import AdaptationOptions
 from hyenacli.devices import autocast

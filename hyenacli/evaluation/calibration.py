@@ -3,11 +3,9 @@
 Temperature scaling: Guo et al., On calibration of modern neural networks, arXiv 1706.04599; with an offset
 for each class, Alexandari et al., Maximum likelihood with bias-corrected calibration, arXiv 1901.06852.
 
-Arrays are shaped as in `metrics`: targets (N,) or (N, positions), negative where missing, and logits with the
-classes C as a further axis; of a multilabel task both are (..., T), targets 0 or 1, negative or NaN where
-missing.
+Targets are those of `metrics.measure`, logits have the classes C, or the columns, as a further axis.
 
-Legend of shape suffixes: P items, C classes, K bins.
+P items, C classes, K bins.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,14 +32,12 @@ class Calibration:
     Attributes:
         temperature: divisor of the logits; above 1 where the model was overconfident.
         offsets: added to the divided logit of each class, 0 in the mean; empty where none were fitted.
-        items: number of labels fitted to.
         loss: mean nats per label before and after.
         error: expected calibration error before and after.
     """
 
     temperature: float
     offsets: tuple[float, ...]
-    items: int
     loss: tuple[float, float]
     error: tuple[float, float]
 
@@ -95,11 +91,7 @@ def probabilities(task: Task, logits: npt.ArrayLike, temperature: float = 1.0) -
 
 
 def cross_entropy(task: Task, logits: npt.ArrayLike, targets: npt.ArrayLike) -> float:
-    """Compute mean nats per label of a binary, multiclass or multilabel task, NaN without labels.
-
-    Raises:
-        ValueError: shapes that do not fit.
-    """
+    """Compute mean nats per label of a binary, multiclass or multilabel task, NaN without labels."""
     return float(functional.cross_entropy(*_items(task, logits, targets)))
 
 
@@ -120,37 +112,27 @@ def calibrate(
             model that prefers frequent classes.
 
     Raises:
-        ValueError: a regression task, shapes that do not fit, or no label at all.
+        ValueError: a regression task, shapes that do not fit, or a class or all classes without a label.
     """
     if task == "regression":
         raise ValueError("numbers have no temperature")
     logits_PC, truth_P = _items(task, logits, targets)
-    if not len(truth_P):
-        raise ValueError("there are no labels")
-    weight_C = None
-    if offsets:
-        count_C = torch.bincount(truth_P, minlength=logits_PC.shape[1])
-        if not count_C.all():
-            raise ValueError("a class has no label")
-        weight_C = 1 / count_C.double()
+    count_C = torch.bincount(truth_P, minlength=logits_PC.shape[1])
+    if not (count_C.all() if offsets else count_C.any()):
+        raise ValueError("there are no labels" if not len(truth_P) else "a class has no label")
+    weight_C = 1 / count_C.double() if offsets else None
 
     def loss(scaled_PC: Tensor) -> Tensor:
         return functional.cross_entropy(scaled_PC, truth_P, weight_C)
 
     scale, offset_C = _fit(loss, logits_PC, truth_P, offsets=offsets)
-    calibrated_PC = logits_PC * scale + offset_C
     kind: Task = "multiclass" if logits_PC.shape[1] > 2 else "binary"
     before, after = (
         (float(loss(values_PC)), reliability(kind, probabilities("multiclass", values_PC), truth_P).error)
-        for values_PC in (logits_PC, calibrated_PC)
+        for values_PC in (logits_PC, logits_PC * scale + offset_C)
     )
-    return Calibration(
-        1 / scale,
-        tuple(offset_C.tolist()) if offsets else (),
-        len(truth_P),
-        (before[0], after[0]),
-        (before[1], after[1]),
-    )
+    fitted = tuple(offset_C.tolist()) if offsets else ()
+    return Calibration(1 / scale, fitted, (before[0], after[0]), (before[1], after[1]))
 
 
 def _fit(
@@ -207,12 +189,7 @@ def reliability(task: Task, outputs: npt.ArrayLike, targets: npt.ArrayLike) -> R
         task: binary, multiclass or multilabel.
         outputs: probabilities, as `metrics.measure` takes them.
         targets: likewise.
-
-    Raises:
-        ValueError: a regression task.
     """
-    if task == "regression":
-        raise ValueError("numbers have no reliability")
     values, truth = np.asarray(outputs, dtype=np.float64), np.asarray(targets, dtype=np.float64)
     labelled = truth >= 0
     values_P, hit_P = values[labelled], truth[labelled]

@@ -1,7 +1,6 @@
 """`hyena finetune` as a function: read labels, split, adapt, evaluate, report."""
 
-from hyenacli.adaptation.methods import METHODS, with_method_defaults
-from hyenacli.adaptation.model_setup import check_model
+from hyenacli.adaptation.methods import METHODS, check_model, with_method_defaults
 from hyenacli.adaptation.run import RunResult
 from hyenacli.devices import resolve_device, set_threads
 from hyenacli.distributed import process_group

@@ -22,7 +22,7 @@ from hyenacli.adaptation.evaluation import (
 )
 from hyenacli.adaptation.examples import Criterion, EpochExamples, Epochs, FeatureExamples
 from hyenacli.adaptation.labels import IGNORED, LabelScheme, Targets, class_weights
-from hyenacli.adaptation.model_setup import build_model, describe_model, head_config
+from hyenacli.adaptation.methods import TrainingSet, build_model, describe_model, head_config
 from hyenacli.adaptation.run import AdaptationRun, RunResult, TrainingResult, evaluate_run, log_plan
 from hyenacli.evaluation.metrics import monitor
 from hyenacli.finetune.dataset import LabelledSet, split_sizes
@@ -97,9 +97,9 @@ class FinetuneRun(AdaptationRun):
 
     def _build(self) -> HyenaDNA:
         """Return the model before its first step, on the device; compute features where states are frozen."""
-        settings, records = self.settings, self._train_records
+        settings = self.settings
         model = build_model(settings, self._head)
-        self.method.set_demonstrations(model, settings, self.scheme, records, self._train_targets)
+        self.method.set_demonstrations(model, settings, self._training_set)
         model = model.to(self.device)
         if self.method.freezes_states and self.scheme.level == "sequence":
             model.eval()
@@ -107,8 +107,9 @@ class FinetuneRun(AdaptationRun):
         return model
 
     @property
-    def _train_records(self) -> list[LabelledRecord]:
-        return [self.data.records[i] for i in self.splits.train.tolist()]
+    def _training_set(self) -> TrainingSet:
+        records = [self.data.records[i] for i in self.splits.train.tolist()]
+        return TrainingSet(self.scheme, records, self._train_targets)
 
     def _solve(self, model: HyenaDNA, training: TrainingRun) -> TrainingResult:
         """Fit a linear head with scikit-learn; every rank fits the same."""
@@ -135,7 +136,7 @@ class FinetuneRun(AdaptationRun):
         return self.train(training, examples, epochs, batch, epochs.per_epoch, plan)
 
     def _examples(self, model: HyenaDNA) -> EpochExamples:
-        settings, targets = self.settings, self._train_targets
+        settings = self.settings
         order = partial(
             Epochs,
             batch_size=settings.batch_size or 1,
@@ -144,8 +145,9 @@ class FinetuneRun(AdaptationRun):
             rc_augment=settings.rc_augment,
         )
         if self._features is not None:
-            return FeatureExamples(self._features.states_NSD[self.splits.train], targets, order)
-        return self.method.examples(model, settings, self.scheme, self._train_records, targets, order)
+            states_NSD = self._features.states_NSD[self.splits.train]
+            return FeatureExamples(states_NSD, self._train_targets, order)
+        return self.method.examples(model, settings, self._training_set, order)
 
     def _plan(self, model: HyenaDNA) -> dict[str, str]:
         """Describe what is learnt, from what and by what, in a few lines."""

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from hyenacli import console
-from hyenacli.adaptation.model_setup import load_merged
+from hyenacli.adaptation.methods import load_merged
 from hyenacli.distributed import current_ranks, sum_over_ranks
 from hyenacli.errors import UsageError, UserError
 from hyenacli.inference.sampling import WindowSampler

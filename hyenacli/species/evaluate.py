@@ -19,7 +19,7 @@ from hyenacli import __version__, console, settings_file
 from hyenacli.devices import autocast, resolve_device, set_threads
 from hyenacli.distributed import current_ranks
 from hyenacli.errors import UsageError, UserError
-from hyenacli.evaluation.kmer_baseline import fit_baseline
+from hyenacli.evaluation.baselines import fit_baseline
 from hyenacli.evaluation.metrics import measure
 from hyenacli.inference.perplexity import parse_lengths
 from hyenacli.species.genomes import open_run_genomes

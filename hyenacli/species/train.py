@@ -21,8 +21,13 @@ from hyenacli.adaptation.evaluation import (
 )
 from hyenacli.adaptation.examples import Criterion, HostBatch, apply_head
 from hyenacli.adaptation.labels import LabelScheme
-from hyenacli.adaptation.methods import with_method_defaults
-from hyenacli.adaptation.model_setup import build_model, check_model, describe_model, head_config
+from hyenacli.adaptation.methods import (
+    build_model,
+    check_model,
+    describe_model,
+    head_config,
+    with_method_defaults,
+)
 from hyenacli.adaptation.run import AdaptationRun, RunResult, evaluate_run
 from hyenacli.devices import resolve_device, set_threads
 from hyenacli.distributed import current_ranks, process_group

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from hyenacli.adaptation.labels import LabelScheme
-from hyenacli.adaptation.methods import METHODS
-from hyenacli.adaptation.model_setup import build_model, head_config, parameter_groups
+from hyenacli.adaptation.methods import METHODS, build_model, head_config, parameter_groups
 from hyenacli.errors import UsageError
 from hyenacli.finetune.command import with_defaults
 from hyenacli.finetune.settings import FinetuneSettings

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from hyenacli.evaluation.kmer_baseline import fit_baseline, kmer_features, n_words
+from hyenacli.evaluation.baselines import fit_baseline, kmer_features, n_words
 from hyenacli.evaluation.metrics import measure
 from hyenacli.genome.dna import normalise, reverse_complement
 from hyenadna.config import Task
@@ -139,11 +139,7 @@ def test_features_that_do_not_fit_are_left_out() -> None:
 
 def test_what_cannot_be_fitted() -> None:
     seqs = sequences(4, 0)
-    for targets, message in (
-        (([0, 1]), "2 targets"),
-        ([-100] * 4, "no labels"),
-        (np.zeros((4, 9)), "shape|not"),
-    ):
+    for targets, message in (([0, 1], "2 targets"), ([-100] * 4, "no labels")):
         with pytest.raises(ValueError, match=message):
             fit_baseline(seqs, targets, "binary", valid=(seqs, [0, 1, 0, 1]))
 
