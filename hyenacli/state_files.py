@@ -1,10 +1,15 @@
-"""Files that the tool keeps for itself: checked when they are read, and written by one process at a time."""
+"""Files that the tool keeps for itself: checked when they are read, written by one process at a time.
+
+Drafts of all outputs are named here, so that those of processes that died are removed by the next one.
+"""
 
 import contextlib
 import fcntl
 import hashlib
 import json
 import os
+import re
+import shutil
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -93,6 +98,54 @@ def _acquire(lock: Path, target: Path) -> TextIO:
             if os.path.samestat(os.fstat(file.fileno()), lock.stat()):
                 return file
         file.close()
+
+
+def draft_path(final: Path, kind: str = "tmp") -> Path:
+    """Return a hidden path beside `final` for this process, which writes there and then renames.
+
+    Its name tells process and machine, by which `remove_leftovers` knows it.
+    """
+    return final.with_name(f".{final.name[:200]}.{os.getpid()}-{_machine()}.{kind}")
+
+
+def remove_leftovers(final: Path) -> None:
+    """Remove the drafts of an output that processes of this machine left when they were killed.
+
+    Those of living processes and of other machines stay. Call it before a draft is made.
+    """
+    pattern = re.compile(rf"\.{re.escape(final.name[:200])}\.(\d+)(?:-([0-9a-f]{{8}}))?\.(?:tmp|old|removed)")
+    with contextlib.suppress(OSError):
+        for path in final.parent.iterdir():
+            match = pattern.fullmatch(path.name)
+            if match and match[2] in (None, _machine()) and not _is_alive(int(match[1])):
+                remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a whole folder, as far as the operating system lets us."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _machine() -> str:
+    """Return a short hash of this machine's name: processes of another one have the same numbers."""
+    return _digest(socket.gethostname())[:8]
+
+
+def _is_alive(process: int) -> bool:
+    """Return True if another process of this number runs on this machine."""
+    if process == os.getpid():  # an earlier process had our number
+        return False
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _digest(text: str) -> str:

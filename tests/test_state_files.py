@@ -1,5 +1,6 @@
 """Sealed records and locks of the files that the tool keeps for itself."""
 
+import os
 import random
 import subprocess
 import sys
@@ -8,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from hyenacli.errors import UserError
-from hyenacli.state_files import read_sealed, seal, sole_writer, unseal
+from hyenacli.state_files import draft_path, read_sealed, remove_leftovers, seal, sole_writer, unseal
+from hyenacli.writers.atomic import atomic_directory, atomic_path
 
 RECORD = {"step": 3, "losses": [1.5, 1e-300, None], "name": "chr\u00e4\n", "nested": {"b": 1, "a": ""}}
 
@@ -61,3 +63,46 @@ def test_a_second_writer_is_refused_until_the_first_has_ended_or_died(tmp_path: 
         with sole_writer(lock, target):
             assert lock.exists()
     assert not lock.exists()
+
+
+def dead_process() -> int:
+    """The number of a process that has ended."""
+    with subprocess.Popen(["true"]) as process:
+        pass
+    return process.pid
+
+
+def test_drafts_of_dead_processes_go_and_others_stay(tmp_path: Path) -> None:
+    final, dead = tmp_path / "out[1].tsv", dead_process()
+    draft = draft_path(final)
+    machine = draft.name.split("-")[-1].removesuffix(".tmp")
+    gone = [
+        f".{final.name}.{dead}-{machine}.tmp",
+        f".{final.name}.{dead}.removed",
+        f".{final.name}.{10**30}.old",
+    ]
+    stay = [
+        f".{final.name}.{os.getppid()}-{machine}.tmp",
+        f".{final.name}.{dead}-{'0' * 8}.tmp",  # of another machine
+        f".{final.name}.{dead}.txt",
+        f".other.tsv.{dead}-{machine}.tmp",
+        f"{final.name}.{dead}-{machine}.tmp",
+    ]
+    for name in (*stay, *gone[:2]):
+        (tmp_path / name).touch()
+    (tmp_path / gone[2] / "inside").mkdir(parents=True)
+    remove_leftovers(final)
+    assert {path.name for path in tmp_path.iterdir()} == set(stay)
+
+
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_what_a_killed_writer_left_goes_when_the_output_is_written_next(tmp_path: Path, kind: str) -> None:
+    target, dead = tmp_path / "out", dead_process()
+    (tmp_path / f".out.{dead}.tmp").mkdir()
+    if kind == "file":
+        with atomic_path(target) as path:
+            path.write_text("whole")
+    else:
+        with atomic_directory(target, ".tsv", force=False) as path:
+            (path / "a.tsv").touch()
+    assert list(tmp_path.iterdir()) == [target]

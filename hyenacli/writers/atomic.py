@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hyenacli.errors import UsageError, UserError
+from hyenacli.state_files import draft_path, remove_leftovers
 
 _REMEDIES = {
     errno.EACCES: "choose a place you may write to",
@@ -108,7 +109,8 @@ def atomic_directory(target: Path, suffix: str, *, force: bool) -> Iterator[Path
     """
     check_directory(target, suffix, force=force)
     final = Path(os.path.realpath(target))
-    temporary = final.with_name(f".{final.name[:200]}.{os.getpid()}.tmp")
+    remove_leftovers(final)
+    temporary = draft_path(final)
     try:
         temporary.mkdir(parents=True)
     except OSError as error:
@@ -131,7 +133,7 @@ def _put(new: Path, final: Path) -> None:
     if not final.exists():
         new.rename(final)
         return
-    old = new.with_suffix(".old")
+    old = draft_path(final, "old")
     final.rename(old)
     try:
         new.rename(final)
@@ -156,7 +158,8 @@ def _create_beside(final: Path, target: Path) -> Path:
     try:
         if final.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        temporary = final.with_name(f".{final.name[:200]}.{os.getpid()}.tmp")
+        remove_leftovers(final)
+        temporary = draft_path(final)
         temporary.touch()
     except OSError as error:
         raise unwritable_error(error, target) from error
