@@ -22,6 +22,7 @@ from hyenacli.variants.journal import (
     Journal,
     describe_run,
     open_journal,
+    output_lock,
     resume_identity,
     score_records,
 )
@@ -175,7 +176,7 @@ def run(settings: ScoreVariantsSettings, block_records: int = BLOCK_RECORDS) -> 
     shard = resolve_shard(settings.shard, settings.output)
     _check_arguments(settings, shard)
     _check_environment(settings, shard)
-    with open_input(settings, shard.shard, block_records) as source:
+    with output_lock(shard.target), open_input(settings, shard.shard, block_records) as source:
         progress = ScoringProgress(settings.check_ref, source)
         _score(settings, shard, source, progress, block_records)
     progress.report(shard)
@@ -245,9 +246,8 @@ def _score(
     )
     reader = AlleleReader(source.genome, source.contigs, options.longest_allele)
     provenance = describe_run(settings, model)
-    # a genome or aliases that were corrected in place give other answers
-    naming = (signature(settings.fasta)[:2], *sorted(source.contigs.aliases.items()))
-    genome = fingerprint(map(repr, naming), source.genome.lengths)
+    # a genome that was corrected in place gives other answers
+    genome = fingerprint([repr(signature(settings.fasta)[:2])], source.genome.lengths)
     identity = resume_identity(settings, provenance, genome, source.shard)
     lines = [] if settings.no_version else [f"##{key}={value}" for key, value in provenance.items()]
     if source.shard:
@@ -258,7 +258,7 @@ def _score(
         open_journal(shard.target, identity, options.scores, resume=settings.resume) as journal,
         open_annotated(shard.target, settings.output_type, source.header, fields, lines) as out,
     ):
-        scored = score_records(source.records, reader.read, scorer, journal, block_records)
+        scored = score_records(source.records, reader, scorer, journal, block_records)
         scored = progress.watch(scored, journal)
         if settings.heatmap is not None:
             description = f"{fields[0].description}. Model {settings.model}"

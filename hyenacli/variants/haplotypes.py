@@ -209,11 +209,14 @@ class AlleleReader:
         genome: the reference.
         contigs: the file's contigs in the genome's spelling.
         max_allele: most bases of an allele without what REF and ALT share.
+
+    Attributes:
+        resolve: gives a contig in the genome's spelling, None where the genome has no such contig.
     """
 
     def __init__(self, genome: Sequences, contigs: ContigMap, max_allele: int):
         self._genome, self._max_allele = genome, max_allele
-        self._resolve = cache(contigs.resolve)
+        self.resolve = cache(contigs.resolve)
 
     def read(self, record: VariantRecord) -> list[Variant | str]:
         """Return for each ALT the variant, its REF as the genome has it, or the status that says why not.
@@ -221,7 +224,7 @@ class AlleleReader:
         Raises:
             UserError: the contig could be any of several of the genome's.
         """
-        contig = self._resolve(record.contig)
+        contig = self.resolve(record.contig)
         if first_invalid(record.ref) >= 0:
             return [status_of(self._genome, contig, -1, b"", alt, max_allele=1) for alt in record.alts]
         ref, alleles = normalise(record.ref), list[Variant | str]()

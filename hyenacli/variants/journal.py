@@ -1,13 +1,12 @@
 """Records scored in blocks, whose scores are kept beside an output until it is complete, to resume a run.
 
-The journal has one JSON document a line: what was computed and how, then a block of records each.
+The journal has a sealed JSON document a line: what was computed and how, then a block of records each.
 """
 
 import hashlib
-import json
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import fields, replace
 from itertools import islice
 from pathlib import Path
@@ -16,8 +15,9 @@ from typing import Any, BinaryIO
 from hyenacli import __version__
 from hyenacli.console import log
 from hyenacli.errors import UserError
-from hyenacli.genome.variant import Variant
 from hyenacli.readers.vcf import VariantRecord
+from hyenacli.state_files import seal, sole_writer, unseal
+from hyenacli.variants.haplotypes import AlleleReader
 from hyenacli.variants.scorer import AlleleScore, ScoredRecord, VariantScorer
 from hyenacli.variants.settings import ScoreVariantsSettings
 from hyenadna import HyenaDNA, model_sha256
@@ -41,9 +41,12 @@ def split_blocks(records: Iterable[VariantRecord], block_records: int) -> Iterat
         yield block
 
 
-def hash_block(block: Iterable[VariantRecord]) -> str:
-    """Return the sha256 of the lines of records."""
-    return hashlib.sha256(b"\n".join(record.text for record in block)).hexdigest()
+def hash_block(block: Iterable[VariantRecord], resolve: Callable[[str], str | None] = str) -> str:
+    """Return the sha256 of the lines of records, and of their contigs' names in the genome."""
+    contigs = dict.fromkeys(record.contig for record in block)
+    digest = hashlib.sha256(repr([resolve(contig) for contig in contigs]).encode())
+    digest.update(b"\n".join(record.text for record in block))
+    return digest.hexdigest()
 
 
 def count_and_hash(records: Iterable[VariantRecord], block_records: int) -> tuple[int, str]:
@@ -83,18 +86,19 @@ def resume_identity(
     """Return what an interrupted run and the one that goes on with it must have in common.
 
     Args:
-        settings: of this run; what is done with a wrong REF changes no score.
+        settings: of this run. What is done with a wrong REF changes no score. How contigs are named is part
+            of the hash of each block, so that naming one that was not reached yet changes nothing.
         run: as `describe_run` gives it.
-        genome: a fingerprint of the genome and its aliases.
+        genome: a fingerprint of the genome.
         shard: the part of the input, under "shard".
     """
-    scoring = replace(settings, check_ref=ScoreVariantsSettings.check_ref)
+    scoring = replace(settings, check_ref="w", contig_style="auto", contig_aliases=None)
     return {**run, "hyena_command": _command_line(scoring), "genome": genome, "shard": shard}
 
 
 def score_records(
     records: Iterable[VariantRecord],
-    read_alleles: Callable[[VariantRecord], list[Variant | str]],
+    reader: AlleleReader,
     scorer: VariantScorer,
     journal: "Journal",
     block_records: int = BLOCK_RECORDS,
@@ -103,7 +107,7 @@ def score_records(
 
     Args:
         records: in memory a block at a time.
-        read_alleles: gives the variant of each ALT, or the status that says why it is not scored.
+        reader: gives the variant of each ALT, or the status that says why it is not scored.
         scorer: the model.
         journal: has the scores of the blocks that an interrupted run finished, and gets those of the rest.
         block_records: records that are scored together.
@@ -112,10 +116,10 @@ def score_records(
         UserError: the records are not those that the interrupted run read.
     """
     for block in split_blocks(records, block_records):
-        digest = hash_block(block)
+        digest = hash_block(block, reader.resolve)
         scores = journal.take(digest)
         if scores is None:
-            scores = list(scorer.score([allele for record in block for allele in read_alleles(record)]))
+            scores = list(scorer.score([allele for record in block for allele in reader.read(record)]))
             journal.add(digest, scores)
         rest = iter(scores)
         for record in block:
@@ -141,6 +145,8 @@ class Journal:
     def take(self, digest: str) -> list[AlleleScore] | None:
         """Return the scores of the next block, None where it has still to be scored.
 
+        A damaged block is dropped with all that follow it.
+
         Args:
             digest: of the block's records.
 
@@ -151,14 +157,18 @@ class Journal:
             return None
         start = self._stream.tell()
         line = self._stream.readline()
-        if not line.endswith(b"\n"):  # the end, or a line that was cut short
+        complete = line.endswith(b"\n")  # else the end of the file, or the line that was being written
+        try:
+            block = unseal(line[:-1] if complete else b"")
+        except (ValueError, RecursionError):
+            if complete:
+                log.warning("%s is damaged: what it kept from byte %d on is scored again", self.path, start)
             self._stream.truncate(start)
             self._stream.seek(start)
             self.replaying = False
             return None
-        block = json.loads(line)
         if block["records_sha256"] != digest:
-            what = "was made from other records than this input's"
+            what = "was made from other records than this input's, or with other names of contigs"
             raise UserError(what, at=self.path, remedy=_NEW)
         return [self._decode(*items) for items in block["scores"]]
 
@@ -166,7 +176,7 @@ class Journal:
         """Keep the scores of a block."""
         if self._stream is not None:
             block = {"records_sha256": digest, "scores": [self._encode(score) for score in scores]}
-            self._stream.write(json.dumps(block, separators=(",", ":")).encode() + b"\n")
+            self._stream.write(seal(block).encode() + b"\n")
             self._stream.flush()
 
     def _encode(self, score: AlleleScore) -> list[Any]:
@@ -174,6 +184,18 @@ class Journal:
 
     def _decode(self, status: str, *values: float) -> AlleleScore:
         return AlleleScore(status, dict(zip(self._names, values, strict=bool(values))))
+
+
+@contextmanager
+def output_lock(target: Path) -> Iterator[None]:
+    """Refuse a second process that writes the same output, whose scores would be mixed with ours.
+
+    Raises:
+        UserError: another process is writing it.
+    """
+    lock = target.with_name(f".{target.name[:200]}.lock")
+    with sole_writer(lock, target) if keeps_journal(target) else nullcontext():
+        yield
 
 
 @contextmanager
@@ -192,19 +214,18 @@ def open_journal(
         UserError: an interrupted run has left something and `resume` is not set, or it was another run.
     """
     path = target.with_name(f"{target.name}.unfinished")
-    if str(target) == "-" or (target.exists() and not target.is_file()):
+    if not keeps_journal(target):
         yield Journal(path, None, names)
         return
-    head = json.dumps({"hyena": "scores of an unfinished run", **identity}, sort_keys=True).encode() + b"\n"
+    head = seal({"hyena": "scores of an unfinished run", **identity}).encode() + b"\n"
     _check(path, head, resume=resume)
     with path.open("r+b" if path.exists() else "w+b") as stream:
         if stream.readline() != head:
             stream.seek(0)
             stream.truncate()
             stream.write(head)
-        journal = Journal(path, stream, names)
         try:
-            yield journal
+            yield Journal(path, stream, names)
         except BaseException:
             stream.flush()
             if path.stat().st_size > len(head):
@@ -213,6 +234,11 @@ def open_journal(
                 path.unlink()
             raise
     path.unlink()
+
+
+def keeps_journal(target: Path) -> bool:
+    """Return whether the scores of an output are kept until it is complete: it is a regular file."""
+    return str(target) != "-" and (target.is_file() or not target.exists())
 
 
 def _check(path: Path, head: bytes, *, resume: bool) -> None:
@@ -226,16 +252,13 @@ def _check(path: Path, head: bytes, *, resume: bool) -> None:
     if not resume:
         remedy = f"add --resume to go on with it, or {_NEW}"
         raise UserError("holds the scores of an interrupted run", at=path, remedy=remedy)
-    if first != head:
-        raise UserError(f"was left by a run {_difference(first, head)}", at=path, remedy=_NEW)
-
-
-def _difference(first: bytes, head: bytes) -> str:
-    """Return the setting in which an interrupted run differs, as part of a message."""
-    new = json.loads(head)
+    if first == head:
+        return
     try:
-        old = json.loads(first)
-        name = next(name for name in new if old.get(name) != new[name])
-    except (ValueError, AttributeError, StopIteration):
-        return "of another kind"
-    return f"with another {name} ({old.get(name)}, not {new[name]})"
+        old, new = unseal(first.removesuffix(b"\n")), unseal(head.removesuffix(b"\n"))
+    except (ValueError, RecursionError):
+        log.warning("%s is damaged: all that it kept is scored again", path)
+        return
+    name = next((name for name in new if old.get(name) != new[name]), "kind")
+    what = f"was left by a run with another {name} ({old.get(name)}, not {new.get(name)})"
+    raise UserError(what, at=path, remedy=_NEW)
