@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from hyenacli.writers.columns import Batch, BufferedTableWriter, Column, Content, RowsInMemory, TableWriter
 
 _ARROW_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64()}
-_KEY = b"hyena"
+_KEY, _SHARD_KEY = b"hyena", b"hyena_shard"
 
 
 class _Parquet:
@@ -29,7 +29,7 @@ class _Parquet:
         names = [column.name for column in columns]
         fields = list(zip(names, types, strict=True))
         self.schema = pa.schema(fields, metadata={_KEY: json.dumps(provenance)})
-        self.file = pq.ParquetWriter(path, self.schema, compression="zstd")
+        self.file = pq.ParquetWriter(path, self.schema, compression="zstd", write_page_checksum=True)
         self.waiting: list[pa.RecordBatch] = []
         self.waiting_bytes = 0
 
@@ -77,6 +77,8 @@ def open_parquet(
         yield rows
         rows.flush()
         table.flush()
+        if "shard" in provenance:  # its checksum is complete now
+            table.file.add_key_value_metadata({_SHARD_KEY: json.dumps(provenance["shard"])})
 
 
 def read_parquet(path: Path) -> Content:
@@ -84,16 +86,19 @@ def read_parquet(path: Path) -> Content:
     schema = pq.read_schema(path)
     if _KEY not in (schema.metadata or {}):
         return [], {}, iter(())
+    provenance, of_file = json.loads(schema.metadata[_KEY]), pq.read_metadata(path).metadata
+    if _SHARD_KEY in of_file:
+        provenance["shard"] = json.loads(of_file[_SHARD_KEY])
     types = {arrow: python for python, arrow in _ARROW_TYPES.items()}
     columns = [
         Column(f.name, types[f.type]) if f.type in types else Column(f.name, float, f.type.list_size)
         for f in schema
     ]
-    return columns, json.loads(schema.metadata[_KEY]), _row_groups(path, columns)
+    return columns, provenance, _row_groups(path, columns)
 
 
 def _row_groups(path: Path, columns: Sequence[Column]) -> Iterator[Batch]:
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
         for group in range(file.num_row_groups):
             table = file.read_row_group(group).combine_chunks()
             yield {c.name: _column_values(c, table.column(c.name)) for c in columns}

@@ -120,10 +120,10 @@ def open_hdf5(
     import h5py
 
     with h5py.File(path, "w") as file:
-        file.attrs["hyena"] = json.dumps(provenance)
         records = _Hdf5(file, columns, chunk_bytes, index_chunk)
         yield records
         records.flush()
+        file.attrs["hyena"] = json.dumps(provenance)
 
 
 def _halved(name: str, vectors: NDArray[np.float32]) -> NDArray[np.float16]:
@@ -236,5 +236,8 @@ def is_anndata(path: Path) -> bool:
         import h5py
     except ImportError:
         raise UserError("needs h5py", at=path, remedy="pip install 'hyenacli[hdf5]'") from None
-    with h5py.File(path) as file:
-        return bool(file.attrs.get("encoding-type") == "anndata")
+    try:
+        with h5py.File(path) as file:
+            return bool(file.attrs.get("encoding-type") == "anndata")
+    except OSError:  # damaged, which the reader of the other format reports
+        return False

@@ -7,7 +7,6 @@ of shards, "records": of the whole input, "input_sha256": of these}. Names of fi
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 from hyenacli.console import log
 from hyenacli.distributed import current_ranks
@@ -17,6 +16,7 @@ from hyenacli.readers.text import compression, open_binary
 from hyenacli.writers.atomic import ensure_writable
 from hyenacli.writers.columns import FileFormat, Head
 from hyenacli.writers.tables import OUTPUTS
+from hyenacli.writers.text import AGAIN
 from hyenacli.writers.vcf_files import VCFS, remove_indexes
 
 # Settings that change no answer, and files whose content is compared instead of their names.
@@ -167,8 +167,10 @@ def _read_part(path: Path) -> _Part:
     kind = sniff(path)
     try:
         head = FORMATS[kind].head(path)
-    except (OSError, ValueError, BadZipFile) as error:
-        raise UserError(f"cannot be read as {kind}", at=path, remedy="make this shard again") from error
+    except UserError:
+        raise
+    except Exception as error:  # what the libraries make of damaged data
+        raise UserError(f"cannot be read as {kind}", at=path, remedy=AGAIN) from error
     if not set(head.provenance.get("shard", ())) >= _SHARD:
         raise _not_a_shard(path)
     return _Part(path, kind, head)

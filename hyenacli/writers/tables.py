@@ -3,21 +3,27 @@
 To add a format: a module that opens and reads its files, and a line in `TABLES`.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hyenacli.errors import UsageError, UserError, nearest
 from hyenacli.writers.atomic import atomic_path
 from hyenacli.writers.columnar import open_npz, open_parquet, read_npz, read_parquet
-from hyenacli.writers.columns import Column, Content, FileFormat, Head, TableFormat, TableWriter
+from hyenacli.writers.columns import Batch, Column, Content, FileFormat, Head, TableFormat, TableWriter
 from hyenacli.writers.hdf5 import is_anndata, open_h5ad, open_hdf5, read_h5ad, read_hdf5
-from hyenacli.writers.text import BEDGRAPHS, TsvFormat, open_gzip
+from hyenacli.writers.text import AGAIN, BEDGRAPHS, TsvFormat, damaged_shard, open_gzip
 
 _HDF5 = b"\x89HDF"
+# Key of the checksum in the mark of a shard.
+_CHECKSUM = "rows_sha256"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +51,15 @@ class BinaryTable(TableFormat):
         Raises:
             UserError: as `atomic_path`.
         """
-        with atomic_path(target) as path, self.write(path, columns, provenance) as writer:
-            yield writer
+        if "shard" not in provenance:
+            with atomic_path(target) as path, self.write(path, columns, provenance) as writer:
+                yield writer
+            return
+        about = {**provenance, "shard": dict(provenance["shard"])}
+        with atomic_path(target) as path, self.write(path, columns, about) as writer:
+            rows = _HashedRows(columns, self, writer)
+            yield rows
+            about["shard"][_CHECKSUM] = rows.checksum(about)
 
     def matches(self, path: Path, start: bytes) -> bool:
         """Return whether a file has this format.
@@ -69,12 +82,61 @@ class BinaryTable(TableFormat):
 
         Raises:
             UsageError: to stdout.
+            UserError: a table is damaged.
         """
         columns, _, _ = self.read(paths[0])
         with open_table(target, self.suffix, columns, provenance) as table:
             for path in paths:
-                for batch in self.read(path)[2]:
-                    table.write(batch)
+                _, about, batches = self.read(path)
+                rows = _HashedRows(columns, self, table)
+                for batch in reading_shard(path, self.suffix, batches):
+                    rows.write(batch)
+                if rows.checksum(about) != about["shard"].get(_CHECKSUM):
+                    raise damaged_shard(path)
+
+
+class _HashedRows:
+    """Rows on their way to a table, and their sha256, whatever the batches that they come in.
+
+    Args:
+        columns: of the rows.
+        table: their format.
+        writer: takes them.
+    """
+
+    def __init__(self, columns: Sequence[Column], table: BinaryTable, writer: TableWriter) -> None:
+        vector = np.float16 if table.bytes_per_number == 2 else np.float32
+        numbers = {int: np.int64, float: np.float64}
+        self._types = {c.name: vector if c.width else numbers.get(c.type) for c in columns}
+        self._digests = {column.name: hashlib.sha256() for column in columns}
+        self._writer = writer
+
+    def write(self, batch: Batch) -> None:
+        """Hash rows, and hand them on."""
+        for name, digest in self._digests.items():
+            dtype = self._types[name]
+            if dtype is None:
+                digest.update("".join(f"{value}\0" for value in batch[name]).encode())
+            else:
+                digest.update(np.ascontiguousarray(batch[name], dtype).tobytes())
+        self._writer.write(batch)
+
+    def checksum(self, provenance: Mapping[str, Any]) -> str:
+        """Return the sha256 of the rows so far, and of what the table tells about itself."""
+        shard = {name: value for name, value in provenance["shard"].items() if name != _CHECKSUM}
+        digests = {name: digest.hexdigest() for name, digest in sorted(self._digests.items())}
+        about = json.dumps([{**provenance, "shard": shard}, digests], sort_keys=True)
+        return hashlib.sha256(about.encode()).hexdigest()
+
+
+def reading_shard(path: Path, kind: str, batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Pass batches on; what the library that reads them makes of damaged data becomes a UserError."""
+    try:
+        yield from batches
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"cannot be read as {kind}", at=path, remedy=AGAIN) from error
 
 
 _FORMATS: tuple[TableFormat, ...] = (

@@ -3,17 +3,19 @@
 bedGraph has a number for every base of regions that do not overlap, equal neighbours in one line:
 https://genome.ucsc.edu/goldenPath/help/bedgraph.html, without a track line, which converters do not take.
 
-Only a shard tells what it is, in a first line, and in a last one that shows that it is complete; merging
+Only a shard tells what it is, in a first line, and in a last one with a checksum; merging
 removes both.
 """
 
 import gzip
+import hashlib
 import json
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -37,7 +39,10 @@ from hyenacli.writers.columns import (
 )
 
 _SHARD_MARK = b"# hyena shard "
-_SHARD_END = b"# end of hyena shard\n"
+_SHARD_END = b"# end of hyena shard, sha256 "
+_SHARD_END_BYTES = len(_SHARD_END) + 64 + 1
+_CHUNK_BYTES = 1 << 20
+AGAIN = "make this shard again, or copy it again"
 _LINES_AT_ONCE = 256
 _BLANKS = str.maketrans("\t\n\r", "   ")
 WriteBytes = Callable[[bytes], object]
@@ -167,9 +172,15 @@ class TextFormat(FileFormat):
             UserError: as `atomic_path`.
         """
         with self.open_lines(target) as write:
-            write(b"".join(shard_mark(provenance, self.mark)))
-            yield write
-            write(shard_end(provenance))
+            if "shard" not in provenance:
+                yield write
+                return
+            digest = hashlib.sha256()
+
+            hashed = partial(write_hashed, write, digest)
+            hashed(self.mark + json.dumps(provenance).encode() + b"\n")
+            yield hashed
+            write(_SHARD_END + digest.hexdigest().encode() + b"\n")
 
     def matches(self, path: Path, start: bytes) -> bool:
         """Return whether a file is a shard of this format."""
@@ -190,41 +201,48 @@ class TextFormat(FileFormat):
         """Write the lines of all shards below the titles of the first.
 
         Raises:
-            UserError: a shard is cut short.
+            UserError: a shard is cut short or damaged.
         """
         with self.open_records(target, provenance) as write:
             for number, path in enumerate(paths):
                 with open_binary(path) as stream:
-                    stream.readline()
-                    titles = b"".join(islice(stream, self.titles))
+                    mark, titles = stream.readline(), b"".join(islice(stream, self.titles))
                     write(titles if number == 0 else b"")
-                    for line in _shard_lines(stream, path):
-                        write(line)
+                    for chunk in _shard_body(stream, path, hashlib.sha256(mark + titles)):
+                        write(chunk)
 
 
-def shard_mark(provenance: Mapping[str, Any], mark: bytes = _SHARD_MARK) -> list[bytes]:
-    """Return the first line of a text that is a shard; no line for another text."""
-    return [mark + json.dumps(provenance).encode() + b"\n"] if "shard" in provenance else []
+def write_hashed(write: WriteBytes, digest: "hashlib._Hash", data: bytes) -> None:
+    """Write bytes, and add them to a checksum."""
+    digest.update(data)
+    write(data)
 
 
-def shard_end(provenance: Mapping[str, Any]) -> bytes:
-    """Return the last line of a shard, which shows that it is whole; nothing for another text."""
-    return _SHARD_END if "shard" in provenance else b""
+def _shard_body(stream: BinaryIO, path: Path, digest: "hashlib._Hash") -> Iterator[bytes]:
+    """Yield what stands above the last line of a shard, which has the sha256 of all that is above it.
 
-
-def _shard_lines(stream: BinaryIO, path: Path) -> Iterator[bytes]:
-    """Yield the lines of a shard without the last, which shows that it is whole.
+    Args:
+        stream: below the titles.
+        path: what messages call it.
+        digest: of the mark and the titles.
 
     Raises:
-        UserError: it is not whole.
+        UserError: the shard is cut short or damaged.
     """
-    last = b""
-    for line in stream:
-        if last:
-            yield last
-        last = line
-    if last != _SHARD_END:
-        raise UserError("is cut short", at=path, remedy="make this shard again, or copy it again")
+    end = b""
+    while chunk := stream.read(_CHUNK_BYTES):
+        body, end = (end + chunk)[:-_SHARD_END_BYTES], (end + chunk)[-_SHARD_END_BYTES:]
+        digest.update(body)
+        yield body
+    if not (end.startswith(_SHARD_END) and end.endswith(b"\n")):
+        raise UserError("is cut short", at=path, remedy=AGAIN)
+    if end[len(_SHARD_END) : -1] != digest.hexdigest().encode():
+        raise damaged_shard(path)
+
+
+def damaged_shard(path: Path) -> UserError:
+    """Return the error for a shard that is not as it was written."""
+    return UserError("is damaged: its contents do not fit their checksum", at=path, remedy=AGAIN)
 
 
 def write_lines(write: WriteBytes, lines: Iterable[str], at_once: int = _LINES_AT_ONCE) -> None:

@@ -1,13 +1,15 @@
 """Files of VCF lines: .vcf, .vcf.gz and .bcf, how one is written and indexed, and how shards are merged."""
 
+import hashlib
 import itertools
+import os
 import shutil
 import sys
 import tempfile
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,10 +23,22 @@ from hyenacli.readers.text import compression, open_binary
 from hyenacli.readers.vcf import quiet_htslib
 from hyenacli.writers.atomic import atomic_path
 from hyenacli.writers.columns import FileFormat, Head
-from hyenacli.writers.text import BgzipWriter, WriteBytes, open_bgzip, open_plain
-from hyenacli.writers.vcf import OWN_PREFIX, SHARD_PREFIX, parse_provenance
+from hyenacli.writers.text import (
+    AGAIN,
+    BgzipWriter,
+    Packer,
+    WriteBytes,
+    damaged_shard,
+    open_bgzip,
+    open_plain,
+    write_hashed,
+)
+from hyenacli.writers.vcf import OWN_PREFIX, SHARD_PREFIX, parse_provenance, shard_line
 
 _CHUNK_BYTES = 1 << 20
+_SHARD_PREFIX = SHARD_PREFIX.encode()
+# Key of the checksum in the mark of a shard.
+_CHECKSUM = "lines_sha256"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +47,13 @@ class VcfFormat(FileFormat):
 
     Attributes:
         max_position: largest position, 0-based.
+        pack: opens the file, compressed or not.
+        indexed: an index is written beside it, if its records are sorted.
     """
 
     max_position: int = (1 << 63) - 2
+    pack: Packer = open_plain
+    indexed: bool = False
 
     @contextmanager
     def open_lines(self, target: Path, header: Sequence[bytes]) -> Iterator[WriteBytes]:
@@ -58,9 +76,24 @@ class VcfFormat(FileFormat):
 
     @contextmanager
     def _open_file(self, target: Path, header: Sequence[bytes]) -> Iterator[WriteBytes]:
-        with atomic_path(target) as path, open_plain(path, target) as file:
-            file.write(b"".join(header))
-            yield file.write
+        shard = next((line for line in header if line.startswith(_SHARD_PREFIX)), None)
+        digest, start = _header_digest(header), sum(map(len, header))
+        with atomic_path(target) as path:
+            with self.pack(path, target) as file:
+                file.write(b"".join(header))
+                if shard is not None and isinstance(file, BgzipWriter):
+                    start = file.end_block()
+                yield file.write if shard is None else partial(write_hashed, file.write, digest)
+            if shard is not None and path.is_file():
+                # only now, when all lines are written, is their checksum complete
+                mark = parse_provenance([shard.decode().rstrip()])["shard"]
+                sealed = shard_line(mark | {_CHECKSUM: digest.hexdigest()}).encode() + b"\n"
+                new = [sealed if line == shard else line for line in header]
+                _replace_header(path, start, new, self.pack, target)
+            if self.indexed and _is_regular(target):
+                remove_indexes(target)
+        if self.indexed and target.is_file():
+            write_index(target)
 
     def matches(self, path: Path, start: bytes) -> bool:
         """Return whether a file has this format."""
@@ -77,42 +110,25 @@ class VcfFormat(FileFormat):
         """Write the lines of shards as one file.
 
         Raises:
-            UserError: there are fewer records than were shared.
+            UserError: a shard is damaged, or there are fewer records than were shared.
         """
         with open_binary(paths[0]) as stream:
-            header = [line for line in _header(stream) if not line.startswith(SHARD_PREFIX.encode())]
+            header = [line for line in _header(stream) if not line.startswith(_SHARD_PREFIX)]
         shards = [self.head(path).provenance["shard"] for path in paths]
         counts = []
         with self.open_lines(target, header) as write:
-            for path in paths:
+            for path, shard in zip(paths, shards, strict=True):
                 with open_binary(path) as stream:
-                    deque(_header(stream), maxlen=0)
+                    digest = _header_digest(_header(stream))
                     counts.append(0)
                     while data := stream.read(_CHUNK_BYTES):
+                        digest.update(data)
                         counts[-1] += data.count(b"\n")
                         write(data)
-            records = shards[0]["records"]
-            # a VCF cannot hold a mark at its end
-            if sum(counts) != records and all(shard["every_record"] for shard in shards):
-                each = ", ".join(f"{path} has {count:,}" for path, count in zip(paths, counts, strict=True))
-                what = f"one of the shards is cut short: of {records:,} records {each}"
-                raise UserError(what, remedy="make that shard again, or copy it again")
-
-
-@dataclass(frozen=True, kw_only=True)
-class _BgzipFormat(VcfFormat):
-    """bgzip VCF, with an index beside it if its records are sorted."""
-
-    @contextmanager
-    def _open_file(self, target: Path, header: Sequence[bytes]) -> Iterator[WriteBytes]:
-        with atomic_path(target) as path:
-            with open_bgzip(path, target) as file:
-                file.write(b"".join(header))
-                yield file.write
-            if _is_regular(target):
-                remove_indexes(target)
-        if target.is_file():
-            write_index(target)
+                # written to stdout, a shard has no checksum
+                if shard.get(_CHECKSUM, digest.hexdigest()) != digest.hexdigest():
+                    raise damaged_shard(path)
+            _check_counts(paths, shards, counts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +176,35 @@ class _BcfFormat(VcfFormat):
             remove_indexes(target)
 
 
+def _check_counts(paths: Sequence[Path], shards: Sequence[Mapping[str, Any]], counts: Sequence[int]) -> None:
+    """Raise UserError if shards of which no record was left out have fewer records than the input."""
+    records = shards[0]["records"]
+    if sum(counts) != records and all(shard["every_record"] for shard in shards):
+        each = ", ".join(f"{path} has {count:,}" for path, count in zip(paths, counts, strict=True))
+        what = f"one of the shards is cut short: of {records:,} records {each}"
+        raise UserError(what, remedy=AGAIN)
+
+
+def _header_digest(header: Iterable[bytes]) -> "hashlib._Hash":
+    """Return the sha256 of a header without the mark of a shard, which holds the sha256 of all lines."""
+    return hashlib.sha256(b"".join(line for line in header if not line.startswith(_SHARD_PREFIX)))
+
+
+def _replace_header(path: Path, start: int, header: Sequence[bytes], pack: Packer, target: Path) -> None:
+    """Put another header into a file whose records begin at the offset `start`."""
+    new_path = path.with_name(f"{path.name}.header")
+    try:
+        with pack(new_path, target) as new:
+            new.write(b"".join(header))
+        with path.open("rb") as old, new_path.open("r+b") as complete:
+            complete.seek(0, os.SEEK_END)
+            old.seek(start)
+            shutil.copyfileobj(old, complete)
+        new_path.replace(path)
+    finally:
+        new_path.unlink(missing_ok=True)
+
+
 def _declare(header: pysam.VariantHeader, other: pysam.VariantHeader, left_out: str) -> None:
     """Add the lines of another header that are new, but for those with a prefix."""
     declared = set(str(header).splitlines())
@@ -185,7 +230,7 @@ def _foreign(lines: Sequence[str]) -> list[str]:
 
 VCFS = {
     "vcf": VcfFormat(suffix="vcf", stdout=True),
-    "vcf.gz": _BgzipFormat(suffix="vcf.gz"),
+    "vcf.gz": VcfFormat(suffix="vcf.gz", pack=open_bgzip, indexed=True),
     "bcf": _BcfFormat(suffix="bcf"),
 }
 
@@ -243,15 +288,9 @@ def open_bcf(path: Path, target: Path, header: Sequence[bytes]) -> Iterator[Bgzi
             b"".join(header).decode()
             _convert(text, path)
             return
-        complete = Path(folder, "complete.vcf.gz")
-        with open_bgzip(complete, target, level=1) as writer:
-            writer.write(_complete_header(text, target))
-        with text.open("rb") as old, complete.open("ab") as new:
-            old.seek(records_start)
-            shutil.copyfileobj(old, new)
-        text.unlink()
+        _replace_header(text, records_start, [_complete_header(text, target)], open_bgzip, target)
         try:
-            _convert(complete, path)
+            _convert(text, path)
         except pysam.utils.SamtoolsError as error:
             reason = error.value.rpartition("stderr=")[2].strip()
             raise UserError(f"cannot be written: {reason}", at=target, remedy="is the disk full?") from error

@@ -1,0 +1,120 @@
+"""A flipped bit or a cut in a shard never reaches the merged file, and never ends in a traceback."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pysam
+import pytest
+
+from hyenacli.errors import UserError
+from hyenacli.readers.variants import open_variants
+from hyenacli.writers.output_shards import merge_shards
+from hyenacli.writers.tables import TABLES, open_table
+from hyenacli.writers.text import open_bedgraph
+from hyenacli.writers.variants import open_annotated
+from hyenacli.writers.vcf import InfoField, shard_line
+from tests.writers.test_merge import COLUMNS, installed
+
+TEXTS = ("bedgraph", "bedgraph.gz")
+VARIANTS = ("vcf", "vcf.gz", "bcf")
+KINDS = [*map(installed, TABLES), *TEXTS, *VARIANTS]
+RECORDS = 40
+
+
+def mark(number: int, **more: Any) -> dict[str, Any]:
+    return {"number": number, "of": 2, "records": 2 * RECORDS, "input_sha256": "5ha", **more}
+
+
+def write_table_shard(path: Path, number: int) -> None:
+    draw = np.random.default_rng(number)
+    provenance = {"model_sha256": "m", "settings": {"layer": "all"}, "shard": mark(number)}
+    with open_table(path, None, COLUMNS, provenance) as table:
+        for start in range(RECORDS):
+            vectors = draw.normal(size=(1, 5)).astype(np.float32)
+            batch = {"id": [f"r{start}"], "start": [start], "gc": [draw.normal()]}
+            table.write(batch | {"embedding_1": vectors[:, :2], "embedding": vectors[:, 2:]})
+
+
+def write_bedgraph_shard(path: Path, kind: str, number: int) -> None:
+    draw = np.random.default_rng(number)
+    with open_bedgraph(path, kind, {"shard": mark(number)}) as track:
+        track.write(f"chr{number}", 0, draw.normal(size=RECORDS))
+
+
+def write_variant_shard(path: Path, number: int) -> None:
+    draw = random.Random(number)
+    header = "##fileformat=VCFv4.2\n##contig=<ID=c>\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
+    source = path.with_suffix(".in")
+    source.write_text(header + "".join(f"c\t{i + 1}\t.\tA\tC\t.\t.\t.\n" for i in range(RECORDS)))
+    fields = [InfoField("X", "A", "Float", "x")]
+    lines = ["##hyena_version=1", shard_line(mark(number, every_record=True))]
+    with open_variants(source) as variants, open_annotated(path, None, variants.header, fields, lines) as out:
+        for record in variants:
+            out.write(record, {"X": [draw.gauss(0, 1)]})
+
+
+def write_shard(path: Path, kind: str, number: int) -> None:
+    if kind in TEXTS:
+        write_bedgraph_shard(path, kind, number)
+    elif kind in VARIANTS:
+        write_variant_shard(path, number)
+    else:
+        write_table_shard(path, number)
+
+
+def rows(path: Path, kind: str) -> Any:
+    """What a merged file says, where two files that say the same may differ in their bytes."""
+    if kind in TABLES and not kind.startswith("tsv"):
+        columns, provenance, batches = TABLES[kind].read(path)  # type: ignore[attr-defined]
+        joined = [{name: np.asarray(values).tolist() for name, values in batch.items()} for batch in batches]
+        provenance["settings"].pop("output")
+        return columns, provenance, joined
+    if kind == "bcf":
+        with pysam.VariantFile(str(path)) as file:
+            return str(file.header), [str(record) for record in file]
+    return path.read_bytes()
+
+
+@contextmanager
+def merged(folder: Path, kind: str, number: int) -> Iterator[Path]:
+    target = folder / f"merged{number}.{kind}"
+    merge_shards([folder / f"1.{kind}", folder / f"2.{kind}"], target)
+    yield target
+    target.unlink()
+
+
+def check_damage(folder: Path, kind: str, flips: int, cuts: int) -> None:
+    for number in (1, 2):
+        write_shard(folder / f"{number}.{kind}", kind, number)
+    with merged(folder, kind, 0) as target:
+        expected = rows(target, kind)
+    path = folder / f"1.{kind}"
+    sound, draw, refused = path.read_bytes(), random.Random(0), 0
+    for trial in range(flips + cuts):
+        damaged = bytearray(sound)
+        if trial < flips:
+            damaged[draw.randrange(len(damaged))] ^= 1 << draw.randrange(8)
+        else:
+            del damaged[draw.randrange(len(damaged)) :]
+        path.write_bytes(damaged)
+        try:
+            with merged(folder, kind, trial) as target:
+                assert rows(target, kind) == expected, f"trial {trial}"
+        except UserError:
+            refused += 1
+    assert refused >= cuts
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_damage_reaches_the_merged_file(tmp_path: Path, kind: str) -> None:
+    check_damage(tmp_path, kind, flips=25, cuts=5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_damage_of_many_reaches_the_merged_file(tmp_path: Path, kind: str) -> None:
+    check_damage(tmp_path, kind, flips=200, cuts=50)
