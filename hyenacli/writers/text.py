@@ -242,7 +242,7 @@ def _shard_body(stream: BinaryIO, path: Path, digest: "hashlib._Hash") -> Iterat
 
 def damaged_shard(path: Path) -> UserError:
     """Return the error for a shard that is not as it was written."""
-    return UserError("is damaged: its contents do not fit their checksum", at=path, remedy=AGAIN)
+    return UserError("is cut short or damaged: it does not fit its checksum", at=path, remedy=AGAIN)
 
 
 def write_lines(write: WriteBytes, lines: Iterable[str], at_once: int = _LINES_AT_ONCE) -> None:
