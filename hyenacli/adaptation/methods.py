@@ -357,7 +357,8 @@ def load_merged(spec: str, *, adapted_again: bool = False) -> HyenaDNA:
 
 def _set_head(model: HyenaDNA, head: HeadConfig, generator: torch.Generator) -> None:
     old = model.config.head
-    if old is not None and replace(head, rc=old.rc, window=old.window) == old:
+    kept = old and replace(head, rc=old.rc, window=old.window, average_windows=old.average_windows)
+    if old is not None and kept == old:
         log.info("the model's head is for these labels, and is trained on")
         model.config = replace(model.config, head=head)
         return

@@ -221,10 +221,11 @@ class RunSummary:
         verb: of the command, as embed.
         doing: shown beside the bar, as embedding.
         done: begins the last line, as embedded.
+        unit: what a record is called.
     """
 
-    def __init__(self, verb: str, doing: str, done: str) -> None:
-        self.verb, self.doing, self.done = verb, doing, done
+    def __init__(self, verb: str, doing: str, done: str, unit: str = "record") -> None:
+        self.verb, self.doing, self.done, self.unit = verb, doing, done, unit
         self.statuses: Counter[str] = Counter()
         self.bases = 0
         self.start = time.monotonic()
@@ -236,7 +237,7 @@ class RunSummary:
             answers: one per record.
             total: number of records, if it is known.
         """
-        with console.progress("{task.completed} records", "{task.fields[speed]} bases/s") as bar:
+        with console.progress(f"{{task.completed}} {self.unit}s", "{task.fields[speed]} bases/s") as bar:
             task = bar.add_task(self.doing, total=total, speed="")
             for answer in answers:
                 yield answer
@@ -244,17 +245,18 @@ class RunSummary:
                 self.bases += len(answer.record) if answer.n_bases else 0
                 bar.update(task, advance=1, speed=f"{self.bases / (time.monotonic() - self.start):,.0f}")
 
-    def report(self, destination: str) -> None:
+    def report(self, destination: str, details: str = "", **facts: Any) -> None:
         """Log how many records are done, and how many are not, by status.
 
         Args:
             destination: where the output is, as "to peaks.tsv".
+            details: of those that are done.
+            facts: what else the event says.
         """
         seconds = time.monotonic() - self.start
         done = self.statuses.pop("OK", 0)
         failed = "".join(f", {count:,} {status}" for status, count in self.statuses.most_common())
-        counts = f"{console.counted(done, 'record')}{failed}: {console.counted(self.bases, 'base')}"
+        counts = f"{console.counted(done, self.unit)}{details}{failed}: {console.counted(self.bases, 'base')}"
         log.info("%s %s in %.1f s, %s", self.done, counts, seconds, destination)
-        console.event(
-            self.verb, records=done, failed=dict(self.statuses), bases=self.bases, seconds=round(seconds, 3)
-        )
+        counted: dict[str, Any] = {f"{self.unit}s": done, "failed": dict(self.statuses), "bases": self.bases}
+        console.event(self.verb, **counted, **facts, seconds=round(seconds, 3))

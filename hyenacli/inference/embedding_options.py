@@ -151,6 +151,7 @@ class EmbeddingOptions:
         window: most bases the model reads at once; None is the model's context, or what a soft prompt leaves
             of it.
         stride: bases from one window's start to the next; None is the window.
+        average: of a longer sequence, average the outputs of `even_windows` rather than pool all its bases.
     """
 
     pooling: Pooling = Pooling("mean")
@@ -159,6 +160,7 @@ class EmbeddingOptions:
     stranded: bool = False
     window: int | None = None
     stride: int | None = None
+    average: bool = False
 
     def readings(self, strand: str) -> tuple[bool, ...]:
         """Return which strands of a region are read, in order; true is the reverse complement.
@@ -274,3 +276,31 @@ def cut(take_start: int, take_end: int, width: int, stride: int) -> Iterator[Win
         yield Window(start, end, taken, end)
         taken = end
         start += stride
+
+
+def even_windows(length: int, width: int, stride: int, *, circular: bool = False) -> list[tuple[int, int]]:
+    """Return evenly spaced windows that cover a sequence, 0-based half-open: the same from either end.
+
+    No two begin further apart than the stride. The middle one of an odd number has a base less where it could
+    not lie in the middle otherwise. Windows of a circle go on at its start, with ends beyond its length.
+
+    >>> even_windows(10, 4, 4), even_windows(11, 4, 4)
+    ([(0, 4), (3, 7), (6, 10)], [(0, 4), (4, 7), (7, 11)])
+    >>> even_windows(10, 4, 2, circular=True)
+    [(9, 13), (1, 5), (3, 7), (5, 9), (7, 11)]
+    """
+    if length <= width:
+        return [(0, length)]
+    count = -(-length // stride) if circular else 1 - (width - length) // stride
+    starts = []
+    for i in range(count // 2):
+        # rounded up, so that the step to the window in the middle is not the largest
+        if circular:
+            starts.append(-((count * width - (2 * i + 1) * length) // (2 * count)))
+        else:
+            starts.append(-(-i * (length - width) // (count - 1)))
+    middle = [-((width - length) // 2)] * (count % 2)
+    spans = [(start, start + width) for start in starts]
+    spans += [(start, length - start) for start in middle]
+    spans += [(length - width - start, length - start) for start in reversed(starts)]
+    return [(start % length, start % length + end - start) for start, end in spans]

@@ -3,10 +3,11 @@
 C outputs of the head, V values shown of them, L bases, N rows of a record (1, or L).
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,14 @@ from torch import Tensor
 from hyenacli.errors import UsageError, UserError, abbreviate, nearest
 from hyenacli.evaluation.calibration import probabilities
 from hyenacli.inference.embedding import RECORD_COLUMNS, Embedded, embed, record_rows
-from hyenacli.inference.embedding_options import EmbeddingOptions, Pooling
+from hyenacli.inference.embedding_options import EmbeddingOptions, Pooling, even_windows
 from hyenacli.inference.in_context import answer_in_context
-from hyenacli.readers.records import SequenceRecord
+from hyenacli.readers.records import OK, SequenceRecord
 from hyenacli.writers.columns import Batch, Column
 from hyenadna import HyenaDNA
 from hyenadna.config import HeadConfig
+
+N_CONTENT = "N_CONTENT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +36,16 @@ class Predicted:
         n_bases: bases pooled into a prediction; 0 if there is none.
         logits: (C,) float64, or (L, C) of every base in the order of the + strand at level "nucleotide"; the
             numbers themselves of a regression; None if the record's status is not OK.
+        windows: those whose outputs were averaged, in the record, 0-based half-open; of a circle, they may
+            end beyond its length.
+        window_logits: of each window by itself (W, C).
     """
 
     record: SequenceRecord
     n_bases: int
     logits: NDArray[np.float64] | None
+    windows: Sequence[tuple[int, int]] = ()
+    window_logits: NDArray[np.float64] | None = None
 
 
 def prediction_head(model: HyenaDNA, name: object = None) -> HeadConfig:
@@ -84,6 +92,7 @@ def prediction_options(
         stranded=stranded,
         window=window or head.window,
         stride=stride,
+        average=head.average_windows,
     )
 
 
@@ -98,8 +107,11 @@ def predict(
     """Apply a model's head to records: one answer each, in their order.
 
     A record longer than the window is read in windows and pooled by bases as `embed` does it. The head is
-    affine, so that it may follow the mean over strands: the prediction is the mean of those of both. A model
-    with demonstrations instead of a head answers as `answer_in_context`.
+    affine, so that it may follow the mean over strands: the prediction is the mean of those of both. With
+    `options.average` the prediction is instead the mean of those of its windows (see `even_windows`), without
+    windows that are more than half N; a record with no others has the status N_CONTENT. The answer is the
+    same for the reverse complement where both strands are read. A model with demonstrations instead of a head
+    answers as `answer_in_context`.
 
     Args:
         model: with a head or demonstrations, in eval mode, on the device to use.
@@ -115,6 +127,9 @@ def predict(
         answers = answer_in_context(model, records, options, batch_size=batch_size, precision=precision)
         return (Predicted(*answer) for answer in answers)
     prediction_head(model)
+    if options.average:
+        how = {"batch_size": batch_size, "precision": precision}
+        return _averaged(model, records, options, **how)
     assert model.head is not None  # noqa: S101  (internal invariant)
     # In float64, which no autocast touches and some devices do not have.
     head = deepcopy(model.head).cpu().double()
@@ -214,3 +229,44 @@ def choose_track(head: HeadConfig, name: str | None) -> int:
         problem = f"a bedGraph shows one of the model's {len(names)} outputs"
         raise UsageError(problem, remedy=f"name it with --track: {abbreviate(names, 12)}")
     return 0
+
+
+def _averaged(
+    model: HyenaDNA, records: Iterable[SequenceRecord], options: EmbeddingOptions, **how: Any
+) -> Iterator[Predicted]:
+    """Predict the windows of records without flanks, and average their outputs."""
+    width, stride = options.windows(model.config, model.longest_input)
+    waiting: deque[tuple[SequenceRecord, list[tuple[int, int]], list[NDArray[np.float64]]]] = deque()
+
+    def windows() -> Iterator[SequenceRecord]:
+        for record in records:
+            spans, bases = [], record.bases
+            if record.status == OK:
+                spans = even_windows(len(record), width, stride)
+                spans = [span for span in spans if 2 * bases.count(b"N", *span) <= span[1] - span[0]]
+            lacking = record.status == OK and not spans
+            waiting.append((replace(record, status=N_CONTENT) if lacking else record, spans, []))
+            for start, end in spans:
+                span = record.start + start, record.start + end
+                yield replace(record, start=span[0], end=span[1], bases=bases[start:end])
+
+    def finished() -> Iterator[Predicted]:
+        while waiting and len(waiting[0][2]) == len(waiting[0][1]):
+            record, spans, logits = waiting.popleft()
+            if not spans:
+                yield Predicted(replace(record, bases=b""), 0, None)
+                continue
+            logits_WC = np.stack(logits)
+            yield Predicted(record, _covered(spans), logits_WC.mean(axis=0), spans, logits_WC)
+
+    for answer in predict(model, windows(), replace(options, average=False), **how):
+        yield from finished()
+        assert answer.logits is not None  # noqa: S101  (every window has bases)
+        waiting[0][2].append(answer.logits)
+    yield from finished()
+
+
+def _covered(spans: Sequence[tuple[int, int]]) -> int:
+    """Count the bases of windows, each once."""
+    ends = [0, *(end for _, end in spans)]
+    return sum(end - max(start, previous) for (start, end), previous in zip(spans, ends, strict=False))

@@ -1,55 +1,165 @@
-"""The species of a contig: the outputs of a head on each of its windows, pooled.
+"""`hyena classify-species predict`: predict the species of contigs; its tables, and a FASTA per species.
 
-C outputs of the head, S species, W windows of a contig.
+S species, W windows of a contig.
 """
 
 import io
-from collections import deque
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from itertools import chain, groupby, islice
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hyenacli.errors import UserError
+from hyenacli import __version__
+from hyenacli.console import log
+from hyenacli.devices import autocast, resolve_device, set_threads
+from hyenacli.errors import UsageError, UserError, abbreviate
+from hyenacli.evaluation.bootstrap import Floats
 from hyenacli.evaluation.calibration import probabilities
-from hyenacli.inference.embedding_options import EmbeddingOptions, cut
-from hyenacli.inference.prediction import predict
-from hyenacli.readers.records import EMPTY, OK, SequenceRecord
+from hyenacli.inference.batching import RunSummary, parse_batch_size
+from hyenacli.inference.embedding_options import EmbeddingOptions, check_stride
+from hyenacli.inference.prediction import Predicted, predict, prediction_options, value_names
+from hyenacli.readers.records import OK, SequenceRecord, check_input
 from hyenacli.readers.sequences import FastaRecord, read_fasta
 from hyenacli.readers.shards import Shard, survey_fasta
-from hyenadna import HyenaDNA
+from hyenacli.readers.text import open_binary
+from hyenacli.settings_file import to_dict
+from hyenacli.species.settings import SpeciesPredictSettings
+from hyenacli.training.run_directory import warn_unfinished
+from hyenacli.writers.atomic import atomic_directory, check_directory
+from hyenacli.writers.columns import Batch, Column, TableWriter
+from hyenacli.writers.output_shards import OutputShard, merge_if_last, resolve_shard
+from hyenacli.writers.tables import SCALAR_TABLES, open_table, table_type
+from hyenadna import HyenaDNA, load_model, model_sha256
 from hyenadna.config import HeadConfig
+from hyenadna.formats.load import locate
 
-TOO_SHORT, N_CONTENT = "TOO_SHORT", "N_CONTENT"
-Floats = NDArray[np.float64]
-Span = tuple[int, int]
-_OVERHEAD = 1 << 10  # bytes of a contig beside its sequence
+UNKNOWN, UNCLASSIFIED, TOO_SHORT = "unknown", "unclassified", "TOO_SHORT"
+_SUFFIX = ".fa"
+_DIGITS = 7
+# As UTF-8 a letter has up to four bytes, and a file's name at most 255.
+_MAX_NAME = 60
 
 
-@dataclass(frozen=True, slots=True)
-class Classified:
-    """The prediction for one contig.
+def run(config: SpeciesPredictSettings) -> None:
+    """Check the arguments, then the outputs, then the input; load the model and write its predictions.
 
-    Attributes:
-        status: OK, or the reason for no prediction: EMPTY, TOO_SHORT or N_CONTENT.
-        windows: the windows that were read, 0-based half-open, in order; none unless the status is OK.
-        n_bases: bases of the windows, each counted once.
-        p: probabilities of the species (S,); None unless the status is OK.
-        window_p: probabilities of the species in each window by itself (W, S).
+    Raises:
+        UserError: bad input, an output that cannot be written, or a model whose outputs are not species.
     """
+    batch_size = parse_batch_size(config.batch_size)
+    if config.window is not None:
+        check_stride(config.window, config.stride)
+    if config.force and config.split_fasta is None:
+        raise UsageError("--force replaces the directory of --split-fasta", remedy="leave it out")
+    shards = [resolve_shard(config.shard, table) for table in _tables(config)]
+    _check_outputs(config, shards)
+    device = resolve_device(config.device)
+    precision = autocast(device, config.dtype)
+    locate(config.model)
+    for shard in shards:
+        shard.clear()
+    with ExitStack() as stack:
+        stream = stack.enter_context(open_binary(config.input))
+        keep_text = config.split_fasta is not None
+        contigs, facts = open_contigs(stream, config.input, shards[0].shard, keep_text=keep_text)
+        set_threads(config.threads)
+        model = load_model(config.model).to(device)
+        head = species_head(model, config.model)
+        warn_unfinished(Path(config.model))
+        rc = head.rc if config.rc == "auto" else config.rc == "mean"
+        options = species_options(head, rc=rc, window=config.window, stride=config.stride)
+        width, _ = options.windows(model.config, model.longest_input)
+        table = SpeciesTable(head, config.threshold, config.top)
+        log.info("model: %s, read in windows of %s bases", ", ".join(table.species), f"{width:,}")
+        predicted = classify(
+            model, contigs, options, min_length=config.min_length, batch_size=batch_size, precision=precision
+        )
+        provenance = {"model_sha256": model_sha256(model), "strands": "mean of both" if rc else "one"} | facts
+        writers = _open_outputs(config, shards, table, provenance, stack)
+        summary = RunSummary("classify-species", "classifying", "classified", "contig")
+        predictions: Counter[str] = Counter()
 
-    contig: FastaRecord
-    status: str
-    windows: Sequence[Span] = ()
-    n_bases: int = 0
-    p: Floats | None = None
-    window_p: Floats | None = None
+        def written() -> Iterator[Predicted]:
+            for contig, answer in predicted:
+                for write in writers:
+                    write(answer, contig.text)
+                yield answer
+
+        for answer in summary.watch(written(), None):
+            predictions.update([table.prediction(answer)] * (answer.logits is not None))
+    names = abbreviate((f"{count:,} {name}" for name, count in predictions.most_common()), limit=12)
+    summary.report(shards[0].describe(), f" ({names})" * bool(names), predictions=dict(predictions))
+    for shard in shards:
+        merge_if_last(shard)
+
+
+def _tables(config: SpeciesPredictSettings) -> list[Path]:
+    return [config.output] if config.per_window is None else [config.output, config.per_window]
+
+
+def _table_type(config: SpeciesPredictSettings, table: Path) -> str:
+    return table_type(table, config.output_type if table is config.output else None, SCALAR_TABLES)
+
+
+def _check_outputs(config: SpeciesPredictSettings, shards: Sequence[OutputShard]) -> None:
+    """Raise UserError where an output cannot be written, or is also another file of the command."""
+    for table, shard in zip(_tables(config), shards, strict=True):
+        _table_type(config, table)
+        check_input(config.input, None, several_processes=shard.whole is not None)
+        shard.check(config.input)
+    if len({table.resolve() for table in _tables(config)}) < len(shards):
+        raise UsageError("is the output already", at="--per-window", remedy="name another file")
+    folder = config.split_fasta
+    if folder is None:
+        return
+    if shards[0].shard is not None:
+        raise UsageError(
+            "writes one directory, and shards would write one each",
+            at="--split-fasta",
+            remedy="leave it out, or read the input in one process",
+        )
+    for file in (config.input, *_tables(config)):
+        if str(file) != "-" and file.resolve().is_relative_to(folder.resolve()):
+            what = f"{file} lies in this directory, which is written whole"
+            raise UsageError(what, at=folder, remedy="choose another directory")
+    check_directory(folder, _SUFFIX, force=config.force)
+
+
+def _open_outputs(
+    config: SpeciesPredictSettings,
+    shards: Sequence[OutputShard],
+    table: "SpeciesTable",
+    provenance: dict[str, Any],
+    stack: ExitStack,
+) -> list[Callable[[Predicted, bytes], None]]:
+    """Return a function per output that writes a contig; the outputs appear when the stack ends well."""
+
+    def open_output(path: Path, shard: OutputShard, columns: Sequence[Column]) -> TableWriter:
+        # The provenance of a table is what would make it again: nothing of the other outputs.
+        settings = to_dict(replace(config, output=path, per_window=None, split_fasta=None, force=False))
+        facts = {"hyena_version": __version__, **provenance, "settings": settings}
+        return stack.enter_context(open_table(shard.target, _table_type(config, path), columns, facts))
+
+    contigs = open_output(config.output, shards[0], table.columns())
+    writers: list[Callable[[Predicted, bytes], None]] = [
+        lambda answer, _text: contigs.write(table.rows(answer))
+    ]
+    if config.per_window is not None:
+        windows = open_output(config.per_window, shards[1], table.window_columns())
+        writers.append(
+            lambda answer, _text: windows.write(table.window_rows(answer)) if answer.windows else None
+        )
+    if config.split_fasta is not None:
+        copy = stack.enter_context(open_split(config.split_fasta, table.species, force=config.force))
+        writers.append(lambda answer, text: copy(table.prediction(answer), text))
+    return writers
 
 
 def open_contigs(
@@ -101,122 +211,179 @@ def species_head(model: HyenaDNA, name: object = None) -> HeadConfig:
     raise UserError(what, at=name, remedy="train one with `hyena classify-species train`")
 
 
+def species_options(
+    head: HeadConfig, *, rc: bool, window: int | None = None, stride: int | None = None
+) -> EmbeddingOptions:
+    """Return the options with which species are predicted: as `prediction_options`, windows averaged."""
+    return replace(prediction_options(head, rc=rc, window=window, stride=stride), average=True)
+
+
 def classify(
     model: HyenaDNA,
     contigs: Iterable[FastaRecord],
     options: EmbeddingOptions,
     *,
     min_length: int,
-    batch_size: int | None = None,
-    precision: AbstractContextManager[Any] | None = None,
-    on_progress: Callable[[int], None] | None = None,
-    max_idle_bytes: int = 1 << 24,
-) -> Iterator[Classified]:
-    """Predict the species of contigs, in their order.
-
-    A contig is cut into windows as by `windows.cut`: they cover every base, and the last one is moved back to
-    the end. Windows that are more than half N are left out. A contig's log-probabilities are the mean of
-    those of its windows, each weighted by its bases that no window before it has read, normalised again. As
-    logits and log-probabilities differ by a constant for each window, this is the softmax of the mean of the
-    logits; with both strands, each window's logits are the mean of both.
-
-    Memory holds the contigs of a few batches. A result does not depend on the contigs around it, or on the
-    size of batches, but for rounding.
+    max_bytes: int = 1 << 26,
+    **how: Any,
+) -> Iterator[tuple[FastaRecord, Predicted]]:
+    """Predict the species of contigs, in their order; see `predict`.
 
     Args:
         model: with a head as of `species_head`, in eval mode, on the device to use.
         contigs: the records.
-        options: from `prediction_options`: strands and windows.
+        options: from `species_options`.
         min_length: bases below which a contig is TOO_SHORT.
-        batch_size: windows per forward pass; None derives it from the free memory.
-        precision: entered around every forward pass, such as an autocast.
-        on_progress: called with the bases of each window after its prediction.
-        max_idle_bytes: size of the contigs without windows that may wait for the predictions before them.
+        max_bytes: size of the contigs that may wait for the end of a batch.
+        how: `batch_size` and `precision` of `predict`.
+    """
+
+    def numbered() -> Iterator[tuple[int, FastaRecord]]:
+        size = 0
+        for contig in contigs:
+            size += len(contig.sequence) + len(contig.text)
+            yield size // max_bytes, contig
+
+    # the end of a pass completes its last batch, however few windows the contigs of many bytes have
+    for _, group in groupby(numbered(), key=itemgetter(0)):
+        members = [contig for _, contig in group]
+        yield from zip(
+            members, predict(model, (_record(c, min_length) for c in members), options, **how), strict=True
+        )
+
+
+def _record(contig: FastaRecord, min_length: int) -> SequenceRecord:
+    record = SequenceRecord.of_sequence(contig.name, contig.sequence)
+    short = record.status == OK and len(record) < min_length
+    return replace(record, status=TOO_SHORT, bases=b"") if short else record
+
+
+@dataclass(frozen=True)
+class SpeciesTable:
+    """The layout of the tables of contigs and of windows.
+
+    Attributes:
+        head: its outputs are species.
+        threshold: a less probable species is not named.
+        top: number of species in the column `top`, with their probabilities; None for no such column.
+    """
+
+    head: HeadConfig
+    threshold: float = 0.0
+    top: int | None = None
+
+    @property
+    def species(self) -> tuple[str, ...]:
+        """Their names, in the order of the probabilities."""
+        return value_names(self.head)
+
+    def prediction(self, answer: Predicted) -> str:
+        """Return the likeliest species of a contig, or `unknown`; "" unless its status is OK."""
+        return "" if answer.logits is None else self._named(self._shares(answer.logits[None]))[0]
+
+    def columns(self) -> list[Column]:
+        """Return the columns of the table of contigs."""
+        return [
+            *(Column("id", str), Column("length", int), Column("n_windows", int), Column("n_bases", int)),
+            *(Column("status", str), Column("prediction", str), Column("probability", float, digits=_DIGITS)),
+            *([Column("top", str)] if self.top else []),
+            *self._probabilities(),
+        ]
+
+    def rows(self, answer: Predicted) -> Batch:
+        """Return the row of a contig."""
+        p_S = np.full(len(self.species), np.nan)
+        if answer.logits is not None:
+            p_S = self._shares(answer.logits[None])[0]
+        row: dict[str, list[str] | list[int] | list[float]] = {
+            "id": [answer.record.id],
+            "length": [len(answer.record)],
+            "n_windows": [len(answer.windows)],
+            "n_bases": [answer.n_bases],
+            "status": [answer.record.status],
+            "prediction": [self.prediction(answer)],
+            "probability": [float(p_S.max())],
+        }
+        if self.top:
+            order = np.argsort(-p_S, kind="stable")[: self.top].tolist()
+            likeliest = ",".join(f"{self.species[i]}:{p_S[i]:.4g}" for i in order)
+            row["top"] = ["" if answer.logits is None else likeliest]
+        return row | {column.name: [p] for column, p in zip(self._probabilities(), p_S.tolist(), strict=True)}
+
+    def window_columns(self) -> list[Column]:
+        """Return the columns of the table of windows."""
+        window = (Column("id", str), Column("start", int), Column("end", int))
+        return [*window, Column("prediction", str), *self._probabilities()]
+
+    def window_rows(self, answer: Predicted) -> Batch:
+        """Return a row for each window of a contig that has windows."""
+        assert answer.window_logits is not None  # noqa: S101  (internal invariant)
+        p_WS = self._shares(answer.window_logits)
+        starts_W, ends_W = np.array(answer.windows).T
+        row = {
+            "id": [answer.record.id] * len(answer.windows),
+            "start": starts_W,
+            "end": ends_W,
+            "prediction": self._named(p_WS),
+        }
+        return row | {column.name: p_WS[:, i] for i, column in enumerate(self._probabilities())}
+
+    def _shares(self, logits_WC: Floats) -> Floats:
+        return probabilities(self.head.task, logits_WC)
+
+    def _named(self, p_WS: Floats) -> list[str]:
+        best_W, names = p_WS.argmax(axis=1).tolist(), (*self.species, UNKNOWN)
+        return [names[i if p_S[i] >= self.threshold else -1] for i, p_S in zip(best_W, p_WS, strict=True)]
+
+    def _probabilities(self) -> list[Column]:
+        return [Column(f"p_{name}", float, digits=_DIGITS) for name in self.species]
+
+
+@contextmanager
+def open_split(
+    target: Path, species: Sequence[str], *, force: bool
+) -> Iterator[Callable[[str, bytes], None]]:
+    """Open a directory with a FASTA per prediction; yield a function that takes a prediction and a record.
+
+    The directory appears, whole, when the context ends well, with a file for each prediction that occurs.
+
+    Args:
+        target: the directory.
+        species: every possible prediction but `unknown` and "" (none).
+        force: replace the contents of the directory.
 
     Raises:
-        UsageError: the model takes no such window, or the stride leaves gaps.
-        UserError: the model gave values that are not finite, or one window does not fit into memory.
+        UserError: as `atomic_directory`.
     """
-    head = species_head(model)
-    width, stride = options.windows(model.config, model.longest_input)
-    on_progress = on_progress or (lambda _bases: None)
+    names = file_names(species)
+    with atomic_directory(target, _SUFFIX, force=force) as folder, ExitStack() as stack:
+        files: dict[str, BinaryIO] = {}
 
-    def numbered() -> Iterator[tuple[int, _Pending]]:
-        idle = 0
-        for contig in contigs:
-            pending = _cut(contig, width, stride, min_length)
-            idle += 0 if pending.windows else len(contig.sequence) + len(contig.text) + _OVERHEAD
-            yield idle // max_idle_bytes, pending
+        def write(prediction: str, text: bytes) -> None:
+            if prediction not in files:
+                files[prediction] = stack.enter_context((folder / names[prediction]).open("wb"))
+            files[prediction].write(text)
 
-    def predictions() -> Iterator[Classified]:
-        # A contig without windows waits for the contigs before it, and these for their batch to be full. The
-        # end of a group ends the pass, which completes the batch, after many contigs without windows.
-        for _, group in groupby(numbered(), key=itemgetter(0)):
-            queue: deque[_Pending] = deque()
-            windows = _windows((pending for _, pending in group), queue)
-            for predicted in predict(model, windows, options, batch_size=batch_size, precision=precision):
-                yield from _finished(queue, head)
-                assert predicted.logits is not None  # noqa: S101  (every window has bases)
-                queue[0].logits.append(predicted.logits)
-                on_progress(len(predicted.record))
-            yield from _finished(queue, head)
-
-    return predictions()
+        yield write
 
 
-@dataclass(slots=True)
-class _Pending:
-    """A contig, its windows, and the outputs (C,) for the first of them, as far as they are computed."""
+def file_names(species: Sequence[str]) -> dict[str, str]:
+    """Return the file of each prediction, also `unknown` and "" (none): all different on any file system.
 
-    contig: FastaRecord
-    status: str
-    windows: list[Span]
-    logits: list[Floats] = field(default_factory=list)
-
-
-def _cut(contig: FastaRecord, width: int, stride: int, min_length: int) -> _Pending:
-    length = len(contig.sequence)
-    if length < min_length:
-        return _Pending(contig, TOO_SHORT if length else EMPTY, [])
-    windows = [
-        (start, end)
-        for start, end, _, _ in cut(0, length, width, stride)
-        if 2 * contig.sequence.count(b"N", start, end) <= end - start
-    ]
-    return _Pending(contig, OK if windows else N_CONTENT, windows)
-
-
-def _windows(contigs: Iterable[_Pending], queue: deque[_Pending]) -> Iterator[SequenceRecord]:
-    """Yield the windows of contigs; each contig joins the queue before its first window."""
-    for pending in contigs:
-        queue.append(pending)
-        name, bases = pending.contig.name, pending.contig.sequence
-        for start, end in pending.windows:
-            yield SequenceRecord(name, name, start, end, bases=bases[start:end])
-
-
-def _finished(queue: deque[_Pending], head: HeadConfig) -> Iterator[Classified]:
-    while queue and len(queue[0].logits) == len(queue[0].windows):
-        yield _pooled(queue.popleft(), head)
-
-
-def _pooled(pending: _Pending, head: HeadConfig) -> Classified:
-    if not pending.windows:
-        return Classified(pending.contig, pending.status)
-    logits_WC = np.stack(pending.logits)
-    n_bases, logits_C = pool(pending.windows, logits_WC)
-    p_S, p_WS = probabilities(head.task, logits_C), probabilities(head.task, logits_WC)
-    return Classified(pending.contig, OK, pending.windows, n_bases, p_S, p_WS)
-
-
-def pool(windows: Sequence[Span], logits_WC: Floats) -> tuple[int, Floats]:
-    """Return the bases of windows, each counted once, and the mean outputs (C,), weighted by new bases.
-
-    >>> pool([(0, 4), (2, 6)], np.array([[3.0], [0.0]]))
-    (6, array([2.]))
+    >>> file_names(["E. coli", "e_coli", "unclassified"])  # doctest: +NORMALIZE_WHITESPACE
+    {'': 'unclassified.fa', 'unknown': 'unknown.fa', 'E. coli': 'E_coli.fa', 'e_coli': 'e_coli_2.fa',
+     'unclassified': 'unclassified_2.fa'}
     """
-    starts_W, ends_W = np.array(windows).T
-    previous_W = np.concatenate([[0], ends_W[:-1]])
-    new_W = ends_W - np.maximum(starts_W, previous_W)
-    n_bases = int(new_W.sum())
-    return n_bases, new_W @ logits_WC / n_bases
+    stems = {"": UNCLASSIFIED, UNKNOWN: UNKNOWN}
+    taken = set(stems.values())
+    for name in species:
+        if name in stems:
+            continue
+        base = re.sub(r"[^\w+-]+", "_", name)[:_MAX_NAME].strip("_-") or "species"
+        number, stem = 1, base
+        while stem.casefold() in taken:
+            number += 1
+            stem = f"{base}_{number}"
+        stems[name] = stem
+        taken.add(stem.casefold())
+    return {name: f"{stem}{_SUFFIX}" for name, stem in stems.items()}

@@ -8,7 +8,7 @@ import typer
 
 from hyenacli import options
 from hyenacli.adaptation.settings import AdaptationOptions
-from hyenacli.options import DATA, MODEL, OUTPUT
+from hyenacli.options import DATA, MODEL, OUTPUT, TRAINING
 from hyenacli.training.settings import StepOptions
 
 
@@ -16,11 +16,12 @@ from hyenacli.training.settings import StepOptions
 class SpeciesPredictSettings(options.PredictionOptions, options.TableOutputOptions):
     """Predict which species each contig comes from, among those the model was trained on.
 
-    INPUT is a FASTA or - for stdin. Each contig is read in windows that cover all its bases, the last one
-    moved back to the contig's end; windows that are more than half N are left out. The log-probabilities of
-    its windows are averaged, each weighted by the bases that no earlier window has read, and normalised
-    again: the probabilities of the contig. The model can only name species it was trained on,
-    whatever the contig is; the shorter the contig, the less certain the prediction.
+    INPUT is a FASTA or - for stdin. Each contig is read in evenly spaced windows that cover all its bases, on
+    both strands unless --rc says otherwise; windows that are more than half N are left out. The
+    log-probabilities of its windows are averaged and normalised again: the probabilities of the contig, the
+    same for its reverse complement. The model can only name species it was trained on, whatever the contig
+    is; the shorter the contig, the less certain the prediction. Any classifier of `hyena finetune` is taken
+    too: its classes are then the species.
 
     OUT is .tsv, .tsv.gz, .parquet or .npz with a row per contig in input order: id, length, n_windows,
     n_bases (of the windows, each counted once), status, prediction, probability (of the likeliest species)
@@ -128,6 +129,21 @@ class SpeciesTrainSettings(StepOptions, AdaptationOptions):
             rich_help_panel=DATA,
         ),
     ] = None
+    rc_augment: Annotated[
+        bool,
+        typer.Option(
+            help="Draw half of the training windows from the reverse strand: contigs have no strand.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = True
+    rc: Annotated[
+        Literal["none", "mean"],
+        typer.Option(
+            help="mean: predict from both strands, so that the strand a contig is written in makes no "
+            "difference; none: from one. Stored with the model.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = "mean"
     method: Annotated[
         Literal["full", "head", "lora", "soft-prompt"],
         typer.Option(

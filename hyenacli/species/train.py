@@ -33,17 +33,13 @@ from hyenacli.devices import resolve_device, set_threads
 from hyenacli.distributed import current_ranks, process_group
 from hyenacli.errors import UserError, abbreviate
 from hyenacli.inference.batching import parse_batch_size
-from hyenacli.inference.embedding_options import cut
 from hyenacli.inference.intervals import SPLITS
-from hyenacli.inference.prediction import predict, prediction_options
+from hyenacli.inference.prediction import predict
 from hyenacli.readers.genome import Tokens, plain_tokens
 from hyenacli.readers.records import SequenceRecord
-from hyenacli.species.genomes import (
-    SpeciesGenomes,
-    open_run_genomes,
-)
+from hyenacli.species.genomes import SpeciesGenomes, open_run_genomes
 from hyenacli.species.leakage import find_leakage
-from hyenacli.species.predict import pool, species_head
+from hyenacli.species.predict import species_head, species_options
 from hyenacli.species.settings import SpeciesTrainSettings
 from hyenacli.species.splits import (
     SPLITS_FILE,
@@ -132,7 +128,7 @@ class SpeciesRun(AdaptationRun):
         head = head_config(settings, scheme)
         model = build_model(settings, head)
         self._window = settings.max_length or min(model.config.context, model.longest_input)
-        model.config = replace(model.config, head=replace(head, window=self._window))
+        model.config = replace(model.config, head=replace(head, window=self._window, average_windows=True))
         self._model, self._genomes = model.to(device), genomes
         self._curriculum = parse_curriculum(
             settings.length_warmup,
@@ -303,27 +299,14 @@ class HeldOut:
         precision: Callable[[], AbstractContextManager[Any]],
         device: torch.device,
     ) -> list[Logits]:
-        """Compute a model's logits (K,) of each window, the same on every rank.
-
-        Windows longer than the model's are read in parts and pooled as `classify-species predict` does it,
-        except that parts that are mostly N count too.
-        """
-        options = prediction_options(species_head(model), rc=rc)
-        spans = [
-            (start, end)
-            for start, end, _, _ in cut(0, self._length, *options.windows(model.config, model.longest_input))
-        ]
+        """Compute a model's logits (K,) of each window as `predict` does; the same on every rank."""
+        options = species_options(species_head(model), rc=rc)
 
         def compute(model: HyenaDNA, indices: Sequence[int]) -> list[Logits]:
-            records = (
-                SequenceRecord("", "", start, end, bases=bases[start:end])
-                for bases in bases_of(self._tokens_NW[list(indices)])
-                for start, end in spans
-            )
+            sequences = bases_of(self._tokens_NW[list(indices)])
+            records = (SequenceRecord.of_sequence("", bases) for bases in sequences)
             answers = predict(model, records, options)
-            logits = [answer.logits for answer in answers if answer.logits is not None]
-            logits_NPK = np.stack(logits).reshape(len(indices), len(spans), -1)
-            return [pool(spans, logits_PK)[1] for logits_PK in logits_NPK]
+            return [answer.logits for answer in answers if answer.logits is not None]
 
         model.eval()
         with torch.inference_mode(), precision():

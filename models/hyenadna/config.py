@@ -25,6 +25,8 @@ class HeadConfig:
         rc: whether a prediction is the mean over a sequence and its reverse complement. The caller averages;
             the module reads one strand.
         window: bases that a prediction reads at once unless the user says otherwise; None for all it takes.
+        average_windows: whether the prediction for a longer sequence is the mean of those for its windows.
+            The caller averages.
         center: of each output of a regression, in the labels' unit; empty for 0.
         scale: what each output of a regression is multiplied by; empty for 1.
     """
@@ -37,6 +39,7 @@ class HeadConfig:
     bias: bool = True
     rc: bool = False
     window: int | None = None
+    average_windows: bool = False
     center: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
 

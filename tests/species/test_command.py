@@ -14,9 +14,9 @@ import torch
 from typer.testing import CliRunner
 
 from hyenacli.app import app
-from hyenacli.inference.prediction import prediction_options
+from hyenacli.evaluation.calibration import probabilities
 from hyenacli.readers.sequences import FastaRecord
-from hyenacli.species.predict import classify
+from hyenacli.species.predict import classify, species_options
 from hyenadna import load_model
 from hyenadna.config import HeadConfig
 from tests.builders import random_dna
@@ -68,11 +68,10 @@ def rows(text: str) -> list[list[str]]:
 def expect(bases: str, name: str = "run", **how: Any) -> np.ndarray:
     """The probabilities that the library gives for a contig."""
     model = load_model(name)
-    recipe = prediction_options(model.config.head, **({"rc": model.config.head.rc} | how))
-    (answer,) = classify(
-        model, [FastaRecord("x", "", bases.upper().replace("U", "T").encode())], recipe, min_length=1
-    )
-    return answer.p
+    recipe = species_options(model.config.head, **({"rc": model.config.head.rc} | how))
+    contig = FastaRecord("x", "", bases.upper().replace("U", "T").encode())
+    ((_, answer),) = classify(model, [contig], recipe, min_length=1)
+    return probabilities(model.config.head.task, answer.logits)
 
 
 def test_a_row_for_each_contig_in_their_order(run: Run, tmp_path: Path) -> None:
@@ -88,7 +87,7 @@ def test_a_row_for_each_contig_in_their_order(run: Run, tmp_path: Path) -> None:
         ["short", "29", "0", "0", "TOO_SHORT"],
         ["none", "0", "0", "0", "EMPTY"],
         ["gap", "90", "0", "0", "N_CONTENT"],
-        ["half", "150", "2", "86", "OK"],
+        ["half", "150", "2", "107", "OK"],
         ["rna", "64", "1", "64", "OK"],
     ]
     names = ("human", "mouse", "E. coli")
@@ -103,7 +102,7 @@ def test_a_row_for_each_contig_in_their_order(run: Run, tmp_path: Path) -> None:
         assert [text.rsplit(":")[0] for text in record[7].split(",")] == [names[i] for i in best[:2]]
         np.testing.assert_allclose(np.array(record[8:], float), p_S, atol=1e-5)
     assert "classified 3 contigs (" in result.stderr
-    assert "), 1 TOO_SHORT, 1 EMPTY, 1 N_CONTENT: 300 bases in " in result.stderr
+    assert "), 1 TOO_SHORT, 1 EMPTY, 1 N_CONTENT: 364 bases in " in result.stderr
     assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == ["out.tsv"]
 
 
@@ -294,7 +293,7 @@ def test_json_events_hold_the_counts(run: Run) -> None:
     assert run("c.fa.gz -m two -o o.tsv --log-json log.jsonl -q --min-length 30").exit_code == 0
     events = [json.loads(line) for line in Path("log.jsonl").read_text().splitlines()]
     (done,) = [event for event in events if event["event"] == "classify-species"]
-    assert (done["contigs"], done["bases"]) == (3, 300)
+    assert (done["contigs"], done["bases"]) == (3, 364)
     assert done["failed"] == {"TOO_SHORT": 1, "EMPTY": 1, "N_CONTENT": 1}
     assert sum(done["predictions"].values()) == 3
 

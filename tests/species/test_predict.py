@@ -1,7 +1,9 @@
 """Species of contigs equal the model called window by window, however contigs are batched and ordered."""
 
+import itertools
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +13,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyenacli.errors import UsageError, UserError
+from hyenacli.evaluation.calibration import probabilities
 from hyenacli.genome.dna import reverse_complement
-from hyenacli.inference.prediction import prediction_options
+from hyenacli.inference.embedding_options import even_windows
+from hyenacli.inference.prediction import Predicted, predict, prediction_options
+from hyenacli.readers.records import SequenceRecord
 from hyenacli.readers.sequences import FastaRecord
 from hyenacli.readers.shards import Shard
 from hyenacli.readers.text import open_binary
-from hyenacli.species.predict import Classified, classify, open_contigs, species_head
-from hyenacli.species.predict_command import SpeciesTable, file_names, open_split
+from hyenacli.species.predict import (
+    SpeciesTable,
+    classify,
+    file_names,
+    open_contigs,
+    open_split,
+    species_head,
+    species_options,
+)
 from hyenadna import HyenaDNA, Tokenizer
 from hyenadna.config import HeadConfig
 from tests.builders import random_dna, write_bytes
@@ -42,11 +54,15 @@ def contig(bases: str, name: str = "c") -> FastaRecord:
     return FastaRecord(name, "", bases.encode())
 
 
-def classified(model: HyenaDNA, contigs: list[FastaRecord], **how: object) -> list[Classified]:
+def classified(model: HyenaDNA, contigs: list[FastaRecord], **how: object) -> list[Predicted]:
     how = {"rc": False, "window": None, "stride": None, "min_length": 1, "batch_size": None} | how
-    recipe = prediction_options(model.config.head, rc=how["rc"], window=how["window"], stride=how["stride"])
+    recipe = species_options(model.config.head, rc=how["rc"], window=how["window"], stride=how["stride"])
     answers = classify(model, contigs, recipe, min_length=how["min_length"], batch_size=how["batch_size"])
-    return list(answers)
+    return [answer for _, answer in answers]
+
+
+def shares(logits: np.ndarray) -> np.ndarray:
+    return probabilities("multiclass", logits)
 
 
 def log_p(model: HyenaDNA, bases: bytes, *, rc: bool) -> np.ndarray:
@@ -66,19 +82,12 @@ def by_hand(
     model: HyenaDNA, bases: bytes, width: int, stride: int, *, rc: bool
 ) -> tuple[list[tuple[int, int]], int, np.ndarray | None]:
     """The rule base by base: windows read, bases read, and the probabilities of the contig."""
-    last = max(0, len(bases) - width)
-    windows, start = [], 0
-    while not windows or windows[-1][1] < len(bases):
-        windows.append((min(start, last), min(min(start, last) + width, len(bases))))
-        start += stride
+    windows = even_windows(len(bases), width, stride)
     kept = [(a, b) for a, b in windows if sum(base == ord("N") for base in bases[a:b]) <= (b - a) / 2]
-    readers = [next((i for i, (a, b) in enumerate(kept) if a <= at < b), -1) for at in range(len(bases))]
-    counts = [readers.count(i) for i in range(len(kept))]
     if not kept:
         return [], 0, None
-    of_windows = [count * log_p(model, bases[a:b], rc=rc) for count, (a, b) in zip(counts, kept, strict=True)]
-    mean = sum(of_windows) / sum(counts)
-    return kept, sum(counts), np.exp(mean) / np.exp(mean).sum()
+    mean = np.mean([log_p(model, bases[a:b], rc=rc) for a, b in kept], axis=0)
+    return kept, len({at for a, b in kept for at in range(a, b)}), np.exp(mean) / np.exp(mean).sum()
 
 
 @settings(max_examples=20, deadline=None)
@@ -104,17 +113,17 @@ def test_contigs_are_what_the_model_says_window_by_window(
     contigs = [contig(text, str(i)) for i, text in enumerate(texts)]
     how = {"window": window[0], "stride": window[1], "rc": rc, "batch_size": batch_size}
     answers = classified(model, contigs, **how)
-    assert [answer.contig for answer in answers] == contigs
+    assert [answer.record.id for answer in answers] == [one.name for one in contigs]
     width = window[0] or 32
     for one, answer in zip(contigs, answers, strict=True):
         kept, n_bases, p_S = by_hand(model, one.sequence, width, window[1] or width, rc=rc)
         assert (list(answer.windows), answer.n_bases) == (kept, n_bases)
         if p_S is None:
-            assert (answer.status, answer.p, answer.window_p) == ("N_CONTENT", None, None)
+            assert (answer.record.status, answer.logits) == ("N_CONTENT", None)
             continue
-        assert answer.status == "OK"
-        np.testing.assert_allclose(answer.p, p_S, atol=1e-4)
-        for (start, end), shown_S in zip(kept, answer.window_p, strict=True):
+        assert answer.record.status == "OK"
+        np.testing.assert_allclose(shares(answer.logits), p_S, atol=1e-4)
+        for (start, end), shown_S in zip(kept, shares(answer.window_logits), strict=True):
             alone = np.exp(log_p(model, one.sequence[start:end], rc=rc))
             np.testing.assert_allclose(shown_S, alone / alone.sum(), atol=1e-4)
 
@@ -122,22 +131,22 @@ def test_contigs_are_what_the_model_says_window_by_window(
 def test_the_head_says_how_long_windows_are() -> None:
     model = with_head(HeadConfig("multiclass", 3, THREE.labels, window=10))
     (answer,) = classified(model, [contig("ACGT" * 6)])
-    assert list(answer.windows) == [(0, 10), (10, 20), (14, 24)]
+    assert list(answer.windows) == [(0, 10), (7, 17), (14, 24)]
     with pytest.raises(UsageError, match="a stride of 11 skips bases between windows of 10"):
-        classified(model, [], stride=11)
+        classified(model, [contig("A")], stride=11)
     with pytest.raises(UsageError, match="the model takes at most 32 bases, not 35"):
-        classified(model, [], window=35)
+        classified(model, [contig("A")], window=35)
 
 
 def test_what_cannot_be_told_keeps_its_place() -> None:
     texts = ["", "ACGTA", "ACGTAC", "N" * 70, "N" * 39 + "ACGTACGT", "NNNACG", "NNNNAC"]
     answers = classified(MODELS["three"], [contig(text) for text in texts], min_length=6)
-    assert [answer.status for answer in answers] == [
+    assert [answer.record.status for answer in answers] == [
         *("EMPTY", "TOO_SHORT", "OK", "N_CONTENT", "N_CONTENT", "OK", "N_CONTENT")
     ]
     assert [answer.n_bases for answer in answers] == [0, 0, 6, 0, 0, 6, 0]
     assert classified(MODELS["three"], []) == []
-    assert [answer.status for answer in classified(MODELS["three"], [contig("")] * 3)] == ["EMPTY"] * 3
+    assert [a.record.status for a in classified(MODELS["three"], [contig("")] * 3)] == ["EMPTY"] * 3
 
 
 def test_contigs_without_windows_are_not_hoarded() -> None:
@@ -149,25 +158,15 @@ def test_contigs_without_windows_are_not_hoarded() -> None:
             read += 1
             yield contig(random_dna(40, read) if read % 10 == 1 else "", str(read))
 
-    options = prediction_options(THREE, rc=False)
-    answers = classify(model, contigs(), options, min_length=1, max_idle_bytes=1 << 12)
-    assert next(answers).contig.name == "1"
-    assert read < 15
+    options = species_options(THREE, rc=False)
+    answers = classify(model, contigs(), options, min_length=1, max_bytes=80)
+    assert next(answers)[0].name == "1"
+    assert read < 25
     rest = list(answers)
-    assert [answer.contig.name for answer in rest] == [str(number) for number in range(2, 101)]
-    for answer in rest[9::10]:
-        (alone,) = classified(model, [answer.contig])
-        np.testing.assert_allclose(answer.p, alone.p, atol=1e-4)
-
-
-def test_progress_is_told_by_bases() -> None:
-    told: list[int] = []
-    contigs = [contig("ACGT" * 10), contig("N" * 50), contig("ACG")]
-    answers = classify(
-        MODELS["three"], contigs, prediction_options(THREE, rc=False), min_length=1, on_progress=told.append
-    )
-    assert len(list(answers)) == 3
-    assert told == [32, 32, 3]
+    assert [one.name for one, _ in rest] == [str(number) for number in range(2, 101)]
+    for one, answer in rest[9::10]:
+        (alone,) = classified(model, [one])
+        np.testing.assert_allclose(answer.logits, alone.logits, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -203,15 +202,16 @@ def test_records_keep_their_bytes(tmp_path: Path, lead: bytes, last: str) -> Non
     assert (about["shard"]["number"], about["shard"]["records"]) == (2, 5)
 
 
-def answer(p: list[float] | None, status: str = "OK") -> Classified:
-    one = contig("ACGTACGT", "x")
+def answer(p: list[float] | None, status: str = "OK") -> Predicted:
     if p is None:
-        return Classified(one, status)
-    return Classified(one, "OK", [(0, 5), (3, 8)], 8, np.array(p), np.array([p, p[::-1]]))
+        return Predicted(SequenceRecord("x", "x", 0, 8, status=status), 0, None)
+    record = SequenceRecord.of_sequence("x", b"ACGTACGT")
+    logits, by_window = np.log(np.array(p) + 1e-300), np.log(np.array([p, p[::-1]]) + 1e-300)
+    return Predicted(record, 8, logits, [(0, 5), (3, 8)], by_window)
 
 
 def test_rows_name_the_likeliest_species_or_none() -> None:
-    table = SpeciesTable(THREE.labels, threshold=0.5, top=2)
+    table = SpeciesTable(THREE, threshold=0.5, top=2)
     names = [column.name for column in table.columns()]
     assert names == [
         *("id", "length", "n_windows", "n_bases", "status", "prediction", "probability", "top"),
@@ -224,18 +224,18 @@ def test_rows_name_the_likeliest_species_or_none() -> None:
         row = table.rows(answer(p))
         assert list(row) == names
         assert [row[name] for name in names[:8]] == [
-            *(["x"], [8], [2], [8], ["OK"], [prediction], [max(p)], [top])
+            *(["x"], [8], [2], [8], ["OK"], [prediction], [pytest.approx(max(p))], [top])
         ]
-        assert [row[name][0] for name in names[8:]] == p
+        assert [row[name][0] for name in names[8:]] == pytest.approx(p)
     row = table.rows(answer(None, "TOO_SHORT"))
     assert [row[name] for name in names[1:6]] == [[8], [0], [0], ["TOO_SHORT"], [""]]
     assert row["top"] == [""]
     assert np.isnan([row[name][0] for name in ("probability", *names[8:])]).all()
-    assert "top" not in SpeciesTable(THREE.labels).rows(answer([1.0, 0.0, 0.0]))
+    assert "top" not in SpeciesTable(THREE).rows(answer([1.0, 0.0, 0.0]))
 
 
 def test_windows_are_rows_of_their_own() -> None:
-    table = SpeciesTable(THREE.labels, threshold=0.6)
+    table = SpeciesTable(THREE, threshold=0.6)
     rows = table.window_rows(answer([0.7, 0.2, 0.1]))
     assert list(rows) == [column.name for column in table.window_columns()]
     assert (rows["id"], rows["start"].tolist(), rows["end"].tolist()) == (["x", "x"], [0, 3], [5, 8])
@@ -293,7 +293,43 @@ def test_a_split_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_a_contig_does_not_depend_on_those_around_it() -> None:
     rng = random.Random(3)
     contigs = [contig(random_dna(rng.randint(1, 90), i), str(i)) for i in range(12)]
-    alone = {one.name: classified(MODELS["three"], [one])[0].p for one in contigs}
+    alone = {one.name: classified(MODELS["three"], [one])[0].logits for one in contigs}
     rng.shuffle(contigs)
-    for found in classified(MODELS["three"], contigs, batch_size=5):
-        np.testing.assert_allclose(found.p, alone[found.contig.name], atol=1e-4)
+    for answer in classified(MODELS["three"], contigs, batch_size=5):
+        np.testing.assert_allclose(answer.logits, alone[answer.record.id], atol=1e-3)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 200), st.integers(1, 40), st.data(), st.booleans())
+def test_windows_cover_a_sequence_alike_from_both_ends(
+    length: int, width: int, data: st.DataObject, circular: bool
+) -> None:
+    stride = data.draw(st.integers(1, width))
+    spans = even_windows(length, width, stride, circular=circular)
+    assert {at % length for start, end in spans for at in range(start, end)} == set(range(length))
+    widths = (width, max(1, width - 1), length)
+    assert all(0 <= start < length and end - start in widths for start, end in spans)
+    assert circular or spans[-1][1] == length
+    windows = {frozenset(at % length for at in range(*span)) for span in spans}
+    assert windows == {frozenset(length - 1 - at for at in window) for window in windows}
+    steps = [after[0] - before[0] for before, after in itertools.pairwise(spans)]
+    assert all(step % length <= stride for step in steps)
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("bases", [17, 32, 33, 95, 96, 100, 161])
+def test_the_strand_in_which_a_contig_is_written_makes_no_difference(name: str, bases: int) -> None:
+    text = random_dna(bases, bases) + "N" * 20
+    other = reverse_complement(text.encode()).decode()
+    for how in ({}, {"window": 20, "stride": 7}):
+        one, two = classified(MODELS[name], [contig(text), contig(other)], rc=True, **how)
+        np.testing.assert_allclose(shares(one.logits), shares(two.logits), atol=1e-5)
+
+
+def test_predict_answers_for_a_species_run_as_its_own_verb() -> None:
+    head = replace(THREE, average_windows=True, rc=True)
+    model, bases = with_head(head), random_dna(150, 8).encode()
+    record = SequenceRecord.of_sequence("c", bases)
+    (answer,) = predict(model, [record], prediction_options(head, rc=head.rc))
+    (by_verb,) = classified(model, [FastaRecord("c", "", bases)], rc=True)
+    np.testing.assert_array_equal(answer.logits, by_verb.logits)
