@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+# Imported by commands where they need them; torch's compiler is imported by its optimizers.
+IMPORTED_LATE = ("matplotlib.figure", "sklearn.linear_model", "torch._dynamo")
 CLIENT = """#!{python} -IS
 import json, os, socket, sys
 server = socket.socket(socket.AF_UNIX)
@@ -93,6 +95,8 @@ def serve(address: str) -> None:
     import hyenacli
     from hyenacli.app import app
 
+    for name in IMPORTED_LATE:
+        importlib.import_module(name)
     for module in pkgutil.walk_packages(hyenacli.__path__, "hyenacli."):
         if module.name != "hyenacli.__main__":
             importlib.import_module(module.name)
