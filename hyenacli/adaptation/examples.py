@@ -19,7 +19,7 @@ from hyenacli.adaptation.labels import IGNORED, LabelScheme, Targets
 from hyenacli.evaluation.metrics import metric_names, monitor
 from hyenacli.inference.embedding_options import cut
 from hyenacli.inference.sampling import complement, padded
-from hyenacli.readers.labelled_record import LabelledRecord
+from hyenacli.readers.tables import LabelledRecord
 from hyenacli.training.curriculum import Stage
 from hyenadna import HyenaDNA, Tokenizer
 from hyenadna.tokenizer import PAD

@@ -22,7 +22,7 @@ from hyenacli.inference.in_context import (
     prompt_query,
 )
 from hyenacli.inference.sampling import complement, padded
-from hyenacli.readers.labelled_record import LabelledRecord
+from hyenacli.readers.tables import LabelledRecord
 from hyenadna import DemonstrationsConfig, HyenaDNA, Tokenizer
 from hyenadna.heads import pool
 from hyenadna.tokenizer import PAD

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hyenacli.errors import UsageError, UserError, abbreviate
 from hyenacli.genome.contigs import natural_key
-from hyenacli.readers.labelled_record import LabelledRecord, Track
+from hyenacli.readers.tables import LabelledRecord, Track
 from hyenacli.readers.text import is_missing
 from hyenadna.config import Level, Task
 

@@ -19,7 +19,7 @@ from hyenacli.adaptation.labels import LabelScheme, Targets
 from hyenacli.adaptation.settings import AdaptationOptions
 from hyenacli.console import log
 from hyenacli.errors import UsageError, UserError
-from hyenacli.readers.labelled_record import LabelledRecord
+from hyenacli.readers.tables import LabelledRecord
 from hyenadna import HyenaDNA, load_model, preset
 from hyenadna.adapters import (
     LoraConfig,

@@ -30,8 +30,8 @@ from hyenacli.genome.contigs import check_naming
 from hyenacli.genome.dna import strandless_digest
 from hyenacli.inference.intervals import SPLITS
 from hyenacli.readers.labelled import open_labelled
-from hyenacli.readers.labelled_record import Columns, LabelledRecord
 from hyenacli.readers.regions import open_reference
+from hyenacli.readers.tables import Columns, LabelledRecord
 from hyenadna.config import Level
 
 _VALID_SHARE = _TEST_SHARE = 0.1

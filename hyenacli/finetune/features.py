@@ -22,8 +22,8 @@ from hyenacli.finetune.dataset import LabelledSet
 from hyenacli.finetune.settings import FinetuneSettings
 from hyenacli.inference.embedding import embed
 from hyenacli.inference.embedding_options import EmbeddingOptions, Pooling
-from hyenacli.readers.labelled_record import LabelledRecord
 from hyenacli.readers.records import SequenceRecord
+from hyenacli.readers.tables import LabelledRecord
 from hyenadna import HyenaDNA
 
 Floats32 = NDArray[np.float32]

@@ -25,7 +25,6 @@ from hyenacli.inference.prediction import (
     prediction_rows,
 )
 from hyenacli.readers.labelled import open_labelled
-from hyenacli.readers.labelled_record import Columns
 from hyenacli.readers.records import (
     Input,
     SequenceRecord,
@@ -35,6 +34,7 @@ from hyenacli.readers.records import (
     require_regions,
 )
 from hyenacli.readers.regions import open_reference
+from hyenacli.readers.tables import Columns
 from hyenacli.readers.text import open_binary, sniff_format
 from hyenacli.settings_file import to_dict
 from hyenacli.writers.output_shards import OutputShard, merge_if_last, resolve_shard

@@ -38,8 +38,8 @@ from hyenacli.inference.prediction import (
     prediction_options,
     prediction_rows,
 )
-from hyenacli.readers.labelled_record import LabelledRecord
 from hyenacli.readers.records import SequenceRecord
+from hyenacli.readers.tables import LabelledRecord
 from hyenacli.training.checkpoints import Progress
 from hyenacli.training.training_run import BatchShape, TrainingRun
 from hyenacli.writers.columns import Column

@@ -17,7 +17,7 @@ from hyenacli.errors import UsageError, UserError, nearest
 from hyenacli.genome.contigs import match_contigs, natural_key
 from hyenacli.genome.dna import strandless_digest
 from hyenacli.inference.intervals import SPLITS, fill_to_size
-from hyenacli.readers.labelled_record import LabelledRecord
+from hyenacli.readers.tables import LabelledRecord
 
 Indices = NDArray[np.int64]
 """0-based indices of records, ascending."""

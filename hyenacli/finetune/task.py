@@ -23,7 +23,7 @@ from hyenacli.adaptation.labels import (
     tracks_of,
 )
 from hyenacli.errors import UsageError, UserError, abbreviate
-from hyenacli.readers.labelled_record import LabelledRecord
+from hyenacli.readers.tables import LabelledRecord
 from hyenadna.config import Level, Task
 
 # Whole numbers without gaps are classes up to so many; more of them are counts.

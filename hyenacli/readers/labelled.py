@@ -9,17 +9,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from hyenacli.errors import UsageError, UserError, abbreviate
+from hyenacli.errors import UsageError, UserError, abbreviate, quote
 from hyenacli.genome.contigs import natural_key
-from hyenacli.readers.labelled_record import (
-    Columns,
-    LabelledRecord,
-    read_bases,
-    split_name,
-)
 from hyenacli.readers.regions import Reference, Signal, read_regions
 from hyenacli.readers.sequences import read_entries
-from hyenacli.readers.tables import is_sequence, read_parquet, read_text_table
+from hyenacli.readers.tables import (
+    Columns,
+    LabelledRecord,
+    is_sequence,
+    read_bases,
+    read_parquet,
+    read_text_table,
+    split_name,
+)
 from hyenacli.readers.text import Source, compression, open_binary, sniff_format, source_name
 
 Kind = Literal["table", "parquet", "fasta", "bed", "folder"]
@@ -70,19 +72,22 @@ class LabelledRows:
         """Read every record but those on no contig of the genome or of nothing but N, with a warning.
 
         Raises:
-            UserError: there is no record, or one has no bases; and as the readers.
+            UserError: there is no record, or some cannot be trained on; and as the readers.
         """
         kept: list[LabelledRecord] = []
+        faulty: list[LabelledRecord] = []
         omitted: dict[str, list[str]] = {"on no contig of the genome": [], "nothing but N": []}
         for record in self:
-            if record.status == "EMPTY":
-                raise record.error("the sequence is empty", "remove the record")
-            if record.status != "OK":
+            if record.status == "NO_CONTIG":
                 omitted["on no contig of the genome"].append(record.id)
+            elif record.status != "OK":
+                faulty.append(record)
             elif not record.sequence.strip(b"N"):
                 omitted["nothing but N"].append(record.id)
             else:
                 kept.append(record)
+        if faulty:
+            raise _unusable(faulty)
         names = ", ".join(self.names)
         for reason, ids in omitted.items():
             if ids:
@@ -98,6 +103,16 @@ class LabelledRows:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._files.close()
+
+
+def _unusable(records: Sequence[LabelledRecord]) -> UserError:
+    """Return the error that names the records that cannot be trained on."""
+    first = records[0]
+    if len(records) == 1:
+        return first.error(first.problem, "mend or remove the record")
+    lines = abbreviate(f"{record.line:,}" for record in records)
+    what = f"{len(records):,} records cannot be trained on, the first as {first.problem}"
+    return UserError(what, at=f"{first.file}, {first.unit}s {lines}", remedy="mend or remove them")
 
 
 def open_labelled(
@@ -257,11 +272,19 @@ def _read_fasta(stream: io.BufferedReader, *, labelled: bool) -> Iterator[Labell
             head, bar, label = f"{name} {description}".rpartition("|")
             if not bar:
                 remedy = "write >name|label, or give one FASTA per class as label=FILE"
-                raise UserError(f"no label in '{name}'", at=entry.source, line=entry.line, remedy=remedy)
+                raise UserError(f"no label in {quote(name)}", at=entry.source, line=entry.line, remedy=remedy)
             name, label = (head.split() or [""])[0], label.strip()
-        bases = entry.sequence()
-        status = "OK" if bases else "EMPTY"
-        yield LabelledRecord(name, bases, label, file=entry.source, line=entry.line, status=status)
+        record = entry.record()
+        problem = record.problem or "the sequence is empty" * (not record.sequence)
+        yield LabelledRecord(
+            name,
+            record.sequence,
+            label,
+            file=entry.source,
+            line=record.line,
+            status=record.status,
+            problem=problem,
+        )
 
 
 def _read_folder(folder: Path) -> Iterator[LabelledRecord]:
@@ -293,11 +316,8 @@ def _texts(folder: Path) -> Iterator[Path]:
 
 def _one_sequence(path: Path, label: str, split: str) -> LabelledRecord:
     with open_binary(path) as stream:
-        text = b"".join(stream.read().split())
-    try:
-        bases, status = read_bases(text)
-    except ValueError as error:
-        raise UserError(str(error), at=path) from None
+        bases, status, problem = read_bases(b"".join(stream.read().split()))
     name = path.name.removesuffix(".gz").removesuffix(".txt")
     identity = "/".join(part for part in (split, label, name) if part)
-    return LabelledRecord(identity, bases, label, split=split, file=str(path), line=1, status=status)
+    record = LabelledRecord(identity, bases, label, split=split, file=str(path), line=1)
+    return replace(record, status=status, problem=problem)

@@ -1,23 +1,25 @@
 """Input records: a sequence, or a region of a genome with its flanks, or why there are no bases."""
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BufferedReader
 from itertools import chain, islice, pairwise
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-from hyenacli.errors import UsageError, UserError
-from hyenacli.genome.contigs import named_region
+from hyenacli.errors import UsageError, UserError, abbreviate
 from hyenacli.genome.dna import reverse_complement
 from hyenacli.genome.region import Region
 from hyenacli.readers.genome import Genome
 from hyenacli.readers.labelled import LabelledRows
-from hyenacli.readers.labelled_record import Columns, LabelledRecord
-from hyenacli.readers.regions import Reference, load_regions
-from hyenacli.readers.sequences import read_fasta
+from hyenacli.readers.regions import Reference, ResolvedRegion, load_regions, parse_regions
+from hyenacli.readers.sequences import FastaRecord, read_fasta
 from hyenacli.readers.shards import Shard, fingerprint, survey_fasta, survey_rows
+from hyenacli.readers.tables import Columns, LabelledRecord
+from hyenacli.readers.text import source_name
 
+_logger = logging.getLogger("hyena")
 OK, EMPTY = "OK", "EMPTY"
 
 
@@ -34,6 +36,8 @@ class SequenceRecord:
         bases: left flank, region and right flank as on the + strand; upper-case A C G T N.
         left: bases of the left flank.
         status: OK, or why there is nothing to embed (then `bases` is empty).
+        line: of the input, 1-based; 0 where it has no lines.
+        problem: what is wrong, for messages, unless the status is OK.
     """
 
     id: str
@@ -44,15 +48,17 @@ class SequenceRecord:
     bases: bytes = b""
     left: int = 0
     status: str = OK
+    line: int = 0
+    problem: str = ""
 
     def __len__(self) -> int:
         """Return the bases of the region."""
         return self.end - self.start
 
     @classmethod
-    def of_sequence(cls, name: str, bases: bytes) -> Self:
+    def of_sequence(cls, name: str, bases: bytes, status: str = OK, line: int = 0, problem: str = "") -> Self:
         """Make the record of a sequence: contig and id are its name, the region is all of it."""
-        return cls(name, name, 0, len(bases), bases=bases, status=OK if bases else EMPTY)
+        return cls(name, name, 0, len(bases), bases=bases, status=status, line=line, problem=problem)
 
     def reading(self, *, reverse: bool) -> tuple[bytes, int]:
         """Return the bases in reading direction, and the number of them before the region.
@@ -65,29 +71,63 @@ class SequenceRecord:
         return self.bases, self.left
 
 
-def region_records(
-    regions: Iterable[tuple[Region, Region | None, str]], genome: Genome, flank: int
-) -> Iterator[SequenceRecord]:
+def region_records(regions: Iterable[ResolvedRegion], genome: Genome, flank: int) -> Iterator[SequenceRecord]:
     """Read regions of a genome in order, each when it is needed.
 
     The id is the region's name, or else its 1-based string (chr1:101-200). The output keeps the input's
     contig names.
 
     Args:
-        regions: each as the input names it and in the genome's spelling, or None and a status that says why
-            the genome does not have it.
+        regions: each on the genome, or with the reason why it is not.
         genome: to read the bases from.
         flank: bases read on each side, as far as the contig goes.
     """
-    for named, region, status in regions:
-        identity = (named.name or str(named), named.contig, named.start, named.end, named.strand)
-        if region is None:
-            yield SequenceRecord(*identity, status=status)
-            continue
-        start = max(0, region.start - flank)
-        end = min(genome.lengths[region.contig], region.end + flank)
-        bases = genome.fetch(region.contig, start, end)
-        yield SequenceRecord(*identity, bases=bases, left=region.start - start)
+    for resolved in regions:
+        named, region = resolved.record.region, resolved.region
+        start, end, bases = 0, 0, b""
+        if region is not None:
+            start = max(0, region.start - flank)
+            end = min(genome.lengths[region.contig], region.end + flank)
+            bases = genome.fetch(region.contig, start, end)
+        yield SequenceRecord(
+            named.name or str(named),
+            named.contig,
+            named.start,
+            named.end,
+            named.strand,
+            bases,
+            region.start - start if region else 0,
+            resolved.status,
+            resolved.record.line,
+            resolved.problem,
+        )
+
+
+Usable = TypeVar("Usable", SequenceRecord, FastaRecord)
+
+
+def warn_of_unusable(records: Iterable[Usable], name: str) -> Iterator[Usable]:
+    """Pass records on; after the last, warn of those that have no result, with their first lines.
+
+    Args:
+        records: of an input.
+        name: of the input in messages.
+    """
+    lines: dict[str, list[int]] = {}
+    first = ""
+    for record in records:
+        if record.status not in (OK, "NO_CONTIG"):  # contigs have a message of their own
+            lines.setdefault(record.status, []).append(record.line)
+            first = first or record.problem or "the sequence is empty"
+        yield record
+    if lines:
+        described = "; ".join(
+            f"{status} in line{'s' * (len(numbers) > 1)} {abbreviate(map(str, numbers))}"
+            for status, numbers in lines.items()
+        )
+        count = sum(map(len, lines.values()))
+        what = f"{count:,} record{'s' * (count > 1)} without a result"
+        _logger.warning("%s: %s, the first as %s: %s", name, what, first, described)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,23 +168,20 @@ def open_regions(
         UserError: as `load_regions` and `Region.parse`, or two regions overlap and must not.
     """
     genome = reference.genome
-    regions: list[tuple[Region, Region | None, str]]
     if isinstance(source, BufferedReader):
-        loaded = load_regions(source, genome, reference.style, reference.aliases)
-        regions = [(resolved.record.region, resolved.region, resolved.status) for resolved in loaded]
+        name, regions = source_name(source), load_regions(source, reference)
     else:
-        aliases = reference.aliases or {}
-        parsed = [named_region(text, genome.lengths, reference.style, aliases) for text in source]
-        regions = [(named, region, OK) for named, region in parsed]
+        name, regions = "-r", parse_regions(source, reference)
     if apart:
-        _check_apart([named for named, region, _ in regions if region is not None])
+        _check_apart([resolved.record.region for resolved in regions if resolved.region is not None])
     metadata = {}
     if shard is not None:
-        sha256 = fingerprint((repr(named) for named, _, _ in regions), genome.lengths)
+        sha256 = fingerprint((repr(resolved.record.region) for resolved in regions), genome.lengths)
         metadata, part = shard.describe(len(regions), sha256), shard.part(len(regions))
         regions = regions[part.start : part.stop]
-    bases = sum(len(region) for _, region, _ in regions if region is not None)
-    return Input(region_records(regions, genome, flank), len(regions), bases, metadata)
+    bases = sum(len(resolved.region) for resolved in regions if resolved.region is not None)
+    records = warn_of_unusable(region_records(regions, genome, flank), name)
+    return Input(records, len(regions), bases, metadata)
 
 
 def _check_apart(regions: Iterable[Region]) -> None:
@@ -170,12 +207,13 @@ def open_fasta(stream: BufferedReader, source: Path | None, shard: Shard | None 
         UsageError: as `survey_fasta`.
         UserError: it does not begin as FASTA does; what follows shows when it is read.
     """
-    records = (SequenceRecord.of_sequence(record.name, record.sequence) for record in read_fasta(stream))
+    records = (
+        SequenceRecord.of_sequence(record.name, record.sequence, record.status, record.line, record.problem)
+        for record in read_fasta(stream)
+    )
     if shard is None or source is None:
-        return Input(chain([next(records)], records))
-    count, sha256 = survey_fasta(source)
-    part = shard.part(count)
-    return Input(islice(records, part.start, part.stop), len(part), shard=shard.describe(count, sha256))
+        return Input(warn_of_unusable(chain([next(records)], records), source_name(stream)))
+    return _shard_of(records, shard, *survey_fasta(source), source_name(stream))
 
 
 def open_rows(
@@ -200,15 +238,22 @@ def open_rows(
         UserError: there is no record, or the first cannot be read; what follows shows when it is read.
     """
     labelled = _unique(rows) if apart else iter(rows)
-    records = (SequenceRecord.of_sequence(record.id, record.sequence) for record in labelled)
+    records = (
+        SequenceRecord.of_sequence(record.id, record.sequence, record.status, record.line, record.problem)
+        for record in labelled
+    )
     if shard is None:
         first = list(islice(records, 1))
         if not first:
             raise UserError("no records", at=rows.names[0])
-        return Input(chain(first, records))
-    count, sha256 = survey_rows(source, columns)
+        return Input(warn_of_unusable(chain(first, records), rows.names[0]))
+    return _shard_of(records, shard, *survey_rows(source, columns), rows.names[0])
+
+
+def _shard_of(records: Iterator[SequenceRecord], shard: Shard, count: int, sha256: str, name: str) -> Input:
     part = shard.part(count)
-    return Input(islice(records, part.start, part.stop), len(part), shard=shard.describe(count, sha256))
+    chosen = warn_of_unusable(islice(records, part.start, part.stop), name)
+    return Input(chosen, len(part), shard=shard.describe(count, sha256))
 
 
 def _unique(records: Iterable[LabelledRecord]) -> Iterator[LabelledRecord]:

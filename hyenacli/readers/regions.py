@@ -4,21 +4,20 @@ Labels are in columns of the BED, or in a bedGraph with a number per base.
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hyenacli.errors import UserError
-from hyenacli.genome.contigs import ContigMap, ContigStyle, match_contigs
+from hyenacli.errors import UserError, quote
+from hyenacli.genome.contigs import ContigMap, ContigStyle, match_contigs, named_region
 from hyenacli.genome.dna import reverse_complement
 from hyenacli.genome.region import Region, Strand
 from hyenacli.readers.genome import Genome
-from hyenacli.readers.labelled_record import ColumnIndices, Columns, LabelledRecord, Track, find_columns
+from hyenacli.readers.tables import ColumnIndices, Columns, LabelledRecord, Track, find_columns
 from hyenacli.readers.text import Source, bare, open_binary, read_lines, source_name, split_at_blanks
 
 _STRANDS: dict[str, Strand] = {"+": "+", "-": "-"}
@@ -45,56 +44,85 @@ class BedRecord:
     line: int
 
 
+@dataclass(frozen=True)
+class Reference:
+    """A genome, and the rule for matching contig names with its own."""
+
+    genome: Genome
+    style: ContigStyle = "auto"
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+    def match(self, names: Iterable[str] | Mapping[str, int], input_name: str) -> ContigMap:
+        """Match an input's contigs with the genome's, as `match_contigs`."""
+        return match_contigs(
+            names,
+            self.genome.lengths,
+            style=self.style,
+            aliases=self.aliases,
+            input_name=input_name,
+            genome_name=str(self.genome.path),
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class ResolvedRegion:
     """A BED record and its region on the genome.
 
     Attributes:
         record: the line as read, with the contig name of the BED file.
-        region: the same with the genome's contig name; None when the genome has no such contig.
+        region: the same with the genome's contig name; None unless the status is OK.
+        status: OK, NO_CONTIG, EMPTY (a region of no bases) or OUT_OF_RANGE (it ends outside its contig).
+        problem: what is wrong, for messages.
     """
 
     record: BedRecord
     region: Region | None
-
-    @property
-    def status(self) -> Literal["OK", "NO_CONTIG"]:
-        """The record's status in the output."""
-        return "NO_CONTIG" if self.region is None else "OK"
+    status: str = "OK"
+    problem: str = ""
 
 
-def load_regions(
-    source: Source, genome: Genome, style: ContigStyle = "auto", aliases: Mapping[str, str] | None = None
-) -> list[ResolvedRegion]:
-    """Read every record of a BED file in order, each on the genome or marked as on none of its contigs.
+def load_regions(source: Source, reference: Reference, *, clip: bool = False) -> list[ResolvedRegion]:
+    """Read every record of a BED file in order, each on the genome or with the reason why it is not.
+
+    Args:
+        source: the BED.
+        reference: the genome.
+        clip: end regions with their contig, as samtools and bcftools do.
 
     Raises:
-        UserError: the BED file cannot be read, holds no region, shares no contig with the genome, or has a
-            region that does not lie inside its contig.
+        UserError: the BED file cannot be read, holds no region, or shares no contig with the genome.
     """
+    genome = reference.genome
     with open_binary(source) as stream:
         name = source_name(stream)
         records = list(read_bed(stream))
     if not records:
         raise UserError("no regions", at=name)
-    contigs = match_contigs(
-        (record.region.contig for record in records),
-        genome.lengths,
-        style=style,
-        aliases=aliases or {},
-        input_name=name,
-        genome_name=str(genome.path),
-    )
-    _logger.info("%s: %s", name, contigs.summary())
-    return [ResolvedRegion(record, _on_genome(record, contigs, genome, name)) for record in records]
+    contigs = reference.match((record.region.contig for record in records), name)
+    contigs.report()
+    targets = {contig: contigs.resolve(contig) for contig in contigs.names}
+    return [_on_genome(record, targets[record.region.contig], genome, clip=clip) for record in records]
+
+
+def _on_genome(record: BedRecord, contig: str | None, genome: Genome, *, clip: bool) -> ResolvedRegion:
+    region = record.region
+    if contig is None:
+        problem = f"the genome has no contig {quote(region.contig)}"
+        return ResolvedRegion(record, None, "NO_CONTIG", problem)
+    length = genome.lengths[contig]
+    if region.end > length and not (clip and region.start < length):
+        problem = f"end {region.end:,} is outside contig {contig} of {length:,} bases in {genome.path}"
+        return ResolvedRegion(record, None, "OUT_OF_RANGE", problem)
+    if not len(region):
+        return ResolvedRegion(record, None, "EMPTY", f"start and end are both {region.start:,}")
+    return ResolvedRegion(record, replace(region, contig=contig, end=min(region.end, length)))
 
 
 def read_bed(source: Source) -> Iterator[BedRecord]:
     """Read the records of a BED file (plain, gzip, bgzip, or '-' for standard input) in file order.
 
     BED3 to BED12 and any further columns, separated by tabs, or by runs of blanks on a line without a tab.
-    Blank lines, `#` comments, `track` and `browser` lines are skipped. A region of no bases, which BED
-    permits, is refused: nothing can be computed over it.
+    Blank lines, `#` comments, `track` and `browser` lines are skipped.
 
     Raises:
         UserError: `open_binary` refuses the input, or a line is not BED; the message names file and line.
@@ -150,11 +178,6 @@ def _region(fields: tuple[str, ...], file: str, line: int) -> Region:
         raise UserError(
             f"end {end} is before start {start}", at=file, line=line, remedy="swap the two columns"
         )
-    if end == start:
-        remedy = "remove the line or widen the region (the base before position 5 is 3 4, not 4 4)"
-        raise UserError(
-            f"start and end are both {start}: a region of no bases", at=file, line=line, remedy=remedy
-        )
     name = fields[3] if len(fields) > 3 else ""
     strand = _STRANDS.get(fields[5], ".") if len(fields) > 5 else "."
     return Region(fields[0], start, end, strand, name)
@@ -165,33 +188,20 @@ def _position(text: str, name: str, file: str, line: int) -> int:
         return int(text)
     if text.startswith("-") and text[1:].isdigit():
         remedy = "BED counts bases from 0"
-        raise UserError(f"{name} {text} is negative", at=file, line=line, remedy=remedy)
+        raise UserError(f"{name} {quote(text)} is negative", at=file, line=line, remedy=remedy)
     remedy = "write a whole number without separators, and begin header lines with '#'"
-    raise UserError(f"{name} '{text}' is not a position", at=file, line=line, remedy=remedy)
+    raise UserError(f"{name} {quote(text)} is not a position", at=file, line=line, remedy=remedy)
 
 
-def _on_genome(record: BedRecord, contigs: ContigMap, genome: Genome, source: str) -> Region | None:
-    contig = contigs.resolve(record.region.contig)
-    if contig is None:
-        return None
-    length = genome.lengths[contig]
-    if record.region.end > length:
-        raise UserError(
-            f"end {record.region.end:,} is outside contig {contig} of {length:,} bases in {genome.path}",
-            at=source,
-            line=record.line,
-            remedy="use the genome build that the coordinates are from",
-        )
-    return replace(record.region, contig=contig)
+def parse_regions(texts: Sequence[str], reference: Reference) -> list[ResolvedRegion]:
+    """Parse 1-based regions of the command line, such as chr1:101-200, as rows of a BED.
 
-
-@dataclass(frozen=True)
-class Reference:
-    """A genome, and the rule for matching contig names with its own."""
-
-    genome: Genome
-    style: ContigStyle = "auto"
-    aliases: Mapping[str, str] | None = None
+    Raises:
+        UserError: as `Region.parse`.
+    """
+    contigs = reference.match((), "-r")
+    parsed = (named_region(text, contigs) for text in texts)
+    return [ResolvedRegion(BedRecord(named, (), 0), region) for named, region in parsed]
 
 
 @contextmanager
@@ -224,18 +234,13 @@ class Signal:
             self.name = source_name(stream)
             rows: dict[str, list[tuple[int, int, float, int]]] = {}
             for record in read_bed(stream):
+                if not len(record.region):
+                    continue
                 row = (record.region.start, record.region.end, _number(record.fields, self.name, record.line))
                 rows.setdefault(record.region.contig, []).append((*row, record.line))
         if not rows:
             raise UserError("no lines", at=self.name)
-        contigs = match_contigs(
-            rows,
-            reference.genome.lengths,
-            style=reference.style,
-            aliases=reference.aliases or {},
-            input_name=self.name,
-            genome_name=str(reference.genome.path),
-        )
+        contigs = reference.match(rows, self.name)
         self._spans: dict[str, tuple[NDArray[np.int64], NDArray[np.int64], Track]] = {}
         for contig, contig_rows in rows.items():
             target = contigs.resolve(contig)
@@ -287,7 +292,7 @@ def read_regions(
     """
     with open_binary(source) as stream:
         file = source_name(stream)
-        regions = load_regions(stream, reference.genome, reference.style, reference.aliases)
+        regions = load_regions(stream, reference)
     width = max(len(region.record.fields) for region in regions)
     header = [*_NAMES[:width], *(f"column{i}" for i in range(len(_NAMES) + 1, width + 1))]
     indices = find_columns(header, columns, file, labelled=labelled and signal is None)
@@ -304,29 +309,23 @@ def _records(
 ) -> Iterator[LabelledRecord]:
     width = 1 + max(indices.all(), default=0)
     for resolved in regions:
-        fields, line, region = resolved.record.fields, resolved.record.line, resolved.record.region
+        fields, region = resolved.record.fields, resolved.region
+        record = LabelledRecord(
+            id=resolved.record.region.name or str(resolved.record.region),
+            sequence=_bases(genome, region) if region else b"",
+            region=region or resolved.record.region,
+            file=file,
+            line=resolved.record.line,
+            status=resolved.status,
+            problem=resolved.problem,
+        )
         if len(fields) < width:
             what = f"{len(fields)} columns, but column {width} is needed"
-            raise UserError(what, at=file, line=line, remedy="separate columns by tabs")
-        try:
-            split = indices.split_of(fields)
-        except ValueError as error:
-            raise UserError(str(error), at=file, line=line) from None
-        on_genome = resolved.region
-        label = indices.label_of(fields)
+            raise record.error(what, "separate columns by tabs")
+        record = indices.complete(record, fields)
         if signal is not None:
-            label = signal.over(on_genome) if on_genome else None
-        yield LabelledRecord(
-            id=(region.name or str(region)) if indices.id is None else fields[indices.id],
-            sequence=_bases(genome, on_genome) if on_genome else b"",
-            label=label,
-            group=indices.group_of(fields),
-            split=split,
-            region=on_genome or region,
-            file=file,
-            line=line,
-            status=resolved.status,
-        )
+            record = replace(record, label=signal.over(region) if region else None)
+        yield record
 
 
 def _bases(genome: Genome, region: Region) -> bytes:
@@ -338,6 +337,6 @@ def _number(fields: tuple[str, ...], file: str, line: int) -> float:
     try:
         return float(fields[3])
     except (ValueError, IndexError):
-        what = f"'{fields[3]}' is not a number" if len(fields) > 3 else "there is no column 4"
+        what = f"{quote(fields[3])} is not a number" if len(fields) > 3 else "there is no column 4"
         remedy = "a bedGraph has contig, start, end and a number"
         raise UserError(what, at=file, line=line, remedy=remedy) from None

@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from hyenacli.errors import UserError
+from hyenacli.errors import UserError, quote
 from hyenacli.genome.dna import first_invalid, normalise
 from hyenacli.readers.text import Source, carriage_return, open_binary
 
@@ -25,12 +25,21 @@ class FastaRecord:
         description: the rest of the header, '' when there is none.
         sequence: normalised bases (upper-case A C G T N); may be empty.
         text: the record byte for byte as in the file, where it was asked to be kept.
+        line: 1-based line of the header, or of the first letter that is not a nucleotide code.
+        problem: the letter, for messages; then there is no sequence.
     """
 
     name: str
     description: str
     sequence: bytes
     text: bytes = b""
+    line: int = 0
+    problem: str = ""
+
+    @property
+    def status(self) -> str:
+        """OK, EMPTY or BAD_LETTER."""
+        return "OK" if self.sequence else "BAD_LETTER" if self.problem else "EMPTY"
 
 
 @dataclass(slots=True)
@@ -84,7 +93,7 @@ class FastaEntry:
         """Read the sequence in non-empty blocks, in the case of the file, without white space at line ends.
 
         Raises:
-            UserError: a letter is not an IUPAC nucleotide code; names the record and the line.
+            BadLetterError: a letter is not an IUPAC nucleotide code; names the record and the line.
         """
         line = self.line + 1
         for piece in self.body:
@@ -98,26 +107,38 @@ class FastaEntry:
             if letters:
                 yield letters
 
-    def sequence(self) -> bytes:
-        """Read the normalised sequence; raises as `blocks`."""
-        return normalise(b"".join(self.blocks()))
+    def record(self, *, keep_text: bool = False) -> FastaRecord:
+        """Read the record; where a letter is not a nucleotide code, it has no sequence."""
+        name, description = self.title()
+        text = self.text() if keep_text else b""
+        try:
+            return FastaRecord(name, description, normalise(b"".join(self.blocks())), text, self.line)
+        except BadLetterError as error:
+            return FastaRecord(name, description, b"", text, error.line, error.problem)
 
-    def _not_dna(self, piece: bytes, first_line: int) -> UserError:
+    def _not_dna(self, piece: bytes, first_line: int) -> "BadLetterError":
         lines = enumerate((text.rstrip(_BLANKS) for text in piece.split(b"\n")), first_line)
         number, letter = next((n, text[at]) for n, text in lines if (at := first_invalid(text)) >= 0)
-        return UserError(
-            f"{chr(letter)!r} in record '{self.title()[0]}' is not a nucleotide code",
-            at=self.source,
-            line=number,
-            remedy="only DNA and RNA in IUPAC codes are read, without gaps",
+        problem = f"{chr(letter)!r} in record {quote(self.title()[0])} is not a nucleotide code"
+        return BadLetterError(problem, self.source, number)
+
+
+class BadLetterError(UserError):
+    """A letter of a sequence that is not an IUPAC nucleotide code."""
+
+    def __init__(self, problem: str, source: str, line: int) -> None:
+        super().__init__(
+            problem, at=source, line=line, remedy="only DNA and RNA in IUPAC codes are read, without gaps"
         )
+        self.problem, self.line = problem, line
 
 
 def read_fasta(source: Source, *, keep_text: bool = False, piece: int = PIECE) -> Iterator[FastaRecord]:
     """Read the records of a FASTA file, gzip or bgzip file, or of standard input ('-'), in file order.
 
     Memory holds one record at a time. Lower case, U, IUPAC codes, CRLF line ends, blank lines and blanks at
-    line ends are read; records without sequence and repeated names are passed on.
+    line ends are read; records without sequence, with other letters than nucleotide codes, and repeated
+    names are passed on.
 
     Args:
         source: the file.
@@ -125,14 +146,12 @@ def read_fasta(source: Source, *, keep_text: bool = False, piece: int = PIECE) -
         piece: bytes read together.
 
     Raises:
-        UserError: `open_binary` refuses the input, text stands before the first '>', there is no record, a
-            record has no name, or a letter is not a nucleotide code; the message names file and line.
+        UserError: `open_binary` refuses the input, text stands before the first '>', there is no record, or
+            a record has no name; the message names file and line.
     """
     with open_binary(source) as stream:
         for entry in read_entries(stream, piece):
-            name, description = entry.title()
-            text = entry.text() if keep_text else b""
-            yield FastaRecord(name, description, entry.sequence(), text)
+            yield entry.record(keep_text=keep_text)
 
 
 def read_entries(stream: io.BufferedReader, piece: int = PIECE) -> Iterator[FastaEntry]:

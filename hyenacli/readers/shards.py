@@ -11,8 +11,8 @@ from pathlib import Path
 
 from hyenacli.errors import UsageError, UserError
 from hyenacli.readers.labelled import open_labelled
-from hyenacli.readers.labelled_record import Columns
 from hyenacli.readers.sequences import read_entries
+from hyenacli.readers.tables import Columns
 from hyenacli.readers.text import open_binary, source_name
 
 

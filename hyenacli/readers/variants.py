@@ -1,11 +1,18 @@
-"""Files of variants (VCF, BCF, tables), recognised by content, with all records or those in regions."""
+"""Files of variants (VCF, BCF, tables), recognised by content, with all records or those in regions.
 
-from bisect import bisect_left
+A table has columns chrom, pos (1-based), ref and alt, with or without a line that names them.
+"""
+
+import csv
+import re
+from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from io import BufferedReader
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -13,9 +20,9 @@ import pysam
 
 from hyenacli.errors import UserError
 from hyenacli.genome.region import Region
-from hyenacli.readers.text import Source, compression, open_binary, sniff_format
-from hyenacli.readers.variant_table import TableLayout, parse_column_names, read_table
+from hyenacli.readers.text import Source, bare, carriage_return, compression, open_binary, sniff_format
 from hyenacli.readers.vcf import (
+    Lines,
     VariantRecord,
     bcf_as_text,
     is_vcf_header,
@@ -28,8 +35,50 @@ from hyenacli.readers.vcf import (
 )
 
 VariantFormat = Literal["vcf", "bcf", "table"]
+# Symbolic alleles that replace the bases after POS, as many as SVLEN says.
+_SPANNING = (b"<DEL", b"<DUP", b"<INV", b"<CNV")
 # The largest position that htslib looks up.
 _MAX_POSITION = (1 << 31) - 1
+_LENGTH = re.compile(rb"[<,]length=(\d{1,18})[,>]")
+_REQUIRED = ("chrom", "pos", "ref", "alt")
+_SYNONYMS = {"chr": "chrom"}
+_REMEDY = "name the columns chrom, pos, ref and alt in the first line, or put them first in this order"
+# csv reads text only; bytes that are not UTF-8 come back as they were.
+_ANY_BYTES = ("utf-8", "surrogateescape")
+
+
+@dataclass(frozen=True, slots=True)
+class TableLayout:
+    """How the lines of a table fall into columns.
+
+    Attributes:
+        names: of the columns, as written; invented where the table has no header line.
+        delimiter: what separates them; None for any run of blanks.
+        indices: of the columns chrom, pos, ref and alt, and of id if the table has it.
+    """
+
+    names: tuple[bytes, ...]
+    delimiter: bytes | None
+    indices: Mapping[str, int]
+
+    def cells(self, text: bytes) -> list[bytes]:
+        """Split a line into its columns.
+
+        Raises:
+            csv.Error: the line cannot be read as CSV.
+        """
+        return split_cells(text, self.delimiter)
+
+
+def split_cells(text: bytes, delimiter: bytes | None) -> list[bytes]:
+    """Split a line into its columns, as CSV with quotes where the delimiter is a comma.
+
+    >>> split_cells(b'chr1,5,"A,C"', b","), split_cells(b"chr1  5 A", None)
+    ([b'chr1', b'5', b'A,C'], [b'chr1', b'5', b'A'])
+    """
+    if delimiter != b",":
+        return text.split(delimiter)
+    return [cell.encode(*_ANY_BYTES) for cell in next(csv.reader([text.decode(*_ANY_BYTES)]), [])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +100,16 @@ class VariantHeader:
         """The contigs that ##contig lines declare, in order; a file need not declare any."""
         declarations = (parse_declaration(line) for line in self.lines)
         return tuple(name.decode(errors="replace") for kind, name in declarations if kind == b"contig")
+
+    @property
+    def contig_lengths(self) -> dict[str, int]:
+        """The lengths of contigs, where ##contig lines declare them."""
+        declared = {}
+        for line in self.lines:
+            length = _LENGTH.search(line)
+            if length and (declaration := parse_declaration(line))[0] == b"contig":
+                declared[declaration[1].decode(errors="replace")] = int(length[1])
+        return declared
 
     @property
     def newline(self) -> bytes:
@@ -78,45 +137,48 @@ class Variants:
 
 @contextmanager
 def open_variants(
-    source: Source, regions: Sequence[Region] | None = None, *, block_bytes: int = 1 << 16
+    source: Source,
+    regions: Sequence[Region] | None = None,
+    resolve: Callable[[str], str | None] = str,
+    *,
+    block_bytes: int = 1 << 16,
 ) -> Iterator[Variants]:
     """Open variants for reading from start to end; memory holds a block, or a line that is longer.
 
     Args:
         source: VCF, BCF, or a table (TSV, CSV or blanks) with columns chrom, pos (1-based), ref and alt;
             plain, gzip or bgzip; a path, or '-' for standard input. The content decides, not the name.
-        regions: only records of which a base of REF (0-based, POS - 1 up to POS - 1 + length) lies in one of
-            these, named in the file's spelling; None for all. Beside a bgzip VCF file a .tbi or .csi no older
-            than the file is used.
+        regions: only records that have a base in one of these, None for all. As for bcftools, a record
+            reaches from POS over its REF, or to INFO's END or over SVLEN if that is further. Beside a bgzip
+            VCF file a .tbi or .csi no older than the file is used.
+        resolve: returns the name in `regions` of a contig of the file.
         block_bytes: of a VCF read at once.
 
     Raises:
         UserError: `open_binary` refuses the input, it holds no variants, its header has no #CHROM line; while
             reading, a line is not a variant or the input is cut short. The message names file and line.
     """
-    chosen = None if regions is None else _RegionSet(regions)
+    chosen = None if regions is None else _RegionSet(regions, resolve)
     with open_binary(source) as stream:
-        kind = _sniff(stream)
+        name, kind = stream.name, _sniff(stream)
         if kind == "table":
-            layout, records = read_table(number_lines(stream), stream.name)
-            yield _variants(stream.name, VariantHeader(kind, table=layout), records, chosen)
+            layout, records = read_table(number_lines(stream), name)
+            yield Variants(name, VariantHeader(kind, table=layout), _filtered(records, chosen))
             return
         with bcf_as_text(stream) if kind == "bcf" else nullcontext(stream) as raw_lines:
             lines = number_lines(raw_lines)
-            header = VariantHeader(kind, read_header(lines, stream.name))
+            header = VariantHeader(kind, read_header(lines, name))
             if kind == "vcf":
                 lines = number_lines_in_blocks(stream, len(header.lines), header.newline, block_bytes)
             index = _usable_index(source, chosen) if chosen and kind == "vcf" else None
             if index and chosen:
-                indexed = _indexed_lines(Path(stream.name), index, chosen)
+                indexed = _indexed_lines(Path(name), index, chosen)
                 lines = ((0, text, header.newline) for text in indexed)
-            yield _variants(stream.name, header, read_records(lines, stream.name), chosen)
+            yield Variants(name, header, _filtered(read_records(lines, name), chosen))
 
 
-def _variants(
-    name: str, header: VariantHeader, records: Iterator[VariantRecord], chosen: "_RegionSet | None"
-) -> Variants:
-    return Variants(name, header, records if chosen is None else filter(chosen.overlaps, records))
+def _filtered(records: Iterator[VariantRecord], regions: "_RegionSet | None") -> Iterator[VariantRecord]:
+    return records if regions is None else filter(regions.overlaps, records)
 
 
 def _sniff(stream: BufferedReader) -> VariantFormat:
@@ -141,24 +203,40 @@ def _sniff(stream: BufferedReader) -> VariantFormat:
 
 
 class _RegionSet:
-    """Regions of any order and overlap, merged.
+    """Regions of any order and overlap, merged."""
 
-    Attributes:
-        spans: contig -> disjoint intervals (start, end) in rising order, 0-based half-open.
-    """
-
-    def __init__(self, regions: Iterable[Region]):
+    def __init__(self, regions: Iterable[Region], resolve: Callable[[str], str | None]):
         raw: dict[str, list[tuple[int, int]]] = defaultdict(list)
         for region in regions:
             if len(region):
                 raw[region.contig].append((region.start, region.end))
-        self.spans = {contig: _merge(sorted(spans)) for contig, spans in raw.items()}
+        spans = {contig: _merge(sorted(spans)) for contig, spans in raw.items()}
+        self.largest = max((merged[-1][1] for merged in spans.values()), default=0)
+        self.spans = cache(lambda name: spans.get(resolve(name) or "", []))
+        """Disjoint intervals (start, end) of a contig of the file in rising order, 0-based half-open."""
 
     def overlaps(self, record: VariantRecord) -> bool:
-        """Return whether a base of the record's REF lies in a region."""
-        spans = self.spans.get(record.contig, ())
-        last = bisect_left(spans, (record.end, 0)) - 1
-        return last >= 0 and spans[last][1] > record.position
+        """Return whether a base of the record lies in a region."""
+        spans = self.spans(record.contig)
+        start = bisect_right(spans, (record.position, _MAX_POSITION)) - 1
+        if start >= 0 and spans[start][1] > record.position:
+            return True
+        return start + 1 < len(spans) and spans[start + 1][0] < _end(record)
+
+
+def _end(record: VariantRecord) -> int:
+    """Return one past the last base of a record, 0-based: of REF, END or SVLEN, whichever is further."""
+    end = record.end
+    if b"END=" in record.text or b"SVLEN=" in record.text:
+        info = record.text.split(b"\t", 8)[7:8]  # a table has none
+        for item in b"".join(info).split(b";"):
+            key, _, value = item.partition(b"=")
+            if key == b"END" and value.isdigit():
+                end = max(end, int(value))
+            elif key == b"SVLEN" and any(alt.startswith(_SPANNING) for alt in record.alts):
+                lengths = [int(number) for number in value.replace(b"-", b"").split(b",") if number.isdigit()]
+                end = max(end, record.position + 1 + max(lengths, default=0))
+    return end
 
 
 def _merge(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -175,7 +253,7 @@ def _usable_index(source: Source, regions: _RegionSet) -> Path | None:
     """Return the tabix index beside a bgzip file, if it is no older than the file and covers the regions."""
     if not isinstance(source, (str, Path)) or str(source) == "-":
         return None
-    if not all(c.isascii() and spans[-1][1] <= _MAX_POSITION for c, spans in regions.spans.items()):
+    if regions.largest > _MAX_POSITION:
         return None
     path = Path(source)
     for suffix in (".tbi", ".csi"):
@@ -196,7 +274,7 @@ def _indexed_lines(path: Path, index: Path, regions: _RegionSet) -> Iterator[byt
         with quiet_htslib(), pysam.TabixFile(str(path), index=str(index), encoding="latin-1") as file:
             for contig in file.contigs:
                 before = None  # the end of the interval before, which has yielded what begins in front of it
-                for start, end in regions.spans.get(contig, ()):
+                for start, end in regions.spans(contig):
                     for line in file.fetch(contig, start, end):
                         if before is None or int(line.split("\t", 2)[1]) > before:
                             yield line.encode("latin-1")
@@ -204,3 +282,121 @@ def _indexed_lines(path: Path, index: Path, regions: _RegionSet) -> Iterator[byt
     except (OSError, ValueError) as error:
         remedy = "make it again with tabix -f -p vcf, or remove it"
         raise UserError("the index cannot be read", at=index, remedy=remedy) from error
+
+
+def parse_column_names(text: bytes) -> TableLayout | None:
+    """Return the layout that a header line gives, None if the line is not a header of a table of variants.
+
+    Upper case, `#` before the first name, other columns and any order are fine.
+    """
+    text = text.rstrip(b"\r\n")
+    delimiter = _delimiter(text)
+    try:
+        names = tuple(split_cells(text, delimiter))
+    except csv.Error:
+        return None
+    indices: dict[str, int] = {}
+    for index, name in enumerate(names):
+        plain = bare(name).lstrip(b"#").lower().decode(errors="replace")
+        indices.setdefault(_SYNONYMS.get(plain, plain), index)
+    if not all(name in indices for name in _REQUIRED):
+        return None
+    return TableLayout(
+        names, delimiter, {name: indices[name] for name in (*_REQUIRED, "id") if name in indices}
+    )
+
+
+def read_table(lines: Lines, name: str) -> tuple[TableLayout, Iterator[VariantRecord]]:
+    """Read the layout of a table, and its records; blank lines and `#` comments are skipped.
+
+    Args:
+        lines: (number, text, line end).
+        name: what messages call the file.
+
+    Raises:
+        UserError: the first line that is neither blank nor a comment is neither header nor variant; while
+            reading, a line is not a variant. The message names file and line.
+    """
+    rest = iter(lines)
+    for number, text, newline in rest:
+        if b"\r" in text:  # the line ends of old Macs, which hide every line but the first
+            raise carriage_return(name, number)
+        if not text.strip() or text.startswith(b"##"):
+            continue
+        layout = parse_column_names(text)
+        if layout:
+            return layout, _records(rest, layout, name)
+        if text.startswith(b"#"):
+            continue
+        layout = _unnamed_layout(text, number, name)
+        first = _record((number, text, newline), layout, name)
+        return layout, chain([first], _records(rest, layout, name))
+    raise UserError("no variants", at=name)
+
+
+def _delimiter(text: bytes) -> bytes | None:
+    """Return what separates the columns of the first line; an ALT of several alleles has commas as well."""
+    if b"\t" in text:
+        return b"\t"
+    return b"," if text.count(b",") >= len(_REQUIRED) - 1 else None
+
+
+def _unnamed_layout(text: bytes, number: int, name: str) -> TableLayout:
+    """Return the layout of a table without header, from its first line."""
+    delimiter = _delimiter(text)
+    try:
+        cells = split_cells(text, delimiter)
+    except csv.Error:
+        cells = []
+    if len(cells) < len(_REQUIRED) or not bare(cells[1]).isdigit():
+        raise UserError("neither VCF nor BCF nor a table of variants", at=name, line=number, remedy=_REMEDY)
+    more = (f"column{i}".encode() for i in range(len(_REQUIRED) + 1, len(cells) + 1))
+    names = (*(required.encode() for required in _REQUIRED), *more)
+    return TableLayout(names, delimiter, {required: index for index, required in enumerate(_REQUIRED)})
+
+
+def _records(lines: Lines, layout: TableLayout, name: str) -> Iterator[VariantRecord]:
+    for line in lines:
+        if line[1].strip() and not line[1].startswith(b"#"):
+            yield _record(line, layout, name)
+
+
+def _record(line: tuple[int, bytes, bytes], layout: TableLayout, name: str) -> VariantRecord:
+    number, text, newline = line
+    try:
+        cells = layout.cells(text)
+    except csv.Error as error:
+        raise UserError(f"cannot be read as CSV: {error}", at=name, line=number) from None
+    if len(cells) != len(layout.names):
+        what = f"{len(cells)} columns where the table has {len(layout.names)}"
+        raise UserError(what, at=name, line=number, remedy="separate all lines' columns alike")
+    chrom, pos, ref, alt = (bare(cells[layout.indices[required]]) for required in _REQUIRED)
+    alts = () if alt == b"." else tuple(alt.split(b","))
+    if fault := _fault(chrom, pos, ref, alts):
+        raise UserError(fault, at=name, line=number, remedy=_REMEDY)
+    return VariantRecord(number, text, newline, chrom.decode(), int(pos) - 1, ref, alts)
+
+
+def _fault(chrom: bytes, pos: bytes, ref: bytes, alts: tuple[bytes, ...]) -> str | None:
+    """Return which column is wrong and why: only name or order tells the columns, so each is checked."""
+    if not _is_contig(chrom):
+        return f"{_shorten(chrom)} (chrom) is not the name of a contig"
+    if not pos.isdigit() or len(pos) > 18:
+        return f"{_shorten(pos)} (pos) is not a position"
+    if not ref.isalpha():
+        return f"{_shorten(ref)} (ref) is not a sequence"
+    if not all(alt and not set(alt) & set(b" \t;=\r") for alt in alts):
+        return f"{_shorten(b','.join(alts))} (alt) is not an allele"
+    return None
+
+
+def _is_contig(chrom: bytes) -> bool:
+    """Return whether this is a name that a VCF can hold: UTF-8 without blanks."""
+    try:
+        return chrom.decode().split() == [chrom.decode()]
+    except UnicodeDecodeError:
+        return False
+
+
+def _shorten(cell: bytes) -> str:
+    return repr(cell[:40].decode(errors="replace"))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pysam
 
-from hyenacli.errors import UserError
+from hyenacli.errors import UserError, quote
 
 Lines = Iterable[tuple[int, bytes, bytes]]
 """The 1-based number, text and line end of every line."""
@@ -160,7 +160,7 @@ def _not_a_record(number: int, text: bytes, name: str) -> UserError:
     elif len(columns) < 8:
         what = f"{len(columns)} column{'s' * (len(columns) > 1)} where VCF has at least 8, separated by tabs"
     elif not columns[1].isdigit() or len(columns[1]) > 18:
-        what = f"POS {columns[1][:40].decode(errors='replace')!r} is not a position"
+        what = f"POS {quote(columns[1])} is not a position"
     elif not columns[3]:
         what = "REF is empty"
     elif b"" in columns[4].split(b","):

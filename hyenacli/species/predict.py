@@ -25,10 +25,10 @@ from hyenacli.evaluation.calibration import probabilities
 from hyenacli.inference.batching import RunSummary, parse_batch_size
 from hyenacli.inference.embedding_options import EmbeddingOptions, check_stride
 from hyenacli.inference.prediction import Predicted, predict, prediction_options, value_names
-from hyenacli.readers.records import OK, SequenceRecord, check_input
+from hyenacli.readers.records import OK, SequenceRecord, check_input, warn_of_unusable
 from hyenacli.readers.sequences import FastaRecord, read_fasta
 from hyenacli.readers.shards import Shard, survey_fasta
-from hyenacli.readers.text import open_binary
+from hyenacli.readers.text import open_binary, source_name
 from hyenacli.settings_file import to_dict
 from hyenacli.species.settings import SpeciesPredictSettings
 from hyenacli.training.run_directory import warn_unfinished
@@ -180,10 +180,11 @@ def open_contigs(
     """
     contigs = read_fasta(stream, keep_text=keep_text)
     if shard is None:
-        return chain([next(contigs)], contigs), {}
+        return warn_of_unusable(chain([next(contigs)], contigs), source_name(stream)), {}
     count, sha256 = survey_fasta(source)
     part = shard.part(count)
-    return islice(contigs, part.start, part.stop), shard.describe(count, sha256)
+    chosen = warn_of_unusable(islice(contigs, part.start, part.stop), source_name(stream))
+    return chosen, shard.describe(count, sha256)
 
 
 def species_head(model: HyenaDNA, name: object = None) -> HeadConfig:
@@ -253,7 +254,7 @@ def classify(
 
 
 def _record(contig: FastaRecord, min_length: int) -> SequenceRecord:
-    record = SequenceRecord.of_sequence(contig.name, contig.sequence)
+    record = SequenceRecord.of_sequence(contig.name, contig.sequence, contig.status)
     short = record.status == OK and len(record) < min_length
     return replace(record, status=TOO_SHORT, bases=b"") if short else record
 

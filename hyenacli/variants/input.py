@@ -10,15 +10,10 @@ from typing import Any, NamedTuple
 
 from hyenacli.console import log, stderr
 from hyenacli.errors import UsageError, UserError
-from hyenacli.genome.contigs import (
-    ContigMap,
-    match_contigs,
-    named_region,
-    spellings,
-)
+from hyenacli.genome.contigs import ContigMap, match_contigs
 from hyenacli.genome.region import Region
 from hyenacli.readers.genome import Genome
-from hyenacli.readers.regions import load_regions, read_aliases
+from hyenacli.readers.regions import Reference, load_regions, parse_regions, read_aliases
 from hyenacli.readers.shards import Shard, fingerprint
 from hyenacli.readers.text import open_binary, sniff_format
 from hyenacli.readers.variants import VariantHeader, Variants, open_variants
@@ -85,7 +80,8 @@ def open_input(
     aliases = read_aliases(settings.contig_aliases) if settings.contig_aliases else {}
     with Genome(settings.fasta) as genome:
         if settings.all_snvs:
-            yield _open_substitutions(settings, genome, aliases, shard, block_records)
+            reference = Reference(genome, settings.contig_style, aliases)
+            yield _open_substitutions(settings, reference, shard, block_records)
         else:
             with _open_file(settings, genome, aliases, shard, block_records) as source:
                 yield source
@@ -101,7 +97,8 @@ def _open_file(
 ) -> Iterator[VariantInput]:
     """Open a file of variants; it is read twice where the number of its records is needed."""
     source = settings.input or Path("-")
-    regions = _file_regions(settings, genome, aliases)
+    reference = Reference(genome, settings.contig_style, aliases)
+    regions, resolve = _file_regions(settings, reference), reference.match((), str(source)).resolve
     stream = str(source) == "-" or not source.is_file()
     if shard is not None and stream:
         what = "a stream cannot be read twice, to count its records and to score them"
@@ -109,9 +106,9 @@ def _open_file(
         raise UsageError(what, at=source, remedy=remedy)
     total, sha256 = None, ""
     if not stream and (shard is not None or stderr().is_terminal):
-        with open_variants(source, regions) as variants:
+        with open_variants(source, regions, resolve) as variants:
             total, sha256 = count_and_hash(variants, block_records)
-    with open_variants(source, regions) as variants:
+    with open_variants(source, regions, resolve) as variants:
         first = list(islice(variants, block_records))
         if regions is not None and not first:
             log.warning("%s: no record lies in the regions", variants.name)
@@ -125,7 +122,7 @@ def _open_file(
         )
         complete = len(first) < block_records
         contigs = _match(match, variants, first, None if stream else source, complete=complete)
-        log.info("%s: %s", variants.name, contigs.summary())
+        contigs.report()
         whole = VariantInput(
             name=variants.name,
             genome=genome,
@@ -137,22 +134,14 @@ def _open_file(
         yield _select(whole, shard, sha256, block_records)
 
 
-def _file_regions(
-    settings: ScoreVariantsSettings, genome: Genome, aliases: Mapping[str, str]
-) -> list[Region] | None:
-    """Return the regions of -r and -R under every name that a file may give their contigs, None for all."""
+def _file_regions(settings: ScoreVariantsSettings, reference: Reference) -> list[Region] | None:
+    """Return the regions of -r and -R in the genome's spelling, None for all."""
     if not settings.region and not settings.regions_file:
         return None
-    style = settings.contig_style
-    regions = [named_region(text, genome.lengths, style, aliases)[1] for text in settings.region or ()]
+    rows = parse_regions(settings.region or (), reference)
     if settings.regions_file:
-        rows = load_regions(settings.regions_file, genome, style, aliases)
-        regions += [row.region for row in rows if row.region is not None]
-    return [
-        replace(region, contig=name)
-        for region in regions
-        for name in spellings(region.contig, style, aliases)
-    ]
+        rows += load_regions(settings.regions_file, reference, clip=True)
+    return [row.region for row in rows if row.region is not None]
 
 
 def _match(
@@ -186,35 +175,29 @@ def _match(
 
 
 def _open_substitutions(
-    settings: ScoreVariantsSettings,
-    genome: Genome,
-    aliases: Mapping[str, str],
-    shard: Shard | None,
-    block_records: int,
+    settings: ScoreVariantsSettings, reference: Reference, shard: Shard | None, block_records: int
 ) -> VariantInput:
     """Return every substitution of the regions of a BED, or of -r, as variants."""
-    style = settings.contig_style
+    genome = reference.genome
     if settings.input is None:
-        texts = settings.region or ()
-        regions = [NamedRegion(*named_region(text, genome.lengths, style, aliases)) for text in texts]
+        rows = parse_regions(settings.region or (), reference)
     else:
         with open_binary(settings.input) as stream:
             if sniff_format(stream, otherwise="bed") != "bed":
                 remedy = "--all-snvs takes regions; leave it out for a VCF"
                 raise UsageError("is not a BED", at=settings.input, remedy=remedy)
-            rows = load_regions(stream, genome, style, aliases)
-        regions = [NamedRegion(row.record.region, row.region) for row in rows if row.region is not None]
-        if missing := len(rows) - len(regions):
-            log.warning("%s: %d regions lie on no contig of the genome", settings.input, missing)
+            rows = load_regions(stream, reference)
+    regions = [NamedRegion(row.record.region, row.region) for row in rows if row.region is not None]
+    if missing := len(rows) - len(regions):
+        log.warning("%s: %d regions lie on no contig of the genome", settings.input, missing)
     bases = (genome.fetch(region.contig, region.start, region.end) for _, region in regions)
     total = sum(len(sequence) - sequence.count(b"N") for sequence in bases)
     if skipped := sum(len(region) for _, region in regions) - total:
         log.info("N has no substitutions: %s base%s left out", f"{skipped:,}", "s" * (skipped != 1))
     name = str(settings.input or "-r")
     contigs = ContigMap(
-        names=tuple(dict.fromkeys(named.contig for named, _ in regions)),
-        genome=frozenset(genome.lengths),
-        by_key={},
+        names=dict.fromkeys((named.contig for named, _ in regions), 0),
+        genome=genome.lengths,
         style="exact",
         aliases={named.contig: region.contig for named, region in regions},
         input_name=name,

@@ -10,8 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from hyenacli.errors import UserError
-from hyenacli.readers.variant_table import TableLayout
-from hyenacli.readers.variants import VariantHeader
+from hyenacli.readers.variants import TableLayout, VariantHeader
 from hyenacli.readers.vcf import VariantRecord, parse_declaration
 
 Value = float | str | None

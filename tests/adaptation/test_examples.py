@@ -11,7 +11,7 @@ from torch.nn import functional
 from hyenacli.adaptation.examples import Criterion, Epochs, TokenExamples
 from hyenacli.adaptation.labels import IGNORED, LabelScheme
 from hyenacli.inference.sampling import complement
-from hyenacli.readers.labelled_record import LabelledRecord
+from hyenacli.readers.tables import LabelledRecord
 from hyenadna import Tokenizer
 from hyenadna.tokenizer import PAD
 

@@ -20,7 +20,7 @@ from hyenacli.errors import UsageError, UserError
 from hyenacli.finetune.command import finetune
 from hyenacli.genome.dna import reverse_complement
 from hyenacli.inference.in_context import Shots, max_sequence_bases
-from hyenacli.readers.labelled_record import LabelledRecord
+from hyenacli.readers.tables import LabelledRecord
 from hyenadna import DemonstrationsConfig, HyenaDNA, Tokenizer, load_model
 from hyenadna.tokenizer import PAD
 from tests.builders import random_dna

@@ -11,7 +11,7 @@ from hyenacli.adaptation.labels import IGNORED, LabelScheme, RequestedTask, clas
 from hyenacli.errors import UsageError, UserError
 from hyenacli.finetune.task import infer_task
 from hyenacli.readers.labelled import open_labelled
-from hyenacli.readers.labelled_record import Columns, Label, LabelledRecord
+from hyenacli.readers.tables import Columns, Label, LabelledRecord
 from hyenadna.config import HeadConfig, Level
 
 NAN = np.nan

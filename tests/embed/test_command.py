@@ -67,7 +67,8 @@ def expect(bases: bytes, **recipe: object) -> np.ndarray:
 def test_a_bed_becomes_a_table_in_input_order(run: Run, tmp_path: Path) -> None:
     result = run("r.bed -f g.fa -m model -o out.parquet")
     assert (result.exit_code, result.stdout) == (0, "")
-    assert "matched 2/3 contigs (missing: chrU)" in result.stderr
+    assert "matched 2/3 contigs, chr1 read as 1, chr2 read as 2" in result.stderr
+    assert "1 of 3 contigs are not in g.fa: chrU (1 record)" in result.stderr
     assert "embedded 4 records, 1 NO_CONTIG: 190 bases in " in result.stderr
     table = pq.read_table("out.parquet")
     got = table.drop_columns(["embedding"]).to_pylist()
@@ -99,7 +100,9 @@ def test_the_table_says_how_it_was_made(run: Run) -> None:
 
 def test_sequences_are_embedded_whole(run: Run) -> None:
     result = run("s.fa.gz -m model -o - -q")
-    assert (result.exit_code, result.stderr) == (0, "")
+    warning = "s.fa.gz: 1 record without a result, the first as the sequence is empty: EMPTY in line "
+    assert result.exit_code == 0
+    assert warning in result.stderr
     header, *records = rows(result.stdout)
     assert header[:9] == ["id", "chrom", "start", "end", "strand", "n_bases", "status", "e0", "e1"]
     assert [record[:7] for record in records] == [
@@ -200,11 +203,9 @@ BAD = [
     ("no.bed -f g.fa -m model -o o.tsv", 1, "no.bed: no such file"),
     ("empty -f g.fa -m model -o o.tsv", 1, "empty: the input is empty"),
     ("text -m model -o o.tsv", 1, "text: neither FASTA, BED nor VCF"),
-    ("bad.fa -m model -o o.tsv", 1, "bad.fa, line 4"),
     ("r.bed -f no.fa -m model -o o.tsv", 1, "no.fa: "),
     ("foreign.bed -f g.fa -m model -o o.tsv", 1, "foreign.bed: no contig of this input is in g.fa"),
     ("r.bed -f g.fa -m model -o o.tsv --contig-style exact", 1, "r.bed: no contig of this input is in g.fa"),
-    ("beyond.bed -f g.fa -m model -o o.tsv", 1, "beyond.bed, line 2: end 31 is outside contig 2"),
     ("-r 3:1-2 -f g.fa -m model -o o.tsv", 1, "no contig '3'"),
     ("-r 1:1-200 -f g.fa -m model -o o.tsv", 1, "1 has 120 bases"),
     ("r.bed -f g.fa -m model -o no/o.tsv", 1, "no/o.tsv: cannot be written: no such file or directory"),
@@ -221,9 +222,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(
     (tmp_path / "v.vcf").write_text("##fileformat=VCFv4.2\n")
     (tmp_path / "empty").touch()
     (tmp_path / "text").write_text("Dear genome,\n")
-    (tmp_path / "bad.fa").write_text(">ok\nACGT\n>bad\nAC*T\n")
     (tmp_path / "foreign.bed").write_text("NC_1\t1\t2\n")
-    (tmp_path / "beyond.bed").write_text("1\t1\t2\n2\t0\t31\n")
     before = {path.name for path in tmp_path.iterdir()}
     result = run(line)
     assert result.exit_code == code, result.output
@@ -269,3 +268,24 @@ def test_head_ends_it_silently(run: Run, tmp_path: Path) -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 128 + signal.SIGPIPE
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "statuses"),
+    [
+        (">a\nACGT\n>b\nAC*T\n>c\n>d\nGG\n", "x -m model", ["OK", "BAD_LETTER", "EMPTY", "OK"]),
+        (
+            "1\t1\t2\n2\t0\t31\n2\t3\t3\n2\t0\t30\n",
+            "x -f g.fa -m model --flank 3",
+            ["OK", "OUT_OF_RANGE", "EMPTY", "OK"],
+        ),
+    ],
+)
+def test_a_bad_record_is_a_row_with_a_status(run: Run, text: str, line: str, statuses: list[str]) -> None:
+    Path("x").write_text(text)
+    result = run(f"{line} -o -")
+    _, *records = rows(result.stdout)
+    assert [record[6] for record in records] == statuses
+    assert [set(record[7:]) == {""} for record in records] == [status != "OK" for status in statuses]
+    assert result.stderr.count("x: 2 records without a result, the first as ") == 1
+    assert f"embedded 2 records, 1 {statuses[1]}, 1 {statuses[2]}: " in result.stderr

@@ -84,7 +84,8 @@ def expect(name: str, bases: bytes, **how: Any) -> np.ndarray:
 def test_a_bed_becomes_a_table_in_input_order(run: Run, tmp_path: Path) -> None:
     result = run("r.bed -f g.fa -m sites -o out.tsv")
     assert (result.exit_code, result.stdout) == (0, "")
-    assert "matched 2/3 contigs (missing: chrU)" in result.stderr
+    assert "matched 2/3 contigs, chr1 read as 1, chr2 read as 2" in result.stderr
+    assert "1 of 3 contigs are not in g.fa: chrU (1 record)" in result.stderr
     assert "predicted 3 records, 1 NO_CONTIG: 130 bases in " in result.stderr
     header, *records = rows(Path("out.tsv").read_text())
     assert header[:9] == ["id", "chrom", "start", "end", "strand", "n_bases", "status", "prediction", "p_no"]
@@ -119,7 +120,8 @@ def test_sequences_of_every_kind_need_no_labels(
     run: Run, line: str, names: list[str], found: list[tuple[bytes, str, str]]
 ) -> None:
     result = run(f"{line} -m levels -o - -q")
-    assert (result.exit_code, result.stderr) == (0, ""), result.output
+    assert result.exit_code == 0, result.output
+    assert ("1 record without a result" in result.stderr) == ((b"", "0", "EMPTY") in found)
     header, *records = rows(result.stdout)
     assert header[6:] == ["status", "prediction"]
     if line == "folder":
@@ -293,7 +295,6 @@ BAD = [
         1,
         "t.csv: no column 'sequence'; the columns are id, label, Seq, split: name",
     ),
-    ("digits.csv -m sites -o o.tsv", 1, "digits.csv, line 3: '4' (letter 3 of the sequence) is not a nucleo"),
     ("header.csv -m sites -o o.tsv", 1, "header.csv: no records"),
     ("header.csv -m sites -o o.tsv --shard 1/2", 1, "header.csv: no records"),
     ("v.vcf -m sites -o o.tsv", 1, "v.vcf: is a VCF, which has no labelled sequences"),
@@ -317,7 +318,6 @@ def test_bad_input_is_one_line_and_nothing_is_written(
     run: Run, tmp_path: Path, line: str, code: int, said: str
 ) -> None:
     (tmp_path / "v.vcf").write_text("##fileformat=VCFv4.2\n")
-    (tmp_path / "digits.csv").write_text("sequence\nACGT\nAC42\n")
     (tmp_path / "header.csv").write_text("sequence,id\n")
     (tmp_path / "foreign.bed").write_text("NC_1\t1\t2\n")
     (tmp_path / "over.bed").write_text("chr1\t19\t29\nchr2\t0\t9\nchr1\t10\t20\n")
@@ -344,3 +344,13 @@ def test_json_events_hold_the_counts(run: Run) -> None:
     events = [json.loads(line) for line in Path("log.jsonl").read_text().splitlines()]
     (done,) = [event for event in events if event["event"] == "predict"]
     assert (done["records"], done["failed"], done["bases"]) == (3, {"NO_CONTIG": 1}, 130)
+
+
+@pytest.mark.parametrize("text", ["sequence\nACGT\nAC42\nNA\nGGC\n", ">a\nACGT\n>b\nAC42\n>c\n>d\nGGC\n"])
+def test_a_bad_record_is_a_row_with_a_status(run: Run, text: str) -> None:
+    Path("x").write_text(text)
+    result = run("x -m sites -o -")
+    _, *records = rows(result.stdout)
+    assert [record[6] for record in records] == ["OK", "BAD_LETTER", "EMPTY", "OK"]
+    assert records[1][7:] == records[2][7:] == ["", "", ""]
+    assert result.stderr.count("x: 2 records without a result, the first as '4' ") == 1

@@ -23,8 +23,8 @@ from hyenacli.genome.dna import reverse_complement
 from hyenacli.genome.region import Region
 from hyenacli.readers.genome import Genome
 from hyenacli.readers.labelled import open_labelled
-from hyenacli.readers.labelled_record import Columns, LabelledRecord
 from hyenacli.readers.regions import Reference
+from hyenacli.readers.tables import Columns, LabelledRecord
 from tests.builders import random_dna
 
 

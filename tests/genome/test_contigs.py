@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -49,13 +50,64 @@ def test_aliases_go_first_and_may_join_names() -> None:
     assert [contigs.resolve(name) for name in ("A", "B", "1")] == ["chr2", "chr2", "chr1"]
 
 
-def test_summary_counts_and_names_the_missing() -> None:
-    assert match("chr1 chr2 chrM", "1 2").summary() == "matched 2/3 contigs (missing: chrM)"
-    assert (
-        match("1 a b c d e f", "1").summary()
-        == "matched 1/7 contigs (missing: a, b, c, d, e, ... (6 in all))"
+def test_summary_names_what_is_matched_by_another_spelling() -> None:
+    assert match("chr1 chr2 chrM", "1 2").summary() == "matched 2/3 contigs, chr1 read as 1, chr2 read as 2"
+    assert match("1 2 MT", "chr1 chr2 chrM").summary().startswith("matched 3/3 contigs, MT read as chrM, 1 r")
+    assert match("A chr1", "1 chr1", A="1").summary() == "matched 2/2 contigs"
+
+
+def test_contigs_that_the_genome_lacks_are_counted() -> None:
+    assert match("1 a b a", "1").warnings() == ["2 of 3 contigs are not in g.fa: a (2 records), b (1 record)"]
+    [line] = match("1 a b c d e f", "1").warnings()
+    assert line.endswith("d (1 record), e (1 record), ... (6 in all)")
+
+
+DIFFER = "contigs differ in length from those of g.fa, another build of the genome?"
+REFUSED = "other spellings are matched only by --contig-aliases FILE"
+
+
+def judge(style: str, aliases: dict[str, str], **declared: int) -> ContigMap:
+    return match_contigs(
+        {"chr1": 5, "MT": 20},
+        {"chr1": 1000, "chrM": 16571},
+        style=style,
+        aliases=aliases,
+        input_name="v.vcf",
+        genome_name="g.fa",
+        declared=declared,
     )
-    assert match("chr1", "1").summary() == "matched 1/1 contigs"
+
+
+def test_another_spelling_of_another_length_is_refused() -> None:
+    contigs = judge("auto", {}, chr1=1000, MT=16569)
+    assert (contigs.resolve("MT"), contigs.missing) == (None, ("MT",))
+    assert contigs.warnings() == [
+        "1 of 2 contigs are not in g.fa: MT (20 records)",
+        f"{DIFFER} MT of 16,569 bases and chrM of 16,571; {REFUSED}",
+    ]
+    assert judge("auto", {}, chr1=1000).resolve("MT") == "chrM"
+    assert judge("auto", {}, chr1=1000, MT=16571).warnings() == []
+
+
+def test_an_equal_name_and_an_alias_of_another_length_are_warned_of() -> None:
+    contigs = judge("auto", {"MT": "chrM"}, chr1=999, MT=16569)
+    assert (contigs.resolve("MT"), contigs.resolve("chr1")) == ("chrM", "chr1")
+    assert contigs.warnings() == [
+        f"{DIFFER} chr1 of 999 bases and chr1 of 1,000, MT of 16,569 bases and chrM of 16,571"
+    ]
+
+
+def test_no_contig_of_the_right_length_is_an_error() -> None:
+    with pytest.raises(UserError, match=re.escape(f"v.vcf: {DIFFER} chr1 of 9 bases and 1 of 20; {REFUSED}")):
+        match_contigs(
+            {"chr1": 3},
+            {"1": 20},
+            style="auto",
+            aliases={},
+            input_name="v.vcf",
+            genome_name="g.fa",
+            declared={"chr1": 9},
+        )
 
 
 @pytest.mark.parametrize(
@@ -98,4 +150,4 @@ def test_yeast_annotation_names_match_the_genome(shared: Path) -> None:
     assert "chrM" in names
     assert contigs.resolve("chrM") == "Mito"
     assert contigs.missing == ()
-    assert contigs.summary() == f"matched {len(names)}/{len(names)} contigs"
+    assert contigs.summary().startswith(f"matched {len(names)}/{len(names)} contigs, chrM read as Mito, chr")

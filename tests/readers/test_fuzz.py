@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from hyenacli.errors import UserError
 from hyenacli.genome.region import Region
 from hyenacli.readers.genome import Genome
-from hyenacli.readers.regions import load_regions, read_bed
+from hyenacli.readers.regions import Reference, load_regions, read_bed
 from hyenacli.readers.sequences import read_fasta
 from hyenacli.readers.variants import open_variants
 from hyenacli.readers.vcf import quiet_htslib
@@ -236,7 +236,7 @@ def naive_bed(text: bytes) -> Found:
         if not any(columns) or bare.startswith(b"#") or re.match(rb"(track|browser)( |$)", columns[0]):
             continue
         start, end = (number(column) for column in (*columns, b"", b"", b"")[1:3])
-        if len(columns) < 3 or start is None or end is None or start >= end:
+        if len(columns) < 3 or start is None or end is None or start > end:
             return Found(rows, line)
         if not columns[0].decode(errors="replace").strip() or not utf8(columns[0]):
             return Found(rows, line)
@@ -259,8 +259,8 @@ def resolved(text: bytes) -> Found:
         return Found([], fault)
     if not any(row[0] in CONTIGS for row in rows):
         return Found([], 0)
-    outside = [row[-1] for row in rows if row[2] > CONTIGS.get(row[0], row[2])]
-    return Found([row[:3] if row[0] in CONTIGS else None for row in rows], outside[0] if outside else None)
+    inside = [row[0] in CONTIGS and row[1] < row[2] <= CONTIGS[row[0]] for row in rows]
+    return Found([row[:3] if good else None for row, good in zip(rows, inside, strict=True)], None)
 
 
 @counts(80, 20_000)
@@ -269,7 +269,7 @@ def test_bed(tmp_path: Path, count: int) -> None:
     genome = Genome(write_fasta(tmp_path / "g.fa", [(name, "A" * size) for name, size in CONTIGS.items()]))
 
     def load() -> Iterator[Any]:
-        for one in load_regions(path, genome, style="exact"):
+        for one in load_regions(path, Reference(genome, "exact")):
             yield one.region and (one.region.contig, one.region.start, one.region.end)
 
     def check(data: bytes) -> None:
@@ -296,7 +296,8 @@ def fasta_rows(draw: st.DrawFn) -> list[list[bytes]]:
     return rows
 
 
-def naive_fasta(text: bytes, *, unique: bool = False) -> Found:
+def naive_fasta(text: bytes, *, genome: bool = False) -> Found:
+    """Contigs of a genome have unique names and nucleotides only; else bad sequences are empty."""
     rows: list[Any] = []
     fault = None
     for line, raw in enumerate(lines_of(text), 1):
@@ -306,7 +307,8 @@ def naive_fasta(text: bytes, *, unique: bool = False) -> Found:
                 return Found([], line)
             if rows:
                 rows[-1][2].append(bare)
-                fault = fault or (None if set(bare) <= set(BASES) else line)
+                if genome and not set(bare) <= set(BASES):
+                    fault = fault or line
             continue
         if fault:
             break
@@ -314,18 +316,22 @@ def naive_fasta(text: bytes, *, unique: bool = False) -> Found:
         name, more = (*title.split(None, 1), b"", b"")[:2]
         if not title[:1].strip() or b"\r" in title or min(name) < 32 or not utf8(name):
             return Found(sequences(rows), line)
-        if unique and name.decode() in [row[0] for row in rows]:
+        if genome and name.decode() in [row[0] for row in rows]:
             return Found(sequences(rows), line)
         rows.append((name.decode(), more.rstrip().decode(errors="replace"), []))
     return Found(sequences(rows[:-1] if fault else rows), fault if fault or rows else 0)
 
 
 def sequences(rows: list[Any]) -> list[Any]:
-    return [(name, more, bytes(BASES[x] for x in b"".join(parts))) for name, more, parts in rows]
+    joined = [(name, more, b"".join(parts)) for name, more, parts in rows]
+    return [
+        (name, more, bytes(BASES[x] for x in letters) if set(letters) <= set(BASES) else b"")
+        for name, more, letters in joined
+    ]
 
 
 def naive_genome(text: bytes) -> Found:
-    rows, fault = naive_fasta(text, unique=True)
+    rows, fault = naive_fasta(text, genome=True)
     return Found([(name, len(bases), bases, bases[1:-2]) for name, _, bases in rows], fault)
 
 

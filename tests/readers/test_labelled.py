@@ -14,9 +14,9 @@ from hyenacli.errors import UsageError, UserError
 from hyenacli.genome.dna import reverse_complement
 from hyenacli.readers.genome import Genome
 from hyenacli.readers.labelled import open_labelled
-from hyenacli.readers.labelled_record import Columns, LabelledRecord
 from hyenacli.readers.regions import Reference
-from hyenacli.readers.text import Source
+from hyenacli.readers.tables import Columns, LabelledRecord
+from hyenacli.readers.text import MISSING, Source
 from tests.builders import Compression, random_dna, write_bed, write_bytes, write_fasta
 
 CSV = b"id,sequence,label\na,ACGT,x\nb,ggnu,y\n"
@@ -176,8 +176,11 @@ def test_parquet_that_is_none_or_lacks_a_column(tmp_path: Path) -> None:
         UserError, match=r"no column 'label'; the columns are sequence, y: name one with --la"
     ):
         read(path)
-    with pytest.raises(UserError, match=r"a.parquet, row 2: '1' \(letter 3 of the sequence\) is not a nucl"):
-        read(path, columns=Columns(labels=("y",)))
+    with (
+        open_labelled([path], Columns(labels=("y",))) as rows,
+        pytest.raises(UserError, match=r"a.parquet, row 2: '1' \(letter 3 of the sequence\) is not a nucl"),
+    ):
+        rows.load()
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(UserError, match=r"a\.parquet: cannot be read as Parquet"):
         read(path)
@@ -353,8 +356,6 @@ def test_folders_of_something_else(tmp_path: Path) -> None:
             b"seq,label\nACGA1,1\n",
             "no column 'sequence'; the columns are seq, label: name one with --sequence-col",
         ),
-        (CSV + b"c,AC5T,x\n", "line 4: '5' (letter 3 of the sequence) is not a nucleotide code"),
-        (CSV + b"c,ACZT,x\n", "line 4: 'Z' (letter 3 of the sequence) is not a nucleotide code"),
         (CSV + b"c,ACGT\n", "line 4: 2 columns where the table has 3; separate all lines' columns alike"),
         (CSV + b'c,"ACGT,x\n', "line 4: cannot be read as a table: unexpected end of data"),
         (CSV + b"c,ACGT,\xff\n", "line 4: the line is not UTF-8"),
@@ -492,3 +493,42 @@ def test_columns_that_others_stand_in_for_are_refused(tmp_path: Path, reference:
         open_labelled([bed], named, reference=reference, signal=bedgraph)
     with open_labelled([f"yes={table}"], Columns(id="label")) as rows:
         assert [record.id for record in rows] == ["x", "y"]
+
+
+def test_records_that_cannot_be_trained_on_are_counted(tmp_path: Path) -> None:
+    bad = ["NA", "AC5T", "", "nan", "AC-T", "*", "<NA>"]
+    path = tmp_path / "a.csv"
+    path.write_text("sequence,label\nACGT,x\n" + "".join(f"{text},x\nGGTA,y\n" for text in bad))
+    statuses = ["EMPTY", "BAD_LETTER", "EMPTY", "EMPTY", "BAD_LETTER", "BAD_LETTER", "EMPTY"]
+    assert [record.status for record in read(path) if record.status != "OK"] == statuses
+    with (
+        open_labelled([path]) as rows,
+        pytest.raises(
+            UserError, match=r"a.csv, lines 3, 5, 7, 9, 11, \.\.\. \(7 in all\): 7 records cannot be tr"
+        ),
+    ):
+        rows.load()
+    path.write_text("sequence,label\nACGT,x\nACZT,x\n")
+    with (
+        open_labelled([path]) as rows,
+        pytest.raises(
+            UserError, match=r"a.csv, line 3: 'Z' \(letter 3 of the sequence\) is not a nucleotide c"
+        ),
+    ):
+        rows.load()
+
+
+@pytest.mark.parametrize("text", sorted(MISSING))
+def test_a_missing_value_is_neither_sequence_nor_label(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f'sequence,label,split\nACGT, {text} ,{text}\n"{text}",x,train\n')
+    first, second = read(path)
+    assert (first.sequence, first.label, first.split) == (b"ACGT", "", "")
+    assert (second.sequence, second.status, second.label) == (b"", "EMPTY", "x")
+
+
+def test_what_spreadsheets_add_to_a_table_is_no_part_of_it(tmp_path: Path) -> None:
+    path = write_bytes(
+        tmp_path / "a.csv", b'\xef\xbb\xbf"sequence"; label ;;\r;;;\r" ACGT ";x;;\r;;\rggnu;"y"\r;;;\r'
+    )
+    assert plain(read(path)) == [("1", b"ACGT", "x"), ("2", b"GGNT", "y")]

@@ -1,5 +1,11 @@
+from pathlib import Path
+
+import pytest
+
 from hyenacli.genome.region import Region
-from hyenacli.readers.records import EMPTY, SequenceRecord, region_records
+from hyenacli.readers.records import SequenceRecord, open_fasta, region_records
+from hyenacli.readers.regions import BedRecord, ResolvedRegion
+from hyenacli.readers.text import open_binary
 
 
 class OneContig:
@@ -14,23 +20,30 @@ class OneContig:
 
 def test_regions_keep_the_inputs_names_and_flanks_end_with_the_contig() -> None:
     inputs = [
-        (Region("chr1", 2, 4, "-", "peak"), Region("1", 2, 4, "-", "peak"), "OK"),
-        (Region("chr1", 7, 10), Region("1", 7, 10), "OK"),
-        (Region("chrU", 1, 3), None, "NO_CONTIG"),
+        ResolvedRegion(BedRecord(Region("chr1", 2, 4, "-", "peak"), (), 1), Region("1", 2, 4, "-", "peak")),
+        ResolvedRegion(BedRecord(Region("chr1", 7, 10), (), 2), Region("1", 7, 10)),
+        ResolvedRegion(BedRecord(Region("chrU", 1, 3), (), 3), None, "NO_CONTIG", "no contig"),
     ]
     assert list(region_records(inputs, OneContig(), flank=3)) == [
-        SequenceRecord("peak", "chr1", 2, 4, "-", b"AACCGGT", 2),
-        SequenceRecord("chr1:8-10", "chr1", 7, 10, ".", b"GGTTNN", 3),
-        SequenceRecord("chrU:2-3", "chrU", 1, 3, ".", status="NO_CONTIG"),
+        SequenceRecord("peak", "chr1", 2, 4, "-", b"AACCGGT", 2, line=1),
+        SequenceRecord("chr1:8-10", "chr1", 7, 10, ".", b"GGTTNN", 3, line=2),
+        SequenceRecord("chrU:2-3", "chrU", 1, 3, ".", status="NO_CONTIG", line=3, problem="no contig"),
     ]
 
 
-def test_sequences_are_whole() -> None:
-    records = [SequenceRecord.of_sequence(name, bases) for name, bases in (("s", b"ACGT"), ("none", b""))]
-    assert records == [
-        SequenceRecord("s", "s", 0, 4, bases=b"ACGT"),
-        SequenceRecord("none", "none", 0, 0, status=EMPTY),
-    ]
+def test_records_without_a_result_are_warned_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a.fa"
+    path.write_text(">a\nAC\n>b\nA*\n>c\n>d\nAX\n>e\nGT\n")
+    with open_binary(path) as stream:
+        records = list(open_fasta(stream, path).records)
+    assert [record.status for record in records] == ["OK", "BAD_LETTER", "EMPTY", "BAD_LETTER", "OK"]
+    [message] = caplog.messages
+    assert message.startswith(
+        f"{path}: 3 records without a result, the first as '*' in record 'b' is not a n"
+    )
+    assert message.endswith(": BAD_LETTER in lines 4, 7; EMPTY in line 5")
 
 
 def test_readings_of_both_strands() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hyenacli.errors import UserError
 from hyenacli.genome.dna import normalise
-from hyenacli.readers.sequences import FastaRecord, read_entries, read_fasta
+from hyenacli.readers.sequences import read_entries, read_fasta
 from hyenacli.readers.text import open_binary, sniff_format
 from tests.builders import Compression, fasta_bytes, random_dna, write_bytes, write_fasta
 
@@ -36,7 +36,9 @@ from tests.builders import Compression, fasta_bytes, random_dna, write_bytes, wr
 @pytest.mark.parametrize("piece", [1, 2, 3, 1 << 20])
 def test_records(tmp_path: Path, text: bytes, expected: list[tuple[str, str, bytes]], piece: int) -> None:
     path = write_bytes(tmp_path / "a.fa", text)
-    assert list(read_fasta(path, piece=piece)) == [FastaRecord(*fields) for fields in expected]
+    records = list(read_fasta(path, piece=piece))
+    assert [(record.name, record.description, record.sequence) for record in records] == expected
+    assert [record.status for record in records] == ["OK" if bases else "EMPTY" for _, _, bases in expected]
     kept = b"".join(record.text for record in read_fasta(path, keep_text=True, piece=piece))
     assert text.endswith(kept)
     assert not text[: len(text) - len(kept)].removeprefix(b"\xef\xbb\xbf").strip()
@@ -50,11 +52,6 @@ def test_records(tmp_path: Path, text: bytes, expected: list[tuple[str, str, byt
         (b"\n \n", ": no FASTA records"),
         (b">a\nAC\n>\nGT\n", ", line 3: the record has no name; write a name directly after '>'"),
         (b"> a\nAC\n", ", line 1: the record has no name"),
-        (b">a\nAC\n>b x\nACGT\n\nAC-T\n", ", line 6: '-' in record 'b' is not a nucleotide code"),
-        (b">a\r\nACGT \r\nAC1T\r\n", ", line 3: '1' in record 'a' is not a nucleotide code"),
-        (b">a\nAC GT\n", ", line 2: ' ' in record 'a' is not a nucleotide code"),
-        (b">a\nMKV*\n", ", line 2: '*' in record 'a'"),
-        (b">a\nAC\x00GT\n", ", line 2: '\\x00' in record 'a'"),
         (b">a\rACGT\r>b\rACGT\n", ", line 1: a carriage return inside the line"),
         (b">a\x00b\nACGT\n", ", line 1: the record's name has a control character"),
         (b">\xff\nACGT\n", ", line 1: the record's name is not UTF-8"),
@@ -67,17 +64,39 @@ def test_errors_name_file_and_line(tmp_path: Path, text: bytes, message: str) ->
     assert str(error.value).startswith(f"{path}{message}")
 
 
+@pytest.mark.parametrize(
+    ("text", "line", "problem"),
+    [
+        (b">a\nAC\n>b x\nACGT\n\nAC-T\n>c\nGT\n", 6, "'-' in record 'b' is not a nucleotide code"),
+        (b">a\nAC\n>b\r\nACGT \r\nAC1T\r\n>c\nGT", 5, "'1' in record 'b' is not a nucleotide code"),
+        (b">a\nAC\n>b\nAC GT\n>c\nGT\n", 4, "' ' in record 'b' is not a nucleotide code"),
+        (b">a\nAC\n>b\nMKV*\n*\n>c\nGT\n", 4, "'*' in record 'b' is not a nucleotide code"),
+        (b">a\nAC\n>b\nAC\x00GT\n>c\nGT\n", 4, "'\\x00' in record 'b' is not a nucleotide code"),
+        (b">a\nAC\n>b\n>c\nGT\n", 3, ""),
+    ],
+)
+@pytest.mark.parametrize("piece", [1, 3, 1 << 20])
+def test_a_bad_record_costs_no_other(
+    tmp_path: Path, text: bytes, line: int, problem: str, piece: int
+) -> None:
+    a, b, c = read_fasta(write_bytes(tmp_path / "a.fa", text), keep_text=True, piece=piece)
+    assert (a.sequence, a.status, c.sequence, c.status) == (b"AC", "OK", b"GT", "OK")
+    assert (b.sequence, b.line, b.problem) == (b"", line, problem)
+    assert b.status == ("BAD_LETTER" if problem else "EMPTY")
+    assert a.text + b.text + c.text == text
+
+
 def test_blanks_without_end_are_refused_at_once(tmp_path: Path) -> None:
     begin = time.monotonic()
-    with pytest.raises(UserError, match="line 2: ' ' in record 'a'"):
-        list(read_fasta(write_bytes(tmp_path / "a.fa", b">a\n" + b" " * 200_000 + b"A\n")))
+    (record,) = read_fasta(write_bytes(tmp_path / "a.fa", b">a\n" + b" " * 200_000 + b"A\n"))
+    assert (record.status, record.line) == ("BAD_LETTER", 2)
     assert time.monotonic() < begin + 5
 
 
 def test_records_before_an_error_are_given(tmp_path: Path) -> None:
-    records = read_fasta(write_bytes(tmp_path / "a.fa", b">a\nAC\n>b\nA*\n"))
+    records = read_fasta(write_bytes(tmp_path / "a.fa", b">a\nAC\n>\nA\n"))
     assert next(records).name == "a"
-    with pytest.raises(UserError, match="line 4"):
+    with pytest.raises(UserError, match="line 3"):
         next(records)
 
 

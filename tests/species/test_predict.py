@@ -333,3 +333,10 @@ def test_predict_answers_for_a_species_run_as_its_own_verb() -> None:
     (answer,) = predict(model, [record], prediction_options(head, rc=head.rc))
     (by_verb,) = classified(model, [FastaRecord("c", "", bases)], rc=True)
     np.testing.assert_array_equal(answer.logits, by_verb.logits)
+
+
+def test_a_bad_contig_costs_no_other(tmp_path: Path) -> None:
+    path = write_bytes(tmp_path / "a.fa", b">a\nACGTACGT\n>b\nAC*T\n>c\n>d\nACGT\n")
+    with open_binary(path) as stream:
+        contigs, _ = open_contigs(stream, path)
+        assert [contig.status for contig in contigs] == ["OK", "BAD_LETTER", "EMPTY", "OK"]
