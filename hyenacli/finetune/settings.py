@@ -218,7 +218,7 @@ class PredictSettings(
     INPUT is a table (csv, tsv or Parquet) with a column of sequences, a FASTA, a folder of sequences, a BED
     (with -f) or - for stdin; -r gives regions of -f instead. Labels are not needed.
 
-    OUT is .tsv, .tsv.gz, .parquet or .npz: a row per record in input order, or, from a model that predicts
+    OUT is .tsv(.gz), .csv, .parquet or .npz: a row per record in input order, or, from a model that predicts
     every base, a row per base. For regions and FASTA, such a model also writes .bedgraph or .bedgraph.gz,
     which leaves out what could not be predicted. Under torchrun each process writes a shard beside OUT, and
     the last to finish joins them.

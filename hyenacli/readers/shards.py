@@ -54,7 +54,7 @@ class Shard:
         >>> Shard(2, 4).path(Path("out/peaks.tsv.gz")).name
         'peaks.shard-2-of-4.tsv.gz'
         """
-        suffix = "".join(target.suffixes[-2:]) if target.suffix == ".gz" else target.suffix
+        suffix = "".join(target.suffixes[-2:]) if target.suffix in (".gz", ".bgz") else target.suffix
         stem = target.name.removesuffix(suffix)
         return target.with_name(f"{stem}.shard-{self.number}-of-{self.of}{suffix}")
 

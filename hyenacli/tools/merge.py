@@ -4,6 +4,7 @@ from hyenacli import console
 from hyenacli.errors import UsageError
 from hyenacli.tools.settings import MergeSettings
 from hyenacli.writers.atomic import ensure_writable
+from hyenacli.writers.columns import suffix_kind
 from hyenacli.writers.output_shards import FORMATS, merge_shards, sniff
 
 
@@ -15,8 +16,7 @@ def run(settings: MergeSettings) -> None:
         UserError: the shards do not belong together, or the output cannot be written.
     """
     kind = sniff(settings.shards[0])
-    suffixes = [suffix for suffix in FORMATS if settings.output.name.endswith(f".{suffix}")]
-    if suffixes and suffixes[0] != kind:
+    if suffix_kind(settings.output, FORMATS) not in (kind, None):
         raise UsageError(f"the shards are {kind}", at=settings.output, remedy=f"give it the suffix .{kind}")
     ensure_writable(settings.output)
     merged = merge_shards(settings.shards, settings.output)

@@ -23,8 +23,8 @@ class ScoreVariantsSettings(
     near chance on disease variants.
 
     INPUT is VCF, BCF, or a table with the columns chrom, pos, ref and alt; plain, gzip or bgzip; - is stdin.
-    OUT is .vcf, .vcf.gz, .bcf, .tsv or .parquet. Under torchrun each process writes a shard beside OUT, and
-    the last to finish joins them.
+    OUT is .vcf, .vcf.gz, .bcf, .tsv, .csv or .parquet. Under torchrun each process writes a shard beside
+    OUT, and the last to finish joins them.
 
     Example: hyena score-variants calls.vcf.gz -m run -f genome.fa.gz -o scored.vcf.gz
     """

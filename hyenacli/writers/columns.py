@@ -5,8 +5,9 @@ arrays (N, width) for vectors. Missing vectors are NaN rows. (HDF5 keeps more th
 `hdf5`.)
 """
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,6 +120,16 @@ class Head:
 
     columns: list[str]
     provenance: dict[str, Any]
+
+
+def suffix_kind(target: Path, kinds: Iterable[str]) -> str | None:
+    """Return the format that the suffix of a file names, in any case; `.bgz` is `.gz`.
+
+    >>> suffix_kind(Path("a.b.VCF.bgz"), ["vcf", "vcf.gz"])
+    'vcf.gz'
+    """
+    name = re.sub(r"\.bgz$", ".gz", target.name.lower())
+    return next((kind for kind in kinds if name.endswith(f".{kind}")), None)
 
 
 @dataclass(frozen=True, kw_only=True)

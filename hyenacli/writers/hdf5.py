@@ -11,6 +11,7 @@ column, obsm has the others, obs the rest, and uns["hyena"] the provenance, as J
 first column, its repeats numbered (peak, peak-1). anndata and h5py are extras, imported when they are needed.
 """
 
+import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -117,13 +118,51 @@ def open_hdf5(
     Raises:
         UserError: a number is too large for float16.
     """
-    import h5py
-
-    with h5py.File(path, "w") as file:
+    with _created(path) as file:
         records = _Hdf5(file, columns, chunk_bytes, index_chunk)
         yield records
         records.flush()
         file.attrs["hyena"] = json.dumps(provenance)
+
+
+class _Stream(io.FileIO):
+    """A file that hides failed writes from HDF5, which ends the process where it cannot close a file."""
+
+    failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self.failure = self.failure or error
+        return len(data)
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.failure = self.failure or error
+            return 0
+
+
+@contextmanager
+def _created(path: Path) -> Iterator[Any]:
+    """Create an HDF5 file.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    import h5py
+
+    with _Stream(path, "w+") as stream:
+        try:
+            with h5py.File(stream, "w") as file:
+                yield file
+        finally:
+            if stream.failure is not None:
+                raise stream.failure
 
 
 def _halved(name: str, vectors: NDArray[np.float32]) -> NDArray[np.float16]:

@@ -17,9 +17,18 @@ import numpy as np
 from hyenacli.errors import UsageError, UserError, nearest
 from hyenacli.writers.atomic import atomic_path
 from hyenacli.writers.columnar import open_npz, open_parquet, read_npz, read_parquet
-from hyenacli.writers.columns import Batch, Column, Content, FileFormat, Head, TableFormat, TableWriter
+from hyenacli.writers.columns import (
+    Batch,
+    Column,
+    Content,
+    FileFormat,
+    Head,
+    TableFormat,
+    TableWriter,
+    suffix_kind,
+)
 from hyenacli.writers.hdf5 import is_anndata, open_h5ad, open_hdf5, read_h5ad, read_hdf5
-from hyenacli.writers.text import AGAIN, BEDGRAPHS, TsvFormat, damaged_shard, open_gzip
+from hyenacli.writers.text import AGAIN, BEDGRAPHS, CSV, TSV, TsvFormat, damaged_shard, open_gzip
 
 _HDF5 = b"\x89HDF"
 # Key of the checksum in the mark of a shard.
@@ -141,8 +150,9 @@ def reading_shard(path: Path, kind: str, batches: Iterable[Batch]) -> Iterator[B
 
 _FORMATS: tuple[TableFormat, ...] = (
     BinaryTable(suffix="parquet", magic=b"PAR1", write=open_parquet, read=read_parquet),
-    TsvFormat(suffix="tsv", stdout=True),
+    TSV,
     TsvFormat(suffix="tsv.gz", pack=open_gzip, bytes_per_number=6),
+    CSV,
     BinaryTable(suffix="npz", magic=b"PK\x03\x04", write=open_npz, read=read_npz),
     BinaryTable(
         suffix="h5ad",
@@ -197,7 +207,7 @@ def table_type(target: Path, output_type: str | None, types: Sequence[str] | Non
     elif stdout:
         kind = "tsv"
     else:
-        kind = next((kind for kind in types if target.name.lower().endswith(f".{kind}")), "")
+        kind = suffix_kind(target, types) or ""
     if not kind:
         suffixes = ", ".join(f".{kind}" for kind in types)
         remedy = f"use one of {suffixes}, or give -O/--output-type"

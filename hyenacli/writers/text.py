@@ -38,7 +38,6 @@ from hyenacli.writers.columns import (
     TableWriter,
 )
 
-_SHARD_MARK = b"# hyena shard "
 _SHARD_END = b"# end of hyena shard, sha256 "
 _SHARD_END_BYTES = len(_SHARD_END) + 64 + 1
 _CHUNK_BYTES = 1 << 20
@@ -188,14 +187,14 @@ class TextFormat(FileFormat):
         return start.startswith(self.mark) and packed == self.suffix.endswith(".gz")
 
     def head(self, path: Path) -> Head:
-        """Read provenance and titles of a shard."""
+        """Read provenance and the line of titles of a shard."""
         with open_binary(path) as stream:
             first = stream.readline()
             if not first.startswith(self.mark):
                 return Head([], {})
             provenance = json.loads(first.removeprefix(self.mark))
             titles = b"".join(islice(stream, self.titles)).decode().rstrip("\n")
-        return Head(titles.split("\t") if self.titles else [], provenance)
+        return Head([titles], provenance)
 
     def join(self, paths: Sequence[Path], target: Path, provenance: Mapping[str, Any]) -> None:
         """Write the lines of all shards below the titles of the first.
@@ -254,11 +253,16 @@ def write_lines(write: WriteBytes, lines: Iterable[str], at_once: int = _LINES_A
 
 @dataclass(frozen=True, kw_only=True)
 class TsvFormat(TextFormat, TableFormat):
-    """Tab-separated tables: a line per row, a missing float is empty, and tabs and line ends are blanks."""
+    """Tables as text: a line per row, a missing float is empty, and tabs and line ends are blanks.
 
-    mark: bytes = _SHARD_MARK
+    Attributes:
+        separator: of cells; where it is a comma, cells with a comma or a quote are quoted.
+    """
+
+    mark: bytes = b"# hyena shard "
     titles: int = 1
     bytes_per_number: int = 12
+    separator: str = "\t"
 
     @contextmanager
     def open(
@@ -270,33 +274,55 @@ class TsvFormat(TextFormat, TableFormat):
             UserError: as `atomic_path`.
         """
         with self.open_records(target, provenance) as write:
-            titles = (title.translate(_BLANKS) for column in columns for title in column.titles)
-            write("\t".join(titles).encode() + b"\n")
-            rows = BufferedTableWriter(_TsvWriter(write, columns))
+            titles = self._texts(title for column in columns for title in column.titles)
+            write(self.separator.join(titles).encode() + b"\n")
+            rows = BufferedTableWriter(_TsvWriter(write, columns, self))
             yield rows
             rows.flush()
 
+    def row(self, cells: Iterable[bytes], added: Sequence[str]) -> bytes:
+        """Return a line of cells as they were read, and of texts that need no quotes."""
+        if self.separator == "\t":
+            # A quoted cell of a CSV may hold tabs.
+            first = b"\t".join(cell.replace(b"\t", b" ") for cell in cells)
+        else:
+            texts = self._texts(cell.decode(errors="surrogateescape") for cell in cells)
+            first = self.separator.join(texts).encode(errors="surrogateescape")
+        return b"".join((first, *(f"{self.separator}{text}".encode() for text in added), b"\n"))
+
+    def cells(self, column: Column, values: Any) -> Iterator[str]:
+        """Yield the cells of a column; those of a vector are one, with separators inside."""
+        if column.type is str:
+            return self._texts(values)
+        if column.type is int:
+            return map(str, values)
+        number = f"%.{column.digits}g"
+        if not column.width:
+            return ("" if math.isnan(value) else number % value for value in np.ravel(values).tolist())
+        template = self.separator.join([number] * column.width)
+        missing = self.separator * (column.width - 1)
+        rows = map(np.atleast_1d, values)
+        return (missing if np.isnan(row).all() else template % tuple(row.tolist()) for row in rows)
+
+    def _texts(self, texts: Iterable[str]) -> Iterator[str]:
+        plain = (text.translate(_BLANKS) for text in texts)
+        if self.separator == "\t":
+            return plain
+        return ('"' + t.replace('"', '""') + '"' if "," in t or '"' in t else t for t in plain)
+
+
+TSV = TsvFormat(suffix="tsv", stdout=True)
+CSV = TsvFormat(suffix="csv", stdout=True, separator=",", mark=b"# hyena CSV shard ")
+
 
 class _TsvWriter:
-    def __init__(self, write: WriteBytes, columns: Sequence[Column]) -> None:
-        self._write, self._columns = write, columns
+    def __init__(self, write: WriteBytes, columns: Sequence[Column], table: TsvFormat) -> None:
+        self._write, self._columns, self._table = write, columns, table
 
     def write(self, batch: Batch) -> None:
-        cells = [_cells(column, batch[column.name]) for column in self._columns]
-        write_lines(self._write, ("\t".join(row) + "\n" for row in zip(*cells, strict=True)))
-
-
-def _cells(column: Column, values: Any) -> Iterator[str]:
-    if column.type is str:
-        return (value.translate(_BLANKS) for value in values)
-    if column.type is int:
-        return map(str, values)
-    number = f"%.{column.digits}g"
-    if not column.width:
-        return ("" if math.isnan(value) else number % value for value in np.ravel(values).tolist())
-    template, missing = "\t".join([number] * column.width), "\t" * (column.width - 1)
-    rows = map(np.atleast_1d, values)
-    return (missing if np.isnan(row).all() else template % tuple(row.tolist()) for row in rows)
+        cells = [self._table.cells(column, batch[column.name]) for column in self._columns]
+        lines = (self._table.separator.join(row) + "\n" for row in zip(*cells, strict=True))
+        write_lines(self._write, lines)
 
 
 class BedGraph:

@@ -13,9 +13,9 @@ from typing import Protocol
 from hyenacli.errors import UsageError, nearest
 from hyenacli.readers.variants import VariantFormat, VariantHeader
 from hyenacli.readers.vcf import VariantRecord
-from hyenacli.writers.columns import Column, FileFormat, TableWriter
+from hyenacli.writers.columns import Column, FileFormat, TableWriter, suffix_kind
 from hyenacli.writers.tables import TABLES
-from hyenacli.writers.text import TsvFormat
+from hyenacli.writers.text import CSV, TSV, TsvFormat
 from hyenacli.writers.vcf import (
     InfoField,
     Values,
@@ -62,7 +62,7 @@ def resolve_format(target: Path, output_type: str | None, kind: VariantFormat) -
     """
     stdout = str(target) == "-"
     if output_type is None:
-        by_suffix = next((name for name in FORMATS if target.name.endswith(f".{name}")), None)
+        by_suffix = suffix_kind(target, FORMATS)
         if by_suffix is None and not stdout:
             remedy = f"use one of {', '.join(f'.{name}' for name in FORMATS)}, or give -O/--output-type"
             raise UsageError("the suffix names no type of variants", at=target, remedy=remedy)
@@ -94,7 +94,7 @@ def open_annotated(
 
     Args:
         target: output file, or `-` for stdout.
-        output_type: vcf, vcf.gz, bcf, tsv or parquet; None takes the suffix.
+        output_type: vcf, vcf.gz, bcf, tsv, csv or parquet; None takes the suffix.
         header: of the input, as `open_variants` gives it.
         fields: in the order in which to add them.
         provenance: header lines such as `##hyena_version=1`, without line ends. Parquet keeps them as
@@ -121,10 +121,14 @@ def _open_vcf(
 
 @contextmanager
 def _open_tsv(
-    target: Path, header: VariantHeader, fields: Sequence[InfoField], provenance: Sequence[str]
+    table: TsvFormat,
+    target: Path,
+    header: VariantHeader,
+    fields: Sequence[InfoField],
+    provenance: Sequence[str],
 ) -> Iterator[AnnotatedWriter]:
-    with _TSV.open_records(target, parse_provenance(provenance)) as write:
-        yield _TsvWriter(write, header, fields)
+    with table.open_records(target, parse_provenance(provenance)) as write:
+        yield _TsvWriter(write, header, fields, table)
 
 
 class _TsvWriter:
@@ -133,11 +137,18 @@ class _TsvWriter:
     The fields' columns follow; a missing value is empty. A record without ALT has one row without values.
     """
 
-    def __init__(self, sink: Callable[[bytes], object], header: VariantHeader, fields: Sequence[InfoField]):
+    def __init__(
+        self,
+        sink: Callable[[bytes], object],
+        header: VariantHeader,
+        fields: Sequence[InfoField],
+        table: TsvFormat,
+    ):
         self._sink, self._table, self._fields = sink, header.table, fields
+        self._row = table.row
         names = header.table.names if header.table else tuple(b"chrom pos id ref alt".split())
         self._alt = header.table.indices["alt"] if header.table else 4
-        sink(_row(names, [field.id for field in fields]))
+        sink(self._row(names, [field.id for field in fields]))
 
     def write(self, record: VariantRecord, values: Values) -> None:
         cells = self._table.cells(record.text) if self._table else record.text.split(b"\t", 5)[:5]
@@ -146,16 +157,11 @@ class _TsvWriter:
             for field in self._fields
         ]
         if len(record.alts) < 2:
-            self._sink(_row(cells, [texts[0] if texts else "" for texts in added]))
+            self._sink(self._row(cells, [texts[0] if texts else "" for texts in added]))
             return
         for number, alt in enumerate(record.alts):
             cells[self._alt] = alt
-            self._sink(_row(cells, [texts[number] for texts in added]))
-
-
-def _row(cells: Sequence[bytes], added: Sequence[str]) -> bytes:
-    # A quoted cell of a CSV may hold tabs.
-    return b"\t".join((*(cell.replace(b"\t", b" ") for cell in cells), "\t".join(added).encode())) + b"\n"
+            self._sink(self._row(cells, [texts[number] for texts in added]))
 
 
 @contextmanager
@@ -193,10 +199,10 @@ class _TableRows:
 _Open = Callable[
     [Path, VariantHeader, Sequence[InfoField], Sequence[str]], AbstractContextManager[AnnotatedWriter]
 ]
-_TSV = TsvFormat(suffix="tsv", stdout=True)
 _OPENERS: dict[str, _Open] = {
     **{name: partial(_open_vcf, name) for name in VCFS},
-    "tsv": _open_tsv,
+    "tsv": partial(_open_tsv, TSV),
+    "csv": partial(_open_tsv, CSV),
     "parquet": _open_parquet,
 }
-FORMATS: dict[str, FileFormat] = {**VCFS, "tsv": _TSV, "parquet": TABLES["parquet"]}
+FORMATS: dict[str, FileFormat] = {**VCFS, "tsv": TSV, "csv": CSV, "parquet": TABLES["parquet"]}

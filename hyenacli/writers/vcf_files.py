@@ -5,7 +5,6 @@ import itertools
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from hyenacli.console import log
 from hyenacli.errors import UsageError, UserError
 from hyenacli.readers.text import compression, open_binary
 from hyenacli.readers.vcf import quiet_htslib
+from hyenacli.state_files import draft_path, remove
 from hyenacli.writers.atomic import atomic_path
 from hyenacli.writers.columns import FileFormat, Head
 from hyenacli.writers.text import (
@@ -48,12 +48,12 @@ class VcfFormat(FileFormat):
     Attributes:
         max_position: largest position, 0-based.
         pack: opens the file, compressed or not.
-        indexed: an index is written beside it, if its records are sorted.
+        indexes: suffixes of the index beside it, if its records are sorted, and whether that is a CSI.
     """
 
     max_position: int = (1 << 63) - 2
     pack: Packer = open_plain
-    indexed: bool = False
+    indexes: tuple[tuple[str, bool], ...] = ()
 
     @contextmanager
     def open_lines(self, target: Path, header: Sequence[bytes]) -> Iterator[WriteBytes]:
@@ -78,7 +78,7 @@ class VcfFormat(FileFormat):
     def _open_file(self, target: Path, header: Sequence[bytes]) -> Iterator[WriteBytes]:
         shard = next((line for line in header if line.startswith(_SHARD_PREFIX)), None)
         digest, start = _header_digest(header), sum(map(len, header))
-        with atomic_path(target) as path:
+        with self._replaced(target) as path:
             with self.pack(path, target) as file:
                 file.write(b"".join(header))
                 if shard is not None and isinstance(file, BgzipWriter):
@@ -90,10 +90,29 @@ class VcfFormat(FileFormat):
                 sealed = shard_line(mark | {_CHECKSUM: digest.hexdigest()}).encode() + b"\n"
                 new = [sealed if line == shard else line for line in header]
                 _replace_header(path, start, new, self.pack, target)
-            if self.indexed and _is_regular(target):
+
+    @contextmanager
+    def _replaced(self, target: Path) -> Iterator[Path]:
+        """Yield a path to write, which becomes the target at the end, and index that.
+
+        Records out of order have no index; a warning says so.
+        """
+        with atomic_path(target) as path:
+            yield path
+            if target.is_file() or not target.exists():
                 remove_indexes(target)
-        if self.indexed and target.is_file():
-            write_index(target)
+        if not (self.indexes and target.is_file()):
+            return
+        for suffix, csi in self.indexes:
+            try:
+                with quiet_htslib(), atomic_path(Path(f"{target}{suffix}")) as index:
+                    # The stubs do not know the preset of BCF.
+                    preset: Any = self.suffix.removesuffix(".gz")
+                    pysam.tabix_index(str(target), preset=preset, index=str(index), force=True, csi=csi)
+            except OSError:
+                continue
+            return
+        log.warning("%s: no index, as the records are not sorted; bcftools sort does that", target)
 
     def matches(self, path: Path, start: bytes) -> bool:
         """Return whether a file has this format."""
@@ -139,11 +158,8 @@ class _BcfFormat(VcfFormat):
 
     @contextmanager
     def _open_file(self, target: Path, header: Sequence[bytes]) -> Iterator[WriteBytes]:
-        with atomic_path(target) as path:
-            with open_bcf(path, target, header) as text:
-                yield text.write
-            if _is_regular(target):
-                remove_indexes(target)
+        with self._replaced(target) as path, open_bcf(path, target, header) as text:
+            yield text.write
 
     def matches(self, _path: Path, start: bytes) -> bool:
         return start.startswith(b"BCF\x02")
@@ -157,7 +173,7 @@ class _BcfFormat(VcfFormat):
     def join(self, paths: Sequence[Path], target: Path, _provenance: Mapping[str, Any]) -> None:
         if str(target) == "-":
             raise UsageError("BCF does not go to stdout", at="-o", remedy="name a file")
-        with quiet_htslib(), atomic_path(target) as path:
+        with quiet_htslib(), self._replaced(target) as path:
             header = pysam.VariantHeader()
             for number, shard in enumerate(paths):
                 with pysam.VariantFile(str(shard)) as file:
@@ -173,7 +189,6 @@ class _BcfFormat(VcfFormat):
                         for record in file:
                             record.translate(header)
                             out.write(record)
-            remove_indexes(target)
 
 
 def _check_counts(paths: Sequence[Path], shards: Sequence[Mapping[str, Any]], counts: Sequence[int]) -> None:
@@ -192,7 +207,7 @@ def _header_digest(header: Iterable[bytes]) -> "hashlib._Hash":
 
 def _replace_header(path: Path, start: int, header: Sequence[bytes], pack: Packer, target: Path) -> None:
     """Put another header into a file whose records begin at the offset `start`."""
-    new_path = path.with_name(f"{path.name}.header")
+    new_path = path.with_suffix(".old")
     try:
         with pack(new_path, target) as new:
             new.write(b"".join(header))
@@ -213,10 +228,6 @@ def _declare(header: pysam.VariantHeader, other: pysam.VariantHeader, left_out: 
             header.add_line(line)
 
 
-def _is_regular(target: Path) -> bool:
-    return target.is_file() or not target.exists()
-
-
 def _header(stream: BinaryIO) -> Iterator[bytes]:
     for line in stream:
         yield line
@@ -230,34 +241,19 @@ def _foreign(lines: Sequence[str]) -> list[str]:
 
 VCFS = {
     "vcf": VcfFormat(suffix="vcf", stdout=True),
-    "vcf.gz": VcfFormat(suffix="vcf.gz", pack=open_bgzip, indexed=True),
-    "bcf": _BcfFormat(suffix="bcf"),
+    # a .tbi holds no position beyond 2^29
+    "vcf.gz": VcfFormat(suffix="vcf.gz", pack=open_bgzip, indexes=((".tbi", False), (".csi", True))),
+    "bcf": _BcfFormat(suffix="bcf", indexes=((".csi", True),)),
 }
 
 
-_INDEXES = {".tbi": False, ".csi": True}
 _REMEDY = "write .vcf.gz, where every line stays as it is"
 
 
 def remove_indexes(target: Path) -> None:
     """Remove the indexes of a file that is about to be replaced: they would point to the wrong lines."""
-    for suffix in _INDEXES:
+    for suffix in (".tbi", ".csi"):
         Path(f"{target}{suffix}").unlink(missing_ok=True)
-
-
-def write_index(target: Path) -> None:
-    """Write the .tbi of a bgzip VCF, or the .csi where a position is beyond 2^29, which a .tbi cannot hold.
-
-    Records out of order have no index; a warning says so.
-    """
-    for suffix, csi in _INDEXES.items():
-        try:
-            with quiet_htslib(), atomic_path(Path(f"{target}{suffix}")) as index:
-                pysam.tabix_index(str(target), preset="vcf", index=str(index), force=True, csi=csi)
-        except OSError:
-            continue
-        return
-    log.warning("%s: no index, as the records are not sorted; bcftools sort does that", target)
 
 
 @contextmanager
@@ -276,8 +272,10 @@ def open_bcf(path: Path, target: Path, header: Sequence[bytes]) -> Iterator[Bgzi
     Raises:
         UserError: BCF cannot hold a record: a position is beyond 2^31, or columns are malformed.
     """
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name[:100]}.") as folder:
-        text = Path(folder, "text.vcf.gz")
+    folder = draft_path(target, "old")
+    folder.mkdir(exist_ok=True)
+    text = folder / "text.vcf.gz"
+    try:
         with open_bgzip(text, target, level=1) as writer:
             for line in header:
                 writer.write(line)
@@ -294,6 +292,8 @@ def open_bcf(path: Path, target: Path, header: Sequence[bytes]) -> Iterator[Bgzi
         except pysam.utils.SamtoolsError as error:
             reason = error.value.rpartition("stderr=")[2].strip()
             raise UserError(f"cannot be written: {reason}", at=target, remedy="is the disk full?") from error
+    finally:
+        remove(folder)
 
 
 def _convert(text: Path, path: Path) -> None:

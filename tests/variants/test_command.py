@@ -234,6 +234,7 @@ def test_other_types_hold_the_same(hyena: Run, kind: str) -> None:
         with pysam.VariantFile(f"out.{kind}") as file:
             found = [value for row in file for value in row.info["HYENA_LLR"]]
         assert Path(f"out.{kind}.tbi").exists() == (kind == "vcf.gz")
+        assert Path(f"out.{kind}.csi").exists() == (kind == "bcf")
     assert found == pytest.approx([float(text) for text in expected], rel=1e-5)
 
 

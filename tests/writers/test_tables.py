@@ -1,4 +1,6 @@
+import csv
 import gzip
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -107,10 +109,26 @@ def test_a_shard_says_what_it_is_before_the_header(tmp_path: Path, kind: str) ->
     with open_table(path, None, COLUMNS, about):
         pass
     raw = path.read_bytes()
-    first, header, end = (gzip.decompress(raw) if kind == "tsv.gz" else raw).decode().splitlines()
+    text = gzip.decompress(raw) if kind == "tsv.gz" else raw
+    first, header, end = text.decode().splitlines()
     assert json.loads(first.removeprefix("# hyena shard ")) == about
     assert header.startswith("id\tstart\t")
-    assert end == "# end of hyena shard"
+    above = hashlib.sha256(text[: text.rindex(b"#")]).hexdigest()
+    assert end == f"# end of hyena shard, sha256 {above}"
+
+
+def test_cells_of_a_csv_are_quoted_where_they_must_be(tmp_path: Path) -> None:
+    names = ["plain", "a,b", 'say "no"', "tab\there", "two\nlines", ""]
+    columns = [Column("id", str), Column("a, b", int), Column("gc", float), Column("embedding", float, 2)]
+    with open_table(tmp_path / "x.csv", None, columns, {}) as table:
+        vectors = np.arange(12, dtype=np.float32).reshape(6, 2)
+        gc = [0.5, np.nan, 1.0, 0.0, 2.0, 3.0]
+        table.write({"id": names, "a, b": list(range(6)), "gc": gc, "embedding": vectors})
+    with (tmp_path / "x.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["id", "a, b", "gc", "e0", "e1"]
+    assert [row[0] for row in rows[1:]] == [name.replace("\t", " ").replace("\n", " ") for name in names]
+    assert rows[2][1:] == ["1", "", "2", "3"]
 
 
 def test_stdout_is_tsv(capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,10 +139,10 @@ def test_stdout_is_tsv(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("name", "kind", "said"),
     [
-        ("x.csv", None, r"no table type; use one of \.parquet, \.tsv, \.tsv\.gz, \.npz, \.h5ad, \.h5"),
+        ("x.txt", None, r"no table type; use one of \.parquet, \.tsv, \.tsv\.gz, \.csv, \.npz, \.h5ad, \.h5"),
         ("parquet", None, "no table type"),
         ("x.tsv", "parqet", "unknown output type 'parqet'; did you mean 'parquet'"),
-        ("x", "csv", "unknown output type 'csv'"),
+        ("x", "xls", "unknown output type 'xls'"),
         ("-", "npz", "npz does not go to stdout"),
     ],
 )

@@ -1,3 +1,4 @@
+import csv
 import io
 import itertools
 import logging
@@ -151,6 +152,28 @@ def test_bgzip_with_an_index(tmp_path: Path, source: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"in.vcf", "out.vcf", "out.vcf.gz", "out.vcf.gz.tbi"}
 
 
+def test_bcf_has_an_index(tmp_path: Path, source: Path, caplog: pytest.LogCaptureFixture) -> None:
+    annotate(source, tmp_path / "out.bcf")
+    with pysam.VariantFile(str(tmp_path / "out.bcf")) as file:
+        everything = [str(row) for row in file]
+        contig = next(iter(file.header.contigs))
+        found = [str(row) for row in file.fetch(contig)]
+    assert found == [row for row in everything if row.startswith(f"{contig}\t")] != []
+    annotate(write_bytes(tmp_path / "in.vcf", HEADER + BODY + BODY), tmp_path / "out.bcf")
+    assert "out.bcf: no index, as the records are not sorted" in caplog.text
+    assert not (tmp_path / "out.bcf.csi").exists()
+
+
+def test_a_bgz_is_a_gz_and_a_csv_has_commas(tmp_path: Path, source: Path) -> None:
+    for name in ("a.vcf.bgz", "b.vcf.gz", "a.csv", "b.tsv"):
+        annotate(source, tmp_path / name)
+    assert (tmp_path / "a.vcf.bgz").read_bytes() == (tmp_path / "b.vcf.gz").read_bytes()
+    assert (tmp_path / "a.vcf.bgz.tbi").exists()
+    with (tmp_path / "a.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows == [line.split("\t") for line in (tmp_path / "b.tsv").read_text().splitlines()]
+
+
 def test_a_csi_where_positions_are_too_large_for_a_tbi(tmp_path: Path) -> None:
     body = b"1\t5\t.\tA\tC\t.\t.\t.\n1\t%d\t.\tA\tC\t.\t.\t.\n" % (2**29 + 9)
     annotate(write_bytes(tmp_path / "in.vcf", HEADER + body), tmp_path / "out.vcf.gz")
@@ -190,7 +213,9 @@ def test_bcf_declares_what_the_header_does_not(tmp_path: Path, capfd: pytest.Cap
         assert (binary.header.kind, binary.header.contigs) == ("bcf", ("chr9", "2"))
         assert [record.text for record in binary] == [record.text for record in text]
         assert set(text.header.lines) < set(binary.header.lines)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.vcf", "out.bcf", "out.vcf"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("in.vcf", "out.bcf", "out.bcf.csi", "out.vcf"),
+    ]
     assert capfd.readouterr() == ("", "")
 
 

@@ -1,0 +1,71 @@
+"""A full disk, or a limit on the size of files: one error, exit code 1, and no file, for every format."""
+
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from hyenacli.writers.tables import TABLES
+from hyenacli.writers.text import BEDGRAPHS
+from hyenacli.writers.vcf_files import VCFS
+
+SCRIPT = """
+import resource, signal, sys
+from pathlib import Path
+import numpy as np
+from hyenacli.errors import UserError
+from hyenacli.readers.variants import open_variants
+from hyenacli.writers.columns import Column
+from hyenacli.writers.tables import TABLES, open_table
+from hyenacli.writers.text import BEDGRAPHS, open_bedgraph
+from hyenacli.writers.variants import open_annotated
+from hyenacli.writers.vcf import InfoField
+
+draw = np.random.default_rng(0)
+header = "##fileformat=VCFv4.2\\n##contig=<ID=c>\\n#CHROM\\tPOS\\tID\\tREF\\tALT\\tQUAL\\tFILTER\\tINFO\\n"
+Path("in.vcf").write_text(header + "".join(f"c\\t{i + 1}\\t.\\tA\\tC\\t.\\t.\\t.\\n" for i in range(20_000)))
+
+def table(target, kind):
+    columns = [Column("id", str), Column("embedding", float, 256)]
+    with open_table(target, None, columns, {}) as out:
+        for number in range(100):
+            out.write({"id": [str(number)], "embedding": draw.normal(size=(1, 256)).astype(np.float32)})
+
+def bedgraph(target, kind):
+    with open_bedgraph(target, kind, {}) as out:
+        out.write("c", 0, draw.normal(size=20_000))
+
+def variants(target, kind):
+    fields = [InfoField("X", "A", "Float", "x")]
+    with open_variants("in.vcf") as source, open_annotated(target, None, source.header, fields, []) as out:
+        for record in source:
+            out.write(record, {"X": draw.normal(size=1).tolist()})
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+for limit in (0, 1000, 20_000):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    for kind in sys.argv[1:]:
+        write = table if kind in TABLES else bedgraph if kind in BEDGRAPHS else variants
+        try:
+            write(Path(f"out.{kind}"), kind)
+            sys.stdout.buffer.raw.write(f"{kind} at {limit}: no error\\n".encode())
+        except UserError as error:
+            if "cannot be written" not in str(error):
+                sys.stdout.buffer.raw.write(f"{kind} at {limit}: {error}\\n".encode())
+sys.exit(1)
+"""
+
+
+def test_a_full_disk_is_one_error(tmp_path: Path) -> None:
+    packages = {"h5ad": "anndata", "h5": "h5py"}
+    kinds = [kind for kind in (*TABLES, *BEDGRAPHS, *VCFS) if find_spec(packages.get(kind, "json"))]
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, *kinds],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    # a library that still tries to write at the end of the process would be killed by a signal
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.vcf"]
