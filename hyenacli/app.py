@@ -9,7 +9,6 @@ import inspect
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +19,7 @@ from typer.core import TyperGroup
 from typer.models import OptionInfo
 
 from hyenacli import __version__, console, options, settings_file
-from hyenacli.distributed import current_ranks, launch, launched
+from hyenacli.distributed import current_ranks, handle_signals, launch, launched
 from hyenacli.embed.settings import EmbedSettings
 from hyenacli.finetune.settings import FinetuneSettings, PredictSettings
 from hyenacli.pretrain.settings import EvaluateSettings, PretrainSettings
@@ -36,7 +35,7 @@ from hyenacli.tools.settings import (
 from hyenacli.variants.settings import ScoreVariantsSettings
 
 BROKEN_PIPE = 128 + signal.SIGPIPE
-INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+INTERRUPTED = 128 + signal.SIGINT
 
 
 class HyenaGroup(TyperGroup):
@@ -75,21 +74,9 @@ def _exit_on_closed_stdout() -> Iterator[None]:
         raise typer.Exit(BROKEN_PIPE) from None
 
 
-@contextmanager
-def _exit_on_sigterm() -> Iterator[None]:
-    """Exit on SIGTERM so that temporary files are removed; training saves a checkpoint first instead."""
-
-    def end(*_: object) -> None:
-        raise SystemExit(TERMINATED)
-
-    if threading.current_thread() is not threading.main_thread():  # only this one gets signals
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _exit_on_signal(number: int, _frame: object) -> None:
+    """Exit so that temporary files are removed; training saves a checkpoint first instead."""
+    raise SystemExit(128 + number)
 
 
 def _print_error(line: str) -> None:
@@ -168,7 +155,7 @@ def add_verb(parent: typer.Typer, name: str, settings: type[options.Settings], t
             return
         module, function = target.split(":")
         with (
-            _exit_on_sigterm(),
+            handle_signals((signal.SIGTERM, signal.SIGHUP), _exit_on_signal),
             _exit_on_closed_stdout(),
             console.session(quiet=how["quiet"], verbose=how["verbose"], log_json=how["log_json"]),
         ):

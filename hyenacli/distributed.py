@@ -8,9 +8,10 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from types import FrameType
@@ -28,6 +29,8 @@ T = TypeVar("T")
 _TIMEOUT = dt.timedelta(minutes=30)
 # Time for a process that is told to stop to finish its step, which may be long, and to save.
 _SECONDS_TO_SAVE = 3600
+# Signals by which a batch system, or a closed terminal, ends a job.
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
 # Time for the process that failed first to print its error; only one process prints.
 _SECONDS_TO_PRINT = 1
 
@@ -63,7 +66,7 @@ def launched() -> bool:
 def launch(processes: int) -> int:
     """Run this command line in `processes` processes on this machine, by torch's elastic launcher, and wait.
 
-    If a process dies, the others are stopped. SIGTERM and Ctrl-C are passed on to all.
+    If a process dies, the others are stopped. SIGTERM, SIGHUP and Ctrl-C are passed on to all.
 
     Returns:
         The exit code: that of the first process to fail, or 128 + signal.
@@ -72,6 +75,8 @@ def launch(processes: int) -> int:
         UserError: a process was killed.
     """
     logging.disable(logging.CRITICAL)  # silences the launcher; the processes log as usual
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # by nohup, which the launcher would undo
+        os.environ.setdefault("TORCHELASTIC_SIGNALS_TO_HANDLE", "SIGTERM,SIGINT,SIGQUIT")
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -100,13 +105,13 @@ def launch(processes: int) -> int:
 def _exit_code(failures: "dict[int, ProcessFailure]") -> int:
     """Return the exit code of the process that failed; raise an error for one that was killed."""
     for rank, failure in failures.items():
-        if failure.exitcode < 0 and -failure.exitcode != signal.SIGTERM:
+        if failure.exitcode < 0 and -failure.exitcode not in _ENDING:
             raise UserError(
                 f"process {rank} was killed by {signal.Signals(-failure.exitcode).name}, and so all ended",
                 remedy="SIGKILL often means that memory ran out; --resume goes on from the last checkpoint",
             )
     # A process that failed by itself says more than those that were then stopped because of it.
-    stopped = (-signal.SIGTERM, 128 + signal.SIGTERM)
+    stopped = [code for number in _ENDING for code in (-number, 128 + number)]
     failed = [rank for rank, failure in failures.items() if failure.exitcode not in stopped]
     return max(1, failures[min(failed or failures)].exitcode)
 
@@ -129,7 +134,7 @@ class Stop:
 
 @contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """Collect SIGTERM and SIGINT while the context lasts; a second Ctrl-C interrupts at once."""
+    """Collect SIGTERM, SIGINT and SIGHUP while the context lasts; a second Ctrl-C interrupts at once."""
     stop = Stop()
 
     def handle(number: int, _frame: FrameType | None) -> None:
@@ -137,12 +142,29 @@ def stop_on_signals() -> Iterator[Stop]:
             raise KeyboardInterrupt
         stop.signal = number
 
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with handle_signals((signal.SIGTERM, signal.SIGINT, signal.SIGHUP), handle):
         yield stop
+
+
+@contextmanager
+def handle_signals(
+    numbers: Iterable[int], handler: Callable[[int, FrameType | None], None]
+) -> Iterator[None]:
+    """Handle signals while the context lasts; one that was ignored stays so, as `nohup` wants of SIGHUP.
+
+    Outside the main thread, which alone gets signals, nothing changes.
+    """
+    previous = {number: signal.getsignal(number) for number in numbers}
+    if threading.current_thread() is not threading.main_thread():
+        previous = {}
+    handled = [number for number, before in previous.items() if before is not signal.SIG_IGN]
+    for number in handled:
+        signal.signal(number, handler)
+    try:
+        yield
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        for number in handled:
+            signal.signal(number, previous[number])
 
 
 @contextmanager

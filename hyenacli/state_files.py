@@ -20,32 +20,34 @@ from hyenacli.errors import UserError
 _HASH = "sha256"
 
 
-def seal(record: Mapping[str, Any]) -> str:
-    """Return a record as one line of JSON that ends in the sha256 of all before it.
+def seal(record: Mapping[str, Any], *, readable: bool = False) -> str:
+    """Return a record as JSON whose last entry is the sha256 of the others: one line, or indented for people.
 
     >>> seal({"step": 3})[:20]
     '{"step":3,"sha256":"'
     """
-    text = json.dumps(dict(record), separators=(",", ":"))
-    separator = "," if record else ""
-    return f'{text[:-1]}{separator}"{_HASH}":"{_digest(text)}"}}'
+    line = json.dumps(dict(record), separators=(",", ":"))
+    sealed = {**record, _HASH: _digest(line)}
+    return json.dumps(sealed, indent=2) if readable else json.dumps(sealed, separators=(",", ":"))
 
 
-def unseal(line: str | bytes) -> dict[str, Any]:
-    """Return the record of a line that `seal` wrote.
+def unseal(sealed: str | bytes) -> dict[str, Any]:
+    """Return the record of a text that `seal` wrote.
 
     Raises:
         ValueError: a bit of it has changed, or it was cut short.
     """
-    text = line.decode() if isinstance(line, bytes) else line
+    text = sealed.decode() if isinstance(sealed, bytes) else sealed
     record = json.loads(text)
-    if not isinstance(record, dict) or not record.pop(_HASH, None) or seal(record) != text:
+    if not isinstance(record, dict) or not record.pop(_HASH, None):
+        raise ValueError("there is no hash")
+    if seal(record, readable="\n" in text) != text:
         raise ValueError("the contents do not fit the hash")
     return record
 
 
 def read_sealed(path: Path, remedy: str) -> dict[str, Any]:
-    """Read a file of one sealed record.
+    """Read a file of one sealed record, which a line break may follow.
 
     Raises:
         UserError: the file is missing or damaged; `remedy` says what to do.
@@ -74,6 +76,7 @@ def sole_writer(lock: Path, target: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
+        os.register_at_fork(after_in_child=file.close)  # else the children of a dead holder hold the lock
         yield
     finally:
         lock.unlink(missing_ok=True)
@@ -100,6 +103,15 @@ def _acquire(lock: Path, target: Path) -> TextIO:
         file.close()
 
 
+def sync(path: Path) -> None:
+    """Have the operating system write a file, or the names in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def draft_path(final: Path, kind: str = "tmp") -> Path:
     """Return a hidden path beside `final` for this process, which writes there and then renames.
 
@@ -118,16 +130,16 @@ def remove_leftovers(final: Path) -> None:
         for path in final.parent.iterdir():
             match = pattern.fullmatch(path.name)
             if match and match[2] in (None, _machine()) and not _is_alive(int(match[1])):
-                remove(path)
+                with contextlib.suppress(OSError):
+                    remove(path)
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link or a whole folder, as far as the operating system lets us."""
+    """Remove a file, a link or a folder with all in it, if there is one."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(path)
     else:
-        with contextlib.suppress(OSError):
-            path.unlink()
+        path.unlink(missing_ok=True)
 
 
 def _machine() -> str:
@@ -146,6 +158,12 @@ def _is_alive(process: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file's contents."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _digest(text: str) -> str:

@@ -55,7 +55,8 @@ def figures() -> None:
 
 @pytest.fixture
 def without_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave the figures of an adaptation's report empty: drawing them takes longer than a small training."""
+    """Leave the figures of reports empty: drawing them takes longer than a small training."""
     charts = ("line_chart", "roc_chart", "pr_chart", "confusion_matrix", "reliability_chart", "scatter_chart")
     for chart in charts if "figures" not in request.fixturenames else ():
-        monkeypatch.setattr(f"hyenacli.adaptation.report.{chart}", lambda *_, **__: "")
+        for module in ("adaptation.report", "pretrain.command"):
+            monkeypatch.setattr(f"hyenacli.{module}.{chart}", lambda *_, **__: "", raising=False)

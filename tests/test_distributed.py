@@ -98,7 +98,9 @@ def test_processes_that_share_windows_take_the_same_steps(genome: Path, tmp_path
                 assert float(other[column]) == pytest.approx(float(row[column]), rel=1e-4)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
+)
 def test_signals_are_collected(number: int, code: int) -> None:
     before = signal.getsignal(number)
     with stop_on_signals() as stop:
@@ -107,6 +109,16 @@ def test_signals_are_collected(number: int, code: int) -> None:
         assert stop
         assert stop.exit_code == code
     assert signal.getsignal(number) is before
+
+
+def test_what_nohup_has_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_on_signals() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_second_interrupt_does_not_wait() -> None:

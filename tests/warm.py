@@ -91,6 +91,7 @@ def command() -> Path:
 def serve(address: str) -> None:
     """Fork for every client; a client's arguments, folder, environment and streams become the child's."""
     import torch
+    import torch._dynamo  # every optimizer imports it, for seconds
 
     import hyenacli
     from hyenacli.app import app

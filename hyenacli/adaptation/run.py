@@ -40,7 +40,7 @@ class TrainingResult:
     Attributes:
         progress: steps, seconds, and the monitored metric, last and best.
         plan: what was done, as names and texts.
-        exit_code: 0, or 143 or 130 where a signal ended it.
+        exit_code: 0, or 128 + signal where one ended it.
     """
 
     progress: Progress
@@ -54,7 +54,7 @@ class RunResult:
 
     Attributes:
         metrics: contents of metrics.json, on every rank; empty after a signal.
-        exit_code: 0, or 143 or 130 after a signal.
+        exit_code: 0, or 128 + signal after one.
     """
 
     metrics: dict[str, Any]

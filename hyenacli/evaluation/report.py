@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
+from hyenacli.writers.atomic import atomic_path
+
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 800px; margin: 2em auto; }
 h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; }
@@ -25,9 +27,8 @@ def write_page(path: Path, title: str, sections: Sequence[str]) -> None:
         sections: its body, as HTML.
     """
     head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
-    draft = path.with_name(f".{path.name}.tmp")
-    draft.write_text(f"{head}<style>{_STYLE}</style><body>{''.join(sections)}</body></html>\n")
-    draft.replace(path)
+    with atomic_path(path) as draft:
+        draft.write_text(f"{head}<style>{_STYLE}</style><body>{''.join(sections)}</body></html>\n")
 
 
 def facts_table(facts: Mapping[str, object]) -> str:

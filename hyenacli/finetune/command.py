@@ -11,7 +11,7 @@ from hyenacli.finetune.features import check_classes
 from hyenacli.finetune.settings import FinetuneSettings
 from hyenacli.inference.batching import parse_batch_size
 from hyenacli.training.metric_loggers import check_tensorboard
-from hyenacli.training.run_directory import check_run_directory
+from hyenacli.training.run_directory import reserve_run
 
 _TRAINING_DEFAULTS = ("lr", "weight_decay", "batch_size", "epochs", "patience")
 # Flags of training step by step.
@@ -19,7 +19,7 @@ _STEPWISE = (*_TRAINING_DEFAULTS, "eval_every", "sweep")
 
 
 def run(settings: FinetuneSettings) -> int:
-    """Fine-tune, and return the exit code: 143 or 130 if a signal ended the run after a checkpoint."""
+    """Fine-tune, and return the exit code: 128 + signal if one ended the run after a checkpoint."""
     return finetune(settings).exit_code
 
 
@@ -38,12 +38,12 @@ def finetune(settings: FinetuneSettings) -> RunResult:
     grid = read_grid(settings.sweep or ())
     _check(settings)
     _check_effective(settings, grid)
-    check_run_directory(settings.output, resume=settings.resume, force=settings.force)
-    check_model(settings.model)
-    data = open_set(settings)
-    _check_labels(filled, data)
-    with process_group(device):
-        return CrossValidation(filled, data, grid, device).run()
+    with reserve_run(settings):
+        check_model(settings.model)
+        data = open_set(settings)
+        _check_labels(filled, data)
+        with process_group(device):
+            return CrossValidation(filled, data, grid, device).run()
 
 
 def with_defaults(settings: FinetuneSettings) -> FinetuneSettings:

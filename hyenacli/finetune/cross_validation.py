@@ -1,7 +1,6 @@
 """Fine-tuning as one run or several: a sweep, folds, seeds, and their results as a whole."""
 
 import itertools
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
@@ -38,7 +37,7 @@ from hyenacli.finetune.settings import FinetuneSettings
 from hyenacli.finetune.splits import LabelSplits
 from hyenacli.inference.intervals import SPLITS
 from hyenacli.inference.prediction import prediction_head
-from hyenacli.training.run_directory import METRICS, open_run, write_json
+from hyenacli.training.run_directory import METRICS, open_run, read_json, write_json
 from hyenadna import load_model
 
 _SWEPT = {
@@ -205,7 +204,7 @@ class CrossValidation:
         """
         path, splits = planned.settings.output / METRICS, self._data.splits[planned.fold]
         if planned.name and planned.settings.resume and path.exists():
-            metrics: dict[str, Any] = json.loads(path.read_text())
+            metrics = read_json(path)
             if splits.indices().keys() & set(evaluated) <= set(metrics["splits"]):
                 console.log.info("it is done already")
                 return metrics

@@ -25,7 +25,7 @@ from hyenacli.training.checkpoints import Progress
 from hyenacli.training.curriculum import Curriculum, parse_curriculum
 from hyenacli.training.loop import LoopSettings
 from hyenacli.training.metric_loggers import check_tensorboard, read_metrics
-from hyenacli.training.run_directory import add_to_record, check_run_directory, open_run
+from hyenacli.training.run_directory import add_to_record, open_run, reserve_run
 from hyenacli.training.training_run import BatchShape, MemoryPlan, Precision, TrainingRun
 from hyenadna import HyenaDNA
 
@@ -38,7 +38,7 @@ class PretrainResult:
         progress: steps, tokens, seconds, last and best loss on the held-out windows, in nats per base.
         markov: loss of Markov models of order 0, 1, ... on the same windows; empty if there are none, or
             after a signal.
-        exit_code: 0, or 143 or 130 after a signal.
+        exit_code: 0, or 128 + signal after one.
     """
 
     progress: Progress
@@ -47,7 +47,7 @@ class PretrainResult:
 
 
 def run(settings: PretrainSettings) -> int:
-    """Pretrain, and return the exit code: 143 or 130 if a signal ended the run after a checkpoint."""
+    """Pretrain, and return the exit code: 128 + signal if one ended the run after a checkpoint."""
     return pretrain(settings).exit_code
 
 
@@ -59,12 +59,15 @@ def pretrain(settings: PretrainSettings) -> PretrainResult:
     """
     set_threads(settings.threads)
     device = resolve_device(settings.device)
-    precision = functools.partial(autocast, device, settings.dtype)
     parse_batch_size(str(settings.micro_batch_size), "--micro-batch-size")
     _check_rates(settings)
     if settings.tensorboard:
         check_tensorboard()
-    check_run_directory(settings.output, resume=settings.resume, force=settings.force)
+    with reserve_run(settings):
+        return _pretrain(settings, device)
+
+
+def _pretrain(settings: PretrainSettings, device: torch.device) -> PretrainResult:
     model = build_model(settings)
     length = settings.max_length or model.config.context
     curriculum = parse_curriculum(
@@ -77,7 +80,7 @@ def pretrain(settings: PretrainSettings) -> PretrainResult:
     with process_group(device):
         share_windows(model, settings.context_parallel)
         run.open()
-        progress, stop = run.train(model.to(device), precision)
+        progress, stop = run.train(model.to(device), functools.partial(autocast, device, settings.dtype))
     markov: list[float] = []
     if current_ranks().first:
         # a batch system gives a process seconds to end after a signal

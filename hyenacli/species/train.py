@@ -52,7 +52,7 @@ from hyenacli.species.splits import (
 )
 from hyenacli.training.curriculum import parse_curriculum
 from hyenacli.training.metric_loggers import check_tensorboard
-from hyenacli.training.run_directory import check_run_directory
+from hyenacli.training.run_directory import reserve_run
 from hyenacli.training.training_run import BatchShape
 from hyenadna import HyenaDNA
 
@@ -64,7 +64,7 @@ _LETTERS[[7, 8, 9, 10]] = np.frombuffer(b"ACGT", np.uint8)
 
 
 def run(settings: SpeciesTrainSettings) -> int:
-    """Train, and return the exit code: 143 or 130 if a signal ended the run after a checkpoint."""
+    """Train, and return the exit code: 128 + signal if one ended the run after a checkpoint."""
     return train_species(settings).exit_code
 
 
@@ -84,11 +84,11 @@ def train_species(settings: SpeciesTrainSettings, baseline_windows: int = MAX_BA
     parse_batch_size(str(settings.micro_batch_size), "--micro-batch-size")
     if settings.tensorboard:
         check_tensorboard()
-    check_run_directory(settings.output, resume=settings.resume, force=settings.force)
-    check_model(settings.model)
-    genomes = open_run_genomes(settings)
-    with process_group(device):
-        return SpeciesRun(filled, genomes, device, baseline_windows).run()
+    with reserve_run(settings):
+        check_model(settings.model)
+        genomes = open_run_genomes(settings)
+        with process_group(device):
+            return SpeciesRun(filled, genomes, device, baseline_windows).run()
 
 
 def _check_all_held_out(splits: SpeciesSplits, split: str) -> None:

@@ -4,9 +4,8 @@
 replaced in one operation. A crash at any moment leaves the previous `last` intact.
 """
 
-import json
+import hashlib
 import math
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,12 +20,14 @@ from torch import nn
 from hyenacli import console
 from hyenacli.distributed import barrier, current_ranks
 from hyenacli.errors import UserError
+from hyenacli.state_files import file_sha256, read_sealed, seal, sync
 from hyenadna import HyenaDNA, load_model, save_model
 from hyenadna.formats.files import write_tensors
 
 _TENSORS, _STATE = "trainer.safetensors", "trainer.json"
 # AdamW's state of a parameter.
 _KEYS = ("exp_avg", "exp_avg_sq", "step")
+_REMEDY = "point `last` at an older step-N, or start anew with --force"
 
 
 @dataclass
@@ -43,6 +44,7 @@ class Progress:
         improved_step: last step after which the monitored value or the tie breaker was the best so far.
         micro_tokens: most tokens in one forward pass; 0 until it is decided. Dropout depends on it.
         skipped: steps skipped because their numbers were not finite, `skipped_in_a_row` the latest of them.
+        metrics_bytes: size of metrics.csv up to this step, and `metrics_sha256` its hash.
     """
 
     step: int = 0
@@ -58,6 +60,8 @@ class Progress:
     micro_tokens: int = 0
     skipped: int = 0
     skipped_in_a_row: int = 0
+    metrics_bytes: int = 0
+    metrics_sha256: str = ""
 
     def is_best(self, value: float, tie: float, *, higher_is_better: bool) -> bool:
         """Return True if an evaluation beats the best so far; for equal values a smaller tie breaker does."""
@@ -77,7 +81,7 @@ class Checkpoints:
     """
 
     def __init__(self, run: Path, keep: int, provenance: Mapping[str, Any]):
-        self.folder = run / "checkpoints"
+        self.folder, self._metrics = run / "checkpoints", run / "metrics.csv"
         self._keep = keep
         self._provenance = provenance
         self._saved = -1  # the step whose directory holds the state after it
@@ -87,6 +91,9 @@ class Checkpoints:
         if current_ranks().first:
             final, best = (self.folder / f"step-{step}" for step in (progress.step, progress.best_step))
             if progress.step != self._saved:
+                if self._metrics.exists():
+                    progress.metrics_bytes = self._metrics.stat().st_size
+                    progress.metrics_sha256 = file_sha256(self._metrics)
                 self._write(final, model, optimizer, progress)
                 self._saved = progress.step
             self._link("last", final)
@@ -109,7 +116,7 @@ class Checkpoints:
         """Load model and optimizer from `last` and return its progress; without a checkpoint, that of step 0.
 
         Raises:
-            UserError: the trainer's files are damaged, or `last` is a broken link.
+            UserError: the trainer's files or metrics.csv are damaged, or `last` is a broken link.
             ModelError: the weights are damaged.
         """
         last = self.folder / "last"
@@ -118,30 +125,40 @@ class Checkpoints:
         if not last.exists():
             console.log.info("no checkpoint yet in %s: starting from the first step", self.folder)
             return Progress()
+        record = read_sealed(last / _STATE, _REMEDY)
+        expected = record.pop("tensors_sha256")
+        if not (last / _TENSORS).is_file() or file_sha256(last / _TENSORS) != expected:
+            what = "is missing, or damaged: its contents do not fit their hash"
+            raise UserError(what, at=last / _TENSORS, remedy=_REMEDY)
+        progress = Progress(**record)
+        if current_ranks().first:
+            self._check_metrics(progress)
         model.load_state_dict(load_model(last).state_dict())
-        try:
-            tensors = load_file(last / _TENSORS)
-            for name, parameter in _named(model, optimizer).items():
-                # an optimizer has no state of a parameter without a gradient so far
-                if not any(f"{key}/{name}" in tensors for key in _KEYS):
-                    continue
-                state = optimizer.state[parameter]
+        tensors = load_file(last / _TENSORS)
+        for name, parameter in _named(model, optimizer).items():
+            # an optimizer has no state of a parameter without a gradient so far
+            if f"step/{name}" in tensors:
                 for key in _KEYS:
                     value = tensors[f"{key}/{name}"]
-                    state[key] = value if key == "step" else value.to(parameter.device)
-            progress = Progress(**json.loads((last / _STATE).read_text()))
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            raise UserError(
-                f"the trainer's state is damaged ({error})",
-                at=last,
-                remedy="point `last` at an older step-N, or start anew",
-            ) from error
+                    optimizer.state[parameter][key] = value if key == "step" else value.to(parameter.device)
         self._saved = progress.step
         if not (self.folder / f"step-{progress.best_step}").exists():
             # removed for a better checkpoint of the steps that are now made again
             progress.best, progress.best_step, progress.best_tie = math.inf, -1, math.inf
         console.log.info("resuming after step %d", progress.step)
         return progress
+
+    def _check_metrics(self, progress: Progress) -> None:
+        """Check that metrics.csv, up to the checkpoint's step, is as it was."""
+        path = self._metrics
+        if not path.exists():
+            console.log.warning("%s is missing: it begins anew after step %d", path, progress.step)
+            progress.metrics_bytes = 0
+        elif (
+            hashlib.sha256(path.read_bytes()[: progress.metrics_bytes]).hexdigest() != progress.metrics_sha256
+        ):
+            what = f"is damaged: its rows up to step {progress.step} do not fit their hash"
+            raise UserError(what, at=path, remedy="remove it, and the run goes on without these rows")
 
     def _write(
         self, final: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress
@@ -174,8 +191,10 @@ class Checkpoints:
             for key, value in optimizer.state[parameter].items()
         }
         write_tensors(tensors, draft / _TENSORS)
-        (draft / _STATE).write_text(json.dumps(asdict(progress)) + "\n")
-        _sync(draft)
+        record = asdict(progress) | {"tensors_sha256": file_sha256(draft / _TENSORS)}
+        (draft / _STATE).write_text(seal(record) + "\n")
+        for path in (*draft.iterdir(), draft):  # on the disk before a rename makes them the checkpoint
+            sync(path)
 
     def _link(self, name: str, target: Path) -> None:
         draft = self.folder / f".{name}.tmp"
@@ -197,10 +216,3 @@ def _named(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, nn.P
     """Return the optimizer's parameters by the model's names."""
     trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
     return {name: p for name, p in model.named_parameters() if id(p) in trained}
-
-
-def _sync(folder: Path) -> None:
-    """Write the folder's files to disk before a rename makes them the checkpoint."""
-    for path in folder.iterdir():
-        with path.open("rb") as stream:
-            os.fsync(stream.fileno())

@@ -172,7 +172,7 @@ class Trainer:
 
         Args:
             progress: fresh, or as restored from a checkpoint.
-            stop: set by SIGTERM or SIGINT; the step under way is finished and saved first.
+            stop: set by SIGTERM, SIGINT or SIGHUP; the step under way is finished and saved first.
             show: called after every step with its number (1-based) and its numbers.
 
         Raises:

@@ -8,7 +8,7 @@ import math
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Self, TextIO
+from typing import Self
 
 from hyenacli import console
 from hyenacli.errors import UserError
@@ -18,21 +18,19 @@ from hyenacli.training.loop import Step
 class CSVLogger:
     """metrics.csv of a run as a context: one row a step, evaluation columns filled where one was made.
 
-    Opening it for a resumed run drops the rows after the checkpoint, whose steps will be made again.
-
     Args:
         path: the CSV file.
         columns: its header; the first is the step.
-        resume_step: keep the rows of an earlier run up to this step; None starts a new file.
+        keep: bytes of an earlier file that stay, up to the step that the run goes on from; 0 starts anew.
         write: false on ranks that must leave the file alone.
     """
 
-    def __init__(self, path: Path, columns: tuple[str, ...], resume_step: int | None, *, write: bool):
-        self._stream: TextIO = io.StringIO()
-        if write:
-            _start(path, columns, resume_step)
-            self._stream = path.open("a", newline="", buffering=1)
+    def __init__(self, path: Path, columns: tuple[str, ...], keep: int, *, write: bool):
+        self._stream = path.open("a", newline="", buffering=1) if write else io.StringIO()
+        self._stream.truncate(keep)
         self._writer = csv.DictWriter(self._stream, columns, restval="", extrasaction="raise")
+        if not keep:
+            self._writer.writeheader()
 
     def __enter__(self) -> Self:
         """Return the logger."""
@@ -45,17 +43,6 @@ class CSVLogger:
     def write(self, row: dict[str, float]) -> None:
         """Append one row; integral numbers in full, others with nine digits."""
         self._writer.writerow({k: f"{v:.9g}" if v % 1 else int(v) for k, v in row.items()})
-
-
-def _start(path: Path, columns: tuple[str, ...], resume_step: int | None) -> None:
-    """Write the header, and the rows that stay, in one operation."""
-    rows = read_metrics(path) if resume_step is not None and path.exists() else []
-    draft = path.with_suffix(".tmp")
-    with draft.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, columns, restval="")
-        writer.writeheader()
-        writer.writerows(row for row in rows if int(row["step"]) <= (resume_step or 0))
-    draft.replace(path)
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:

@@ -1,12 +1,12 @@
-"""A run directory: who may write into it, config.yaml, and run.json."""
+"""A run directory: one process at a time writes into it; config.yaml, run.json, and what --resume checks."""
 
 import datetime as dt
 import json
 import os
 import platform
-import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,22 @@ import torch
 
 from hyenacli import __version__, console, settings_file
 from hyenacli.distributed import barrier, current_ranks
-from hyenacli.errors import UsageError, UserError
+from hyenacli.errors import UsageError, UserError, abbreviate
 from hyenacli.readers.labelled import split_label_prefix
+from hyenacli.state_files import read_sealed, remove, remove_leftovers, seal, sole_writer
 from hyenacli.training.settings import TrainingOptions
-from hyenacli.writers.atomic import unwritable_error
+from hyenacli.writers.atomic import atomic_path, unwritable_error
 
 Fingerprints = Sequence[dict[str, str | int]]
-_RUN_FILES = ("run.json", "config.yaml")
+_LOCK, _LOG = ".lock", "log.jsonl"
+# METRICS is written last by a run of labels or species.
+CONFIG, RECORD, METRICS = "config.yaml", "run.json", "metrics.json"
+# All that runs write. --force removes run.json last, so that what is left of a run is known as such.
+_OWN = (
+    *(CONFIG, METRICS, "checkpoints", "trials", "tensorboard", "metrics.csv", _LOG, "report.html"),
+    *("splits.bed", "predictions.tsv", "predictions.parquet", RECORD),
+)
+_REMEDY = "start anew with --force, or from this run's model into another directory"
 # Settings that may differ when a run is resumed: they change no number of the training except how dropout is
 # drawn and how sums are rounded.
 _MAY_CHANGE = {
@@ -46,29 +55,87 @@ _PATHS = {
     "species_file",
 }
 _NAMES = {"model", "init_from"}
-# Written last by a run of labels or species.
-METRICS = "metrics.json"
+
+
+@contextmanager
+def reserve_run(settings: TrainingOptions) -> Iterator[None]:
+    """Hold the run directory of a verb, from before anything is read until its report is written.
+
+    The first rank creates the directory and holds its lock, which ends with the process. A directory that
+    nothing was written to is removed again.
+
+    Raises:
+        UsageError: both --resume and --force.
+        UserError: the path is a file or not writable, another process holds the directory, there is a run and
+            neither --resume nor --force is given, or files of these names but no run.
+    """
+    path = settings.output
+    if settings.resume and settings.force:
+        raise UsageError("--resume continues a run and --force deletes it", remedy="give one of them")
+    if path.exists() and not path.is_dir():
+        raise UserError("is a file, a run needs a directory", at=path, remedy="choose another name")
+    if not current_ranks().first:
+        yield
+        return
+    remove_leftovers(path.resolve())
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        (path / _LOCK).touch()
+    except OSError as error:
+        raise unwritable_error(error, path) from error
+    try:
+        with sole_writer(path / _LOCK, path):
+            _check_contents(path, resume=settings.resume, force=settings.force)
+            yield
+    finally:
+        with suppress(OSError):
+            path.rmdir()
+
+
+def _check_contents(path: Path, *, resume: bool, force: bool) -> None:
+    """Check that a run may write into a directory; files that no run writes do not count."""
+    # log.jsonl is appended to, and may be what --log-json writes
+    present = [name for name in _OWN if name != _LOG and os.path.lexists(path / name)]
+    # run.json alone: an earlier start ended before there was a run
+    if not present or (resume and (CONFIG in present or present == [RECORD])):
+        return
+    if not {CONFIG, RECORD} & set(present):
+        what = (
+            f"holds {abbreviate(present)}, but no run of this tool: neither --resume nor --force touches it"
+        )
+        raise UserError(what, at=path, remedy="remove it yourself, or choose another directory")
+    if resume:
+        what = f"holds {abbreviate(present)}, but no {CONFIG} to resume with"
+        raise UserError(what, at=path, remedy="restore it, or start anew with --force")
+    if not force:
+        what = f"the directory holds {abbreviate(present)} of an earlier run"
+        raise UserError(what, at=path, remedy="add --resume or --force, or choose another")
 
 
 def open_run(settings: TrainingOptions, inputs: Fingerprints, device: torch.device, **facts: Any) -> None:
-    """Create the directory with run.json and config.yaml; of a resumption, check that it is the same run.
+    """Write run.json and config.yaml; of a resumption, check that it is the same run.
 
     Args:
-        settings: of the verb.
+        settings: of the verb; `force` removes what an earlier run wrote, and nothing else.
         inputs: fingerprints of the input files.
         device: of the model.
         facts: further entries of run.json.
 
     Raises:
-        UserError: as `prepare_run_directory` and `check_resumable`.
+        UserError: as `check_resumable`.
     """
+    run = settings.output
     if current_ranks().first:
-        prepare_run_directory(settings.output, resume=settings.resume, force=settings.force)
-        if settings.resume:
-            check_resumable(settings.output, settings, inputs)
+        if settings.force and any((run / name).is_file() for name in (CONFIG, RECORD)):
+            for name in _OWN:
+                remove_leftovers(run / name)
+                remove(run / name)
+        run.mkdir(parents=True, exist_ok=True)
+        if settings.resume and (run / CONFIG).is_file():
+            check_resumable(run, settings, inputs)
         else:
             write_record(
-                settings.output,
+                run,
                 inputs=inputs,
                 seed=settings.seed,
                 device=str(device),
@@ -76,62 +143,16 @@ def open_run(settings: TrainingOptions, inputs: Fingerprints, device: torch.devi
                 world_size=current_ranks().world_size,
                 **facts,
             )
-            write_config(settings.output, settings)  # last: its presence means that there is a run
+            write_config(run, settings)  # last: its presence means that there is a run
     barrier()
-
-
-def check_run_directory(path: Path, *, resume: bool, force: bool) -> None:
-    """Check that a run may write into a directory, before any work and without touching it.
-
-    Args:
-        path: the run directory.
-        resume: continue in a directory that holds a run.
-        force: replace what the directory holds, provided that a run wrote it.
-
-    Raises:
-        UsageError: both resume and force.
-        UserError: the path is a file, the directory is not empty and neither resume nor force is set, or
-            force is set and no run wrote it.
-    """
-    if resume and force:
-        raise UsageError("--resume continues a run and --force deletes it", remedy="give one of them")
-    if path.exists() and not path.is_dir():
-        raise UserError("is a file, a run needs a directory", at=path, remedy="choose another name")
-    run_files = [(path / name).is_file() for name in _RUN_FILES]
-    if resume and not all(run_files):
-        raise UserError("holds no run to resume", at=path, remedy="start one without --resume")
-    if not resume and path.exists() and any(path.iterdir()):
-        if not force:
-            remedy = "add --resume or --force, or choose another"
-            raise UserError("the directory is not empty", at=path, remedy=remedy)
-        if not any(run_files):
-            remedy = "remove it yourself"
-            raise UserError("holds no run of this tool, so --force leaves it alone", at=path, remedy=remedy)
-
-
-def prepare_run_directory(path: Path, *, resume: bool, force: bool) -> None:
-    """Create a run directory with its parents; `force` removes what it holds.
-
-    Raises:
-        UsageError, UserError: as `check_run_directory`, or the directory cannot be made.
-    """
-    check_run_directory(path, resume=resume, force=force)
-    if force and path.exists() and any(path.iterdir()):
-        # renamed first: an interrupted deletion must not leave half a run under the run's name
-        removed = path.resolve().with_name(f".{path.resolve().name}.{os.getpid()}.removed")
-        path.resolve().rename(removed)
-        shutil.rmtree(removed)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise unwritable_error(error, path) from error
 
 
 def write_config(run: Path, settings: Any) -> None:
     """Write config.yaml, which `--config` reads back, without --resume and --force."""
     import yaml
 
-    _replace(run / "config.yaml", yaml.safe_dump(_portable(settings), sort_keys=False))
+    with atomic_path(run / CONFIG) as draft:
+        draft.write_text(yaml.safe_dump(_portable(settings), sort_keys=False))
 
 
 def _portable(settings: Any) -> dict[str, Any]:
@@ -170,7 +191,7 @@ def check_resumable(run: Path, settings: Any, inputs: Fingerprints) -> None:
         UserError: they differ; the message names what does.
     """
     now = {key: value for key, value in _portable(settings).items() if value is not None}
-    earlier = settings_file.read_yaml(run / "config.yaml", list(settings_file.to_dict(settings)))
+    earlier = settings_file.read_yaml(run / CONFIG, list(settings_file.to_dict(settings)))
     differing = [
         f"{key} was {earlier.get(key, 'not given')}, is {now.get(key, 'not given')}"
         for key in sorted((set(earlier) | set(now)) - _MAY_CHANGE)
@@ -187,13 +208,17 @@ def check_resumable(run: Path, settings: Any, inputs: Fingerprints) -> None:
 
 def warn_unfinished(run: Path) -> None:
     """Warn of a run directory of labels or species whose training has not ended."""
-    if (run / "config.yaml").is_file() and not (run / METRICS).is_file():
+    if (run / CONFIG).is_file() and not (run / METRICS).is_file():
         console.log.warning("%s: training has not ended: this is its best model so far, not calibrated", run)
 
 
 def changed_inputs(run: Path, inputs: Fingerprints) -> list[str]:
-    """Describe how the contents of `inputs` differ from those of the files that a run has read."""
-    before = json.loads((run / "run.json").read_text())["inputs"]
+    """Describe how the contents of `inputs` differ from those of the files that a run has read.
+
+    Raises:
+        UserError: run.json is missing or damaged.
+    """
+    before = read_json(run / RECORD)["inputs"]
     differing = []
     if len(before) != len(inputs):
         differing.append(f"{len(before)} input files were read, now {len(inputs)}")
@@ -220,21 +245,25 @@ def write_record(run: Path, *, inputs: Fingerprints, **facts: Any) -> None:
         "inputs": inputs,
         **facts,
     }
-    write_json(run / "run.json", record)
+    write_json(run / RECORD, record)
 
 
 def add_to_record(run: Path, **facts: Any) -> None:
     """Add facts to run.json."""
-    path = run / "run.json"
-    write_json(path, json.loads(path.read_text()) | facts)
+    write_json(run / RECORD, read_json(run / RECORD) | facts)
 
 
 def write_json(path: Path, record: dict[str, Any]) -> None:
-    """Write a JSON file in one operation; a number that is not finite becomes null."""
-    _replace(path, json.dumps(console.finite(record), indent=2, default=str) + "\n")
+    """Write a JSON file that ends in its hash; a number that is not finite becomes null."""
+    plain = json.loads(json.dumps(console.finite(record), default=str))
+    with atomic_path(path) as draft:
+        draft.write_text(seal(plain, readable=True) + "\n")
 
 
-def _replace(path: Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}.tmp")
-    draft.write_text(text)
-    draft.replace(path)
+def read_json(path: Path) -> dict[str, Any]:
+    """Read what `write_json` wrote, without its hash.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    return read_sealed(path, _REMEDY)

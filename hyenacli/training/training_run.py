@@ -248,9 +248,10 @@ class TrainingRun:
             bits: the loss is in nats per base, and is shown in bits too.
         """
         directory, step, first = self._settings.output, self.progress.step, current_ranks().first
+        keep = self.progress.metrics_bytes if step else 0
         columns = (*TRAINING_COLUMNS, *objective.evaluation_columns)
         with ExitStack() as stack:
-            metrics = CSVLogger(directory / "metrics.csv", columns, step or None, write=first)
+            metrics = CSVLogger(directory / "metrics.csv", columns, keep, write=first)
             loggers = [stack.enter_context(metrics).write]
             if self._settings.tensorboard and first:
                 loggers.append(stack.enter_context(TensorBoardLogger(directory, step)).write)

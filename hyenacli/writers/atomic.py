@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hyenacli.errors import UsageError, UserError
-from hyenacli.state_files import draft_path, remove_leftovers
+from hyenacli.state_files import draft_path, remove_leftovers, sync
 
 _REMEDIES = {
     errno.EACCES: "choose a place you may write to",
@@ -44,9 +44,9 @@ def atomic_path(target: Path) -> Iterator[Path]:
     temporary = _create_beside(final, target)
     try:
         yield temporary
-        _sync(temporary)
+        sync(temporary)
         temporary.replace(final)
-        _sync(final.parent)
+        sync(final.parent)
     except OSError as error:
         if error.errno in _FULL or error.filename in (str(temporary), str(final)):
             raise unwritable_error(error, target) from error
@@ -118,7 +118,7 @@ def atomic_directory(target: Path, suffix: str, *, force: bool) -> Iterator[Path
     try:
         yield temporary
         for path in (*temporary.iterdir(), temporary):
-            _sync(path)
+            sync(path)
         _put(temporary, final)
     except OSError as error:
         if error.errno in _FULL:
@@ -164,14 +164,6 @@ def _create_beside(final: Path, target: Path) -> Path:
     except OSError as error:
         raise unwritable_error(error, target) from error
     return temporary
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def unwritable_error(error: OSError, target: Path) -> UserError:

@@ -26,6 +26,8 @@ from hyenacli.training.training_run import BatchShape, MemoryPlanner, training_b
 from hyenadna import HyenaConfig, HyenaDNA, load_model
 from tests.runs import TINY, losses, rows, settings, small_model, weights
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+
 
 class Scarce:
     """Stands in for `NextNucleotide.loss` on a device that bears `windows` windows, from call `after` on."""
