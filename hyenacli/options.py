@@ -170,6 +170,20 @@ class ContigNameOptions(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CircularOptions(Settings):
+    """Contigs that are circles."""
+
+    circular: Annotated[
+        str | None,
+        typer.Option(
+            help="Contigs of the genome that are circles (chrM, plasmids, bacteria), comma-separated: what "
+            "is read there goes on across the end.",
+            metavar="CONTIG[,...]",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class RegionOptions(ContigNameOptions):
     """Regions of a genome as input."""
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from hyenacli.errors import UsageError, UserError, abbreviate
+from hyenacli.errors import UsageError, UserError, abbreviate, nearest
 from hyenacli.genome.region import Region
 
 ContigStyle = Literal["auto", "exact"]
@@ -186,6 +186,24 @@ def match_contigs(
     if contigs.names and len(contigs.missing) == len(contigs.names):
         raise _nothing_matches(contigs)
     return contigs
+
+
+def parse_circular(text: str | None, contigs: ContigMap) -> frozenset[str]:
+    """Return the contigs of --circular in the genome's spelling, none for None.
+
+    Raises:
+        UsageError: the genome has no such contig.
+
+    >>> genome = match_contigs([], ["1", "MT"], style="auto", aliases={}, input_name="", genome_name="g.fa")
+    >>> parse_circular("chrM", genome)
+    frozenset({'MT'})
+    """
+    names = [name.strip() for name in (text or "").split(",") if name.strip()]
+    for name in names:
+        if contigs.resolve(name) is None:
+            what = f"no contig '{name}' in {contigs.genome_name}"
+            raise UsageError(what, at="--circular", remedy=nearest(name, list(contigs.genome)))
+    return frozenset(target for name in names if (target := contigs.resolve(name)) is not None)
 
 
 def _nothing_matches(contigs: ContigMap) -> UserError:
