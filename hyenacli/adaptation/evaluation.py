@@ -17,7 +17,7 @@ from hyenacli.adaptation.labels import LabelScheme, Targets
 from hyenacli.distributed import current_ranks, sum_array
 from hyenacli.evaluation.baselines import KmerBaseline, fit_baseline
 from hyenacli.evaluation.bootstrap import Floats
-from hyenacli.evaluation.calibration import Calibration, calibrate, probabilities
+from hyenacli.evaluation.calibration import Calibration, calibrate, cross_entropy, probabilities
 from hyenacli.evaluation.metrics import intervals, measure
 from hyenacli.inference.prediction import prediction_head
 from hyenadna import HyenaDNA
@@ -184,6 +184,26 @@ def evaluate_split(evaluator: SplitEvaluator, logits: list[Logits], config: Eval
         evaluator.metrics(logits),
         evaluator.intervals(logits, config.seed),
         label_share(logits) if config.letters else None,
+    )
+
+
+def describe_guess(result: SplitResult) -> str | None:
+    """Return a sentence if a split is predicted no better than by its mean or its class frequencies."""
+    scheme, metrics, targets = result.evaluator.scheme, result.metrics, result.evaluator.targets
+    name, chance = {"regression": ("r2", 0.0), "multilabel": ("auroc", 0.5)}.get(scheme.task, ("mcc", 0.0))
+    if metrics[name] <= chance:
+        return f"the validation split is predicted no better than by guessing ({name} {metrics[name]:.3f})"
+    if not scheme.has_classes:
+        return None
+    loss = cross_entropy(scheme.task, result.evaluator.stacked(result.logits), targets)
+    _, counts = np.unique(targets[targets >= 0], return_counts=True)
+    shares = counts / counts.sum()
+    guess = float(-(shares * np.log(shares)).sum())
+    if loss <= guess:
+        return None
+    return (
+        f"the probabilities fit the validation split worse than the frequencies of its classes do (loss "
+        f"{loss:.3f}, and {guess:.3f})"
     )
 
 

@@ -15,6 +15,7 @@ from hyenacli.adaptation.evaluation import (
     EvaluationResult,
     Logits,
     SplitEvaluator,
+    describe_guess,
     evaluate_splits,
 )
 from hyenacli.adaptation.examples import Criterion, ExampleSource, LabelObjective
@@ -31,6 +32,8 @@ from hyenacli.training.loop import LoopSettings
 from hyenacli.training.run_directory import METRICS, Fingerprints, add_to_record, open_run, write_json
 from hyenacli.training.training_run import BatchShape, TrainingRun
 from hyenadna import HyenaDNA, load_model, model_sha256
+
+_REMEDY = "try another --lr, a longer training, or --calibrate"
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,13 @@ class AdaptationRun(ABC):
         open_run(settings, inputs, self.device, **facts)
         groups = parameter_groups(settings, model)
         return TrainingRun(
-            settings, model, groups, origin=self.origin(), precision=self.precision, device=self.device
+            settings,
+            model,
+            groups,
+            origin=self.origin(),
+            precision=self.precision,
+            device=self.device,
+            monitor=f"valid_{monitor(self.scheme.task)}",
         )
 
     def train(
@@ -274,10 +283,11 @@ def write_results(
     }
     shown = plan | (steps if progress.step else {})
     title = f"{directory.resolve().name}: {run.kind}"
-    write_report(directory, title, shown, run.scheme, evaluation, run.warnings, run.report_sections())
+    warnings = [*run.warnings, *filter(None, [describe_guess(evaluation.splits["valid"])])]
+    write_report(directory, title, shown, run.scheme, evaluation, warnings, run.report_sections())
     add_to_record(directory, plan=plan, result=numbers)
     head = run.facts() | {"model_sha256": sha256}
-    metrics = head | numbers | evaluation.to_json() | {"warnings": list(run.warnings)}
+    metrics = head | numbers | evaluation.to_json() | {"warnings": warnings}
     write_json(directory / METRICS, metrics)  # last: its presence says that the run is complete
     _log_results(run, training, evaluation)
     console.log.info("wrote %s", directory / "report.html")
@@ -290,22 +300,20 @@ def _log_results(run: AdaptationRun, training: TrainingResult, evaluation: Evalu
     if progress.step and progress.best_step >= 0:
         text = "best after step %d of %d: valid %s %.3f"
         console.log.info(text, progress.best_step, progress.step, metric, progress.best)
-    if progress.step and progress.best_step == 0:
-        console.log.warning(
-            "training has not improved the model on the validation split, so the untrained model is kept; "
-            "try another --lr, or a longer training"
-        )
+    if guess := describe_guess(evaluation.splits["valid"]):
+        console.log.warning("%s; %s", guess, _REMEDY)
+    elif progress.step and progress.best_step == 0:
+        text = "training has not improved the model on the validation split, so the untrained model is kept"
+        console.log.warning("%s; %s", text, _REMEDY)
     if (calibration := evaluation.calibration) is not None:
         pairs = zip(run.scheme.names, calibration.offsets, strict=False)
         offsets = "".join(f", {name} {round(offset, 2) + 0.0:+.2f}" for name, offset in pairs)
         before, after = calibration.loss
         text = "temperature %.3g%s: valid loss %.4f, before %.4f"
         console.log.info(text, calibration.temperature, offsets, after, before)
-        if calibration.useless:
-            console.log.warning(
-                "the model has learnt nothing on the validation split: no calibration beats equal "
-                "probabilities, which it now predicts; try another --lr, or a longer training"
-            )
+        if calibration.useless and not guess:
+            text = "no calibration beats equal probabilities on the validation split: they are now predicted"
+            console.log.warning("%s; %s", text, _REMEDY)
     for name, result in evaluation.splits.items():
         console.log.info("%s", describe_split(name, result))
     if (baseline := evaluation.baseline) is not None:

@@ -38,7 +38,7 @@ class Sketch:
 
     def at(self, scale: int) -> Hashes:
         """Return the hashes of a coarser sketch."""
-        return self.hashes[: int(np.searchsorted(self.hashes, _last(scale), side="right"))]
+        return self.hashes[: int(np.searchsorted(self.hashes, last_hash(scale), side="right"))]
 
 
 def sketch(stretches: Iterable[Codes], n_bases: int, chunk: int = CHUNK) -> Sketch:
@@ -70,20 +70,22 @@ def shared_kmers(query: Sketch, reference: Sketch) -> tuple[int, int]:
     return int(np.count_nonzero(theirs[indices] == ours)), ours.size
 
 
-def _last(scale: int) -> np.uint64:
-    """Return the last hash that is kept."""
+def last_hash(scale: int) -> np.uint64:
+    """Return the last hash that is kept where one k-mer in `scale` is."""
     return np.uint64(2**64 // scale - 1)
 
 
 def _kept(codes: Codes, scale: int, chunk: int) -> Iterator[Hashes]:
     """Yield the hashes that are kept of a stretch, piece by piece."""
     for start in range(0, len(codes) - K + 1, chunk):
-        hashes_P = hash_kmers(codes[start : start + chunk + K - 1])
-        yield hashes_P[hashes_P <= _last(scale)]
+        hashes_P, _ = hash_kmers(codes[start : start + chunk + K - 1])
+        yield hashes_P[hashes_P <= last_hash(scale)]
 
 
-def hash_kmers(codes_L: Codes) -> Hashes:
-    """Hash the k-mers (P,) without N of at least K codes (L,), in order, the same for both strands."""
+def hash_kmers(codes_L: Codes) -> tuple[Hashes, NDArray[np.intp]]:
+    """Hash the k-mers (P,) without N of codes (L,), alike on both strands; return where each begins too."""
+    if len(codes_L) < K:
+        return np.empty(0, np.uint64), np.empty(0, np.intp)
     tokens_L = plain_tokens(codes_L)
     whole_P = (tokens_L >= A) & (tokens_L <= T)
     forward_P = np.where(whole_P, tokens_L - A, 0).astype(np.uint64)
@@ -97,7 +99,7 @@ def hash_kmers(codes_L: Codes) -> Hashes:
         reverse_P = reverse_P[:-step] | (reverse_P[step:] << bits)
         whole_P = whole_P[:-step] & whole_P[step:]
         width += step
-    return _mixed(np.minimum(forward_P, reverse_P)[whole_P])
+    return _mixed(np.minimum(forward_P, reverse_P)[whole_P]), np.flatnonzero(whole_P)
 
 
 def _mixed(words_P: Hashes) -> Hashes:

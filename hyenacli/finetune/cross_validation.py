@@ -31,7 +31,8 @@ from hyenacli.adaptation.run import RunResult
 from hyenacli.distributed import barrier, current_ranks
 from hyenacli.errors import UsageError
 from hyenacli.evaluation.metrics import monitor
-from hyenacli.finetune.dataset import LabelledSet, find_gaps, find_leaks
+from hyenacli.finetune.dataset import LabelledSet, find_gaps
+from hyenacli.finetune.leakage import Leak, LeakFinder
 from hyenacli.finetune.run import FinetuneRun, write_predictions
 from hyenacli.finetune.settings import FinetuneSettings
 from hyenacli.finetune.splits import LabelSplits
@@ -113,7 +114,10 @@ class CrossValidation:
         if len(grid) == 1:  # nothing to choose
             settings = _with_choice(settings, grid[0])
         self._settings, self._data, self._grid, self._device = settings, data, grid, device
-        self._warnings = [_find_warnings(data, splits) for splits in data.splits]
+        finder = LeakFinder(data.records)
+        self._leaks = [finder.find(splits) for splits in data.splits]
+        pairs = zip(data.splits, self._leaks, strict=True)
+        self._warnings = [_find_warnings(data, splits, leaks) for splits, leaks in pairs]
         self._baseline = cache(self._fit_baseline)
 
     def run(self) -> RunResult:
@@ -214,6 +218,7 @@ class CrossValidation:
             splits,
             self._device,
             self._warnings[planned.fold],
+            self._leaks[planned.fold],
             partial(self._baseline, planned.fold),
         )
         result = run.run(evaluated)
@@ -313,8 +318,8 @@ def _with_choice(settings: FinetuneSettings, choice: Choice) -> FinetuneSettings
     return replace(settings, **{_SWEPT[key]: value for key, value in choice.items()})  # type: ignore[arg-type]
 
 
-def _find_warnings(data: LabelledSet, splits: LabelSplits) -> list[str]:
-    sentences = [leak.sentence for leak in find_leaks(data.records, splits)] + find_gaps(data, splits)
+def _find_warnings(data: LabelledSet, splits: LabelSplits, leaks: Sequence[Leak]) -> list[str]:
+    sentences = [leak.sentence for leak in leaks if not leak.covered] + find_gaps(data, splits)
     for sentence in sentences:
         console.log.warning("%s", sentence)
     return sentences

@@ -27,6 +27,7 @@ from hyenacli.adaptation.run import AdaptationRun, RunResult, TrainingResult, ev
 from hyenacli.evaluation.metrics import monitor
 from hyenacli.finetune.dataset import LabelledSet, split_sizes
 from hyenacli.finetune.features import Features
+from hyenacli.finetune.leakage import Leak
 from hyenacli.finetune.settings import FinetuneSettings
 from hyenacli.finetune.splits import LabelSplits
 from hyenacli.inference.intervals import SPLITS
@@ -54,6 +55,7 @@ class FinetuneRun(AdaptationRun):
     Args:
         settings: with the method's defaults; its output is the run's directory.
         warnings: sentences about the splits.
+        leaks: what the splits share.
         baseline: fits the k-mer model, or returns None.
     """
 
@@ -68,6 +70,7 @@ class FinetuneRun(AdaptationRun):
         splits: LabelSplits,
         device: torch.device,
         warnings: Sequence[str] = (),
+        leaks: Sequence[Leak] = (),
         baseline: Callable[[], Baseline | None] = lambda: None,
     ) -> None:
         self.data, self.splits = data, splits
@@ -75,7 +78,7 @@ class FinetuneRun(AdaptationRun):
         self._head = head_config(settings, data.scheme, self._train_targets)
         criterion = make_criterion(data.scheme, self._train_targets, settings.class_weights, self._head.scale)
         super().__init__(settings, data.scheme, criterion, device, warnings)
-        self._baseline = baseline
+        self._baseline, self._leaks = baseline, leaks
         self._features: Features | None = None
 
     def run(self, evaluated: Collection[str] = SPLITS) -> RunResult:
@@ -176,6 +179,7 @@ class FinetuneRun(AdaptationRun):
             "method": self.settings.method,
             "model": self.settings.model,
             "seed": self.settings.seed,
+            "leakage": [leak.to_json() for leak in self._leaks],
         }
 
     def evaluation_config(self) -> EvaluationConfig:

@@ -78,12 +78,13 @@ class Checkpoints:
         run: the run directory.
         keep: number of the newest checkpoints to keep, besides the best.
         provenance: origin of the model, for every checkpoint's config.json and model card.
+        monitor: name of the monitored value in them.
     """
 
-    def __init__(self, run: Path, keep: int, provenance: Mapping[str, Any]):
+    def __init__(self, run: Path, keep: int, provenance: Mapping[str, Any], monitor: str = "held_out_loss"):
         self.folder, self._metrics = run / "checkpoints", run / "metrics.csv"
         self._keep = keep
-        self._provenance = provenance
+        self._provenance, self._monitor = provenance, monitor
         self._saved = -1  # the step whose directory holds the state after it
 
     def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
@@ -183,7 +184,7 @@ class Checkpoints:
     def _fill(
         self, draft: Path, model: HyenaDNA, optimizer: torch.optim.Optimizer, progress: Progress
     ) -> None:
-        facts = {"steps": progress.step, "tokens": progress.tokens, "held_out_loss": progress.last}
+        facts = {"steps": progress.step, "tokens": progress.tokens, self._monitor: progress.last}
         save_model(model, draft, provenance={**self._provenance, **console.finite(facts)})
         tensors = {
             f"{key}/{name}": value.contiguous()

@@ -202,6 +202,7 @@ class TrainingRun:
         origin: provenance for the checkpoints.
         precision: returns the context of a pass.
         device: of the model.
+        monitor: name of the monitored value in the checkpoints.
 
     Attributes:
         progress: steps made so far.
@@ -216,10 +217,11 @@ class TrainingRun:
         origin: Mapping[str, Any],
         precision: Precision,
         device: torch.device,
+        monitor: str = "held_out_loss",
     ) -> None:
         self._settings, self._model, self._precision, self._device = settings, model, precision, device
         self._optimizer = torch.optim.AdamW(groups)
-        self._checkpoints = Checkpoints(settings.output, settings.keep, origin)
+        self._checkpoints = Checkpoints(settings.output, settings.keep, origin, monitor)
         self.progress = self._checkpoints.restore(model, self._optimizer) if settings.resume else Progress()
 
     def plan(self, objective: Objective, shape: BatchShape) -> MemoryPlan:

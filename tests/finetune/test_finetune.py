@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from hyenacli.adaptation.evaluation import EvaluationConfig, SplitEvaluator, describe_guess, evaluate_split
+from hyenacli.adaptation.examples import Criterion
+from hyenacli.adaptation.labels import LabelScheme
 from hyenacli.errors import UserError
 from hyenacli.evaluation.calibration import probabilities
 from hyenacli.finetune.command import finetune
@@ -85,6 +89,34 @@ def test_the_best_of_the_validation_split_is_kept(run: Path) -> None:
     assert judged[best] == max(judged.values())
     assert judged[best] == pytest.approx(value(run, "valid", "mcc"))
     assert (run / "checkpoints" / "best").resolve().name == f"step-{best}"
+    card = (run / "checkpoints" / "best" / "README.md").read_text()
+    assert re.search(r"valid_mcc\W+([\d.]+)", card)[1] == str(judged[best])
+    assert "held_out_loss" not in card
+
+
+def test_a_model_that_only_guesses_is_remarked_on_once(
+    base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    header, rows = ("sequence", "label", "split"), []
+    for i, (bases, _) in enumerate(sequences(60)):
+        rows.append((bases, "a", "valid") if i % 3 == 0 else (bases, "ab"[i % 2], "train"))
+    data, run = write_table(tmp_path / "data.csv", rows, header), tmp_path / "run"
+    finetune(settings(data, base, run, epochs=1, valid_fraction=None, test_fraction=None))
+    (warning,) = [text for text in caplog.messages if "guessing" in text or "not improved" in text]
+    assert "the validation split is predicted no better than by guessing (mcc 0.000)" in warning
+    assert any("no better than by guessing" in text for text in metrics(run)["warnings"])
+    assert "no better than by guessing" in (run / "report.html").read_text()
+
+
+@pytest.mark.parametrize(("logit", "worse"), [(0.5, False), (40.0, True)])
+def test_probabilities_worse_than_class_frequencies_are_remarked_on(logit: float, worse: bool) -> None:
+    scheme, truth = LabelScheme("binary", "sequence", ("no", "yes")), np.array([0, 0, 0, 1, 1, 1])
+    outputs = [np.array([-shown, shown]) for shown in logit * np.array([-1, -1, 1, 1, 1, 1])]
+    evaluator = SplitEvaluator(scheme, list(truth))
+    result = evaluate_split(evaluator, outputs, EvaluationConfig(Criterion(scheme), seed=0))
+    sentence = describe_guess(result) or ""
+    assert result.metrics["mcc"] > 0
+    assert ("worse than the frequencies of its classes do" in sentence) == worse
 
 
 def test_predictions_are_those_of_the_saved_model(run: Path, table: Path) -> None:

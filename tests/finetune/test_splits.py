@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from hyenacli.errors import UserError
-from hyenacli.finetune.dataset import find_leaks
+from hyenacli.evaluation.sketch import K
+from hyenacli.finetune.leakage import Leak, LeakFinder
 from hyenacli.finetune.splits import (
     LabelSplits,
     contigs_of,
@@ -190,6 +191,10 @@ def test_folds_that_cannot_be() -> None:
         fold_splits(3, 0, np.zeros(9, np.int64), ["a", "b", "b"] * 3)
 
 
+def find_leaks(records: list[LabelledRecord], splits: LabelSplits) -> list[Leak]:
+    return LeakFinder(records).find(splits)
+
+
 def test_nothing_leaks() -> None:
     records = [record(0, at=("c", 0, 30)), record(1, at=("c", 30, 60)), record(2, at=("d", 10, 40))]
     assert find_leaks(records, indices("train", "test", "test")) == []
@@ -210,7 +215,7 @@ def test_shared_sequences_leak_on_both_strands() -> None:
     )
     assert leak.sentence == (
         "2 of 3 test records (66.7%) have a sequence, or its reverse complement, that is also in train, "
-        "such as r1 (a.csv, line 3)"
+        "such as r1 (a.csv, line 3), r2"
     )
 
 
@@ -218,7 +223,7 @@ def test_overlapping_regions_leak() -> None:
     spans = [("c", 0, 100), ("c", 10, 20), ("c", 99, 120), ("c", 100, 120), ("d", 0, 9), ("c", 300, 310)]
     records = [record(i, at=span) for i, span in enumerate(spans)]
     [leak] = find_leaks(records, indices("train", "train", "valid", "valid", "valid", "train"))
-    assert (leak.kind, leak.later, leak.count, leak.example.id) == ("region", "valid", 1, "r2")
+    assert (leak.kind, leak.later, leak.count, leak.examples[0].id) == ("region", "valid", 1, "r2")
 
 
 def test_torn_groups_leak() -> None:
@@ -226,6 +231,58 @@ def test_torn_groups_leak() -> None:
     [leak] = find_leaks(records, indices("valid", "test", "test", "train", "test"))
     assert (leak.kind, leak.earlier, leak.later, leak.count) == ("group", "valid", "test", 1)
     assert "1 of 3 test records (33.3%) belong to a group that is also in valid" in leak.sentence
+
+
+def test_records_with_half_of_their_31_mers_in_training_records_leak() -> None:
+    training = random_dna(300, 1), random_dna(300, 2)
+    held_out = {
+        "half": training[0][:115] + random_dna(85, 3),
+        "less": training[1][:95] + random_dna(106, 4),
+        "mirrored": reverse_complement(training[1][50:200].encode()).decode(),
+        "patchwork": training[0][:60] + "N" * 40 + training[1][:60],
+        "other": random_dna(200, 5),
+        "short": training[0][: K - 1],
+    }
+    texts = [*training, *held_out.values(), training[0]]
+    records = [record(i, bases=text.encode()) for i, text in enumerate(texts)]
+    names = {records[2 + i].id: name for i, name in enumerate(held_out)}
+    roles = ["train", "train", *["test"] * len(held_out), "valid"]
+    same, one, leak = find_leaks(records, indices(*roles))
+    assert (same.kind, one.kind, one.covered, one.later) == ("sequence", "similar", True, "valid")
+    assert [names[r.id] for r in leak.examples] == ["half", "mirrored", "patchwork"]
+    assert (leak.kind, leak.earlier, leak.count, leak.total, leak.covered) == (
+        "similar",
+        "train",
+        3,
+        6,
+        False,
+    )
+    assert "3 of 6 test records (50.0%) have half of their 31-mers or more in train, such as" in leak.sentence
+    assert leak.to_json()["share"] == 0.5
+
+
+def test_many_31_mers_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hyenacli.finetune.leakage.MAX_KMERS", 1_000)
+    training = [random_dna(2_000, seed) for seed in range(3)]
+    held_out = [training[0][:1_500], training[1][:400] + random_dna(1_600, 9), random_dna(2_000, 10)]
+    records = [record(i, bases=text.encode()) for i, text in enumerate([*training, *held_out])]
+    [leak] = find_leaks(records, indices(*["train"] * 3, *["test"] * 3))
+    assert (leak.count, leak.examples[0].id) == (1, records[3].id)
+
+
+def test_a_public_set_has_the_overlap_that_is_counted_by_hand(shared: Path) -> None:
+    def kmers(record: LabelledRecord) -> list[bytes]:
+        words = [record.sequence[i : i + K] for i in range(len(record.sequence) - K + 1)]
+        return [min(word, reverse_complement(word)) for word in words]
+
+    path = shared / "data" / "labelled" / "gue_prom_300_tata_test.csv.gz"
+    with open_labelled([path], Columns()) as rows:
+        records = rows.load()[:600]
+    known = {kmer for r in records[:400] for kmer in kmers(r)}
+    counted = sum(np.mean([kmer in known for kmer in kmers(r)]) >= 0.5 for r in records[400:])
+    leaks = find_leaks(records, indices(*["train"] * 400, *["test"] * 200))
+    assert [leak.count for leak in leaks if leak.kind == "similar"] == [counted]
+    assert counted > 0
 
 
 def test_the_yeast_windows_overlap_between_dev_and_test(shared: Path) -> None:
