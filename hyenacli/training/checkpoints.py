@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -21,7 +20,7 @@ from hyenacli import console
 from hyenacli.distributed import barrier, current_ranks
 from hyenacli.errors import UserError
 from hyenacli.state_files import file_sha256, read_sealed, seal, sync
-from hyenadna import HyenaDNA, load_model, save_model
+from hyenadna import HyenaDNA, ModelError, load_model, save_model
 from hyenadna.formats.files import write_tensors
 
 _TENSORS, _STATE = "trainer.safetensors", "trainer.json"
@@ -170,7 +169,7 @@ class Checkpoints:
         shutil.rmtree(draft.parent, ignore_errors=True)
         try:
             self._fill(draft, model, optimizer, progress)
-        except (SafetensorError, OSError) as error:
+        except (ModelError, OSError) as error:
             shutil.rmtree(draft.parent, ignore_errors=True)  # a full disk needs the space
             raise UserError(
                 f"the checkpoint cannot be written ({error})",

@@ -1,5 +1,6 @@
 """Configurations of a model: its architecture, its head, and the seven published sizes."""
 
+import reprlib
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -9,6 +10,8 @@ Task = Literal["binary", "multiclass", "multilabel", "regression"]
 Pool = Literal["mean", "last", "max"]
 Level = Literal["sequence", "nucleotide"]
 _BASES = frozenset("ACGTN")
+_MAX_SIZE = 1 << 24
+"""Of every size of an architecture: float32, in which the filter counts positions, tells no more apart."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class HeadConfig:
             choices = get_args(kind)
             require(
                 getattr(self, field) in choices,
-                f"head {field} {getattr(self, field)!r} is not one of {choices}",
+                f"head {field} {reprlib.repr(getattr(self, field))} is not one of {choices}",
             )
         require(self.window is None or self.window >= 1, f"a window has bases, not {self.window}")
         require(self.n_outputs >= 1, f"a head needs at least one output, not {self.n_outputs}")
@@ -96,10 +99,10 @@ class DemonstrationsConfig:
         require(
             len(set(self.labels)) == len(set(self.letters)) == len(self.labels) == len(self.letters) >= 2
             and set(self.letters) <= _BASES,
-            f"letters {self.letters!r} do not name the classes {self.labels}",
+            f"letters {reprlib.repr(self.letters)} do not name the classes {reprlib.repr(self.labels)}",
         )
         for sequence, label in self.shots:
-            require(label in self.labels, f"a demonstration has the unknown class {label!r}")
+            require(label in self.labels, f"a demonstration has the unknown class {reprlib.repr(label)}")
             require(set(sequence) <= _BASES, "a demonstration has other letters than A C G T N")
         require(self.max_length >= 1, f"max_length must be at least 1, not {self.max_length}")
         require(self.temperature > 0, f"a temperature must be positive, not {self.temperature}")
@@ -166,12 +169,13 @@ class HyenaConfig:
 
     def __post_init__(self) -> None:
         counts = ("d_model", "n_layer", "d_inner", "vocab_size", "pad_vocab_multiple", "filter_order")
-        for field in (*counts, "short_filter_order"):
-            require(getattr(self, field) >= 1, f"{field} must be at least 1, not {getattr(self, field)}")
-        require(self.l_max >= 2, f"l_max must be at least 2, not {self.l_max}")
-        require(self.n_inner_mlps >= 0, f"n_inner_mlps must not be negative, but is {self.n_inner_mlps}")
+        least = dict.fromkeys((*counts, "short_filter_order"), 1) | {"l_max": 2, "n_inner_mlps": 0}
+        for field, lowest in least.items():
+            value = getattr(self, field)
+            require(lowest <= value <= _MAX_SIZE, f"{field} must be {lowest} to {_MAX_SIZE:,}, not {value:,}")
         require(
-            self.emb_dim >= 3 and self.emb_dim % 2 == 1, f"emb_dim must be odd and >= 3, not {self.emb_dim}"
+            3 <= self.emb_dim <= _MAX_SIZE and self.emb_dim % 2 == 1,
+            f"emb_dim must be odd and at least 3, not {self.emb_dim:,}",
         )
         for field in ("embed_dropout", "resid_dropout", "hyena_dropout"):
             value = getattr(self, field)

@@ -192,7 +192,7 @@ def test_demonstrations_are_kept_with_the_model(tmp_path: Path) -> None:
         ({"task": "regression"}, "regression"),
         ({"shots": [["ACGT", "w"]]}, "unknown class 'w'"),
         ({"shots": [["acgt", "x"]]}, "other letters"),
-        ({"shots": [["ACGT"]]}, "demonstrations: "),
+        ({"shots": [["ACGT"]]}, "shots = "),
         ({"max_length": 42}, "exceed l_max"),
         ({"max_length": 0}, "at least 1"),
         ({"temperature": 0}, "positive"),
@@ -203,6 +203,7 @@ def test_a_wrong_config_json_is_refused(changes: dict[str, object], message: str
     save_model(with_shots(), tmp_path / "model")
     path = tmp_path / "model" / "config.json"
     raw = json.loads(path.read_text())
+    del raw["sha256"]
     raw["demonstrations"] |= changes
     path.write_text(json.dumps(raw))
     with pytest.raises(ModelError, match=message):

@@ -4,7 +4,7 @@ LoRA as peft writes and reads it; a soft prompt likewise, under the names of pef
 does not know is the identity of the base, its window shift, the head's task and labels, and provenance.
 """
 
-import json
+import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,11 +23,20 @@ from hyenadna.config import HeadConfig
 from hyenadna.errors import ModelError
 from hyenadna.model import HyenaDNA
 
-from .configs import head_from_json
-from .files import whole_directory, write_tensors
+from .configs import read_keys, read_table
+from .files import whole_directory, write_json, write_tensors
 from .tensors import base_sha256
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_LORA = {"rank": "r", "alpha": "lora_alpha", "targets": "target_modules"}
+_LORA_OPTIONAL = {"dropout": "lora_dropout"}
+_PROMPT = {"tokens": "num_virtual_tokens"}
+_PROMPT_OPTIONAL = {"dropout": "prompt_dropout"}
+_BASE = {
+    "path": "base_model_name_or_path",
+    "sha256": "base_model_sha256",
+    "window_shift": "base_window_shift",
+}
 _WRITTEN = {ADAPTER_CONFIG, ADAPTER_WEIGHTS, "trainer.json", "trainer.safetensors"}
 _WRAPPER = "base_model.model."
 _VECTORS = {"prompt_embeddings": "backbone.prompt.vectors"}
@@ -46,22 +55,33 @@ _ONLY: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
+class BaseReference:
+    """What an adapter's file says about its base model.
+
+    Attributes:
+        path: of the base, or its name.
+        sha256: `base_sha256` of it; None in peft's own files.
+        window_shift: of the base; None for the base's own.
+    """
+
+    path: str | None = None
+    sha256: str | None = None
+    window_shift: float | None = None
+
+
+@dataclass(frozen=True)
 class AdapterFile:
     """A parsed adapter directory.
 
     Attributes:
         config: which adapter.
-        base: its base model, as written in it.
-        sha256: `base_sha256` of that; None in peft's own files.
-        window_shift: of the base; None for the base's own.
+        base: its base model.
         head: of the model, or None for the base's, if any.
         tensors: under our names.
     """
 
     config: LoraConfig | SoftPromptConfig
-    base: str
-    sha256: str | None
-    window_shift: float | None
+    base: BaseReference
     head: HeadConfig | None
     tensors: dict[str, Tensor]
 
@@ -101,7 +121,7 @@ def save_adapter(model: HyenaDNA, path: str | Path, *, provenance: Mapping[str, 
     }
     with whole_directory(Path(path), _WRITTEN) as new:
         write_tensors(tensors, new / ADAPTER_WEIGHTS)
-        (new / ADAPTER_CONFIG).write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
+        write_json(raw, new / ADAPTER_CONFIG)
 
 
 def _written(config: LoraConfig | SoftPromptConfig, d_model: int) -> dict[str, Any]:
@@ -134,18 +154,11 @@ def read_adapter(raw: Mapping[str, Any], tensors: Mapping[str, Tensor], at: obje
     Raises:
         ModelError: a value is missing or wrong, or the adapter is of a kind we do not compute.
     """
-    try:
-        config = _read_config(raw)
-        shift = None if raw.get("base_window_shift") is None else float(_number(raw, "base_window_shift"))
-        base, sha256 = _text(raw, "base_model_name_or_path"), _text(raw, "base_model_sha256")
-    except ModelError as error:
-        raise ModelError(str(error), at=at) from None
+    config = _read_config(raw, at)
     return AdapterFile(
         config=config,
-        base=base or "",
-        sha256=sha256,
-        window_shift=shift,
-        head=None if raw.get("head") is None else head_from_json(raw["head"], at),
+        base=read_keys(BaseReference, raw, {}, _BASE, at),
+        head=None if raw.get("head") is None else read_table(HeadConfig, raw["head"], "head", at),
         tensors={_VECTORS.get(name, name.removeprefix(_WRAPPER)): t for name, t in tensors.items()},
     )
 
@@ -160,37 +173,14 @@ def add_adapter(model: HyenaDNA, adapter: AdapterFile, base: str) -> None:
         add_soft_prompt(model, adapter.config, base=base)
 
 
-def _read_config(raw: Mapping[str, Any]) -> LoraConfig | SoftPromptConfig:
+def _read_config(raw: Mapping[str, Any], at: object) -> LoraConfig | SoftPromptConfig:
     kind = raw["peft_type"]
     if kind == "PROMPT_TUNING":
-        return SoftPromptConfig(
-            int(_number(raw, "num_virtual_tokens")), float(_number(raw, "prompt_dropout", 0.0))
-        )
+        return read_keys(SoftPromptConfig, raw, _PROMPT, _PROMPT_OPTIONAL, at)
     if kind != "LORA":
-        raise ModelError(f"is an adapter of kind {kind!r}, but only LORA and PROMPT_TUNING are supported")
+        what = f"is an adapter of kind {reprlib.repr(kind)}, but only LORA and PROMPT_TUNING are supported"
+        raise ModelError(what, at=at)
     for key, only in _ONLY.items():
         if raw.get(key, only) != only:
-            raise ModelError(f"has {key} = {raw[key]!r}, but only {only!r} is supported")
-    targets = raw.get("target_modules")
-    if not isinstance(targets, list):
-        raise ModelError(f"has target_modules = {targets!r}, which is not a list")
-    return LoraConfig(
-        rank=int(_number(raw, "r")),
-        alpha=float(_number(raw, "lora_alpha")),
-        dropout=float(_number(raw, "lora_dropout", 0.0)),
-        targets=tuple(map(str, targets)),
-    )
-
-
-def _number(raw: Mapping[str, Any], key: str, default: float | None = None) -> float:
-    value = raw.get(key, default)
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise ModelError(f"has {key} = {value!r}, which is not a number")
-    return value
-
-
-def _text(raw: Mapping[str, Any], key: str) -> str | None:
-    value = raw.get(key)
-    if value is not None and not isinstance(value, str):
-        raise ModelError(f"has {key} = {value!r}, which is not text")
-    return value
+            raise ModelError(f"has {key} = {reprlib.repr(raw[key])}, but only {only!r} is supported", at=at)
+    return read_keys(LoraConfig, raw, _LORA, _LORA_OPTIONAL, at)

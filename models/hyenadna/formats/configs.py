@@ -6,20 +6,27 @@ every published model. `local_order` of official files is unused (the taps of th
 `short_filter_order`), and so are the checkpoint_* flags (the tensors' names show it).
 """
 
+import reprlib
+import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, fields
-from typing import Any, Literal
+from types import UnionType
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
-from torch import Tensor
-
-from hyenadna.config import DemonstrationsConfig, HeadConfig, HyenaConfig, Task
+from hyenadna.config import DemonstrationsConfig, HeadConfig, HyenaConfig
 from hyenadna.errors import ModelError
 from hyenadna.tokenizer import VOCABULARY
 
 CheckpointFormat = Literal["native", "official", "hf", "multimolecule"]
 
-_TYPES: dict[str, type] = {
-    field.name: field.type for field in fields(HyenaConfig) if field.type in (int, float, bool)
+_Config = TypeVar("_Config")
+# by a part of a type's name, the first that fits
+_KINDS = {
+    "tuple": "a list of what it takes",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "": "text",
 }
 _OFFICIAL = {
     "d_model": "d_model",
@@ -76,8 +83,6 @@ _TABLES = {
     "multimolecule": (_MM, _MM_OPTIONAL),
 }
 
-WEIGHT, BIAS = "head.output_transform.weight", "head.output_transform.bias"
-_PROBLEMS: dict[object, Task] = {"regression": "regression", "multi_label_classification": "multilabel"}
 
 # the values that we compute with; a file with others describes another model
 _ONLY: dict[str, dict[str, Any]] = {
@@ -119,7 +124,8 @@ def detect_format(raw: Mapping[str, Any], at: object) -> CheckpointFormat:
     if raw.get("format") == "hyena-native":
         return "native"
     if raw.get("model_type", "hyenadna") != "hyenadna":
-        raise ModelError(f"describes a {raw['model_type']!r} model, not HyenaDNA", at=at)
+        model_type = reprlib.repr(raw["model_type"])
+        raise ModelError(f"describes a {model_type} model, not HyenaDNA", at=at)
     if "model_type" in raw:
         return "multimolecule" if "hidden_size" in raw else "hf"
     if isinstance(raw.get("layer"), Mapping):
@@ -144,49 +150,84 @@ def read_config(raw: Mapping[str, Any], checkpoint_format: CheckpointFormat, at:
         flat |= {f"layer.{key}": value for key, value in raw["layer"].items()}
     for key, only in _ONLY[checkpoint_format].items():
         if flat.get(key, only) != only:
-            raise ModelError(f"has {key} = {flat[key]!r}, but only {only!r} is supported", at=at)
-    required, optional = _TABLES[checkpoint_format]
-    missing = [key for key in required.values() if key not in flat]
+            raise ModelError(f"has {key} = {reprlib.repr(flat[key])}, but only {only!r} is supported", at=at)
+    return read_keys(HyenaConfig, flat, *_TABLES[checkpoint_format], at)
+
+
+def read_keys(
+    kind: type[_Config],
+    raw: Mapping[str, Any],
+    required: Mapping[str, str],
+    optional: Mapping[str, str],
+    at: object,
+) -> _Config:
+    """Build a configuration from a file's keys for its fields, if they are there and of the right types."""
+    missing = [key for key in required.values() if key not in raw]
     if missing:
         raise ModelError(f"lacks {', '.join(missing)}", at=at, remedy="take the config.json of the weights")
-    keys = required | {ours: key for ours, key in optional.items() if key in flat}
-    return _build({ours: (key, flat[key]) for ours, key in keys.items()}, at)
+    keys = {**required, **{ours: key for ours, key in optional.items() if key in raw}}
+    return _build(kind, {ours: (key, raw[key]) for ours, key in keys.items()}, at)
 
 
-def _build(values: Mapping[str, tuple[str, Any]], at: object, **others: Any) -> HyenaConfig:
-    """Build a HyenaConfig from {field: (key as in the file, value)}, and from fields that are not numbers."""
-    typed: dict[str, Any] = {}
+def read_table(kind: type[_Config], raw: Any, name: str, at: object, **others: object) -> _Config:
+    """Build a configuration from a native file's table, whose keys are its fields, and from other fields."""
+    if not isinstance(raw, Mapping):
+        raise ModelError(f"lacks the table {name!r}", at=at)
+    expected = {field.name: field for field in fields(cast("Any", kind)) if field.name not in others}
+    unknown = sorted(set(raw) - set(expected))
+    missing = [name for name, field in expected.items() if field.default is MISSING and name not in raw]
+    if unknown or missing:
+        wrong = f"unknown {reprlib.repr(unknown[0])}" if unknown else f"missing {', '.join(missing)}"
+        raise ModelError(f"{name}: {wrong}", at=at)
+    return _build(kind, {key: (key, value) for key, value in {**raw, **others}.items()}, at)
+
+
+def _build(kind: type[_Config], values: Mapping[str, tuple[str, Any]], at: object) -> _Config:
+    """Build a configuration from {field: (key as in the file, value)}."""
+    types = get_type_hints(kind)
+    typed = {}
     for field, (key, value) in values.items():
-        kind = _TYPES[field]
-        accepted = (int, float) if kind is float else (kind,)
-        if type(value) not in accepted:
-            raise ModelError(f"has {key} = {value!r}, which is not {kind.__name__}", at=at)
-        typed[field] = kind(value)
+        try:
+            typed[field] = _typed(value, types[field])
+        except ValueError:
+            kind_name = next(name for part, name in _KINDS.items() if part in str(types[field]))
+            raise ModelError(f"has {key} = {reprlib.repr(value)}, which is not {kind_name}", at=at) from None
     try:
-        return HyenaConfig(**typed, **others)
+        return kind(**typed)
     except ModelError as error:
         raise ModelError(str(error), at=at) from None
+
+
+def _typed(value: Any, kind: Any) -> Any:
+    """Return a JSON value as one of the type of a field; raise ValueError if it is none."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is UnionType:
+        return None if value is None else _typed(value, arguments[0])
+    if origin is tuple and isinstance(value, list | tuple):
+        kinds = (arguments[0],) * len(value) if arguments[-1] is Ellipsis else arguments
+        return tuple(_typed(part, kind) for part, kind in zip(value, kinds, strict=True))
+    if kind is float:
+        if type(value) in (int, float) and abs(value) <= sys.float_info.max:
+            return float(value)
+    # the configuration itself checks words
+    elif type(value) is (str if origin is Literal else kind):
+        return value
+    raise ValueError
 
 
 def _read_native(raw: Mapping[str, Any], at: object) -> HyenaConfig:
     if raw.get("format_version") != _NATIVE_VERSION:
         raise ModelError(
-            f"has format_version {raw.get('format_version')!r}, not {_NATIVE_VERSION}",
+            f"has format_version {reprlib.repr(raw.get('format_version'))}, not {_NATIVE_VERSION}",
             at=at,
             remedy="update hyena",
         )
-    architecture = raw.get("architecture")
-    if not isinstance(architecture, Mapping):
-        raise ModelError("lacks the table 'architecture'", at=at)
-    unknown = sorted(set(architecture) - set(_TYPES))
-    required = [f.name for f in fields(HyenaConfig) if f.default is MISSING]
-    missing = [name for name in required if name not in architecture]
-    if unknown or missing:
-        wrong = f"unknown {', '.join(unknown)}" if unknown else f"missing {', '.join(missing)}"
-        raise ModelError(f"architecture: {wrong}", at=at)
-    readers = {"head": head_from_json, "demonstrations": demonstrations_from_json}
-    others = {key: read(raw[key], at) for key, read in readers.items() if raw.get(key) is not None}
-    return _build({key: (key, value) for key, value in architecture.items()}, at, **others)
+    kinds = {"head": HeadConfig, "demonstrations": DemonstrationsConfig}
+    others = {
+        name: None if raw.get(name) is None else read_table(kind, raw[name], name, at)
+        for name, kind in kinds.items()
+    }
+    return read_table(HyenaConfig, raw.get("architecture"), "architecture", at, **others)
 
 
 def write_config(
@@ -273,67 +314,3 @@ def _multimolecule(flat: dict[str, Any], _config: HyenaConfig) -> dict[str, Any]
             "train_freq": True,
         }
     )
-
-
-def head_from_json(raw: Any, at: object) -> HeadConfig:
-    """Read the head of a native config.json.
-
-    Raises:
-        ModelError: keys are missing, unknown, or have impossible values.
-    """
-    try:
-        lists = {key: tuple(raw.get(key, ())) for key in ("labels", "center", "scale")}
-        return HeadConfig(**{**raw, **lists})
-    except (TypeError, AttributeError) as error:
-        raise ModelError(f"head: {error}", at=at) from error
-    except ModelError as error:
-        raise ModelError(str(error), at=at) from None
-
-
-def demonstrations_from_json(raw: Any, at: object) -> DemonstrationsConfig:
-    """Read the demonstrations of a native config.json.
-
-    Raises:
-        ModelError: keys are missing, unknown, or have impossible values.
-    """
-    try:
-        shots = tuple((sequence, label) for sequence, label in raw["shots"])
-        return DemonstrationsConfig(**{**raw, "labels": tuple(raw["labels"]), "shots": shots})
-    except ModelError as error:
-        raise ModelError(str(error), at=at) from None
-    except (TypeError, KeyError, ValueError) as error:
-        raise ModelError(f"demonstrations: {error}", at=at) from error
-
-
-def head_from_tensors(tensors: Mapping[str, Tensor], raw: Mapping[str, Any], at: object) -> HeadConfig | None:
-    """Infer the head of a foreign checkpoint from its tensors and (Hugging Face) its labels.
-
-    The number of outputs is the weight's. A decoder with bias is the official one, which averages all
-    positions by default; `score`, without bias, is the Hugging Face port's, which takes the
-    last. The task is the one its output count suggests where nothing states it.
-    """
-    weight = tensors.get(WEIGHT)
-    if weight is None or weight.ndim != 2:
-        return None
-    n = len(weight)
-    guess: Task = "regression" if n == 1 else "binary" if n == 2 else "multiclass"
-    has_bias = BIAS in tensors
-    try:
-        return HeadConfig(
-            task=_PROBLEMS.get(raw.get("problem_type"), guess),
-            n_outputs=n,
-            labels=_labels(raw.get("id2label")),
-            pool="mean" if has_bias else "last",
-            bias=has_bias,
-        )
-    except ModelError as error:
-        raise ModelError(str(error), at=at) from None
-
-
-def _labels(id2label: object) -> tuple[str, ...]:
-    """Return the names in order; the port's automatic LABEL_0, LABEL_1 ... do not count as names."""
-    if not isinstance(id2label, Mapping):
-        return ()
-    named = {int(i): str(name) for i, name in id2label.items() if str(i).isdecimal()}
-    labels = tuple(named[i] for i in sorted(named))
-    return () if labels == tuple(f"LABEL_{i}" for i in range(len(labels))) else labels

@@ -1,12 +1,18 @@
 """Files of a model directory: weights (torch, safetensors, shards) and JSON, and directories written whole.
 
+What is written here ends in a checksum, and is compared with it when it is read: the tensors by a line in the
+metadata of the safetensors file, a configuration by its last key.
+
 A pickle is a program: it may name any importable function and call it. torch reads its files here through a
 pickle module that imports nothing: the few names that tensors need stand for classes of this file, all others
 for one inert class, so that the program can build containers and tensors, and nothing else.
 """
 
+import hashlib
 import json
+import os
 import pickle
+import re
 import tarfile
 import tempfile
 import warnings
@@ -24,6 +30,9 @@ from torch import Tensor
 from hyenadna.errors import ModelError
 
 WEIGHTS_SUFFIXES = {".safetensors", ".bin", ".ckpt", ".pt", ".pth"}
+_CHECKSUM = "sha256"
+# where the base of an adapter lies: users edit it when they move one, and the base has a hash of its own
+_UNCHECKED = (_CHECKSUM, "base_model_name_or_path")
 # the format's own bound
 _MAX_HEADER = 100_000_000
 
@@ -32,15 +41,37 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read the object in a JSON file.
 
     Raises:
-        ModelError: the file is not JSON, or its top level is not an object.
+        ModelError: the file is not JSON, its top level is not an object, or its checksum is of another one.
     """
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"is not valid JSON ({error})", at=path) from error
+        raise ModelError(f"is not valid JSON ({_reason(error)})", at=path) from error
     if not isinstance(raw, dict):
         raise ModelError("is JSON, but not an object", at=path)
+    if raw.pop(_CHECKSUM, None) not in (None, _json_sha256(raw)):
+        raise ModelError(
+            "has been changed since it was written: its checksum does not fit",
+            at=path,
+            remedy=f'take an undamaged copy, or if you edited it, delete its line "{_CHECKSUM}"',
+        )
     return raw
+
+
+def write_json(raw: Mapping[str, Any], path: Path) -> None:
+    """Write an object as JSON, and its checksum as the last key."""
+    text = json.dumps({**raw, _CHECKSUM: _json_sha256(raw)}, indent=2)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _json_sha256(raw: Mapping[str, Any]) -> str:
+    checked = {key: value for key, value in raw.items() if key not in _UNCHECKED}
+    return hashlib.sha256(json.dumps(checked, sort_keys=True).encode()).hexdigest()
+
+
+def _reason(error: Exception) -> str:
+    # a library may quote a whole file
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -67,11 +98,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
-        return safetensors.torch.load_file(path)
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        tensors = safetensors.torch.load_file(path)
     except safetensors.SafetensorError as error:
-        raise ModelError(
-            f"is not a torch or safetensors file, or is damaged ({error})", at=path, remedy="fetch it again"
-        ) from error
+        why = f"is not a torch or safetensors file, or is damaged ({_reason(error)})"
+        raise ModelError(why, at=path, remedy="fetch it again") from error
+    if metadata.get(_CHECKSUM) not in (None, tensors_sha256(tensors)):
+        raise ModelError("is damaged: its checksum does not fit", at=path, remedy="take an undamaged copy")
+    return tensors
 
 
 def _read_shards(index: Path) -> dict[str, Tensor]:
@@ -108,13 +143,12 @@ def read_torch(path: Path) -> dict[str, Tensor]:
         elif tarfile.is_tarfile(path):
             raise ModelError("is a tar archive, not a torch checkpoint", at=path)
         root = _unpickle(path, mapped=zipped)
-    except (ModelError, OSError, MemoryError):
+    except ModelError:
         raise
     except Exception as error:
         # a damaged stream can make the unpickler fail in any way at all, and all of them mean the same
-        reason = (str(error).splitlines() or [""])[0]
         raise ModelError(
-            f"cannot be read as a torch checkpoint ({type(error).__name__}: {reason})",
+            f"cannot be read as a torch checkpoint ({type(error).__name__}: {_reason(error)})",
             at=path,
             remedy="it is damaged or not a checkpoint: fetch or save it again",
         ) from error
@@ -240,12 +274,22 @@ def whole_directory(target: Path, replaceable: Collection[str]) -> Iterator[Path
         ModelError: `target` is a file, or holds another file.
     """
     _check_target(target, replaceable)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
-        new = Path(scratch, "new")
-        new.mkdir()
-        yield new
-        _replace(target, new, Path(scratch, "old"))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
+            new = Path(scratch, "new")
+            new.mkdir()
+            yield new
+            # after a crash a renamed directory would otherwise be there without what is in its files
+            for path in (*new.iterdir(), new):
+                _sync(path)
+            _replace(target, new, Path(scratch, "old"))
+    except OSError as error:
+        raise ModelError(
+            f"cannot be written ({error.strerror or error})",
+            at=target,
+            remedy="free some space or choose another directory",
+        ) from error
 
 
 def _check_target(target: Path, replaceable: Collection[str]) -> None:
@@ -275,7 +319,33 @@ def _replace(target: Path, new: Path, old: Path) -> None:
         raise
 
 
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Write a safetensors file that whoever may read its directory may read: the library makes it private."""
-    safetensors.torch.save_file(dict(tensors), path, metadata={"format": "pt"})
+    metadata = {"format": "pt", _CHECKSUM: tensors_sha256(tensors)}
+    try:
+        safetensors.torch.save_file(dict(tensors), path, metadata=metadata)
+    except safetensors.SafetensorError as error:
+        # the library passes on what the system says as text only
+        code = re.search(r"os error (\d+)", str(error))
+        if code is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from error
     path.chmod(path.parent.stat().st_mode & 0o666)
+
+
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """Return the checksum of named tensors: over their names, types, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

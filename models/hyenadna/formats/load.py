@@ -14,9 +14,17 @@ from hyenadna.errors import ModelError
 from hyenadna.model import HyenaDNA
 
 from .adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS, AdapterFile, add_adapter, read_adapter
-from .configs import CheckpointFormat, detect_format, head_from_tensors, read_config
+from .configs import CheckpointFormat, detect_format, read_config
 from .files import WEIGHTS_SUFFIXES, read_json, read_tensors
-from .tensors import all_buffers, base_sha256, to_ours, untangle
+from .tensors import (
+    WHICH_CONFIG,
+    all_buffers,
+    base_sha256,
+    check_tensors,
+    head_from_tensors,
+    to_ours,
+    untangle,
+)
 
 _WEIGHTS = (
     "model.safetensors",
@@ -180,9 +188,6 @@ def find_weights(folder: Path) -> Path:
     )
 
 
-_SHOWN = 3
-
-
 @dataclass(frozen=True)
 class Checkpoint:
     """A parsed checkpoint: its format, its architecture, and its tensors under our names."""
@@ -249,13 +254,11 @@ def build(checkpoint: Checkpoint, at: object) -> HyenaDNA:
     Raises:
         ModelError: tensors are missing, unexpected or misshapen.
     """
+    _check_shapes(checkpoint, at)
     # the weights about to be replaced must not cost the caller's seed
     with torch.random.fork_rng(devices=[]):
         model = HyenaDNA(checkpoint.config)
-    parameters, buffers = dict(model.named_parameters()), all_buffers(model)
-    # formats that do not store the closed-form buffers mean their closed form
-    optional = set(buffers) if checkpoint.format in ("native", "multimolecule") else set()
-    _check(parameters | buffers, checkpoint.tensors, optional, at)
+    parameters = dict(model.named_parameters())
     with torch.no_grad():
         for name, tensor in checkpoint.tensors.items():
             if name in parameters:
@@ -267,25 +270,45 @@ def build(checkpoint: Checkpoint, at: object) -> HyenaDNA:
     return model.eval()
 
 
+def _check_shapes(checkpoint: Checkpoint, at: object) -> None:
+    """Compare the tensors with those of the architecture before any memory is taken for it."""
+    config = checkpoint.config
+    # a layer has a tensor at least: the skeleton of a million layers would take long, too
+    if config.n_layer * (1 + config.n_inner_mlps) > len(checkpoint.tensors):
+        raise ModelError(
+            f"has {len(checkpoint.tensors)} tensors, but its configuration {config.n_layer:,} layers "
+            f"with {config.n_inner_mlps:,} inner layers in the filter of each",
+            at=at,
+            remedy=WHICH_CONFIG,
+        )
+    with torch.device("meta"):
+        skeleton = HyenaDNA(config)
+    buffers = all_buffers(skeleton)
+    # formats that do not store the closed-form buffers mean their closed form
+    optional = set(buffers) if checkpoint.format in ("native", "multimolecule") else set()
+    check_tensors(dict(skeleton.named_parameters()) | buffers, checkpoint.tensors, optional, at)
+
+
 def _load_adapted(
     adapter: AdapterFile, files: ModelFiles, window_shift: float | None, base: str | Path | None
 ) -> tuple[CheckpointFormat, HyenaDNA]:
     """Load the base model of an adapter, check it, and put in the adapter."""
     # a relative path is one beside the adapter, or else as for any model
-    beside = files.config.parent / adapter.base
-    spec = str(base or (beside if adapter.base and beside.exists() else adapter.base))
+    reference = adapter.base
+    beside = files.config.parent / (reference.path or "")
+    spec = str(base or (beside if reference.path and beside.exists() else reference.path or ""))
     base_files = _locate_base(spec, files)
     if "peft_type" in read_json(base_files.config):
         raise ModelError("is an adapter too, and cannot be the base of another", at=base_files.config.parent)
-    checkpoint_format, model = load_files(base_files, window_shift=adapter.window_shift)
+    checkpoint_format, model = load_files(base_files, window_shift=reference.window_shift)
     sha256 = base_sha256(model)
-    if adapter.sha256 not in (None, sha256):
+    if reference.sha256 not in (None, sha256):
         raise ModelError(
-            f"was trained on the model {adapter.sha256}, but {base_files.weights} is {sha256}",
+            f"was trained on the model {reference.sha256}, but {base_files.weights} is {sha256}",
             at=files.config,
             remedy="give the base model that it was trained on",
         )
-    if window_shift not in (None, adapter.window_shift):
+    if window_shift not in (None, reference.window_shift):
         model = load_files(base_files, window_shift=window_shift)[1]
     with torch.random.fork_rng(devices=[]):
         add_adapter(model, adapter, spec)
@@ -293,7 +316,7 @@ def _load_adapted(
     names = {name for name in parameters if is_adapter_parameter(name)}
     if adapter.head is not None:
         names |= {name for name in parameters if name.startswith("head.")}
-    _check({name: parameters[name] for name in names}, adapter.tensors, set(), files.weights)
+    check_tensors({name: parameters[name] for name in names}, adapter.tensors, set(), files.weights)
     with torch.no_grad():
         for name, tensor in adapter.tensors.items():
             parameters[name].copy_(tensor)
@@ -312,31 +335,3 @@ def _locate_base(spec: str, files: ModelFiles) -> ModelFiles:
             at=files.config,
             remedy="write its path into base_model_name_or_path",
         ) from error
-
-
-def _check(
-    expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], optional: set[str], at: object
-) -> None:
-    misshapen = [
-        f"{name} {tuple(tensors[name].shape)} {tensors[name].dtype} instead of {tuple(parameter.shape)}"
-        for name, parameter in expected.items()
-        if name in tensors
-        and (tensors[name].shape != parameter.shape or not tensors[name].is_floating_point())
-    ]
-    problems = {
-        "missing": [name for name in expected if name not in tensors and name not in optional],
-        "unexpected": [name for name in tensors if name not in expected],
-        "misshapen": misshapen,
-    }
-    listed = [_list(kind, names) for kind, names in problems.items() if names]
-    if listed:
-        raise ModelError(
-            f"does not fit its configuration: {'; '.join(listed)}",
-            at=at,
-            remedy="is this the config.json of these weights?",
-        )
-
-
-def _list(kind: str, names: list[str]) -> str:
-    more = f", ... ({len(names)} in all)" if len(names) > _SHOWN else ""
-    return f"{kind} {', '.join(names[:_SHOWN])}{more}"

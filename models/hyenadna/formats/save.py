@@ -1,5 +1,6 @@
 """Saving: from a model to files, with the model card; and the description of a model."""
 
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -17,7 +18,7 @@ from hyenadna.tokenizer import VOCABULARY
 
 from .adapters import save_adapter
 from .configs import CheckpointFormat, write_config
-from .files import whole_directory, write_tensors
+from .files import whole_directory, write_json, write_tensors
 from .load import ModelFiles, interpret, load_files, locate
 from .tensors import all_buffers, canonical_tensors, closed_form, from_ours, model_sha256
 
@@ -134,14 +135,20 @@ def _write(
 ) -> None:
     with whole_directory(target, _WRITTEN) as new:
         if checkpoint_format == "official":
-            torch.save({"state_dict": dict(tensors)}, new / "weights.ckpt")
+            # torch's own writer says nothing useful of a full disk
+            buffer = io.BytesIO()
+            torch.save({"state_dict": dict(tensors)}, buffer)
+            (new / "weights.ckpt").write_bytes(buffer.getbuffer())
         else:
             plain = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
             write_tensors(plain, new / "model.safetensors")
         raw = write_config(model.config, checkpoint_format, provenance)
-        (new / "config.json").write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
         if checkpoint_format == "native":
+            write_json(raw, new / "config.json")
             (new / "README.md").write_text(model_card(model, target.name, provenance), encoding="utf-8")
+        else:
+            # without a checksum: other programs change such a file, and keep the keys that they do not know
+            (new / "config.json").write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
 
 
 _TEMPLATE = """\

@@ -16,12 +16,17 @@ import torch
 from torch import Tensor
 
 from hyenadna.adapters import LoraConfig, SoftPromptConfig, is_adapter_parameter
-from hyenadna.config import HyenaConfig
+from hyenadna.config import HeadConfig, HyenaConfig, Task
+from hyenadna.errors import ModelError
 from hyenadna.model import HyenaDNA
 from hyenadna.operator import decay_rates, positional_features
 
 EMBEDDING = "backbone.embeddings.word_embeddings.weight"
 LM_HEAD = "lm_head.weight"
+WHICH_CONFIG = "is this the config.json of these weights?"
+_SHOWN = 3
+_WEIGHT, _BIAS = "head.output_transform.weight", "head.output_transform.bias"
+_PROBLEMS: dict[str, Task] = {"regression": "regression", "multi_label_classification": "multilabel"}
 _LATER_FREQ = re.compile(r"^(.+\.implicit_filter\.)(\d+)(\.freq)$")
 _WRAPPED = re.compile(r"\.(mixer|mlp)\.layer\.")
 
@@ -193,3 +198,65 @@ def _digest(facts: Mapping[str, Any], config: HyenaConfig, state: Mapping[str, T
 def all_buffers(model: HyenaDNA) -> dict[str, Tensor]:
     """Return every buffer by name, listing those that layers share for each layer."""
     return dict(model.named_buffers(remove_duplicate=False))
+
+
+def check_tensors(
+    expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], optional: set[str], at: object
+) -> None:
+    """Raise ModelError unless there are the expected tensors and no others, of their shapes."""
+    misshapen = [
+        f"{name} {tuple(tensors[name].shape)} {tensors[name].dtype} instead of {tuple(parameter.shape)}"
+        for name, parameter in expected.items()
+        if name in tensors
+        and (tensors[name].shape != parameter.shape or not tensors[name].is_floating_point())
+    ]
+    problems = {
+        "missing": [name for name in expected if name not in tensors and name not in optional],
+        "unexpected": [name for name in tensors if name not in expected],
+        "misshapen": misshapen,
+    }
+    listed = [_list(kind, names) for kind, names in problems.items() if names]
+    if listed:
+        raise ModelError(
+            f"does not fit its configuration: {'; '.join(listed)}",
+            at=at,
+            remedy=WHICH_CONFIG,
+        )
+
+
+def _list(kind: str, names: list[str]) -> str:
+    more = f", ... ({len(names)} in all)" if len(names) > _SHOWN else ""
+    return f"{kind} {', '.join(names[:_SHOWN])}{more}"
+
+
+def head_from_tensors(tensors: Mapping[str, Tensor], raw: Mapping[str, Any], at: object) -> HeadConfig | None:
+    """Infer the head of a foreign checkpoint from its tensors and (Hugging Face) its labels.
+
+    A decoder with bias is the official one, which averages all positions by default; `score`, without bias,
+    is the Hugging Face port's, which takes the last. Where nothing states the task, its outputs suggest it.
+    """
+    weight = tensors.get(_WEIGHT)
+    if weight is None or weight.ndim != 2:
+        return None
+    n = len(weight)
+    guess: Task = "regression" if n == 1 else "binary" if n == 2 else "multiclass"
+    has_bias = _BIAS in tensors
+    try:
+        return HeadConfig(
+            task=_PROBLEMS.get(str(raw.get("problem_type")), guess),
+            n_outputs=n,
+            labels=_labels(raw.get("id2label")),
+            pool="mean" if has_bias else "last",
+            bias=has_bias,
+        )
+    except ModelError as error:
+        raise ModelError(str(error), at=at) from None
+
+
+def _labels(id2label: object) -> tuple[str, ...]:
+    """Return the names in order; the port's automatic LABEL_0, LABEL_1 ... do not count as names."""
+    if not isinstance(id2label, Mapping):
+        return ()
+    named = {int(i): str(name) for i, name in id2label.items() if i.isdecimal() and len(i) < 9}
+    labels = tuple(named[i] for i in sorted(named))
+    return () if labels == tuple(f"LABEL_{i}" for i in range(len(labels))) else labels
