@@ -52,7 +52,12 @@ class Reference:
     style: ContigStyle = "auto"
     aliases: Mapping[str, str] = field(default_factory=dict)
 
-    def match(self, names: Iterable[str] | Mapping[str, int], input_name: str) -> ContigMap:
+    def match(
+        self,
+        names: Iterable[str] | Mapping[str, int],
+        input_name: str,
+        declared: Mapping[str, int] | None = None,
+    ) -> ContigMap:
         """Match an input's contigs with the genome's, as `match_contigs`."""
         return match_contigs(
             names,
@@ -61,6 +66,7 @@ class Reference:
             aliases=self.aliases,
             input_name=input_name,
             genome_name=str(self.genome.path),
+            declared=declared,
         )
 
 

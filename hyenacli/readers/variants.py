@@ -4,41 +4,37 @@ A table has columns chrom, pos (1-based), ref and alt, with or without a line th
 """
 
 import csv
+import hashlib
 import re
-from bisect import bisect_right
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cache
 from io import BufferedReader
 from itertools import chain
 from pathlib import Path
 from typing import Literal
 
-import pysam
-
 from hyenacli.errors import UserError
 from hyenacli.genome.region import Region
-from hyenacli.readers.text import Source, bare, carriage_return, compression, open_binary, sniff_format
+from hyenacli.readers.text import Source, bare, carriage_return, open_binary, sniff_format
 from hyenacli.readers.vcf import (
     Lines,
+    RegionSet,
     VariantRecord,
     bcf_as_text,
+    count_records,
+    indexed_lines,
     is_vcf_header,
     number_lines,
     number_lines_in_blocks,
     parse_declaration,
-    quiet_htslib,
     read_header,
     read_records,
+    usable_index,
 )
 
 VariantFormat = Literal["vcf", "bcf", "table"]
-# Symbolic alleles that replace the bases after POS, as many as SVLEN says.
-_SPANNING = (b"<DEL", b"<DUP", b"<INV", b"<CNV")
-# The largest position that htslib looks up.
-_MAX_POSITION = (1 << 31) - 1
 _LENGTH = re.compile(rb"[<,]length=(\d{1,18})[,>]")
 _REQUIRED = ("chrom", "pos", "ref", "alt")
 _SYNONYMS = {"chr": "chrom"}
@@ -125,14 +121,31 @@ class Variants:
         name: what messages call the file.
         header: what stands above the records, and the format of the file.
         records: in file order.
+        text: of a VCF, without regions: the stream, at its records.
     """
 
     name: str
     header: VariantHeader
     records: Iterator[VariantRecord]
+    text: BufferedReader | None = None
 
     def __iter__(self) -> Iterator[VariantRecord]:
         return self.records
+
+    def survey(self) -> tuple[dict[str, int], str]:
+        """Read all records, and return how many of them each contig has, and their sha256.
+
+        Raises:
+            UserError: a line is not a variant, or the input is cut short.
+        """
+        if self.text is not None:
+            return count_records(self.text, len(self.header.lines), self.name)
+        counts: Counter[str] = Counter()
+        digest = hashlib.sha256()
+        for record in self.records:
+            counts[record.contig] += 1
+            digest.update(record.text + b"\n")
+        return dict(counts), digest.hexdigest()
 
 
 @contextmanager
@@ -158,7 +171,7 @@ def open_variants(
         UserError: `open_binary` refuses the input, it holds no variants, its header has no #CHROM line; while
             reading, a line is not a variant or the input is cut short. The message names file and line.
     """
-    chosen = None if regions is None else _RegionSet(regions, resolve)
+    chosen = None if regions is None else RegionSet(regions, resolve)
     with open_binary(source) as stream:
         name, kind = stream.name, _sniff(stream)
         if kind == "table":
@@ -170,14 +183,15 @@ def open_variants(
             header = VariantHeader(kind, read_header(lines, name))
             if kind == "vcf":
                 lines = number_lines_in_blocks(stream, len(header.lines), header.newline, block_bytes)
-            index = _usable_index(source, chosen) if chosen and kind == "vcf" else None
+            index = usable_index(source, chosen) if chosen and kind == "vcf" else None
             if index and chosen:
-                indexed = _indexed_lines(Path(name), index, chosen)
+                indexed = indexed_lines(Path(name), index, chosen)
                 lines = ((0, text, header.newline) for text in indexed)
-            yield Variants(name, header, _filtered(read_records(lines, name), chosen))
+            text = stream if kind == "vcf" and chosen is None else None
+            yield Variants(name, header, _filtered(read_records(lines, name), chosen), text)
 
 
-def _filtered(records: Iterator[VariantRecord], regions: "_RegionSet | None") -> Iterator[VariantRecord]:
+def _filtered(records: Iterator[VariantRecord], regions: "RegionSet | None") -> Iterator[VariantRecord]:
     return records if regions is None else filter(regions.overlaps, records)
 
 
@@ -200,88 +214,6 @@ def _sniff(stream: BufferedReader) -> VariantFormat:
         return "vcf"
     remedy = "give VCF, BCF, or a table with columns chrom, pos, ref and alt"
     raise UserError(f"holds {kind.upper()}, no variants", at=stream.name, remedy=remedy)
-
-
-class _RegionSet:
-    """Regions of any order and overlap, merged."""
-
-    def __init__(self, regions: Iterable[Region], resolve: Callable[[str], str | None]):
-        raw: dict[str, list[tuple[int, int]]] = defaultdict(list)
-        for region in regions:
-            if len(region):
-                raw[region.contig].append((region.start, region.end))
-        spans = {contig: _merge(sorted(spans)) for contig, spans in raw.items()}
-        self.largest = max((merged[-1][1] for merged in spans.values()), default=0)
-        self.spans = cache(lambda name: spans.get(resolve(name) or "", []))
-        """Disjoint intervals (start, end) of a contig of the file in rising order, 0-based half-open."""
-
-    def overlaps(self, record: VariantRecord) -> bool:
-        """Return whether a base of the record lies in a region."""
-        spans = self.spans(record.contig)
-        start = bisect_right(spans, (record.position, _MAX_POSITION)) - 1
-        if start >= 0 and spans[start][1] > record.position:
-            return True
-        return start + 1 < len(spans) and spans[start + 1][0] < _end(record)
-
-
-def _end(record: VariantRecord) -> int:
-    """Return one past the last base of a record, 0-based: of REF, END or SVLEN, whichever is further."""
-    end = record.end
-    if b"END=" in record.text or b"SVLEN=" in record.text:
-        info = record.text.split(b"\t", 8)[7:8]  # a table has none
-        for item in b"".join(info).split(b";"):
-            key, _, value = item.partition(b"=")
-            if key == b"END" and value.isdigit():
-                end = max(end, int(value))
-            elif key == b"SVLEN" and any(alt.startswith(_SPANNING) for alt in record.alts):
-                lengths = [int(number) for number in value.replace(b"-", b"").split(b",") if number.isdigit()]
-                end = max(end, record.position + 1 + max(lengths, default=0))
-    return end
-
-
-def _merge(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    merged: list[tuple[int, int]] = []
-    for start, end in spans:
-        if merged and start <= merged[-1][1]:
-            merged[-1] = merged[-1][0], max(end, merged[-1][1])
-        else:
-            merged.append((start, end))
-    return merged
-
-
-def _usable_index(source: Source, regions: _RegionSet) -> Path | None:
-    """Return the tabix index beside a bgzip file, if it is no older than the file and covers the regions."""
-    if not isinstance(source, (str, Path)) or str(source) == "-":
-        return None
-    if regions.largest > _MAX_POSITION:
-        return None
-    path = Path(source)
-    for suffix in (".tbi", ".csi"):
-        index = Path(f"{path}{suffix}")
-        if index.is_file() and index.stat().st_mtime >= path.stat().st_mtime:
-            return index if compression(path) == "bgzip" else None
-    return None
-
-
-def _indexed_lines(path: Path, index: Path, regions: _RegionSet) -> Iterator[bytes]:
-    """Yield the lines of a bgzip VCF, without line ends, that may overlap a region: in file order, each once.
-
-    Raises:
-        UserError: the index cannot be used.
-    """
-    try:
-        # Latin-1 gives every byte back as it was.
-        with quiet_htslib(), pysam.TabixFile(str(path), index=str(index), encoding="latin-1") as file:
-            for contig in file.contigs:
-                before = None  # the end of the interval before, which has yielded what begins in front of it
-                for start, end in regions.spans(contig):
-                    for line in file.fetch(contig, start, end):
-                        if before is None or int(line.split("\t", 2)[1]) > before:
-                            yield line.encode("latin-1")
-                    before = end
-    except (OSError, ValueError) as error:
-        remedy = "make it again with tabix -f -p vcf, or remove it"
-        raise UserError("the index cannot be read", at=index, remedy=remedy) from error
 
 
 def parse_column_names(text: bytes) -> TableLayout | None:

@@ -1,10 +1,13 @@
 import gzip
+import hashlib
 import io
 import os
 import random
+import re
 import subprocess
 import sys
 import tracemalloc
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from unittest import mock
@@ -88,6 +91,32 @@ def test_blocks_do_not_show(tmp_path_factory: pytest.TempPathFactory, parts: lis
     for size in (1, 50, 1 << 16):
         with open_variants(path, block_bytes=size) as variants:
             assert [(r.line, r.text, r.newline) for r in variants] == expected
+
+
+@pytest.mark.parametrize("compression", ["plain", "bgzip"])
+def test_a_survey_counts_the_records_of_contigs(tmp_path: Path, compression: Compression) -> None:
+    names = (b"chr1", b"chr2", b"chr10", b"chr1", "größe".encode(), b"chr3")
+    rows = list(zip(names, (3000, 1, 2, 1, 4, 3000), strict=True))
+    line = b"%s\t5\t.\tA\tC,<DEL>\t.\t.\tX=1\n"
+    text = b"".join(line % contig * count for contig, count in rows)
+    path = write_bytes(tmp_path / "a.vcf", HEADER + text, compression)
+    expected = {"chr1": 3001, "chr2": 1, "chr10": 2, "größe": 4, "chr3": 3000}
+    with open_variants(path) as variants:
+        contigs, sha256 = variants.survey()
+    assert (list(contigs.items()), sha256) == (list(expected.items()), hashlib.sha256(text).hexdigest())
+    with open_variants(path, [Region("chr1", 4, 5)]) as variants:
+        assert variants.survey()[0] == {"chr1": 3001}
+    write_bytes(path, HEADER + text + line % b"chr4" + b"chr4\tx\n", compression)
+    with pytest.raises(UserError, match=r"line 6014: 2 columns where VCF"), open_variants(path) as variants:
+        variants.survey()
+
+
+def test_contigs_and_lengths_of_the_header(tmp_path: Path) -> None:
+    declared = b"##contig=<ID=1,length=20>\n##contig=<assembly=x,length=7,ID=MT>\n##contig=<ID=X,lengths=5>\n"
+    with open_variants(
+        write_bytes(tmp_path / "a.vcf", b"##fileformat=VCFv4.3\n" + declared + COLUMNS + b"\n")
+    ) as variants:
+        assert variants.header.contig_lengths == {"1": 20, "MT": 7}
 
 
 def test_samples_stay_in_the_text(tmp_path: Path) -> None:
@@ -264,6 +293,53 @@ def test_regions_with_and_without_an_index(
     assert [record._replace(line=0) for record in without] == with_index
 
 
+SPANS = (
+    b"chr1\t10\tblock\tA\t<NON_REF>\t.\t.\tEND=30",
+    b"chr1\t10\tsnv\tA\tC\t.\t.\tEND=10",
+    b"chr1\t11\tdel\tA\t<DEL>\t.\t.\tSVTYPE=DEL;END=40;CIEND=0,99",
+    b"chr1\t12\tback\tACG\t<DEL>\t.\t.\tEND=5",
+    b"chr1\t35\tins\tA\t<INS>\t.\t.\tSVLEN=50",
+    b"chr1\t36\tno_number\tA\t<DEL>\t.\t.\tEND=x",
+)
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+def test_records_reach_to_their_end_as_for_htslib(tmp_path: Path, indexed: bool) -> None:
+    meta = META + b"".join(
+        b"##INFO=<ID=%s,Number=1,Type=Integer,Description=x>\n" % n for n in (b"END", b"SVLEN")
+    )
+    path = write_bytes(
+        tmp_path / "a.vcf.gz",
+        meta + b"##contig=<ID=chr1,length=99>\n" + COLUMNS + b"\n" + b"\n".join(SPANS),
+        "bgzip",
+    )
+    with quiet_htslib():
+        pysam.tabix_index(str(path), preset="vcf", force=True)
+        with pysam.VariantFile(str(path)) as file:
+            expected = {start: [r.id for r in file.fetch("chr1", start, start + 2)] for start in range(45)}
+    if not indexed:
+        Path(f"{path}.tbi").unlink()
+    for start, names in expected.items():
+        records = read(path, [Region("chr1", start, start + 2)])
+        assert [record.text.split(b"\t")[2].decode() for record in records] == names
+
+
+def test_a_deletion_without_end_reaches_over_its_length(tmp_path: Path) -> None:
+    line = b"chr1\t11\t.\tA\t<DEL:ME>,<DEL>\t.\t.\tSVLEN=-20,-30"
+    path = write_bytes(tmp_path / "a.vcf", HEADER + line)
+    assert [len(read(path, [Region("chr1", start, start + 1)])) for start in (9, 10, 40, 41)] == [0, 1, 1, 0]
+
+
+def test_regions_are_of_the_contigs_that_names_stand_for(tmp_path: Path) -> None:
+    path = write_bytes(tmp_path / "a.vcf.gz", HEADER + b"chr1\t5\t.\tA\tC\t.\t.\t.\n", "bgzip")
+    for _ in range(2):
+        with open_variants(path, [Region("1", 4, 5)], {"chr1": "1"}.get) as variants:
+            assert len(list(variants)) == 1
+        with open_variants(path, [Region("chr1", 4, 5)], {"chr1": "1"}.get) as variants:
+            assert not list(variants)
+        pysam.tabix_index(str(path), preset="vcf", force=True)
+
+
 def test_a_record_in_two_regions_is_found_once(tmp_path: Path) -> None:
     lines = [b"chr1\t%d\t.\tACGTACGT\tC\t.\t.\t." % pos for pos in (3, 4, 5)]
     path = write_bytes(tmp_path / "a.vcf.gz", HEADER + b"\n".join(lines) + b"\n", "bgzip")
@@ -308,10 +384,16 @@ def test_any_bytes_give_records_or_a_user_error(
 ) -> None:
     path = write_bytes(tmp_path_factory.getbasetemp() / "fuzz", text)
     try:
-        records = read(path, None if len(text) % 2 else [Region("chr1", 0, 10)])
-    except UserError:
+        records = read(path)
+    except UserError as error:
+        with pytest.raises(UserError, match=re.escape(str(error))), open_variants(path) as variants:
+            variants.survey()
         return
     assert all(record.ref and record.position >= -1 and b"" not in record.alts for record in records)
+    chosen = read(path, [Region("chr1", 0, 10)])
+    assert [record for record in records if record in chosen] == chosen
+    with open_variants(path) as variants:
+        assert variants.survey()[0] == Counter(record.contig for record in records)
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
