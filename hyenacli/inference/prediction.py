@@ -242,7 +242,9 @@ def _averaged(
         for record in records:
             spans, bases = [], record.bases
             if record.status == OK:
-                spans = even_windows(len(record), width, stride)
+                circular = record.id in options.circles
+                bases *= 1 + circular
+                spans = even_windows(len(record), width, stride, circular=circular)
                 spans = [span for span in spans if 2 * bases.count(b"N", *span) <= span[1] - span[0]]
             lacking = record.status == OK and not spans
             waiting.append((replace(record, status=N_CONTENT) if lacking else record, spans, []))
@@ -257,7 +259,7 @@ def _averaged(
                 yield Predicted(replace(record, bases=b""), 0, None)
                 continue
             logits_WC = np.stack(logits)
-            yield Predicted(record, _covered(spans), logits_WC.mean(axis=0), spans, logits_WC)
+            yield Predicted(record, _covered(spans, len(record)), logits_WC.mean(axis=0), spans, logits_WC)
 
     for answer in predict(model, windows(), replace(options, average=False), **how):
         yield from finished()
@@ -266,7 +268,11 @@ def _averaged(
     yield from finished()
 
 
-def _covered(spans: Sequence[tuple[int, int]]) -> int:
-    """Count the bases of windows, each once."""
-    ends = [0, *(end for _, end in spans)]
-    return sum(end - max(start, previous) for (start, end), previous in zip(spans, ends, strict=False))
+def _covered(spans: Sequence[tuple[int, int]], length: int) -> int:
+    """Count the bases of windows, each once; an end beyond the length goes on at the start."""
+    covered, previous = 0, 0
+    split = [(start, min(end, length)) for start, end in spans]
+    for start, end in sorted(split + [(0, end - length) for _, end in spans if end > length]):
+        covered += max(0, end - max(start, previous))
+        previous = max(previous, end)
+    return covered

@@ -266,7 +266,7 @@ def _kmer_accuracy(
         sentence = "no k-mer model of %s bases: a species has no such validation window to choose it by"
         console.log.warning(sentence, f"{length:,}")
         return math.nan
-    train = SpeciesSource(settings, splits).baseline_windows(length, count)
+    train = SpeciesSource(settings, splits, length).baseline_windows(length, count)
     task, validation = held_out.evaluator.scheme.task, (valid.sequences, valid.evaluator.targets)
     fitted = fit_baseline(bases_of(train.inputs), train.targets, task, valid=validation, lengths=(K,))
     return measure(task, held_out.evaluator.targets, fitted.predict(held_out.sequences))["accuracy"]

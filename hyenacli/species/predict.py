@@ -74,7 +74,8 @@ def run(config: SpeciesPredictSettings) -> None:
         head = species_head(model, config.model)
         warn_unfinished(Path(config.model))
         rc = head.rc if config.rc == "auto" else config.rc == "mean"
-        options = species_options(head, rc=rc, window=config.window, stride=config.stride)
+        circles = frozenset(name.strip() for name in (config.circular or "").split(",") if name.strip())
+        options = species_options(head, rc=rc, window=config.window, stride=config.stride, circles=circles)
         width, _ = options.windows(model.config, model.longest_input)
         table = SpeciesTable(head, config.threshold, config.top)
         log.info("model: %s, read in windows of %s bases", ", ".join(table.species), f"{width:,}")
@@ -85,15 +86,19 @@ def run(config: SpeciesPredictSettings) -> None:
         writers = _open_outputs(config, shards, table, provenance, stack)
         summary = RunSummary("classify-species", "classifying", "classified", "contig")
         predictions: Counter[str] = Counter()
+        absent = set(circles)
 
         def written() -> Iterator[Predicted]:
             for contig, answer in predicted:
+                absent.discard(contig.name)
                 for write in writers:
                     write(answer, contig.text)
                 yield answer
 
         for answer in summary.watch(written(), None):
             predictions.update([table.prediction(answer)] * (answer.logits is not None))
+    if absent and shards[0].shard is None:
+        log.warning("--circular: no contig %s", abbreviate(sorted(absent)))
     names = abbreviate((f"{count:,} {name}" for name, count in predictions.most_common()), limit=12)
     summary.report(shards[0].describe(), f" ({names})" * bool(names), predictions=dict(predictions))
     for shard in shards:
@@ -213,10 +218,16 @@ def species_head(model: HyenaDNA, name: object = None) -> HeadConfig:
 
 
 def species_options(
-    head: HeadConfig, *, rc: bool, window: int | None = None, stride: int | None = None
+    head: HeadConfig,
+    *,
+    rc: bool,
+    window: int | None = None,
+    stride: int | None = None,
+    circles: frozenset[str] = frozenset(),
 ) -> EmbeddingOptions:
     """Return the options with which species are predicted: as `prediction_options`, windows averaged."""
-    return replace(prediction_options(head, rc=rc, window=window, stride=stride), average=True)
+    options = prediction_options(head, rc=rc, window=window, stride=stride)
+    return replace(options, average=True, circles=circles)
 
 
 def classify(

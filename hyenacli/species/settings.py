@@ -13,7 +13,7 @@ from hyenacli.training.settings import StepOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpeciesPredictSettings(options.PredictionOptions, options.TableOutputOptions):
+class SpeciesPredictSettings(options.PredictionOptions, options.TableOutputOptions, options.CircularOptions):
     """Predict which species each contig comes from, among those the model was trained on.
 
     INPUT is a FASTA or - for stdin. Each contig is read in evenly spaced windows that cover all its bases, on
@@ -78,7 +78,7 @@ class SpeciesPredictSettings(options.PredictionOptions, options.TableOutputOptio
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpeciesTrainSettings(StepOptions, AdaptationOptions):
+class SpeciesTrainSettings(StepOptions, AdaptationOptions, options.CircularOptions):
     """Train a model to classify windows of genomes by species.
 
     SPECIES.yaml has a line for each species and its files: `human: hg38.fa`, `mouse: [a.fa, b.fa]`, or

@@ -4,7 +4,7 @@ Legend of shape suffixes: N windows, W bases of a window.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -255,6 +255,29 @@ def _shares(splits: Splits) -> str:
     return f"{', '.join(f'{name} {n / total:.1%}' for name, n in bases.items() if n)} of {total:,} bases"
 
 
+def unrolled(
+    contigs: Sequence[Contig], intervals: Sequence[Interval], circles: Collection[str], window: int
+) -> tuple[list[Contig], list[Interval]]:
+    """Return contigs that are circles with some bases of their start after their end, and intervals to match.
+
+    An interval that ends with such a contig goes on into the one that begins with it, so that windows of up
+    to `window` bases may lie across the end. Other contigs and intervals stay.
+    """
+    longer, joined = list(contigs), list(intervals)
+    for number, contig in enumerate(contigs):
+        of_contig = sorted(interval for interval in intervals if interval.contig == number)
+        if contig.name not in circles or not of_contig:
+            continue
+        first, last = of_contig[0], of_contig[-1]
+        if first.start != 0 or last.end != len(contig):
+            continue
+        more = min(window - 1, len(contig)) if first == last else first.end
+        longer[number] = replace(contig, codes=np.concatenate([contig.codes, contig.codes[:more]]))
+        joined = [interval for interval in joined if interval not in (first, last)]
+        joined.append(replace(last, end=last.end + more))
+    return longer, sorted(joined)
+
+
 class SpeciesSampler:
     """The balanced training stream: window i and its label are a pure function of (seed, i).
 
@@ -265,6 +288,8 @@ class SpeciesSampler:
     Args:
         intervals: of each species, to draw from.
         rc_augment: read every window as its reverse complement with probability 1/2.
+        circles: names of contigs whose windows go on across the end.
+        window: most bases of a window; only circles need it.
     """
 
     def __init__(
@@ -274,8 +299,11 @@ class SpeciesSampler:
         seed: int,
         *,
         rc_augment: bool,
+        circles: Collection[str] = (),
+        window: int = 1,
     ):
-        self._samplers = [WindowSampler(contigs, part, seed, rc_augment=rc_augment) for part in intervals]
+        parts = (unrolled(contigs, part, circles, window) for part in intervals)
+        self._samplers = [WindowSampler(*part, seed, rc_augment=rc_augment) for part in parts]
         self._seed = seed
 
     def labels(self, numbers: Sequence[int]) -> Labels:

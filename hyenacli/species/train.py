@@ -32,6 +32,7 @@ from hyenacli.adaptation.run import AdaptationRun, RunResult, evaluate_run
 from hyenacli.devices import resolve_device, set_threads
 from hyenacli.distributed import current_ranks, process_group
 from hyenacli.errors import UserError, abbreviate
+from hyenacli.genome.contigs import match_contigs, parse_circular
 from hyenacli.inference.batching import parse_batch_size
 from hyenacli.inference.intervals import SPLITS
 from hyenacli.inference.prediction import predict
@@ -137,7 +138,7 @@ class SpeciesRun(AdaptationRun):
             steps=settings.max_steps,
         )
         self._splits = split_run(settings, genomes, self._window)
-        self._source = SpeciesSource(settings, self._splits)
+        self._source = SpeciesSource(settings, self._splits, self._window)
         self._baseline_windows = baseline_windows
         self._held_out = {
             split: HeldOut(self._splits, split, self._window, settings.eval_windows)
@@ -236,11 +237,24 @@ def scheme_of(names: tuple[str, ...]) -> LabelScheme:
 
 
 class SpeciesSource:
-    """Training windows of all species in equal numbers; an `ExampleSource`."""
+    """Training windows of all species in equal numbers, of `window` bases at most; an `ExampleSource`.
 
-    def __init__(self, settings: SpeciesTrainSettings, splits: SpeciesSplits) -> None:
+    Raises:
+        UsageError: --circular names a contig that no species has.
+    """
+
+    def __init__(self, settings: SpeciesTrainSettings, splits: SpeciesSplits, window: int) -> None:
+        names = list(dict.fromkeys(contig.name for contig in splits.contigs))
+        contigs = match_contigs(
+            (), names, style="exact", aliases={}, input_name="--circular", genome_name="the genomes"
+        )
         self._sampler = SpeciesSampler(
-            splits.contigs, splits.intervals("train"), settings.seed, rc_augment=settings.rc_augment
+            splits.contigs,
+            splits.intervals("train"),
+            settings.seed,
+            rc_augment=settings.rc_augment,
+            circles=parse_circular(settings.circular, contigs),
+            window=window,
         )
         self._species = len(splits.names)
 

@@ -129,6 +129,14 @@ def test_windows_and_strands_are_the_users_to_choose(run: Run) -> None:
     assert rows(run("c.fa.gz -m run -o - -q").stdout)[1][4] == "TOO_SHORT"
 
 
+def test_contigs_that_are_circles_are_read_across_their_ends(run: Run) -> None:
+    result = run("c.fa.gz -m two -o - --per-window w.tsv --circular rna,ring --window 50 --min-length 30")
+    assert result.exit_code == 0, result.output
+    assert "--circular: no contig ring" in result.stderr
+    spans = [[int(row[1]), int(row[2])] for row in rows(Path("w.tsv").read_text())[1:] if row[0] == "rna"]
+    assert spans == [[55, 105], [23, 73]]
+
+
 def test_the_windows_in_a_table_of_their_own(run: Run) -> None:
     line = "c.fa.gz -m two -o out.npz --per-window w.parquet --min-length 30 --window 50 --stride 25 -q"
     assert run(line).exit_code == 0
@@ -246,7 +254,6 @@ BAD = [
     ("c.fa.gz -m bases -o o.tsv", 1, "bases: the model predicts each base by itself"),
     ("c.fa.gz -m run -o o.tsv --split-fasta plain.fa", 1, "plain.fa: is a file, and a directory is needed"),
     ("bed -m run -o o.tsv", 1, "bed, line 1: text before the first record; FASTA begins with '>'"),
-    ("protein.fa -m run -o o.tsv --split-fasta d", 1, "protein.fa, line 4: 'E' in record 'b' is not a nucle"),
     ("empty.fa -m run -o o.tsv", 1, "empty.fa: the input is empty"),
     ("blank.fa -m run -o o.tsv", 1, "blank.fa: no FASTA records"),
     ("no.fa -m run -o o.tsv", 1, "no.fa: no such file"),
@@ -260,7 +267,6 @@ def test_bad_input_is_one_line_and_nothing_is_written(
 ) -> None:
     (tmp_path / "plain.fa").write_bytes(FASTA)
     (tmp_path / "bed").write_text("chr1\t1\t2\n")
-    (tmp_path / "protein.fa").write_text(">a\nACGT\n>b\nMEEPQ\n".replace("M", "A"))
     (tmp_path / "empty.fa").touch()
     (tmp_path / "blank.fa").write_text("\n\n")
     before = {path.name for path in tmp_path.iterdir()}
@@ -272,6 +278,15 @@ def test_bad_input_is_one_line_and_nothing_is_written(
     assert len(errors) == 1
     assert "Traceback" not in result.stderr
     assert {path.name for path in tmp_path.iterdir()} == before
+
+
+def test_one_bad_contig_costs_no_other(run: Run) -> None:
+    Path("some.fa").write_text(f">a\n{'ACGT' * 10}\n>b\nAEEPQ\n>c\n{'TTGC' * 10}\n")
+    result = run("some.fa -m run -o - --split-fasta d --min-length 30")
+    assert result.exit_code == 0, result.output
+    assert [row[4] for row in rows(result.stdout)[1:]] == ["OK", "BAD_LETTER", "OK"]
+    assert "some.fa: 1 record without a result, the first as 'E' in record 'b'" in result.stderr
+    assert Path("d/unclassified.fa").read_text() == ">b\nAEEPQ\n"
 
 
 def test_processes_of_torchrun_share_no_stream_and_no_directory(

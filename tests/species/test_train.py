@@ -320,6 +320,8 @@ def test_bad_use_is_told(genomes: dict[str, Path], base: Path, tmp_path: Path) -
         train_species(settings(genomes, base, tmp_path / "run", max_length=67))
     with pytest.raises(UserError, match="--lora-rank: belongs to --method lora"):
         train_species(settings(genomes, base, tmp_path / "run", lora_rank=2))
+    with pytest.raises(UserError, match="--circular: no contig 'rich' in the genomes; did you mean 'rich"):
+        train_species(settings(genomes, base, tmp_path / "run", circular="rich"))
     assert not (tmp_path / "run").exists()
 
 

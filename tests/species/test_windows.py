@@ -10,7 +10,7 @@ import pytest
 from hyenacli.inference.intervals import Interval, Splits
 from hyenacli.inference.sampling import WindowSampler, complement
 from hyenacli.readers.genome import Codes, Contig
-from hyenacli.species.splits import SpeciesSampler, SpeciesSplits, fixed_species_windows
+from hyenacli.species.splits import SpeciesSampler, SpeciesSplits, fixed_species_windows, unrolled
 from hyenadna.tokenizer import A, C, G, N
 
 # Of species 0, 1 and 2: a contig of A; one of C, and half of one of C; the rest of that one, which is G.
@@ -111,3 +111,31 @@ def test_what_is_missing_is_said(splits: Callable[..., SpeciesSplits]) -> None:
     nothing = fixed_species_windows(splits([], [], []), "valid", 10, 5)
     assert nothing.tokens_NW.shape == (0, 10)
     assert len(nothing.missing) == 3
+
+
+@pytest.mark.parametrize("parts", [[(0, 100)], [(0, 30), (60, 100)]])
+def test_windows_of_a_circle_lie_across_its_end_and_nowhere_else(parts: list[tuple[int, int]]) -> None:
+    """Codes count from 1, so that a window says where it lies; the other contig is no circle."""
+    both = contigs(np.arange(1, 101, dtype=np.uint8), np.arange(101, 201, dtype=np.uint8))
+    intervals = [Interval(number, *part) for number in (0, 1) for part in parts]
+    longer, joined = unrolled(both, intervals, ["c0"], 20)
+    assert np.array_equal(longer[1].codes, both[1].codes)
+    allowed = {at for start, end in parts for at in range(start, end)}
+    windows = {
+        tuple(longer[interval.contig].codes[start : start + 20].tolist())
+        for interval in joined
+        for start in range(interval.start, interval.end - 19)
+    }
+    circle = {window for window in windows if max(window) <= 100}
+    expected = {tuple((start + i) % 100 + 1 for i in range(20)) for start in range(100)}
+    assert circle == {window for window in expected if {at - 1 for at in window} <= allowed}
+    assert all(window[-1] - window[0] == 19 for window in windows - circle)
+
+
+def test_training_draws_windows_across_the_end_of_a_circle() -> None:
+    codes = np.concatenate([np.full(50, A, np.uint8), np.full(50, C, np.uint8)])
+    one = contigs(codes)
+    for circles, crossing in (((), False), (("c0",), True)):
+        drawn = SpeciesSampler(one, [[Interval(0, 0, 100)]], 0, rc_augment=False, circles=circles, window=20)
+        rows, _ = drawn.rows(range(200), 20)
+        assert ((rows[:, 0] == C) & (rows[:, -1] == A)).any() == crossing
