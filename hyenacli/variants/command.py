@@ -44,6 +44,8 @@ from hyenadna.formats.load import locate
 
 # A larger share of REF that differ means another genome build; so many records rule out chance.
 _WRONG_BUILD_SHARE, _ENOUGH_RECORDS = 0.01, 200
+# Contigs that have a warning of their own.
+_WARNED_CONTIGS = 5
 # Records between two updates of the progress bar.
 _UPDATE_EVERY = 64
 
@@ -60,8 +62,8 @@ class ScoringProgress:
         self._check_ref, self._source = check_ref, source
         self._statuses: Counter[str] = Counter()
         self._records = self._alleles = self._replayed = self._without_alt = 0
-        self._refs_checked = self._refs_differing = 0
-        self._warned, self._in_block = False, 0.0
+        self._refs_checked, self._refs_differing = Counter[str](), Counter[str]()
+        self._warned, self._in_block = set[str](), 0.0
         self._show: Callable[..., None] = lambda **_: None
         self._start = time.monotonic()
 
@@ -76,7 +78,9 @@ class ScoringProgress:
             for record, scores in scored:
                 if journal.replaying:  # the speed is that of scoring
                     self._start, self._replayed = time.monotonic(), self._alleles
-                differs = self._compare_ref(scores)
+                differs = self._compare_ref(record.contig, scores)
+                if differs and self._refs_checked[record.contig] >= _ENOUGH_RECORDS:
+                    self._warn_of_build(record.contig, so_far=" so far")
                 if differs and self._check_ref == "e":
                     raise self._ref_error(record)
                 if not (differs and self._check_ref == "x"):
@@ -88,9 +92,11 @@ class ScoringProgress:
                 self._statuses.update(score.status for score in scores)
                 if self._records % _UPDATE_EVERY == 0:
                     self._update()
-                    self._warn_of_build(at_least=_ENOUGH_RECORDS, so_far=" so far")
             self._update()
-        self._warn_of_build(at_least=1)
+        for contig, _ in self._refs_differing.most_common():
+            self._warn_of_build(contig)
+        if len(self._warned) > _WARNED_CONTIGS:
+            log.warning("REF differs too often on %d more contigs", len(self._warned) - _WARNED_CONTIGS)
 
     def add_alleles(self, alleles: float) -> None:
         """Count alleles that have been scored of the current block, of which no record has come out yet."""
@@ -103,7 +109,7 @@ class ScoringProgress:
         done = sum(statuses.pop(status, 0) for status in (OK, EDGE))
         failed = "".join(f", {count:,} {status}" for status, count in sorted(statuses.items()))
         failed += f", {self._without_alt:,} without ALT" if self._without_alt else ""
-        left_out = self._refs_differing if self._check_ref == "x" else 0
+        left_out = self._refs_differing.total() if self._check_ref == "x" else 0
         alleles, records = console.counted(done, "allele"), console.counted(self._records, "record")
         counts = f"{alleles}{failed} of {records}" + (f" ({left_out:,} left out)" if left_out else "")
         seconds = time.monotonic() - self._start
@@ -113,17 +119,17 @@ class ScoringProgress:
             "score-variants",
             records=self._records,
             statuses=dict(self._statuses),
-            ref_checked=self._refs_checked,
-            ref_differing=self._refs_differing,
+            ref_checked=self._refs_checked.total(),
+            ref_differing=self._refs_differing.total(),
             seconds=round(seconds, 3),
         )
 
-    def _compare_ref(self, scores: Sequence[AlleleScore]) -> bool:
+    def _compare_ref(self, contig: str, scores: Sequence[AlleleScore]) -> bool:
         """Count a record whose REF could be compared with the genome; return whether it differs."""
         statuses = {score.status for score in scores}
         differs = REF_MISMATCH in statuses
-        self._refs_checked += bool(statuses - {NO_CONTIG, SYMBOLIC})
-        self._refs_differing += differs
+        self._refs_checked[contig] += bool(statuses - {NO_CONTIG, SYMBOLIC})
+        self._refs_differing[contig] += differs
         return differs
 
     def _update(self) -> None:
@@ -143,22 +149,25 @@ class ScoringProgress:
             remedy="use the genome that the variants were called on, or --check-ref w or x",
         )
 
-    def _warn_of_build(self, *, at_least: int, so_far: str = "") -> None:
-        """Ask, once, whether this is the right genome build; in capitals where chance is ruled out."""
-        checked, differing = self._refs_checked, self._refs_differing
-        if self._warned or checked < at_least or differing <= _WRONG_BUILD_SHARE * checked:
+    def _warn_of_build(self, contig: str, so_far: str = "") -> None:
+        """Ask, once for a contig, whether this is its genome build; in capitals where chance is ruled out."""
+        checked, differing = self._refs_checked[contig], self._refs_differing[contig]
+        if contig in self._warned or differing <= _WRONG_BUILD_SHARE * checked:
             return
-        self._warned = True
-        question, name = "is this the genome build of", self._source.name
+        self._warned.add(contig)
+        if len(self._warned) > _WARNED_CONTIGS:
+            return
+        question = "is this the genome build of"
         log.warning(
-            "REF differs from %s in %s of %s records%s (%.1f %%): %s %s?",
+            "REF differs from %s in %s of %s records of contig %s%s (%.1f %%): %s %s?",
             self._source.genome.path,
             f"{differing:,}",
             f"{checked:,}",
+            contig,
             so_far,
             100 * differing / checked,
             question.upper() if checked >= _ENOUGH_RECORDS else question,
-            name,
+            self._source.name,
         )
 
 
@@ -244,7 +253,7 @@ def _score(
         precision=autocast(device, settings.dtype),
         on_progress=progress.add_alleles,
     )
-    reader = AlleleReader(source.genome, source.contigs, options.longest_allele)
+    reader = AlleleReader(source.genome, source.resolve, options.longest_allele)
     provenance = describe_run(settings, model)
     # a genome that was corrected in place gives other answers
     genome = fingerprint([repr(signature(settings.fasta)[:2])], source.genome.lengths)

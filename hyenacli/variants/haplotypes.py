@@ -3,14 +3,13 @@
 Positions are 0-based on the strand that is read; on the reverse strand, base 0 is the contig's last one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Protocol
 
 import numpy as np
 
-from hyenacli.genome.contigs import ContigMap
 from hyenacli.genome.dna import first_invalid, normalise, reverse_complement
 from hyenacli.genome.variant import Variant, is_symbolic
 from hyenacli.readers.genome import Tokens
@@ -207,23 +206,16 @@ class AlleleReader:
 
     Args:
         genome: the reference.
-        contigs: the file's contigs in the genome's spelling.
-        max_allele: most bases of an allele without what REF and ALT share.
-
-    Attributes:
         resolve: gives a contig in the genome's spelling, None where the genome has no such contig.
+        max_allele: most bases of an allele without what REF and ALT share.
     """
 
-    def __init__(self, genome: Sequences, contigs: ContigMap, max_allele: int):
+    def __init__(self, genome: Sequences, resolve: Callable[[str], str | None], max_allele: int):
         self._genome, self._max_allele = genome, max_allele
-        self.resolve = cache(contigs.resolve)
+        self.resolve = cache(resolve)
 
     def read(self, record: VariantRecord) -> list[Variant | str]:
-        """Return for each ALT the variant, its REF as the genome has it, or the status that says why not.
-
-        Raises:
-            UserError: the contig could be any of several of the genome's.
-        """
+        """Return for each ALT the variant, its REF as the genome has it, or the status that says why not."""
         contig = self.resolve(record.contig)
         if first_invalid(record.ref) >= 0:
             return [status_of(self._genome, contig, -1, b"", alt, max_allele=1) for alt in record.alts]

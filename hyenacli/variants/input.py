@@ -1,25 +1,25 @@
 """The input of `score-variants`: a file of variants, or regions whose every substitution is a variant."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hyenacli.console import log, stderr
-from hyenacli.errors import UsageError, UserError
+from hyenacli.console import log
+from hyenacli.errors import UsageError, abbreviate
 from hyenacli.genome.contigs import ContigMap, match_contigs
 from hyenacli.genome.region import Region
 from hyenacli.readers.genome import Genome
 from hyenacli.readers.regions import Reference, load_regions, parse_regions, read_aliases
 from hyenacli.readers.shards import Shard, fingerprint
 from hyenacli.readers.text import open_binary, sniff_format
-from hyenacli.readers.variants import VariantHeader, Variants, open_variants
+from hyenacli.readers.variants import VariantHeader, open_variants
 from hyenacli.readers.vcf import VariantRecord
 from hyenacli.variants.haplotypes import Sequences
-from hyenacli.variants.journal import BLOCK_RECORDS, count_and_hash
+from hyenacli.variants.journal import BLOCK_RECORDS
 from hyenacli.variants.settings import ScoreVariantsSettings
 
 _FETCHED_BASES = 1 << 16
@@ -46,7 +46,7 @@ class VariantInput:
         genome: the reference.
         header: what stands above the records.
         records: of the whole input, or of a shard.
-        contigs: the input's, in the genome's spelling.
+        resolve: gives a contig of the input in the genome's spelling, None where the genome has none.
         total: number of records, if it has been counted.
         shard: what the output of a shard says of itself, under "shard".
         regions: whose substitutions the records are; none where a file lists the variants.
@@ -56,7 +56,7 @@ class VariantInput:
     genome: Genome
     header: VariantHeader
     records: Iterable[VariantRecord]
-    contigs: ContigMap
+    resolve: Callable[[str], str | None]
     total: int | None = None
     shard: dict[str, Any] = field(default_factory=dict)
     regions: Sequence[NamedRegion] = ()
@@ -66,7 +66,9 @@ class VariantInput:
 def open_input(
     settings: ScoreVariantsSettings, shard: Shard | None, block_records: int = BLOCK_RECORDS
 ) -> Iterator[VariantInput]:
-    """Open the genome, and the records of a file or of regions.
+    """Open the genome, and the records of a file or of regions, with what is to be said of their contigs.
+
+    A file is read to its end first: what is wrong with a line or a contig shows before a model is loaded.
 
     Args:
         settings: of the command.
@@ -79,59 +81,107 @@ def open_input(
     """
     aliases = read_aliases(settings.contig_aliases) if settings.contig_aliases else {}
     with Genome(settings.fasta) as genome:
+        reference = Reference(genome, settings.contig_style, aliases)
+        source = settings.input or Path("-")
         if settings.all_snvs:
-            reference = Reference(genome, settings.contig_style, aliases)
             yield _open_substitutions(settings, reference, shard, block_records)
+        elif source.is_file():
+            with _open_file(settings, reference, shard, block_records) as opened:
+                yield opened
         else:
-            with _open_file(settings, genome, aliases, shard, block_records) as source:
-                yield source
+            if shard is not None:
+                what = "a stream cannot be read twice, to count its records and to score them"
+                remedy = "write it to a file, or score it in one process, without --shard"
+                raise UsageError(what, at=source, remedy=remedy)
+            with _open_stream(settings, reference, block_records) as opened:
+                yield opened
 
 
 @contextmanager
 def _open_file(
-    settings: ScoreVariantsSettings,
-    genome: Genome,
-    aliases: Mapping[str, str],
-    shard: Shard | None,
-    block_records: int,
+    settings: ScoreVariantsSettings, reference: Reference, shard: Shard | None, block_records: int
 ) -> Iterator[VariantInput]:
-    """Open a file of variants; it is read twice where the number of its records is needed."""
-    source = settings.input or Path("-")
-    reference = Reference(genome, settings.contig_style, aliases)
-    regions, resolve = _file_regions(settings, reference), reference.match((), str(source)).resolve
-    stream = str(source) == "-" or not source.is_file()
-    if shard is not None and stream:
-        what = "a stream cannot be read twice, to count its records and to score them"
-        remedy = "write it to a file, or score it in one process, without --shard"
-        raise UsageError(what, at=source, remedy=remedy)
-    total, sha256 = None, ""
-    if not stream and (shard is not None or stderr().is_terminal):
-        with open_variants(source, regions, resolve) as variants:
-            total, sha256 = count_and_hash(variants, block_records)
+    source, regions = settings.input or Path("-"), _file_regions(settings, reference)
+    resolve = reference.match((), str(source)).resolve
     with open_variants(source, regions, resolve) as variants:
+        counts, sha256 = variants.survey()
+    contigs = _match(reference, counts, variants.header, variants.name)
+    contigs.report()
+    total = sum(counts.values())
+    if regions is not None and not total:
+        log.warning("%s: no record lies in the regions", variants.name)
+    with open_variants(source, regions, resolve) as variants:
+        complete = VariantInput(
+            name=variants.name,
+            genome=reference.genome,
+            header=variants.header,
+            records=variants,
+            resolve=contigs.resolve,
+            total=total,
+        )
+        yield _select(complete, shard, sha256, block_records)
+
+
+@contextmanager
+def _open_stream(
+    settings: ScoreVariantsSettings, reference: Reference, block_records: int
+) -> Iterator[VariantInput]:
+    source, regions = settings.input or Path("-"), _file_regions(settings, reference)
+    with open_variants(source, regions, reference.match((), str(source)).resolve) as variants:
         first = list(islice(variants, block_records))
         if regions is not None and not first:
             log.warning("%s: no record lies in the regions", variants.name)
-        match = partial(
-            match_contigs,
-            genome=genome.lengths,
-            style=settings.contig_style,
-            aliases=aliases,
-            input_name=variants.name,
-            genome_name=str(genome.path),
-        )
-        complete = len(first) < block_records
-        contigs = _match(match, variants, first, None if stream else source, complete=complete)
-        contigs.report()
-        whole = VariantInput(
+        names = Counter(record.contig for record in first)
+        if len(first) == block_records:  # of what follows, only the header can tell
+            names.update(dict.fromkeys(variants.header.contigs, 0))
+        contigs = replace(_match(reference, (), variants.header, variants.name), names=names)
+        if names and len(contigs.missing) == len(names):
+            _match(reference, names, variants.header, variants.name)  # says so
+        replace(contigs, names=Counter(record.contig for record in first)).report()
+        yield VariantInput(
             name=variants.name,
-            genome=genome,
+            genome=reference.genome,
             header=variants.header,
             records=chain(first, variants),
-            contigs=contigs,
-            total=total,
+            resolve=_FirstNames(contigs),
         )
-        yield _select(whole, shard, sha256, block_records)
+
+
+class _FirstNames:
+    """The contigs of a stream: of two names for one contig of the genome, the one that comes first has it."""
+
+    def __init__(self, contigs: ContigMap):
+        self._contigs, self._first = contigs, dict[str, str]()
+
+    def __call__(self, name: str) -> str | None:
+        """Return a contig in the genome's spelling, None where it has none or the name is not clear."""
+        contigs, candidates = self._contigs, self._contigs.candidates(name)
+        target, what = contigs.resolve(name), ""
+        if len(candidates) > 1:
+            what = f"contig '{name}' could be any of {abbreviate(candidates)} in {contigs.genome_name}"
+        elif target is not None and name not in contigs.aliases:
+            first = self._first.setdefault(target, name)
+            if first != name:
+                what = f"'{first}' and '{name}' would both be '{target}' of {contigs.genome_name}"
+        if what:
+            remedy = "say which with --contig-aliases FILE"
+            log.warning("%s: %s: its records are not scored; %s", contigs.input_name, what, remedy)
+            return None
+        return target
+
+
+def _match(
+    reference: Reference, names: Iterable[str] | Mapping[str, int], header: VariantHeader, input_name: str
+) -> ContigMap:
+    return match_contigs(
+        names,
+        reference.genome.lengths,
+        style=reference.style,
+        aliases=reference.aliases,
+        input_name=input_name,
+        genome_name=str(reference.genome.path),
+        declared=header.contig_lengths,
+    )
 
 
 def _file_regions(settings: ScoreVariantsSettings, reference: Reference) -> list[Region] | None:
@@ -142,36 +192,6 @@ def _file_regions(settings: ScoreVariantsSettings, reference: Reference) -> list
     if settings.regions_file:
         rows += load_regions(settings.regions_file, reference, clip=True)
     return [row.region for row in rows if row.region is not None]
-
-
-def _match(
-    match: Callable[[Iterable[str]], ContigMap],
-    variants: Variants,
-    first: Sequence[VariantRecord],
-    source: Path | None,
-    *,
-    complete: bool,
-) -> ContigMap:
-    """Match the contigs of the first records, or of the header where there are none; of all, if none matches.
-
-    Args:
-        match: of names.
-        variants: the open file.
-        first: its first records.
-        source: the file, None for a stream, of which the header's contigs are taken for those of all records.
-        complete: the first records are all.
-    """
-    names = list(dict.fromkeys(record.contig for record in first))
-    try:
-        # Headers declare contigs of which the file has no record, so the records' contigs come first.
-        return match(names or variants.header.contigs)
-    except UserError:
-        if complete or not (source or variants.header.contigs):
-            raise
-    if source is None:
-        return match(variants.header.contigs)
-    with open_variants(source) as whole_file:
-        return match(dict.fromkeys(record.contig for record in whole_file))
 
 
 def _open_substitutions(
@@ -195,20 +215,12 @@ def _open_substitutions(
     if skipped := sum(len(region) for _, region in regions) - total:
         log.info("N has no substitutions: %s base%s left out", f"{skipped:,}", "s" * (skipped != 1))
     name = str(settings.input or "-r")
-    contigs = ContigMap(
-        names=dict.fromkeys((named.contig for named, _ in regions), 0),
-        genome=genome.lengths,
-        style="exact",
-        aliases={named.contig: region.contig for named, region in regions},
-        input_name=name,
-        genome_name=str(genome.path),
-    )
     whole = VariantInput(
         name=name,
         genome=genome,
         header=substitutions_header(regions, genome),
         records=substitutions(regions, genome),
-        contigs=contigs,
+        resolve={named.contig: region.contig for named, region in regions}.get,
         total=total,
         regions=regions,
     )

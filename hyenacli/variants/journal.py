@@ -49,15 +49,6 @@ def hash_block(block: Iterable[VariantRecord], resolve: Callable[[str], str | No
     return digest.hexdigest()
 
 
-def count_and_hash(records: Iterable[VariantRecord], block_records: int) -> tuple[int, str]:
-    """Return the number of records, and their sha256."""
-    number, digest = 0, hashlib.sha256()
-    for block in split_blocks(records, block_records):
-        number += len(block)
-        digest.update(hash_block(block).encode())
-    return number, digest.hexdigest()
-
-
 def describe_run(settings: ScoreVariantsSettings, model: HyenaDNA) -> dict[str, str]:
     """Return version, command and model, which together give the scores."""
     return {

@@ -197,7 +197,10 @@ def test_a_wrong_ref(hyena: Run, flags: str) -> None:
     rows = Path("out.tsv").read_text().splitlines()[1:]
     assert len(rows) == (3 if flags[-1] == "w" else 2)
     assert ("REF_MISMATCH" in rows[1]) == (flags[-1] == "w")
-    assert "1 of 3 records (33.3 %): is this the genome build of in.vcf?" in result.stderr.replace("\n", " ")
+    assert (
+        "1 of 3 records of contig 1 (33.3 %): is this the genome build of in.vcf?"
+        in result.stderr.replace("\n", " ")
+    )
 
 
 def test_one_wrong_ref_in_many_is_counted_quietly(hyena: Run) -> None:
@@ -206,6 +209,90 @@ def test_one_wrong_ref_in_many_is_counted_quietly(hyena: Run) -> None:
     result = hyena("score-variants in.vcf -m model -f g.fa --window 16 --downstream 1 -o out.tsv")
     assert "build" not in result.stderr
     assert "1 REF_MISMATCH of 201 records" in result.stderr
+
+
+def test_a_wrong_build_of_one_contig_is_named(hyena: Run) -> None:
+    mito = BASES[100:300]
+    wrong = "".join(record("MT", p, other(mito[p - 1]), mito[p - 1]) for p in range(20, 36))
+    right = "".join(record("MT", p, mito[p - 1], other(mito[p - 1])) for p in range(36, 40))
+    lines = "".join(snv("1", p) for p in range(30, 560))
+    Path("in.vcf").write_text(HEADER + lines + wrong + right)
+    line = "score-variants in.vcf -m model -f g.fa -q -o out.tsv --window 16 --downstream 1 --score site"
+    warnings = hyena(line).stderr.replace("\n", " ")
+    assert warnings.count("REF differs from") == 1
+    assert "16 of 20 records of contig MT (80.0 %)" in warnings
+
+
+def test_a_contig_of_another_length_is_another_sequence(hyena: Run) -> None:
+    header = HEADER.replace("#CHROM", "##contig=<ID=1,length=600>\n##contig=<ID=chrM,length=198>\n#CHROM")
+    Path("in.vcf").write_text(header + snv("1", 50) + record("chrM", 5, BASES[104], other(BASES[104])))
+    line = "score-variants in.vcf -m model -f g.fa -o out.tsv"
+    result = hyena(line)
+    said = result.stderr.replace("\n", " ")
+    assert result.exit_code == 0, said
+    assert "1 of 2 contigs are not in g.fa: chrM (1 record)" in said
+    assert "chrM of 198 bases and MT of 200" in said
+    assert [row.split("\t")[-1] for row in Path("out.tsv").read_text().splitlines()[1:]] == [
+        "OK",
+        "NO_CONTIG",
+    ]
+    Path("aliases").write_text("chrM MT\n")
+    assert hyena(f"{line} --contig-aliases aliases").exit_code == 0
+    assert "NO_CONTIG" not in Path("out.tsv").read_text()
+
+
+def test_contigs_are_judged_before_a_model_is_loaded(hyena: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "run", partial(command.run, block_records=4))
+    monkeypatch.setattr(command, "load_model", lambda name: pytest.fail("a model was loaded"))
+    write_fasta(Path("two.fa"), [("1", BASES), ("chrM", BASES[:100]), ("chrMT", BASES[:90])])
+    many = "".join(snv("1", p) for p in range(10, 500, 10))
+    line = "score-variants in.vcf -m model -f two.fa -o out.tsv"
+    for last, what in (
+        (record("MT", 5, BASES[4], other(BASES[4])), "contig 'MT' could be any of chrM, chrMT in two.fa"),
+        (snv("chr1", 510), "'1' and 'chr1' would both be '1' of two.fa"),
+        ("1\t520\t.\tA\n", "in.vcf, line 52: 4 columns where VCF has at least 8"),
+        (record("1", 520, "A", "C,"), "in.vcf, line 52: ALT is empty"),
+    ):
+        Path("in.vcf").write_text(HEADER + many + last)
+        result = hyena(line)
+        assert (result.exit_code, Path("out.tsv").exists()) == (1, False)
+        assert what in result.stderr.replace("\n", " ")
+
+
+def test_contigs_of_a_stream_are_judged_one_by_one(hyena: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "run", partial(command.run, block_records=4))
+    write_fasta(Path("two.fa"), [("1", BASES), ("chrM", BASES[:100]), ("chrMT", BASES[:90])])
+    mito = record("MT", 5, BASES[4], other(BASES[4]))
+    text = HEADER + "".join(snv("1", p) for p in range(100, 108)) + snv("chr1", 110) + mito + snv("7", 5)
+    line = "score-variants - -m model -f two.fa -q -O tsv"
+    result = CliRunner().invoke(app, line.split(), input=text)
+    assert result.exit_code == 0, result.stderr
+    statuses = [row.split("\t")[-1] for row in result.stdout.splitlines()[1:]]
+    assert statuses == ["OK"] * 8 + ["NO_CONTIG"] * 3
+    warnings = result.stderr.replace("\n", " ")
+    assert warnings.count("'1' and 'chr1' would both be '1' of two.fa: its records are not scored") == 1
+    assert warnings.count("contig 'MT' could be any of chrM, chrMT in two.fa") == 1
+
+
+def test_a_name_that_was_not_reached_may_change_before_resuming(
+    hyena: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "run", partial(command.run, block_records=4))
+    wrong = record("1", 60, other(BASES[59]), BASES[59])
+    scored_lines = "".join(snv("1", p) for p in range(100, 111))
+    Path("in.vcf").write_text(HEADER + scored_lines + wrong + record("NC_9", 5, BASES[104], "N"))
+    line = "score-variants in.vcf -m model -f g.fa -o out.tsv"
+    assert "keeps what was scored" in hyena(f"{line} --check-ref e").stderr.replace("\n", " ")
+    Path("aliases").write_text("NC_9 MT\n")
+    kept = Path("out.tsv.unfinished").read_bytes()
+    result = hyena(f"{line} --contig-aliases aliases --resume")
+    assert result.exit_code == 0, result.stderr
+    assert "NO_CONTIG" not in Path("out.tsv").read_text()
+    # a name that was used for scores already may not
+    Path("out.tsv.unfinished").write_bytes(kept)
+    Path("aliases").write_text("1 MT\n")
+    result = hyena(f"{line} --contig-aliases aliases --resume")
+    assert "or with other names of contigs" in result.stderr.replace("\n", " ")
 
 
 def test_a_table_on_stdin_and_a_table_out(hyena: Run, folder: Path) -> None:
