@@ -10,13 +10,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .adapters import LoraLinear, SoftPrompt
 from .config import HyenaConfig
 from .engine.convolution import SpectrumCache
 from .errors import ModelError
-from .operator import HyenaOperator, PositionalEmbedding, positional_features
+from .operator import (
+    ExponentialModulation,
+    HyenaFilter,
+    HyenaOperator,
+    PositionalEmbedding,
+    Sin,
+    positional_features,
+)
 
 if TYPE_CHECKING:
-    from .adapters import SoftPrompt
     from .engine.mixer import ContextGroup
 
 
@@ -158,6 +165,29 @@ class Backbone(nn.Module):
         beside = f" after a soft prompt of {self.n_soft:,} in {self.l_max:,}" if self.n_soft else ""
         return f"{self.l_max - self.n_soft:,}{beside}"
 
+    def foreign_module(self, *, hooks: bool = True) -> str | None:
+        """Return the name of the first module that is not one of this package's or has a hook, or None.
+
+        Others have put it there: peft wraps layers, torch parametrises them. It may compute something else
+        than its weights say, so that only calling it is right, as `forward` does.
+
+        Args:
+            hooks: count modules with hooks.
+        """
+        for foreign in self.modules():
+            if type(foreign) not in _KNOWN or (hooks and _is_hooked(foreign)):
+                name = next(name for name, module in self.named_modules() if module is foreign)
+                return f"backbone.{name} ({type(foreign).__module__}.{type(foreign).__qualname__})"
+        return None
+
+    def check_readable(self) -> None:
+        """Raise ModelError if the engine, which reads the weights of modules, cannot read one."""
+        if (foreign := self.foreign_module()) is not None:
+            raise ModelError(
+                f"{foreign} is wrapped or has a hook, which this way of reading a model would leave out",
+                remedy="merge it into the weights first (peft: merge_and_unload), or call the model itself",
+            )
+
     def blocks(self) -> list[Block]:
         """Return the layers in order, typed."""
         return [layer for layer in self.layers if isinstance(layer, Block)]
@@ -192,3 +222,18 @@ class Backbone(nn.Module):
         for other in same_t:
             other.t = first.t
         return self
+
+
+_KNOWN = {
+    *(Backbone, Embeddings, Block, HyenaOperator, Mlp, HyenaFilter, PositionalEmbedding, Sin),
+    *(ExponentialModulation, LoraLinear, SoftPrompt, nn.Embedding, nn.Dropout, nn.LayerNorm, nn.Linear),
+    *(nn.Conv1d, nn.ModuleList, nn.Sequential),
+}
+
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+def _is_hooked(module: nn.Module) -> bool:
+    attributes = vars(module)
+    return "forward" in attributes or any(attributes[kind] for kind in _HOOKS)

@@ -114,6 +114,8 @@ class HyenaDNA(nn.Module):
         return inference.stream_states(self, ids_BL, layers)
 
     def _states(self, ids_BL: Tensor, hidden_states: bool) -> tuple[Tensor, tuple[Tensor, ...] | None]:
+        if self.backbone.context is None and self.backbone.foreign_module() is not None:
+            return self.backbone.forward(self.backbone.embed(ids_BL), hidden_states=hidden_states)
         if torch.is_grad_enabled() or self.training:
             x_BLD = self.backbone.embed(ids_BL)
             return training.run(self.backbone, x_BLD, hidden_states=hidden_states)
@@ -145,8 +147,18 @@ class HyenaDNA(nn.Module):
 
     @property
     def lm_weight(self) -> Tensor:
-        """Matrix (V, D) of the LM head: the embedding itself when tied."""
-        return (self.backbone.embeddings.word_embeddings if self.lm_head is None else self.lm_head).weight
+        """Matrix (V, D) of the LM head: the embedding itself when tied.
+
+        Raises:
+            ModelError: the module is not the one of this package, and may compute something else.
+        """
+        module = self.backbone.embeddings.word_embeddings if self.lm_head is None else self.lm_head
+        if type(module) not in (nn.Embedding, nn.Linear):
+            raise ModelError(
+                f"the LM head is a {type(module).__qualname__}, which may compute more than its weights say",
+                remedy="merge it into the weights first (peft: merge_and_unload)",
+            )
+        return module.weight
 
     @property
     def longest_input(self) -> int:

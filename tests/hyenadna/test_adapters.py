@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.parametrize import register_parametrization
 
 from hyenadna import (
     Decoder,
@@ -39,7 +40,7 @@ from hyenadna.engine import inference, training
 from hyenadna.engine.inference import token_log_probs
 from hyenadna.engine.suffix import ReferencePass, Suffix
 from hyenadna.engine.tiling import Tiling
-from hyenadna.engine.training import IGNORED, next_token_loss
+from hyenadna.engine.training import IGNORED, next_bases, next_token_loss
 from hyenadna.heads import pool
 
 EXACT = {"rtol": 0, "atol": 1e-10}
@@ -547,13 +548,140 @@ def test_an_adapter_without_weights(saved: Path) -> None:
         load_model(saved)
 
 
+class Wrapped(nn.Module):
+    """Stand-in for another package's wrapper: it shows the weights of the layer that it changes."""
+
+    def __init__(self, layer: nn.Linear):
+        super().__init__()
+        self.layer, self.change = layer, nn.Parameter(torch.ones(layer.out_features))
+
+    @property
+    def weight(self) -> Tensor:
+        return self.layer.weight
+
+    @property
+    def bias(self) -> Tensor:
+        return self.layer.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layer(x) + self.change
+        return out
+
+
+def wrap(model: HyenaDNA) -> nn.Module:
+    model.backbone.layers[1].mlp.fc1 = Wrapped(model.backbone.layers[1].mlp.fc1)
+    return model
+
+
+def hook(model: HyenaDNA) -> None:
+    model.backbone.layers[0].mixer.in_proj.register_forward_hook(lambda _module, _inputs, out: out + 1)
+
+
+def parametrise(model: HyenaDNA) -> None:
+    class Twice(nn.Module):
+        def forward(self, weight: Tensor) -> Tensor:
+            return 2 * weight
+
+    register_parametrization(model.backbone.layers[0].mixer.out_proj, "weight", Twice())
+
+
+def replace_forward(model: HyenaDNA) -> None:
+    layer = model.backbone.layers[0].mlp.fc2
+    layer.forward = lambda x: 3 * functional.linear(x, layer.weight, layer.bias)
+
+
+def wrap_block(model: HyenaDNA) -> None:
+    class Rolled(nn.Module):
+        def __init__(self, block: nn.Module):
+            super().__init__()
+            self.block = block
+
+        def forward(self, r_BLD: Tensor) -> Tensor:
+            out_BLD: Tensor = self.block(r_BLD).roll(1, -1)
+            return out_BLD
+
+    model.backbone.layers[1] = Rolled(model.backbone.layers[1])
+
+
+@pytest.mark.parametrize("change_layers", [wrap, hook, parametrise, replace_forward, wrap_block])
+def test_what_others_do_to_a_layer_is_not_left_out(
+    model: HyenaDNA, tmp_path: Path, change_layers: Callable[[HyenaDNA], object]
+) -> None:
+    ids = tokens(2, 20)
+    before = model.plain(ids).logits
+    change_layers(model)
+    expected = model.plain(ids).logits
+    assert (expected - before).abs().max() > 1e-3
+    torch.testing.assert_close(model(ids).logits, expected)
+    with torch.no_grad():
+        torch.testing.assert_close(model(ids).logits, expected)
+    targets = next_bases(torch.cat([ids, ids[:, :1]], 1))
+    loss = functional.cross_entropy(expected.flatten(0, 1), targets.flatten(), reduction="sum")
+    ours = next_token_loss(model, ids, targets)
+    torch.testing.assert_close(ours, loss)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    for gradient, right in zip(*(torch.autograd.grad(x, trained) for x in (ours, loss)), strict=True):
+        torch.testing.assert_close(gradient, right)
+    for read in (
+        lambda: token_log_probs(model, ids, ids),
+        lambda: ReferencePass(model, ids),
+        lambda: Decoder(model, ids, 2),
+        lambda: list(model.stream_states(ids)),
+    ):
+        with pytest.raises(ModelError, match=r"backbone\.layers\.\d\S* \(.*\) is wrapped or has a hook"):
+            read()
+    if change_layers in (wrap, parametrise, wrap_block):
+        with pytest.raises(ModelError, match="is not a module of this package"):
+            save_model(model, tmp_path / "out")
+
+
+def test_a_wrapped_lm_head_is_refused() -> None:
+    model = HyenaDNA(HyenaConfig(d_model=8, n_layer=1, d_inner=8, l_max=20, tied_head=False)).eval()
+    model.lm_head = nn.Sequential(model.lm_head, nn.Softplus())
+    with pytest.raises(ModelError, match="LM head is a Sequential"):
+        model(tokens(1, 5))
+
+
 # peft, where it is installed
+
+
+@pytest.fixture
+def peft() -> Any:
+    return pytest.importorskip("peft", reason="peft is not installed: it cannot be compared with ours")
+
+
+@pytest.mark.filterwarnings("ignore")  # peft's, as below
+@pytest.mark.parametrize("kind", ["lora"])
+def test_peft_wraps_our_models(peft: Any, saved: Path, base: Path) -> None:
+    ours, bare, ids = load_model(saved), load_model(base), tokens(2, 20)
+    bare.set_head(HEAD)
+    theirs = peft.PeftModel.from_pretrained(bare, str(saved)).eval()
+    for field in ("logits", "hidden"):
+        torch.testing.assert_close(getattr(theirs(ids), field), getattr(ours(ids), field))
+        with torch.no_grad():
+            torch.testing.assert_close(getattr(theirs(ids), field), getattr(ours(ids), field))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_peft_trains_our_models(peft: Any, model: HyenaDNA) -> None:
+    config = peft.LoraConfig(
+        r=2, target_modules=["in_proj", "out_proj", "fc1", "fc2"], init_lora_weights=False
+    )
+    wrapped, ids = peft.get_peft_model(model, config), tokens(2, 20)
+    next_token_loss(wrapped, ids[:, :-1], next_bases(ids)).backward()
+    lora = [p for name, p in wrapped.named_parameters() if "lora_" in name]
+    assert len(lora) == 2 * 4 * 2
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in lora)
+    expected = model.plain(ids).logits
+    torch.testing.assert_close(wrapped(ids).logits, expected)
+    merged = wrapped.merge_and_unload()
+    torch.testing.assert_close(merged.eval()(ids).logits, model.plain(ids).logits)
+    assert list(merged.stream_states(ids))
 
 
 @pytest.mark.filterwarnings("ignore")  # peft's: of its own imports, and of the keys it does not know
 @pytest.mark.parametrize("kind", ["lora"])
-def test_peft_reads_and_writes_the_same_files(saved: Path, base: Path, tmp_path: Path) -> None:
-    peft = pytest.importorskip("peft", reason="peft is not installed: its files cannot be compared with ours")
+def test_peft_reads_and_writes_the_same_files(peft: Any, saved: Path, base: Path, tmp_path: Path) -> None:
     ours, bare = load_model(saved), load_model(base)
     bare.set_head(HEAD)
     theirs = peft.PeftModel.from_pretrained(bare, str(saved))

@@ -123,9 +123,10 @@ def prompted_stream(backbone: "Backbone", ids_BL: Tensor) -> Tensor:
     """Embed tokens after the soft prompt, (B, n_soft + L, D): the input of `run_blocks_`.
 
     Raises:
-        ModelError: there are no tokens, or too many.
+        ModelError: there are no tokens, or too many, or a module is wrapped by another package.
     """
     backbone.check_length(ids_BL.shape[1])
+    backbone.check_readable()
     r_BLD = token_stream(backbone, ids_BL)
     return r_BLD if backbone.prompt is None else backbone.prompt.read(r_BLD)
 

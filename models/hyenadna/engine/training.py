@@ -53,6 +53,7 @@ def run(
         ModelError: as `Backbone.forward`, or processes share windows that follow a soft prompt.
     """
     backbone.check_length(x_BLD.shape[1])
+    backbone.check_readable()
     if backbone.n_soft and backbone.context is not None:
         raise ModelError(
             "windows with a soft prompt cannot be shared by processes", remedy="give each its own windows"

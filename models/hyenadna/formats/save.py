@@ -79,6 +79,11 @@ def convert(spec: str | Path, out: str | Path, checkpoint_format: CheckpointForm
 
 
 def _all_tensors(model: HyenaDNA) -> dict[str, Tensor]:
+    if (foreign := model.backbone.foreign_module(hooks=False)) is not None:
+        raise ModelError(
+            f"{foreign} is not a module of this package, and no checkpoint format can hold it",
+            remedy="merge it into the weights first (peft: merge_and_unload)",
+        )
     named = dict(model.named_parameters()) | all_buffers(model)
     return {name: tensor.detach().cpu() for name, tensor in named.items()}
 
