@@ -6,6 +6,7 @@ torch is not imported here: a verb's command module is imported when the verb ru
 import errno
 import importlib
 import inspect
+import itertools
 import os
 import signal
 import sys
@@ -15,12 +16,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 from typer.models import OptionInfo
 
 from hyenacli import __version__, console, options, settings_file
 from hyenacli.distributed import current_ranks, handle_signals, launch, launched
 from hyenacli.embed.settings import EmbedSettings
+from hyenacli.errors import UsageError
 from hyenacli.finetune.settings import FinetuneSettings, PredictSettings
 from hyenacli.pretrain.settings import EvaluateSettings, PretrainSettings
 from hyenacli.species.settings import SpeciesEvaluateSettings, SpeciesPredictSettings, SpeciesTrainSettings
@@ -35,10 +37,28 @@ from hyenacli.tools.settings import (
 from hyenacli.variants.settings import ScoreVariantsSettings
 
 BROKEN_PIPE = 128 + signal.SIGPIPE
+# Values that users of other tools give to flags.
+_BOOLEANS = ("true", "false", "yes", "no", "on", "off", "1", "0")
 INTERRUPTED = 128 + signal.SIGINT
 
 
-class HyenaGroup(TyperGroup):
+def _show_flags(parameters: list[Any]) -> list[Any]:
+    """Let the help show flags without a value: Typer would print <bool>."""
+    for option in parameters:
+        if getattr(option, "is_flag", False):
+            option.metavar = ""
+    return parameters
+
+
+class VerbGroup(TyperGroup):
+    """Group of verbs."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the options."""
+        return _show_flags(super().get_params(ctx))
+
+
+class HyenaGroup(VerbGroup):
     """The top-level command; every run ends in its `main`."""
 
     def main(self, *args: Any, **extra: Any) -> Any:
@@ -61,6 +81,27 @@ class HyenaGroup(TyperGroup):
                 _print_error(line)
             code = getattr(error, "exit_code", 1)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+class VerbCommand(TyperCommand):
+    """Command of a verb, whose flags take no value."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the arguments and options."""
+        return _show_flags(super().get_params(ctx))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments.
+
+        Raises:
+            UsageError: a flag is followed by a word such as `true`, which would be taken for an input.
+        """
+        flags = {name for option in self.params if getattr(option, "is_flag", False) for name in option.opts}
+        for flag, word in itertools.pairwise(args):
+            if flag in flags and word.lower() in _BOOLEANS and not Path(word).exists():
+                remedy = "write the flag alone, or leave it out"
+                raise UsageError(f"takes no value, but '{word}' follows", at=flag, remedy=remedy)
+        return super().parse_args(ctx, args)
 
 
 @contextmanager
@@ -166,7 +207,7 @@ def add_verb(parent: typer.Typer, name: str, settings: type[options.Settings], t
         raise typer.Exit(code or 0)
 
     _take_signature(run, settings)
-    parent.command(name)(run)
+    parent.command(name, cls=VerbCommand)(run)
 
 
 def _take_signature(run: Callable[..., None], settings: type[options.Settings]) -> None:
@@ -176,10 +217,6 @@ def _take_signature(run: Callable[..., None], settings: type[options.Settings]) 
         for name, (annotation, default) in options.RUN_OPTIONS.items()
     ]
     parameters = [*_in_order_of_help(settings), *general]
-    for parameter in parameters:
-        kind, option = get_args(parameter.annotation)[:2]
-        if kind is bool:
-            option.metavar = ""  # a flag takes no value: Typer would show <bool>
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in parameters}
     # A paragraph is a line to Typer, which breaks lines itself.
@@ -204,8 +241,12 @@ def _in_order_of_help(settings: type[options.Settings]) -> list[inspect.Paramete
     return sorted((p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters), key=rank)
 
 
-species_app = typer.Typer(help="Predict which species contigs come from.", no_args_is_help=True)
-models_app = typer.Typer(help="List, inspect, convert and verify models.", no_args_is_help=True)
+species_app = typer.Typer(
+    cls=VerbGroup, help="Predict which species contigs come from.", no_args_is_help=True
+)
+models_app = typer.Typer(
+    cls=VerbGroup, help="List, inspect, convert and verify models.", no_args_is_help=True
+)
 
 add_verb(app, "pretrain", PretrainSettings, "hyenacli.pretrain.command:run")
 add_verb(app, "finetune", FinetuneSettings, "hyenacli.finetune.command:run")

@@ -263,10 +263,16 @@ def _load_config(ctx: typer.Context, path: Path | None) -> Path | None:
     """
     if path is not None:
         known = {p.name: p for p in ctx.command.params if p.name and p.name not in NOT_IN_CONFIG}
-        ctx.default_map = values = settings_file.read_yaml(path, list(known))
+        ctx.default_map = values = settings_file.read_yaml(path, list(known), as_text=True)
         for name, value in values.items():
+            parameter = known[name]
+            several = parameter.multiple or parameter.nargs == -1
+            values[name] = texts = [value] if several and isinstance(value, str) else value
+            if not isinstance(texts, list if several else str) or not all(isinstance(t, str) for t in texts):
+                what = f"takes {'a list of values' if several else 'one value, no list or mapping'}"
+                raise UserError(f"{name}: {what}", at=path, remedy="correct it")
             try:
-                known[name].process_value(ctx, value)
+                parameter.process_value(ctx, texts)
             except typer.BadParameter as error:
                 what = error.message.removeprefix("Value error, ").rstrip(".")
                 raise UserError(f"{name}: {what}", at=path, remedy="correct it") from error

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from hyenacli import __version__
+from hyenacli import __version__, settings_file
 from hyenacli.app import app, one_line
 from hyenacli.errors import UserError
 
@@ -62,12 +62,53 @@ def test_usage_errors_are_one_line_and_exit_2(arguments: str, message: str) -> N
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("word", ["true", "False", "yes", "1"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "pretrain a.fa -o x --resume {}",
+        "pretrain --rc-augment {} a.fa -o x",
+        "embed a.bed -m m -o x --stranded {}",
+        "score-variants -q {} a.vcf -m m -f g.fa -o x",
+    ],
+)
+def test_flags_take_no_word_for_a_value(line: str, word: str) -> None:
+    done = hyena(*line.format(word).split())
+    assert done.exit_code == 2
+    assert re.match(rf"hyena: error: -\S+: takes no value, but '{word}' follows; write the flag", done.stderr)
+
+
+def test_flags_take_no_value_after_an_equals_sign() -> None:
+    done = hyena("pretrain", "a.fa", "-o", "x", "--resume=true")
+    assert done.exit_code == 2
+    assert "Option '--resume' does not take a value" in done.stderr
+
+
+def test_a_file_may_have_the_name_of_such_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "1").touch()
+    done = hyena("pretrain", "--rc-augment", "1", "-o", "x", "--seed", "1", "--print-config")
+    assert done.exit_code == 0
+    assert "fasta:\n- '1'\n" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("max-step: 5\n", "unknown key 'max-step'; did you mean 'max_steps'?"),
         ("quiet: true\n", "unknown key 'quiet'"),
         ("lr: [1\n", "line 2: not valid YAML"),
+        ("lr: 2024-13-45\n", "run.yaml: lr: Input should be a valid number"),
+        ("seed: 2024-01-02\n", "run.yaml: seed: Input should be a valid integer"),
+        ("lr: " + "[" * 5_000, "run.yaml: not valid YAML"),
+        ("{a: " * 5_000, "run.yaml: not valid YAML"),
+        ("lr: !!timestamp x\n", "run.yaml: lr: Input should be a valid number"),
+        ("valid_contigs: [chr1]\n", "run.yaml: valid_contigs: takes one value"),
+        ("fasta: {a: b}\n", "run.yaml: fasta: takes a list of values; correct it"),
+        ("fasta: [[a]]\n", "run.yaml: fasta: takes a list of values; correct it"),
+        ("lr: 1\nlr: 2\n", "run.yaml, line 2: 'lr' is there twice, first in line 1"),
+        ("{seed: 1, seed: 2}\n", "'seed' is there twice"),
+        ("\xff", "run.yaml: "),
         ("- 1\n", "not a mapping"),
         ("lr: fast\n", "run.yaml: lr: "),
         ("max_steps: -1\n", "run.yaml: max_steps: "),
@@ -91,6 +132,23 @@ def test_flags_win_over_the_settings_file(tmp_path: Path) -> None:
         assert f"{line}\n" in printed
     path.write_text(printed)
     assert hyena("pretrain", "--config", str(path), "--print-config").stdout == printed
+
+
+@pytest.mark.parametrize("name", ["NO", "01", "1e5", "1.10", "2024-01-02", "1:30", "0x1F", "on"])
+def test_names_in_a_settings_file_stay_as_they_are_written(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(f"fasta: {name}\noutput: run\nvalid_contigs: {name}\ntest_contigs: null\nintervals:\n")
+    printed = hyena("pretrain", "--config", str(path), "--print-config").stdout
+    again = tmp_path / "printed.yaml"
+    again.write_text(printed)
+    values = settings_file.load_yaml(again, "", as_text=True)
+    assert (values["fasta"], values["valid_contigs"]) == ([name], name)
+    assert (values["test_contigs"], values["intervals"]) == ("null", "null")
+
+
+@pytest.mark.parametrize("verb", ["", "models", "classify-species", *VERBS])
+def test_flags_have_no_value_in_the_help(verb: str) -> None:
+    assert "<bool>" not in hyena(*verb.split(), "--help").output
 
 
 def test_debug_shows_the_traceback_of_a_user_error() -> None:

@@ -380,7 +380,8 @@ def parameter_groups(settings: AdaptationOptions, model: HyenaDNA) -> list[dict[
 def describe_model(settings: AdaptationOptions, model: HyenaDNA) -> str:
     """Describe a model, and how much of it is trained, in a line."""
     config, trained = model.config, sum(p.numel() for p in model.parameters() if p.requires_grad)
+    fresh = " with fresh weights" if _is_preset(settings.model) else ""
     return (
-        f"{settings.model}: width {config.d_model}, layers {config.n_layer}, {model.n_parameters:,} "
+        f"{settings.model}{fresh}: width {config.d_model}, layers {config.n_layer}, {model.n_parameters:,} "
         f"parameters, {trained:,} of them trained ({settings.method})"
     )

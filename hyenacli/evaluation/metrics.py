@@ -277,3 +277,15 @@ def _sequences(targets: Floats) -> Ints:
     """Return the index of the sequence at every position of an array whose first axis is sequences."""
     numbers = np.arange(len(targets)).reshape(-1, *[1] * (targets.ndim - 1))
     return np.broadcast_to(numbers, targets.shape)
+
+
+def compare_with_guessing(nats: float) -> str | None:
+    """Return a sentence on a loss per base that is worse than that of a guess; None for any other.
+
+    >>> compare_with_guessing(1.2), compare_with_guessing(2.5)
+    (None, 'a loss of 2.5000 nats per base is worse than guessing: equal probabilities score 1.3863')
+    """
+    if not nats > math.log(4):
+        return None
+    guess = f"equal probabilities score {math.log(4):.4f}"
+    return f"a loss of {nats:.4f} nats per base is worse than guessing: {guess}"

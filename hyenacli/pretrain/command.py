@@ -14,6 +14,7 @@ from hyenacli import __version__, console
 from hyenacli.devices import autocast, resolve_device, set_threads
 from hyenacli.distributed import Stop, current_ranks, process_group, stop_on_signals
 from hyenacli.errors import UsageError
+from hyenacli.evaluation.metrics import compare_with_guessing
 from hyenacli.evaluation.plots import BLUE, GREEN, GREY, RED, Series, curve, line_chart, smoothed
 from hyenacli.evaluation.report import facts_table, number_table, settings_section, write_page
 from hyenacli.inference.batching import parse_batch_size
@@ -28,6 +29,7 @@ from hyenacli.training.metric_loggers import check_tensorboard, read_metrics
 from hyenacli.training.run_directory import add_to_record, open_run, reserve_run
 from hyenacli.training.training_run import BatchShape, MemoryPlan, Precision, TrainingRun
 from hyenadna import HyenaDNA
+from hyenadna.config import PUBLISHED_NAMES, preset_name
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,8 @@ class _Run:
                 order,
                 markov[order],
             )
+        if sentence := compare_with_guessing(progress.last):
+            console.log.warning("held out: %s", sentence)
         console.log.info("wrote %s", directory / "report.html")
         if stop:
             console.log.warning(
@@ -179,8 +183,13 @@ class _Run:
 
     def _name(self) -> str:
         settings = self._settings
-        changed = settings.d_model or settings.n_layer or settings.max_length
-        return settings.init_from or f"{settings.preset or DEFAULT_PRESET}{', changed' if changed else ''}"
+        if settings.init_from:
+            return settings.init_from
+        name = settings.preset or DEFAULT_PRESET
+        if settings.d_model or settings.n_layer or settings.max_length:
+            return f"{name}, changed, with fresh weights"
+        published = PUBLISHED_NAMES.get(preset_name(name) or "")
+        return f"{name} with fresh weights (--init-from {published} starts from the published ones)"
 
     def _replicas(self) -> int:
         """Return the number of groups of ranks, each of which trains on different windows."""
@@ -289,6 +298,7 @@ def write_report(
         f"<h2>Loss</h2>{loss_chart}",
         f"<h2>Stages</h2>{_stage_table(curriculum, rows)}" if marks else "",
         f"<h2>Comparison with Markov models</h2>{_markov_table(markov, loss)}",
+        f"<p><b>Held out: {sentence}.</b></p>" if (sentence := compare_with_guessing(loss)) else "",
         f"<h2>Learning rate</h2>{chart('lr', BLUE, 'learning rate')}",
         f"<h2>Throughput</h2>{chart('tokens_per_second', GREEN, 'tokens per second')}",
         f"<h2>Time spent waiting for windows</h2>{chart('wait_fraction', GREY, 'share of the time')}",

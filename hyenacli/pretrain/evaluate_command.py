@@ -7,6 +7,7 @@ from typing import Any
 from hyenacli import __version__, console
 from hyenacli.devices import autocast, resolve_device, set_threads
 from hyenacli.errors import UsageError
+from hyenacli.evaluation.metrics import compare_with_guessing
 from hyenacli.evaluation.plots import write_length_chart
 from hyenacli.inference.batching import parse_batch_size
 from hyenacli.inference.perplexity import (
@@ -71,6 +72,9 @@ def run(config: EvaluateSettings) -> None:
             table.write({column.name: [getattr(result, column.name)] for column in columns})
             results.append(result)
             _log(result)
+    worst = max(results, key=lambda result: result.loss)
+    if sentence := compare_with_guessing(worst.loss):
+        console.log.warning("context of %s bases: %s", f"{worst.length:,}", sentence)
     if config.plot is not None:
         lines = {Path(config.model).absolute().name: [result.perplexity for result in results]}
         lengths = [result.length for result in results]

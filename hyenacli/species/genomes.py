@@ -6,13 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
-
 from hyenacli import console
 from hyenacli.errors import UsageError, UserError, abbreviate, nearest
 from hyenacli.genome.contigs import match_contigs
 from hyenacli.inference.intervals import SPLITS
 from hyenacli.readers.genome import Contig, Genome, open_genomes
+from hyenacli.settings_file import load_yaml
 from hyenacli.species.settings import SpeciesTrainSettings
 
 _FLAG = "--species"
@@ -116,30 +115,8 @@ def _from_flag(text: str) -> Species:
     return Species(name.strip(), tuple(_path(file) for file in files.split(",") if file.strip()))
 
 
-class _TextLoader(yaml.BaseLoader):
-    """Read every value as text, so that contigs such as 1 and NO keep their names; refuse a repeated key."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Return a mapping without repeated keys."""
-        lines: dict[str, int] = {}
-        for key, _ in node.value:
-            line = key.start_mark.line + 1
-            if lines.setdefault(str(key.value), line) != line:
-                what = f"'{key.value}' is there twice, first in line {lines[key.value]}"
-                raise UserError(what, at=self.name, line=line, remedy="rename one, or join the two")
-        return super().construct_mapping(node, deep)
-
-
 def _from_yaml(source: Path) -> list[Species]:
-    try:
-        with source.open(encoding="utf-8") as stream:
-            entries = yaml.load(stream, _TextLoader)  # noqa: S506  (builds text, lists and mappings only)
-    except OSError as error:
-        raise UserError(f"cannot be read: {error.strerror}", at=source) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = mark.line + 1 if mark else None
-        raise UserError("not valid YAML", at=source, line=line, remedy=_REMEDY) from error
+    entries = load_yaml(source, _REMEDY, as_text=True)
     if not isinstance(entries, dict):
         raise UserError("not a mapping of species", at=source, remedy=_REMEDY)
     if isinstance(entries.get("species"), dict):

@@ -54,6 +54,30 @@ def test_a_run_directory_is_complete(genome: Path, tmp_path: Path) -> None:
     assert load_model(run).config.l_max == 34
 
 
+def test_fresh_weights_are_called_so(genome: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "hyena")
+    whole = {"d_model": None, "n_layer": None, "max_length": None, "preset": "hyenadna-tiny-1k-seqlen"}
+    pretrain(settings(genome, tmp_path / "whole", max_steps=1, **whole))
+    pretrain(settings(genome, tmp_path / "changed", max_steps=1))
+    pretrain(continuing(genome, tmp_path / "changed", tmp_path / "continued", max_steps=1))
+    models = [text.splitlines()[0] for text in caplog.messages if text.startswith("model: ")]
+    assert "seqlen with fresh weights (--init-from hyenadna-tiny-1k-seqlen starts from" in models[0]
+    assert "tiny-1k, changed, with fresh weights: width 8" in models[1]
+    assert "with fresh weights" not in models[2]
+
+
+def test_a_loss_worse_than_guessing_is_remarked_on(
+    genome: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sentence = r"held out: a loss of \d\.\d+ nats per base is worse than guessing"
+    for name, changes, remarks in (("poor", {"lr": 0.0}, 1), ("good", {"max_steps": 40, "lr": 2e-2}, 0)):
+        caplog.clear()
+        pretrain(settings(genome, tmp_path / name, eval_every=40, save_every=40, **changes))
+        assert len(re.findall(sentence, caplog.text)) == remarks
+        report = (tmp_path / name / "report.html").read_text()
+        assert len(re.findall(sentence.capitalize(), report)) == remarks
+
+
 def test_it_learns(genome: Path, tmp_path: Path) -> None:
     result = pretrain(
         settings(genome, tmp_path / "run", max_steps=60, eval_every=60, lr=2e-2, valid_contigs="two")
