@@ -7,8 +7,6 @@ pyfaidx index, which is small and in the cache, too.
 """
 
 import errno
-import hashlib
-import json
 import logging
 import os
 import shutil
@@ -25,9 +23,19 @@ import numpy.typing as npt
 
 from hyenacli.errors import UsageError, UserError
 from hyenacli.genome.dna import normalise
-from hyenacli.readers.genome_cache import CacheError, build_folder, cached_folder, signature
+from hyenacli.readers.genome_cache import (
+    BlockReader,
+    BlockWriter,
+    CacheError,
+    build_folder,
+    cached_folder,
+    discard,
+    read_folder,
+    signature,
+)
 from hyenacli.readers.sequences import FastaEntry, read_entries
 from hyenacli.readers.text import compression, open_binary
+from hyenacli.state_files import file_sha256
 from hyenadna import Tokenizer
 from hyenadna.tokenizer import A, N, T
 
@@ -42,7 +50,7 @@ Codes = npt.NDArray[np.uint8]
 _logger = logging.getLogger("hyena")
 
 SOFT_MASKED = np.uint8(0x80)
-_TOKENS, _INDEX = "tokens-2", "index-2"
+_TOKENS, _INDEX = "tokens-3", "index-3"
 # Bases in a byte of a compressed FASTA, about.
 _EXPANSION = 4
 
@@ -109,15 +117,15 @@ class Genome:
         self.path = Path(path)
         self._source = self.path.resolve()
         self._version = signature(self._source)
-        self._folder = _prepare(self._source, codes_required=codes_required)
-        description = json.loads((self._folder / "genome.json").read_text())
+        self._codes_required = codes_required
+        self._folder, description = _prepare(self._source, codes_required=codes_required)
         self.n_bytes: int = description["bytes"]
         self.sha256: str = description["sha256"]
         self._counts: list[tuple[str, int, int, int]] = description["contigs"]
         self.lengths = {name: length for name, length, *_ in self._counts}
         starts = accumulate(self.lengths.values(), initial=0)
         self._starts = dict(zip(self.lengths, starts, strict=False))
-        self._codes: Codes | None = None
+        self._codes: BlockReader | None = None
         self._index: Faidx | None = None
         self._process = 0
 
@@ -136,7 +144,11 @@ class Genome:
             self._open()
         if self._codes is not None:
             first = self._starts[contig] + start
-            return self._codes[first : first + end - start].tobytes().translate(_BASES)
+            last = first + end - start
+            if not self._codes.check(first, last):
+                self._rebuild()
+                return self.fetch(contig, start, end)
+            return self._codes.data[first:last].tobytes().translate(_BASES)
         return _fetch_indexed(self._index, contig, start, end)
 
     @property
@@ -146,7 +158,10 @@ class Genome:
             self._open()
         if self._codes is None:
             raise RuntimeError("opened without codes_required")
-        codes, starts = self._codes, self._starts
+        if not self._codes.check(0, len(self._codes.data)):
+            self._rebuild()
+            return self.contigs
+        codes, starts = self._codes.data, self._starts
         return tuple(
             Contig(name, self.path, codes[starts[name] : starts[name] + length], n_bases, n_soft_masked)
             for name, length, n_bases, n_soft_masked in self._counts
@@ -160,15 +175,21 @@ class Genome:
     def _open(self) -> None:
         if signature(self._source) != self._version:
             raise UserError("the file changed while it was in use", at=self.path, remedy="start again")
+        if read_folder(self._folder) is None:  # another process may have found it damaged
+            self._folder, _ = _prepare(self._source, codes_required=self._codes_required)
         codes = self._folder / "codes"
-        if not codes.exists():
-            self._index = _open_index(self._folder)
-        elif codes.stat().st_size:
-            # As a plain array: a memmap makes every slice a memmap, which takes ten times as long.
-            self._codes = np.asarray(np.memmap(codes, np.uint8, "r"))
+        if codes.exists():
+            self._codes = BlockReader(codes)
         else:
-            self._codes = np.empty(0, np.uint8)
+            self._index = _open_index(self._folder)
         self._process = os.getpid()
+
+    def _rebuild(self) -> None:
+        """Make the codes again, of which a block is not as it was written."""
+        discard(self._folder)
+        self.close()
+        self._folder, _ = _prepare(self._source, codes_required=self._codes_required)
+        self._open()
 
     def close(self) -> None:
         """Close what this process has opened; a later `fetch` opens it again."""
@@ -227,28 +248,27 @@ def count_bases(tokens: Tokens) -> int:
 
 def fingerprint(path: Path) -> dict[str, str | int]:
     """Return a file's path, size in bytes and sha256, for run.json."""
-    with path.open("rb") as stream:
-        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-    return {"path": str(path), "bytes": path.stat().st_size, "sha256": sha256}
+    return {"path": str(path), "bytes": path.stat().st_size, "sha256": file_sha256(path)}
 
 
-def _prepare(source: Path, *, codes_required: bool) -> Path:
-    """Return the cache folder of a genome, built where it is not there: of codes, or else of an index."""
+def _prepare(source: Path, *, codes_required: bool) -> tuple[Path, dict[str, Any]]:
+    """Return the cache folder of a genome and its description, built where it is not there or damaged.
+
+    It has codes, or else an index.
+    """
     folder, index = (cached_folder(source, kind) for kind in (_TOKENS, _INDEX))
-    if folder.is_dir():
-        return folder
-    if codes_required or not index.is_dir():
+    if description := read_folder(folder):
+        return folder, description
+    if codes_required or not (description := read_folder(index)):
         try:
-            build_folder(source, folder, _write_codes)
+            return folder, build_folder(source, folder, _write_codes)
         except CacheError as error:
             if codes_required:
                 raise
             _logger.warning("%s; reading %s through an index instead, which is slower", error, source)
-            build_folder(source, index, _write_index)
-        else:
-            return folder
+            return index, build_folder(source, index, _write_index)
     _logger.info("%s is read through its index; remove %s to try to cache its bases again", source, index)
-    return index
+    return index, description
 
 
 def _read_contigs(source: Path) -> Iterator[tuple[str, Iterator[Codes]]]:
@@ -274,44 +294,36 @@ def _read_contigs(source: Path) -> Iterator[tuple[str, Iterator[Codes]]]:
             yield name, (np.frombuffer(block.translate(_CODES), np.uint8) for block in entry.blocks())
 
 
-def _describe(source: Path, folder: Path, use: Callable[[str, int, Codes], object]) -> None:
-    """Write `genome.json`, which has the contigs and their counts.
-
-    Args:
-        source: the FASTA.
-        folder: the folder to write to.
-        use: gets each block of codes with its contig and 0-based start.
-    """
+def _describe(source: Path, use: Callable[[Codes], object]) -> dict[str, Any]:
+    """Return size and sha256 of a FASTA, its contigs and their counts; `use` gets each block of codes."""
     contigs = []
     for name, blocks in _read_contigs(source):
         length = n_bases = n_soft_masked = 0
         for codes in blocks:
-            use(name, length, codes)
+            use(codes)
             length += len(codes)
             n_bases += count_bases(plain_tokens(codes))
             n_soft_masked += int(np.count_nonzero(codes >= SOFT_MASKED))
         contigs.append((name, length, n_bases, n_soft_masked))
-    file = fingerprint(source)
-    description = {"bytes": file["bytes"], "sha256": file["sha256"], "contigs": contigs}
-    (folder / "genome.json").write_text(json.dumps(description))
+    return {"bytes": source.stat().st_size, "sha256": file_sha256(source), "contigs": contigs}
 
 
-def _write_codes(source: Path, folder: Path) -> None:
-    """Write `codes`, all contigs one after another, and their description."""
+def _write_codes(source: Path, folder: Path) -> dict[str, Any]:
+    """Write `codes`, all contigs one after another, and return their description."""
     size = source.stat().st_size * (1 if compression(source) == "plain" else _EXPANSION)
     if shutil.disk_usage(folder).free < size:
         raise OSError(errno.ENOSPC, f"no room for the {size / 1e9:.1f} GB of {source.name}")
-    with (folder / "codes").open("wb") as out:
-        _describe(source, folder, lambda _name, _start, codes: out.write(codes.tobytes()))
+    with BlockWriter(folder / "codes") as out:
+        return _describe(source, lambda codes: out.write(codes.tobytes()))
 
 
-def _write_index(source: Path, folder: Path) -> None:
-    """Write an index by pyfaidx, and refuse a file that it would not read as we do.
+def _write_index(source: Path, folder: Path) -> dict[str, Any]:
+    """Write an index by pyfaidx, return its description, and refuse a file that it would not read as we do.
 
     pyfaidx looks at the bytes of lines: blanks at their ends count as bases, lines of equal size may differ
     in line ends, and the last may be longer. It goes by the file's name, and cannot read plain gzip.
     """
-    _describe(source, folder, lambda *_: None)
+    description = _describe(source, lambda _: None)
     (folder / ("genome.fa" if compression(source) == "plain" else "genome.fa.gz")).symlink_to(source)
     from pyfaidx import FastaIndexingError, UnsupportedCompressionFormat
 
@@ -328,6 +340,7 @@ def _write_index(source: Path, folder: Path) -> None:
             at=source,
             remedy="set XDG_CACHE_HOME to a folder with space, or give it even lines, plain or in bgzip",
         )
+    return description
 
 
 def _is_even(entry: FastaEntry, record: Any) -> bool:

@@ -3,6 +3,9 @@
 An index beside a FASTA may belong to an older version of it (and then gives wrong bases without a word), the
 folder may be read-only, and nobody wants copies there. So nothing beside the user's files is read or written:
 the key of a cache folder is the file's path, size and times, and a changed file simply has another folder.
+
+What is kept is checked when it is read: small files whole, at every opening; a large one block by block, each
+at its first use. What does not fit is built again.
 """
 
 import contextlib
@@ -13,15 +16,28 @@ import logging
 import os
 import shutil
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
 
 from hyenacli.errors import UserError
+from hyenacli.state_files import draft_path, file_sha256, remove, remove_leftovers, seal, sync, unseal
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _logger = logging.getLogger("hyena")
 
 Signature = tuple[int, int, int]
 """Size in bytes, and the times of the last change of contents and of the file, in ns."""
+
+
+_BLOCK_BITS = 16
+_BLOCK = 1 << _BLOCK_BITS
+_DESCRIPTION, _SUMS = "genome.json", ".crc"
 
 
 class CacheError(UserError):
@@ -59,16 +75,103 @@ def cached_folder(path: Path, kind: str) -> Path:
     return _cache_root() / f"{_family(path)}{kind}-{_digest(str(signature(path)))}"
 
 
-def build_folder(path: Path, folder: Path, build: Callable[[Path, Path], None]) -> None:
-    """Build the folder that `cached_folder` names, and remove all others of the same file.
+def read_folder(folder: Path) -> dict[str, Any] | None:
+    """Return the description that was given to `build_folder`, None if the folder is not as it was built.
+
+    The contents of a file written by `BlockWriter` are not looked at, see `BlockReader`.
+    """
+    try:
+        record = unseal((folder / _DESCRIPTION).read_bytes())
+        if any(
+            _facts(folder / name, hashed=bool(facts[1])) != facts for name, facts in record["files"].items()
+        ):
+            return None
+    except (OSError, ValueError, RecursionError):
+        return None
+    description: dict[str, Any] = record["made"]
+    return description
+
+
+def _facts(file: Path, *, hashed: bool) -> list[Any]:
+    """Return the size and the sha256 of a file, "" where its blocks have checksums; of a link the target."""
+    if file.is_symlink():
+        return [0, str(file.readlink())]
+    return [file.stat().st_size, file_sha256(file) if hashed else ""]
+
+
+class BlockWriter:
+    """A file in the making, and beside it a file with a CRC-32 for each of its blocks."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = path.open("wb")
+        self._sums: list[int] = []
+        self._sum = self._filled = 0
+
+    def write(self, data: bytes) -> None:
+        """Add bytes to the end."""
+        self._file.write(data)
+        rest = memoryview(data)
+        while rest:
+            part = rest[: _BLOCK - self._filled]
+            self._sum = zlib.crc32(part, self._sum)
+            self._filled += len(part)
+            rest = rest[len(part) :]
+            if self._filled == _BLOCK:
+                self._end_block()
+
+    def _end_block(self) -> None:
+        self._sums.append(self._sum)
+        self._sum = self._filled = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        if self._filled:
+            self._end_block()
+        Path(f"{self._path}{_SUMS}").write_bytes(np.array(self._sums, "<u4").tobytes())
+
+
+class BlockReader:
+    """A file of `BlockWriter`, mapped into memory, of which every block is checked before its first use.
+
+    Attributes:
+        data: the bytes; `check` those that are to be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        # As a plain array: a memmap makes every slice a memmap, which takes ten times as long.
+        mapped = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.empty(0, np.uint8)
+        self.data: NDArray[np.uint8] = np.asarray(mapped)
+        self._sums = np.fromfile(f"{path}{_SUMS}", "<u4")
+        self._unchecked = bytearray(b"\1" * len(self._sums))
+
+    def check(self, start: int, end: int) -> bool:
+        """Return whether the bytes [start, end) are as they were written."""
+        last = (end - 1 >> _BLOCK_BITS) + 1
+        block = self._unchecked.find(1, start >> _BLOCK_BITS, last)
+        while block >= 0:
+            data = memoryview(self.data.data)[block << _BLOCK_BITS : block + 1 << _BLOCK_BITS]
+            if zlib.crc32(data) != self._sums[block]:
+                return False
+            self._unchecked[block] = 0
+            block = self._unchecked.find(1, block, last)
+        return True
+
+
+def build_folder(path: Path, folder: Path, build: Callable[[Path, Path], dict[str, Any]]) -> dict[str, Any]:
+    """Build the folder that `cached_folder` names if it is not there or damaged; remove others of the file.
 
     A folder is built under another name, flushed to disk and renamed, by one process at a time where the
-    file system knows locks; the others then find it.
+    file system knows locks; the others then find it. Returns what `read_folder` does.
 
     Args:
         path: the FASTA, without symbolic links.
         folder: the folder.
-        build: fills an empty folder (second argument) from the file (first argument).
+        build: fills an empty folder (second argument) from the file (first argument), and returns what
+            `read_folder` shall return.
 
     Raises:
         CacheError: the folder cannot be written.
@@ -76,32 +179,56 @@ def build_folder(path: Path, folder: Path, build: Callable[[Path, Path], None]) 
     """
     try:
         with _locked(folder.parent):
-            if not folder.is_dir():
+            description = read_folder(folder)
+            if description is None:
+                if folder.exists():
+                    _logger.warning("%s: its copy in %s is damaged, and is made again", path, folder)
+                    remove(folder)
                 _logger.info("reading %s, once, into %s", path, folder)
-                _build(path, folder, build)
+                description = _build(path, folder, build)
     except OSError as error:
-        if not folder.is_dir():
-            raise CacheError(
-                f"the cache cannot be written: {error.strerror or error}",
-                at=folder.parent,
-                remedy="set XDG_CACHE_HOME to a folder with space",
-            ) from error
+        raise CacheError(
+            f"the cache cannot be written: {error.strerror or error}",
+            at=folder.parent,
+            remedy="set XDG_CACHE_HOME to a folder with space",
+        ) from error
     for other in folder.parent.glob(f"{glob.escape(_family(path))}*"):
         if other != folder:
             shutil.rmtree(other, ignore_errors=True)
+    return description
 
 
-def _build(path: Path, folder: Path, build: Callable[[Path, Path], None]) -> None:
+def discard(folder: Path) -> None:
+    """Mark a folder of which a block is damaged, so that `build_folder` builds it again."""
+    with _locked(folder.parent), contextlib.suppress(FileNotFoundError):
+        (folder / _DESCRIPTION).unlink()
+
+
+def _build(path: Path, folder: Path, build: Callable[[Path, Path], dict[str, Any]]) -> dict[str, Any]:
     version = signature(path)
-    with tempfile.TemporaryDirectory(
-        prefix=".building-", dir=folder.parent, ignore_cleanup_errors=True
-    ) as building:
-        build(path, Path(building))
+    family = folder.parent / _family(path)
+    remove_leftovers(family)
+    building = draft_path(family)
+    remove(building)
+    building.mkdir()
+    try:
+        description = build(path, building)
         if signature(path) != version:
             raise UserError("the file changed while it was read", at=path, remedy="wait for its end")
-        for file in (*Path(building).iterdir(), Path(building)):
-            _flush(file)
-        Path(building).rename(folder)
+        files = [file for file in building.iterdir() if not file.is_symlink()]
+        blocks = {file.name.removesuffix(_SUMS) for file in files if file.name.endswith(_SUMS)}
+        sizes = {
+            file.name: (file.stat().st_size, "" if file.name in blocks else file_sha256(file))
+            for file in files
+        }
+        (building / _DESCRIPTION).write_text(seal({"made": description, "files": sizes}))
+        for file in (*building.iterdir(), building):
+            sync(file)
+        building.rename(folder)
+        sync(folder.parent)
+        return description
+    finally:
+        remove(building)
 
 
 @contextlib.contextmanager
@@ -112,14 +239,6 @@ def _locked(folder: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(handle)
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
     finally:
         os.close(handle)
 

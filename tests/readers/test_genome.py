@@ -17,6 +17,7 @@ import pytest
 
 from hyenacli.errors import UserError
 from hyenacli.genome.dna import normalise
+from hyenacli.readers import genome_cache
 from hyenacli.readers.genome import (
     SOFT_MASKED,
     Genome,
@@ -453,3 +454,80 @@ def test_bases_of_long_contigs_are_right_across_blocks(tmp_path: Path) -> None:
     for number, width in enumerate((61, 3_000_000)):
         genome = Genome(write_fasta(tmp_path / f"{number}.fa", [("a", sequence), ("b", "ACG")], width=width))
         check_against(genome, {"a": sequence, "b": "ACG"}, 20)
+
+
+# Damage to the cache.
+
+
+@pytest.mark.parametrize("rounds", [24, pytest.param(250, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("compression", ["plain", "bgzip"])
+@pytest.mark.parametrize("kind", ["codes", "index"])
+def test_a_damaged_cache_is_made_again(
+    tmp_path: Path,
+    cache: Path,
+    caplog: pytest.LogCaptureFixture,
+    compression: Compression,
+    kind: str,
+    rounds: int,
+    request: pytest.FixtureRequest,
+) -> None:
+    path = write_fasta(tmp_path / "g.fa", CONTIGS.items(), compression=compression)
+    if kind == "index":
+        request.getfixturevalue("no_room")
+    expected = {name: normalise(bases.encode()) for name, bases in CONTIGS.items()}
+
+    def read() -> dict[str, bytes]:
+        with Genome(path) as genome:
+            return {name: genome.fetch(name, 0, length) for name, length in genome.lengths.items()}
+
+    assert read() == expected
+    (folder,) = cache.iterdir()
+    files = [file for file in folder.iterdir() if not file.is_symlink() and file.stat().st_size]
+    draw = random.Random(compression + kind)
+    for number in range(rounds):
+        file = files[number % len(files)]
+        data = bytearray(file.read_bytes())
+        if number % 5:
+            data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+        else:
+            del data[draw.randrange(len(data)) :]
+        file.write_bytes(data)
+        caplog.clear()
+        assert read() == expected, (file, number)
+        warnings = [line for line in caplog.messages if "is damaged, and is made again" in line]
+        assert len(warnings) == 1, (file, number)
+
+
+def test_a_file_that_is_gone_from_the_cache_is_made_again(tmp_path: Path, cache: Path) -> None:
+    path = write_fasta(tmp_path / "g.fa", CONTIGS.items())
+    genome = Genome(path)
+    for name in ("codes", "codes.crc", "genome.json"):
+        (folder,) = cache.iterdir()
+        (folder / name).unlink()
+        check_against(Genome(path), CONTIGS, 5)
+    check_against(genome, CONTIGS, 5)
+
+
+def test_training_reads_no_damaged_codes(tmp_path: Path, cache: Path) -> None:
+    path = write_fasta(tmp_path / "g.fa", [("a", random_dna(200_000, 6)), ("b", "ACGT")])
+    whole = [contig.codes.tobytes() for contig in Genome(path, codes_required=True).contigs]
+    (folder,) = cache.iterdir()
+    codes = bytearray((folder / "codes").read_bytes())
+    codes[150_000] ^= 1
+    (folder / "codes").write_bytes(codes)
+    assert [contig.codes.tobytes() for contig in Genome(path, codes_required=True).contigs] == whole
+
+
+def _die_while_building(path: Path) -> None:
+    genome_cache.sync = lambda _: os._exit(9)  # type: ignore[assignment]
+    Genome(path)
+
+
+def test_what_a_dead_process_left_is_removed(tmp_path: Path, cache: Path) -> None:
+    path = write_fasta(tmp_path / "g.fa", CONTIGS.items())
+    process = multiprocessing.get_context("fork").Process(target=_die_while_building, args=(path,))
+    process.start()
+    process.join()
+    assert (process.exitcode, len(list(cache.iterdir()))) == (9, 1)
+    check_against(Genome(path), CONTIGS, 5)
+    assert len(list(cache.iterdir())) == 1

@@ -51,7 +51,7 @@ def embed_shards(hyena: Run, line: str, kind: str, of: int) -> list[str]:
     names = [f"part{number}.{kind}" for number in range(1, of + 1)]
     for number, name in enumerate(names, 1):
         result = hyena(f"embed {line} -m model -b 1 -q --shard {number}/{of} -o {name}")
-        assert (result.exit_code, result.output) == (0, ""), result.output
+        assert (result.exit_code, result.stdout) == (0, ""), result.output
     return names
 
 
