@@ -220,6 +220,33 @@ def test_diverged_frequencies_of_multimolecule(native: Path, tmp_path: Path) -> 
     torch.testing.assert_close(frequencies[1], frequencies[0] + 1)
 
 
+@pytest.mark.parametrize("kind", ["bare", "sequence", "token", "causal"])
+def test_backbones_of_multimolecule(
+    model: HyenaDNA, native: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    """What its classes save: a backbone with a pooler, with a head of its own, or with the tied LM head."""
+    convert(native, tmp_path / "mm", "multimolecule")
+    file = tmp_path / "mm" / "model.safetensors"
+    tensors = load_file(file)
+    dense = {"dense.weight": torch.ones(8, 8), "dense.bias": torch.ones(8)}
+    if kind == "bare":
+        tensors = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
+        tensors |= {f"pooler.{name}": tensor for name, tensor in dense.items()}
+    elif kind == "sequence":
+        tensors |= {f"model.pooler.{name}": tensor for name, tensor in dense.items()}
+        tensors |= {"sequence_head.decoder.weight": torch.ones(3, 8)}
+    elif kind == "token":
+        tensors |= {"token_head.decoder.weight": torch.ones(3, 8), "token_head.decoder.bias": torch.ones(3)}
+    else:
+        tensors |= {"lm_head.weight": tensors["model.embeddings.word_embeddings.weight"].clone()}
+    save_file(tensors, file)
+    same(load_model(file), model)
+    left_out = {"bare": "pooler", "sequence": "pooler, sequence_head", "token": "token_head", "causal": None}
+    expected = f"left out {left_out[kind]}: the model is read without a head" if left_out[kind] else ""
+    assert expected in caplog.text
+    assert bool(caplog.text) == bool(expected)
+
+
 def test_wrapped_names_need_no_flag(model: HyenaDNA, native: Path, tmp_path: Path) -> None:
     convert(native, tmp_path / "o", "official")
     state = torch.load(tmp_path / "o/weights.ckpt", weights_only=True)["state_dict"]

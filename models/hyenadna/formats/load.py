@@ -1,5 +1,6 @@
 """Loading: from a path, or a name on the Hugging Face Hub, to files, and from files to a model."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from .tensors import (
     head_from_tensors,
     to_ours,
     untangle,
+    without_foreign_heads,
 )
 
 _WEIGHTS = (
@@ -41,6 +43,9 @@ _HUB_FILES = [
     "pytorch_model.bin.index.json",
     "weights.ckpt",
 ]
+
+
+_log = logging.getLogger("hyena.model")
 
 
 @dataclass(frozen=True)
@@ -242,6 +247,10 @@ def interpret(raw: Mapping[str, Any], tensors: Mapping[str, Tensor], files: Mode
     checkpoint_format = detect_format(raw, files.config)
     config = read_config(raw, checkpoint_format, files.config)
     ours = to_ours(tensors, checkpoint_format)
+    if checkpoint_format == "multimolecule":
+        ours, heads = without_foreign_heads(ours)
+        if heads:
+            _log.warning("%s: left out %s: the model is read without a head", files.weights, ", ".join(heads))
     if checkpoint_format != "native":
         ours, inferred = untangle(ours)
         config = replace(config, **inferred, head=head_from_tensors(ours, raw, files.weights))

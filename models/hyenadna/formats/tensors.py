@@ -38,7 +38,16 @@ _PREFIXES = {
     "decoder.0.output_transform.": "head.output_transform.",
     "score.": "head.output_transform.",
 }
-_MM_PREFIXES = {"model.final_layer_norm.": "backbone.ln_f.", "model.": "backbone."}
+# the last three: of a backbone saved by itself
+_MM_PREFIXES = {
+    "model.final_layer_norm.": "backbone.ln_f.",
+    "model.": "backbone.",
+    "final_layer_norm.": "backbone.ln_f.",
+    "embeddings.": "backbone.embeddings.",
+    "layers.": "backbone.layers.",
+}
+# the pooler belongs to the heads: it reads the first token, which has seen nothing else
+_MM_HEAD = re.compile(r"(backbone\.)?pooler\.|(?!lm_head)\w+_head\.")
 
 # row of MultiMolecule's embedding that each of our rows is: its special tokens come in another order. [BOS]
 # has no row there; ours takes the one its 11-token vocabulary leaves unused, which keeps the 16 rows (and so
@@ -51,9 +60,18 @@ def to_ours(raw: Mapping[str, Tensor], checkpoint_format: str) -> dict[str, Tens
     prefixes = _MM_PREFIXES if checkpoint_format == "multimolecule" else _PREFIXES
     kept = {name: tensor for name, tensor in raw.items() if "torchmetrics" not in name}
     tensors = {_rename(name.removeprefix("module."), prefixes): tensor for name, tensor in kept.items()}
-    if checkpoint_format == "multimolecule" and len(tensors.get(EMBEDDING, ())) == len(_MM_ROWS):
-        tensors[EMBEDDING] = tensors[EMBEDDING][list(_MM_ROWS)]
+    if checkpoint_format == "multimolecule":
+        for name in (EMBEDDING, LM_HEAD):
+            if len(tensors.get(name, ())) == len(_MM_ROWS):
+                tensors[name] = tensors[name][list(_MM_ROWS)]
     return tensors
+
+
+def without_foreign_heads(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """Leave out MultiMolecule's heads, which compute what ours do not; return the names of the parts too."""
+    kept = {name: tensor for name, tensor in tensors.items() if not _MM_HEAD.match(name)}
+    heads = {name.removeprefix("backbone.").partition(".")[0] for name in tensors.keys() - kept.keys()}
+    return kept, sorted(heads)
 
 
 def _rename(name: str, prefixes: Mapping[str, str]) -> str:
