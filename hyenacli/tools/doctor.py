@@ -115,7 +115,10 @@ def _speed_rows(device: torch.device, checks: Sequence[DeviceCheck]) -> Iterator
     timed = [dtype for dtype in _trusted(str(device), checks) if dtype == "float32" or device.type != "cpu"]
     for dtype in timed:
         log.info("timing %s on %s", dtype, device)
-        yield from (vars(speed) for speed in measure_speed(device, dtype))
+        try:
+            yield from (vars(speed) for speed in measure_speed(device, dtype))
+        except (RuntimeError, MemoryError) as error:  # no memory, in most cases
+            log.warning("%s cannot be timed on %s: %s", dtype, device, _first_line(error))
 
 
 def _trusted(device: str, checks: Sequence[DeviceCheck]) -> dict[str, list[DeviceCheck]]:
@@ -184,10 +187,18 @@ def processors(devices: Iterable[torch.device]) -> list[Row]:
     describe = {"cpu": _cpu, "cuda": _cuda, "mps": _mps}
     rows = []
     for device in devices:
-        facts, total = describe[device.type](device)
-        free = free_memory(device)
-        rows.append({"device": str(device), **facts, "free_gib": _gib(free), "total_gib": _gib(total)})
+        try:
+            facts, total = describe[device.type](device)
+            sizes = {"free_gib": _gib(free_memory(device)), "total_gib": _gib(total)}
+        except RuntimeError as error:  # a GPU that another process holds, or that is broken
+            log.warning("%s cannot be used: %s", device, _first_line(error))
+            facts, sizes = dict.fromkeys(("name", "architecture", "bfloat16")), {}
+        rows.append({"device": str(device), **facts, "free_gib": None, "total_gib": None, **sizes})
     return rows
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def optional() -> list[Row]:

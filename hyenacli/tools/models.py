@@ -1,6 +1,8 @@
 """`hyena models`: list, inspect, convert and verify models."""
 
 import json
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 import typer
@@ -29,7 +31,20 @@ def info(settings: InfoSettings) -> None:
     if settings.json:
         typer.echo(json.dumps(facts, indent=2))
         return
-    print_table(("field", "value"), (facts | facts.pop("config")).items())
+    print_table(("field", "value"), _flat(facts | facts.pop("config")))
+
+
+def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Yield the facts as rows, those of inner tables under dotted names."""
+    for key, value in facts.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        elif isinstance(value, bool):
+            yield prefix + key, "yes" if value else "no"
+        elif isinstance(value, list | tuple):
+            yield prefix + key, ", ".join(map(str, value)) or "none"
+        else:
+            yield prefix + key, "none" if value is None else value
 
 
 def convert(settings: ConvertSettings) -> None:

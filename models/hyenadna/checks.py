@@ -209,7 +209,7 @@ def _check(device: torch.device, dtype: str, check: str) -> DeviceCheck:
     try:
         model = _model(case).to(device, torch.float64 if dtype == "float64" else torch.float32)
         error = _error(path(model, _ids(case).to(device), half), expected)
-    except RuntimeError as failure:  # no kernel for this device, out of memory, and the like
+    except (RuntimeError, MemoryError) as failure:  # no kernel for this device, out of memory, and the like
         problem = str(failure).strip().partition("\n")[0] or type(failure).__name__
     return DeviceCheck(str(device), dtype, check, error, *_BOUNDS[dtype], problem)
 

@@ -103,6 +103,20 @@ def test_what_cannot_run_is_said(hyena: Any, monkeypatch: pytest.MonkeyPatch) ->
     assert "warning: cpu, float32, inference: no kernel image\n" in error
 
 
+def test_what_cannot_be_timed_or_described_is_said(hyena: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> Any:
+        raise RuntimeError("CUDA error: out of memory\nCompile with ...")
+
+    monkeypatch.setattr(doctor, "HyenaDNA", fail)
+    monkeypatch.setattr(doctor, "free_memory", fail)
+    code, out, error = hyena("--json")
+    report = json.loads(out)
+    assert (code, report["speed"]) == (0, [])
+    assert report["devices"][0]["free_gib"] is None
+    assert "warning: cpu cannot be used: CUDA error: out of memory\n" in error
+    assert "warning: float32 cannot be timed on cpu: CUDA error: out of memory\n" in error
+
+
 def test_a_device_that_is_not_here(hyena: Any) -> None:
     code, out, error = hyena("--device", "tpu")
     assert (code, out) == (2, "")

@@ -8,7 +8,16 @@ import pytest
 import torch
 
 from hyenacli.app import app
-from hyenadna import HyenaConfig, HyenaDNA, describe, save_model
+from hyenadna import (
+    HeadConfig,
+    HyenaConfig,
+    HyenaDNA,
+    LoraConfig,
+    add_lora,
+    describe,
+    save_adapter,
+    save_model,
+)
 
 
 @pytest.fixture
@@ -48,6 +57,32 @@ def test_info(hyena: Any, native: Path) -> None:
     _, out, _ = hyena("info", native)
     table = dict(line.split("\t") for line in out.splitlines())
     assert (table["checkpoint_format"], table["d_model"]) == ("native", "8")
+    assert (table["head"], table["tied_head"]) == ("none", "yes")
+
+
+def test_info_of_a_head_and_of_an_adapter(hyena: Any, native: Path, model: HyenaDNA, tmp_path: Path) -> None:
+    model.set_head(HeadConfig("multiclass", 3, ("a", "b", "it's c")))
+    add_lora(model, LoraConfig(rank=2, targets=("fc1", "fc2")), base=str(native))
+    save_adapter(model, tmp_path / "adapter")
+    _, out, _ = hyena("info", tmp_path / "adapter")
+    table = dict(line.split("\t") for line in out.splitlines())
+    assert table["head.labels"] == "a, b, it's c"
+    assert table["head.center"] == table["demonstrations"] == "none"
+    assert (table["adapter.kind"], table["adapter.targets"]) == ("LoRA", "fc1, fc2")
+    assert not any(sign in out for sign in ("None", "True", "False", "{", "("))
+
+
+def test_damage_is_one_line(hyena: Any, native: Path) -> None:
+    file = native / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    for verb in ("verify", "info"):
+        assert hyena(verb, native) == (
+            1,
+            "",
+            f"hyena: error: {file}: is damaged: its checksum does not fit; take an undamaged copy\n",
+        )
 
 
 def test_convert(hyena: Any, native: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ pickle module that imports nothing: the few names that tensors need stand for cl
 for one inert class, so that the program can build containers and tensors, and nothing else.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -285,10 +286,10 @@ def whole_directory(target: Path, replaceable: Collection[str]) -> Iterator[Path
                 _sync(path)
             _replace(target, new, Path(scratch, "old"))
     except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        remedy = ("free some space or " if full else "") + "choose another directory"
         raise ModelError(
-            f"cannot be written ({error.strerror or error})",
-            at=target,
-            remedy="free some space or choose another directory",
+            f"cannot be written ({error.strerror or error})", at=target, remedy=remedy
         ) from error
 
 
