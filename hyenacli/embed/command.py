@@ -54,7 +54,7 @@ def run(config: EmbedSettings) -> None:
     per_base = options.pooling.per_base
     batch_size = parse_batch_size(config.batch_size)
     kind = _table_type(config, per_base=per_base)
-    check_naming(config.contig_style, config.contig_aliases, config.fasta)
+    check_naming(config.contig_style, config.contig_aliases, config.fasta, config.circular)
     output = resolve_shard(config.shard, config.output)
     output.check(config.input, config.fasta, config.contig_aliases)
     device = resolve_device(config.device)
@@ -92,7 +92,7 @@ def _table_type(config: EmbedSettings, *, per_base: bool) -> str:
 
 def _open_input(config: EmbedSettings, output: OutputShard, stack: ExitStack) -> Input:
     """Open the records of the input, checked as far as they can be without a model."""
-    naming = config.contig_style, config.contig_aliases
+    naming = config.contig_style, config.contig_aliases, config.circular
     if config.input is None:
         regions, fasta = require_regions(config.region, config.fasta, "embed")
         reference = stack.enter_context(open_reference(fasta, *naming))

@@ -18,13 +18,19 @@ _MITOCHONDRION = frozenset({"m", "mt", "mito", "mitochondrion"})
 _logger = logging.getLogger("hyena")
 
 
-def check_naming(style: ContigStyle, aliases: Path | None, genome: Path | None) -> None:
+def check_naming(
+    style: ContigStyle, aliases: Path | None, genome: Path | None, circular: str | None = None
+) -> None:
     """Refuse options that match names with a genome's if there is no genome.
 
     Raises:
         UsageError: naming the flag.
     """
-    given = {"--contig-style": style != "auto", "--contig-aliases": aliases is not None}
+    given = {
+        "--contig-style": style != "auto",
+        "--contig-aliases": aliases is not None,
+        "--circular": circular is not None,
+    }
     for flag in (flag for flag in given if given[flag] and genome is None):
         raise UsageError("matches names with a genome's", at=flag, remedy="leave it out, or give -f/--fasta")
 

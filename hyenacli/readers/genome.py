@@ -11,12 +11,12 @@ import logging
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -106,6 +106,7 @@ class Genome:
         lengths: length of every contig in bases, in the file's order.
         n_bytes: size of the file.
         sha256: of its contents as they are on disk.
+        circular: contigs that are circles: what lies beyond an end of one is at its other end.
 
     Raises:
         CacheError: the cache has no room for the codes, and these are required or pyfaidx cannot index the
@@ -123,6 +124,7 @@ class Genome:
         self.sha256: str = description["sha256"]
         self._counts: list[tuple[str, int, int, int]] = description["contigs"]
         self.lengths = {name: length for name, length, *_ in self._counts}
+        self.circular: frozenset[str] = frozenset()
         starts = accumulate(self.lengths.values(), initial=0)
         self._starts = dict(zip(self.lengths, starts, strict=False))
         self._codes: BlockReader | None = None
@@ -135,9 +137,11 @@ class Genome:
         Raises:
             KeyError: no such contig.
             UserError: the file has changed since this object was made.
-            ValueError: the interval is not inside the contig; nothing is clipped or padded.
+            ValueError: the interval is not inside a contig that is no circle; nothing is clipped or padded.
         """
         length = self.lengths[contig]
+        if contig in self.circular and not 0 <= start <= end <= length:
+            return fetch_around(self, contig, start, end)
         if not 0 <= start <= end <= length:
             raise ValueError(f"[{start}, {end}) is not inside {contig} of {length} bases")
         if self._process != os.getpid():
@@ -381,3 +385,28 @@ def _open_index(folder: Path) -> "Faidx":
 
 def _fetch_indexed(index: Any, contig: str, start: int, end: int) -> bytes:
     return normalise(index.fetch(contig, start + 1, end).encode()) if start < end else b""
+
+
+class Sequences(Protocol):
+    """A source of bases, as `Genome` is."""
+
+    @property
+    def lengths(self) -> Mapping[str, int]:
+        """Bases of each contig."""
+
+    @property
+    def circular(self) -> Collection[str]:
+        """Contigs that are circles."""
+
+    def fetch(self, contig: str, start: int, end: int) -> bytes:
+        """Return the bases [start, end) of the forward strand, inside the contig unless it is a circle."""
+
+
+def fetch_around(genome: Sequences, contig: str, start: int, end: int) -> bytes:
+    """Return the bases [start, end) of a circle, which are fetched in parts that are inside the contig."""
+    length, parts = genome.lengths[contig], []
+    while start < end:
+        first = start % length
+        parts.append(genome.fetch(contig, first, min(length, first + end - start)))
+        start += len(parts[-1])
+    return b"".join(parts)

@@ -80,14 +80,18 @@ def region_records(regions: Iterable[ResolvedRegion], genome: Genome, flank: int
     Args:
         regions: each on the genome, or with the reason why it is not.
         genome: to read the bases from.
-        flank: bases read on each side, as far as the contig goes.
+        flank: bases read on each side, as far as the contig goes; on a circle at most once around.
     """
     for resolved in regions:
         named, region = resolved.record.region, resolved.region
         start, end, bases = 0, 0, b""
         if region is not None:
-            start = max(0, region.start - flank)
-            end = min(genome.lengths[region.contig], region.end + flank)
+            length = genome.lengths[region.contig]
+            if region.contig in genome.circular:
+                start = region.start - min(flank, length - len(region))
+                end = min(region.end + flank, start + length)
+            else:
+                start, end = max(0, region.start - flank), min(length, region.end + flank)
             bases = genome.fetch(region.contig, start, end)
         yield SequenceRecord(
             named.name or str(named),

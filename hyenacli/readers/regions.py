@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyenacli.errors import UserError, quote
-from hyenacli.genome.contigs import ContigMap, ContigStyle, match_contigs, named_region
+from hyenacli.genome.contigs import ContigMap, ContigStyle, match_contigs, named_region, parse_circular
 from hyenacli.genome.dna import reverse_complement
 from hyenacli.genome.region import Region, Strand
 from hyenacli.readers.genome import Genome
@@ -116,6 +116,8 @@ def _on_genome(record: BedRecord, contig: str | None, genome: Genome, *, clip: b
         problem = f"the genome has no contig {quote(region.contig)}"
         return ResolvedRegion(record, None, "NO_CONTIG", problem)
     length = genome.lengths[contig]
+    if contig in genome.circular and region.start < length and 0 < len(region) <= length:
+        return ResolvedRegion(record, replace(region, contig=contig))  # perhaps across the end
     if region.end > length and not (clip and region.start < length):
         problem = f"end {region.end:,} is outside contig {contig} of {length:,} bases in {genome.path}"
         return ResolvedRegion(record, None, "OUT_OF_RANGE", problem)
@@ -211,20 +213,26 @@ def parse_regions(texts: Sequence[str], reference: Reference) -> list[ResolvedRe
 
 
 @contextmanager
-def open_reference(fasta: Path, style: ContigStyle, aliases: Path | None) -> Iterator[Reference]:
+def open_reference(
+    fasta: Path, style: ContigStyle, aliases: Path | None, circular: str | None = None
+) -> Iterator[Reference]:
     """Open the genome of regions.
 
     Args:
         fasta: the genome.
         style: how contig names are matched, auto or exact.
         aliases: table of contig names, if there is one.
+        circular: the value of --circular.
 
     Raises:
+        UsageError: the genome has no such circle.
         UserError: the genome or the table cannot be read.
     """
     names = read_aliases(aliases) if aliases else {}
     with Genome(fasta) as genome:
-        yield Reference(genome, style, names)
+        reference = Reference(genome, style, names)
+        genome.circular = parse_circular(circular, reference.match((), "--circular"))
+        yield reference
 
 
 class Signal:

@@ -3,16 +3,15 @@
 Positions are 0-based on the strand that is read; on the reverse strand, base 0 is the contig's last one.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import Protocol
 
 import numpy as np
 
 from hyenacli.genome.dna import first_invalid, normalise, reverse_complement
 from hyenacli.genome.variant import Variant, is_symbolic
-from hyenacli.readers.genome import Tokens
+from hyenacli.readers.genome import Sequences, Tokens
 from hyenacli.readers.vcf import VariantRecord
 from hyenadna import Tokenizer
 
@@ -23,17 +22,6 @@ STATUSES = (OK, EDGE, REF_MISMATCH, NO_CONTIG, SYMBOLIC, TOO_LONG, N_WINDOW, N_A
 # A window of which a larger share than this is N is not scored.
 MAX_N = 0.5
 _TOKENIZER = Tokenizer()
-
-
-class Sequences(Protocol):
-    """A source of bases, as `readers.genome.Genome` is."""
-
-    @property
-    def lengths(self) -> Mapping[str, int]:
-        """Bases of each contig."""
-
-    def fetch(self, contig: str, start: int, end: int) -> bytes:
-        """Return the bases [start, end), inside the contig, on the forward strand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +59,7 @@ class WindowRule:
 
 
 class Strand:
-    """One strand of one contig, with N on both sides of it.
+    """One strand of one contig, with N on both sides of it, or with its other end if it is a circle.
 
     Args:
         genome: the reference.
@@ -82,18 +70,20 @@ class Strand:
 
     def __init__(self, genome: Sequences, contig: str, *, reverse: bool, read_ahead: int = 1 << 15):
         self._genome, self.contig, self.reverse = genome, contig, reverse
-        self.length = genome.lengths[contig]
+        self.length, self.circular = genome.lengths[contig], contig in genome.circular
         self._read_ahead = read_ahead
         self._cached, self._cached_from = b"", 0
 
     def bases(self, start: int, end: int) -> bytes:
         """Return the bases [start, end) of this strand; beyond the contig N."""
+        if self.circular:
+            return self.fetch(self.contig, start, end)
         first, last = min(max(start, 0), self.length), max(min(end, self.length), 0)
         inside = self.fetch(self.contig, first, max(first, last))
         return b"N" * min(end - start, first - start) + inside + b"N" * (end - max(start, first, last))
 
     def fetch(self, contig: str, start: int, end: int) -> bytes:
-        """Return the bases [start, end), inside the contig, of this strand."""
+        """Return the bases [start, end) of this strand, inside the contig unless it is a circle."""
         if not self.reverse:
             return self._forward(contig, start, end)
         return reverse_complement(self._forward(contig, self.length - end, self.length - start))
@@ -102,14 +92,20 @@ class Strand:
         """Return the bases [start, end) of the forward strand, from what was read last if it has them."""
         first = self._cached_from
         if start < first or end > first + len(self._cached):
-            first = self._cached_from = max(0, start - self._read_ahead)
-            self._cached = self._genome.fetch(contig, first, min(self.length, end + self._read_ahead))
+            first, last = start - self._read_ahead, end + self._read_ahead
+            if not self.circular:
+                first, last = max(0, first), min(self.length, last)
+            self._cached, self._cached_from = self._genome.fetch(contig, first, last), first
         return self._cached[start - first : end - first]
 
     def variant(self, variant: Variant) -> Variant:
         """Return a forward variant on this strand, at the first base where its haplotypes differ."""
         on_strand = variant.mirrored(self.length) if self.reverse else variant
-        return on_strand.right_aligned(self.fetch, self.length)
+        if not self.circular:
+            return on_strand.right_aligned(self.fetch, self.length)
+        once_around = on_strand.position + len(on_strand.ref) + self.length
+        aligned = on_strand.right_aligned(self.fetch, once_around)
+        return replace(aligned, position=aligned.position % self.length)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +165,10 @@ def status_of(
         return NO_CONTIG
     if is_symbolic(alt):
         return SYMBOLIC
-    end = position + len(ref)
-    inside = position >= 0 and end <= genome.lengths[contig]
+    end, length = position + len(ref), genome.lengths[contig]
+    inside = position >= 0 and end <= length
+    if contig in genome.circular:  # REF may reach across the end
+        inside = 0 <= position < length and len(ref) <= length
     bases = genome.fetch(contig, position, end) if inside else b""
     if not inside or not _matches(ref, bases):
         return REF_MISMATCH
@@ -189,7 +187,9 @@ def _matches(ref: bytes, bases: bytes) -> bool:
 
 def window_status(strand: Strand, rule: WindowRule, start: int) -> str:
     """Return N_WINDOW where the contig's bases are mostly N, EDGE where some lie past the contig, else OK."""
-    first, last = max(0, start), min(strand.length, start + rule.size)
+    first, last = start, start + rule.size
+    if not strand.circular:
+        first, last = max(0, first), min(strand.length, last)
     inside = strand.fetch(strand.contig, first, max(first, last))
     if inside.count(b"N") > MAX_N * len(inside):
         return N_WINDOW

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from hyenacli.console import log
 from hyenacli.genome.region import Region
-from hyenacli.variants.haplotypes import Sequences
+from hyenacli.readers.genome import Sequences
 from hyenacli.variants.input import NamedRegion
 from hyenacli.variants.scorer import ScoredRecord
 from hyenacli.writers.atomic import atomic_path
@@ -328,7 +328,8 @@ def draw_regions(
         for record, alleles in islice(scored, len(reference) - reference.count(b"N")):
             for alt, allele in zip(record.alts, alleles, strict=True):
                 column = BASES.index(alt.decode())
-                effects_LV[record.position - region.start, column] = allele.values.get(score, np.nan)
+                offset = (record.position - region.start) % genome.lengths[region.contig]
+                effects_LV[offset, column] = allele.values.get(score, np.nan)
             yield record, alleles
         if len(reference) > _MAX_DRAWN:
             log.warning("%s is too long for a picture, which shows %s bases", named, f"{_MAX_DRAWN:,}")

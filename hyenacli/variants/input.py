@@ -12,13 +12,12 @@ from hyenacli.console import log
 from hyenacli.errors import UsageError, abbreviate
 from hyenacli.genome.contigs import ContigMap, match_contigs
 from hyenacli.genome.region import Region
-from hyenacli.readers.genome import Genome
-from hyenacli.readers.regions import Reference, load_regions, parse_regions, read_aliases
+from hyenacli.readers.genome import Genome, Sequences
+from hyenacli.readers.regions import Reference, load_regions, open_reference, parse_regions
 from hyenacli.readers.shards import Shard, fingerprint
 from hyenacli.readers.text import open_binary, sniff_format
 from hyenacli.readers.variants import VariantHeader, open_variants
 from hyenacli.readers.vcf import VariantRecord
-from hyenacli.variants.haplotypes import Sequences
 from hyenacli.variants.journal import BLOCK_RECORDS
 from hyenacli.variants.settings import ScoreVariantsSettings
 
@@ -79,9 +78,8 @@ def open_input(
         UsageError: a part of a stream, which can be read only once, or a file of variants with --all-snvs.
         UserError: bad input, or no contig of the input is the genome's.
     """
-    aliases = read_aliases(settings.contig_aliases) if settings.contig_aliases else {}
-    with Genome(settings.fasta) as genome:
-        reference = Reference(genome, settings.contig_style, aliases)
+    naming = settings.contig_style, settings.contig_aliases, settings.circular
+    with open_reference(settings.fasta, *naming) as reference:
         source = settings.input or Path("-")
         if settings.all_snvs:
             yield _open_substitutions(settings, reference, shard, block_records)
@@ -251,11 +249,11 @@ def substitutions(regions: Sequence[NamedRegion], genome: Sequences) -> Iterator
     """
     line = 0
     for named, region in regions:
-        contig = named.contig.encode()
+        contig, length = named.contig.encode(), genome.lengths[region.contig]
         for first in range(region.start, region.end, _FETCHED_BASES):
             bases = genome.fetch(region.contig, first, min(first + _FETCHED_BASES, region.end))
-            for position, code in enumerate(bases, start=first):
-                ref = bytes((code,))
+            for unrolled, code in enumerate(bases, start=first):
+                ref, position = bytes((code,)), unrolled % length
                 if ref == b"N":
                     continue
                 line += 1

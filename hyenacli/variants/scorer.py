@@ -19,13 +19,13 @@ import torch
 from hyenacli.devices import is_out_of_memory
 from hyenacli.errors import UsageError, UserError
 from hyenacli.genome.variant import Variant
+from hyenacli.readers.genome import Sequences
 from hyenacli.readers.vcf import VariantRecord
 from hyenacli.variants.haplotypes import (
     EDGE,
     N_WINDOW,
     OK,
     STATUSES,
-    Sequences,
     Strand,
     WindowRule,
     build_haplotypes,

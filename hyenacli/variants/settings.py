@@ -13,7 +13,11 @@ SCORING, CHECKS = "What is scored", "Checks"
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreVariantsSettings(
-    options.ModelOptions, options.TableOutputOptions, options.ContigNameOptions, options.ShardOptions
+    options.ModelOptions,
+    options.TableOutputOptions,
+    options.ContigNameOptions,
+    options.CircularOptions,
+    options.ShardOptions,
 ):
     """Score variants: how likely the ALT haplotype is to the model, compared with the REF haplotype.
 

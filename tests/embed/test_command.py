@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -58,10 +59,32 @@ def rows(text: str) -> list[list[str]]:
     return [line.split("\t") for line in text.splitlines()]
 
 
+def sequence(bases: bytes, left: int) -> SequenceRecord:
+    return SequenceRecord("x", "x", 0, len(bases) - left, bases=bases, left=left)
+
+
 def expect(bases: bytes, **recipe: object) -> np.ndarray:
     one = SequenceRecord("x", "x", 0, len(bases), bases=bases)
     (embedded,) = embed(tiny_model(), [one], EmbeddingOptions(**recipe))
     return embedded.vectors[:, 0]
+
+
+def test_regions_and_flanks_go_around_a_circle(run: Run, tmp_path: Path) -> None:
+    circle = bytes(random.Random(1).choices(b"ACGT", k=60))
+    (tmp_path / "c.fa").write_bytes(b">MT\n" + circle + b"\n")
+    (tmp_path / "c.bed").write_text("chrM\t0\t10\nchrM\t50\t70\nchrM\t60\t70\nchrM\t5\t66\n")
+    line = "c.bed -f c.fa -m model -q -o out.parquet --circular chrM --flank"
+    for flank in (0, 7, 99):
+        assert run(f"{line} {flank}").exit_code == 0
+        table = pq.read_table("out.parquet").to_pylist()
+        assert [row["status"] for row in table] == ["OK", "OK", "OUT_OF_RANGE", "OUT_OF_RANGE"]
+        for row in table[:2]:
+            left = min(flank, 60 - (row["end"] - row["start"]))  # no base is read twice
+            bases = (circle * 3)[60 + row["start"] - left : 60 + row["end"]]
+            (whole,) = embed(tiny_model(), [sequence(bases, left)], EmbeddingOptions())
+            np.testing.assert_allclose(row["embedding"], whole.vectors[0, 0], atol=1e-5)
+    result = run("s.fa.gz -m model -o out.tsv --circular chrM")
+    assert "--circular: matches names with a genome's" in result.stderr
 
 
 def test_a_bed_becomes_a_table_in_input_order(run: Run, tmp_path: Path) -> None:
@@ -173,7 +196,7 @@ BAD = [
     ("s.fa.gz -f g.fa -m model -o o.tsv", 2, "s.fa.gz: is a FASTA, whose sequences are embedded whole"),
     ("s.fa.gz --flank 3 -m model -o o.tsv", 2, "leave out -f and --flank"),
     ("v.vcf -f g.fa -m model -o o.tsv", 2, "v.vcf: is a VCF; embed takes BED or FASTA"),
-    ("r.bed -f g.fa -m model -o o.csv", 2, "o.csv: the suffix names no table type"),
+    ("r.bed -f g.fa -m model -o o.txt", 2, "o.txt: the suffix names no table type"),
     ("r.bed -f g.fa -m model -o o.tsv --pool sum", 2, "--pool: unknown pooling 'sum'; use mean, last, max"),
     ("r.bed -f g.fa -m model -o o.tsv --layer 0", 2, "--layer: unknown layer '0'"),
     (

@@ -12,6 +12,7 @@ class OneContig:
     """A genome of one contig."""
 
     lengths = {"1": 10}  # noqa: RUF012
+    circular: frozenset[str] = frozenset()
 
     def fetch(self, contig: str, start: int, end: int) -> bytes:
         assert 0 <= start <= end <= self.lengths[contig]

@@ -58,6 +58,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ("MT", BASES[100:300]),
             ("gap", "N" * 200 + BASES[:50]),
             ("island", "N" * 100 + "ACGT" + "N" * 100),
+            ("short", "ACGTA"),
         ],
     )
     write_fasta(path / "soft.fa", [("1", BASES.lower()), ("MT", BASES[100:300].replace("T", "u"))])
@@ -293,6 +294,34 @@ def test_a_name_that_was_not_reached_may_change_before_resuming(
     Path("aliases").write_text("1 MT\n")
     result = hyena(f"{line} --contig-aliases aliases --resume")
     assert "or with other names of contigs" in result.stderr.replace("\n", " ")
+
+
+def test_circles_have_no_edges(hyena: Run) -> None:
+    mito = BASES[100:300]
+    ends = [1, 2, 30, 170, 199, 200]
+    lines = "".join(record("chrM", p, mito[p - 1], other(mito[p - 1])) for p in ends)
+    across = record("chrM", 199, mito[-2:] + mito[:2], mito[-2])
+    statuses = [info["HYENA_STATUS"] for info in scored(hyena, lines + across)]
+    assert statuses == [["EDGE"]] * 2 + [["OK"]] * 2 + [["EDGE"]] * 2 + [["REF_MISMATCH"]]
+    circle = scored(hyena, lines + across, "--circular chrM")
+    assert [info["HYENA_STATUS"] for info in circle] == [["OK"]] * 7
+    # the same circle, begun elsewhere by a multiple of the grid
+    write_fasta(Path("rotated.fa"), [("1", BASES), ("MT", mito[80:] + mito[:80])])
+    rotated = [record("chrM", (p - 81) % 200 + 1, mito[p - 1], other(mito[p - 1])) for p in ends]
+    rotated.append(record("chrM", 119, mito[-2:] + mito[:2], mito[-2]))
+    again = scored(hyena, "".join(rotated), "--circular MT", "rotated.fa")
+    for old, new in zip(circle, again, strict=True):
+        assert float(new["HYENA_LLR"][0]) == pytest.approx(float(old["HYENA_LLR"][0]), abs=1e-5)
+
+
+def test_every_substitution_of_a_region_across_the_end(hyena: Run) -> None:
+    Path("r.bed").write_text("MT\t195\t205\n")
+    line = "score-variants r.bed --all-snvs -m model -f g.fa -q -o out.tsv --circular MT --window 32"
+    assert hyena(f"{line} --heatmap out-pictures").exit_code == 0
+    rows = [row.split("\t") for row in Path("out.tsv").read_text().splitlines()[1:]]
+    assert [int(row[1]) for row in rows[::3]] == [196, 197, 198, 199, 200, 1, 2, 3, 4, 5]
+    assert {row[-1] for row in rows} == {"OK"}
+    assert (BASES[295:300] + BASES[100:105]) in Path("out-pictures/MT_196-205.svg").read_text()
 
 
 def test_a_table_on_stdin_and_a_table_out(hyena: Run, folder: Path) -> None:
@@ -590,6 +619,8 @@ BAD = [
     ("v.vcf -f g.fa -m model --heatmap x", 2, "--heatmap: a picture needs every substitution"),
     ("v.vcf -f g.fa -m model --resume", 2, "--resume: stdout keeps no scores; name a file with -o"),
     ("v.vcf -f g.fa -m model --shard 3/2", 2, "--shard: unknown shard '3/2'"),
+    ("v.vcf -f g.fa -m model --circular 1,MTT", 2, "--circular: no contig 'MTT' in g.fa; did you mean 'MT'?"),
+    ("v.vcf -f g.fa -m model --circular short", 2, "contig short has 5 bases, fewer than a window of 64"),
     ("v.vcf -f other.fa -m model", 1, "no contig of this input is in other.fa"),
     ("v.vcf -f g.fa -m model --contig-style exact", 1, "no contig of this input is in g.fa"),
     ("v.vcf -f g.fa -m model -r 7:1-5", 1, "7:1-5: no contig '7'; the contigs are"),

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hyenacli.errors import UsageError, UserError
 from hyenacli.genome.dna import reverse_complement
 from hyenacli.genome.variant import Variant
+from hyenacli.readers.genome import fetch_around
 from hyenacli.variants import scores
 from hyenacli.variants.haplotypes import (
     Strand,
@@ -33,11 +34,14 @@ from hyenadna.tokenizer import A, T
 class InMemory:
     """A genome of a few contigs."""
 
-    def __init__(self, **contigs: str):
+    def __init__(self, circular: frozenset[str] = frozenset(), **contigs: str):
+        self.circular = circular
         self.contigs = {name: bases.encode() for name, bases in contigs.items()}
         self.lengths = {name: len(bases) for name, bases in self.contigs.items()}
 
     def fetch(self, contig: str, start: int, end: int) -> bytes:
+        if contig in self.circular and not 0 <= start <= end <= self.lengths[contig]:
+            return fetch_around(self, contig, start, end)
         assert 0 <= start <= end <= self.lengths[contig]
         return self.contigs[contig][start:end]
 
@@ -435,3 +439,63 @@ def test_haplotypes_are_those_of_the_changed_contig(
     n = min(16 - found.offset, downstream or 16)
     assert (found.ref, found.alt) == (padded[0][site : site + n], padded[1][site : site + n])
     assert found.offset + n <= rule.read
+
+
+CIRCLE = "CACA" + dna(40, 8) + "AAAA" + dna(41, 9) + "CAC" + "CAAA"  # repeats across the end
+AROUND = [
+    *(("", "CA", 0), ("CA", "", 92), ("A", "", 95), ("C", "T", 0), ("A", "G", 95), ("", "TTG", 95)),
+    *(("AACAC", "T", 94), ("CAAAC", "", 92), ("G", "C", 50), ("", "CA", 92)),
+]
+
+
+def allele(position: int, ref: str, alt: str, contig: str = CIRCLE) -> Variant:
+    """A variant of a circle, its REF as the circle has it, as far as it is no insertion."""
+    own = (contig * 2)[position : position + len(ref)]
+    return Variant("c", position, own.encode(), alt.encode())
+
+
+def test_a_circle_is_scored_as_if_its_ends_were_nowhere(model: HyenaDNA) -> None:
+    options = recipe(WindowRule(48, 8))
+    circle = InMemory(frozenset({"c"}), c=CIRCLE)
+    alleles = [allele(at, ref, alt) for ref, alt, at in AROUND]
+    scores_of_circle = scored(model, options, alleles, circle)
+    assert [score.status for score in scores_of_circle] == ["OK"] * len(alleles)
+    # far from its ends, the same circle unrolled is read in the same windows
+    unrolled = InMemory(c=CIRCLE * 5)
+    for variant, score in zip(alleles, scores_of_circle, strict=True):
+        moved = Variant("c", variant.position + 2 * len(CIRCLE), variant.ref, variant.alt)
+        check(score, brute_force(model, options, moved, unrolled), 1e-9)
+    for by in (8, 48, 88):
+        rotated = InMemory(frozenset({"c"}), c=CIRCLE[by:] + CIRCLE[:by])
+        moved_alleles = [
+            Variant("c", (variant.position - by) % len(CIRCLE), variant.ref, variant.alt)
+            for variant in alleles
+        ]
+        for one, other in zip(scores_of_circle, scored(model, options, moved_alleles, rotated), strict=True):
+            check(other, one.values, 1e-9)
+
+
+def test_every_spelling_on_a_circle_has_one_score(model: HyenaDNA) -> None:
+    circle = InMemory(frozenset({"c"}), c=CIRCLE)
+    spellings = [allele(at % len(CIRCLE), "A", "") for at in range(93, 96)]  # the three A before the end
+    first, *others = scored(model, recipe(WindowRule(48, 8)), spellings, circle)
+    for score in others:
+        check(score, first.values, 1e-12)
+    homopolymer = InMemory(frozenset({"c"}), c="A" * 64)
+    [only] = scored(model, recipe(WindowRule(48, 8)), [Variant("c", 10, b"A", b"")], homopolymer)
+    assert (only.status, only.values["llr"]) == ("OK", 0)
+
+
+@pytest.mark.parametrize(
+    ("position", "ref", "status"),
+    [
+        (95, b"A", "OK"),
+        (94, b"AACA", "OK"),
+        (94, b"AACC", "REF_MISMATCH"),
+        (96, b"C", "REF_MISMATCH"),
+        (95, (CIRCLE * 2)[95 : 95 + 97].encode(), "REF_MISMATCH"),
+    ],
+)
+def test_a_ref_may_reach_across_the_end_of_a_circle(position: int, ref: bytes, status: str) -> None:
+    circle = InMemory(frozenset({"c"}), c=CIRCLE)
+    assert status_of(circle, "c", position, ref, b"T", max_allele=200) == status
