@@ -9,6 +9,7 @@ from hyenacli import console
 from hyenacli.console import log
 from hyenacli.devices import autocast, resolve_device, set_threads
 from hyenacli.errors import UsageError, UserError
+from hyenacli.evaluation.metrics import compare_with_guessing
 from hyenacli.inference.batching import make_budget, parse_batch_size
 from hyenacli.inference.perplexity import warn_of_labels
 from hyenacli.readers.genome_cache import signature
@@ -280,3 +281,5 @@ def _score(
             scored = draw_regions(scored, source.regions, source.genome, settings.heatmap, score, description)
         for record, alleles in scored:
             out.write(record, info_values(options, alleles))
+    if guessing := compare_with_guessing(scorer.reference_loss):
+        log.warning("on the reference of %s, %s: is this the right model?", source.name, guessing)

@@ -323,6 +323,12 @@ def draw_regions(
     folder.mkdir(parents=True, exist_ok=True)
     drawn = 0
     for named, region in regions:
+        if len(region) > _MAX_DRAWN:
+            log.warning("%s is too long for a picture, which shows %s bases", named, f"{_MAX_DRAWN:,}")
+            steps = range(region.start, region.end, _MAX_DRAWN)
+            parts = (genome.fetch(region.contig, at, min(at + _MAX_DRAWN, region.end)) for at in steps)
+            yield from islice(scored, sum(len(bases) - bases.count(b"N") for bases in parts))
+            continue
         reference = genome.fetch(region.contig, region.start, region.end)
         effects_LV = np.full((len(reference), len(BASES)), np.nan)
         for record, alleles in islice(scored, len(reference) - reference.count(b"N")):
@@ -331,9 +337,6 @@ def draw_regions(
                 offset = (record.position - region.start) % genome.lengths[region.contig]
                 effects_LV[offset, column] = allele.values.get(score, np.nan)
             yield record, alleles
-        if len(reference) > _MAX_DRAWN:
-            log.warning("%s is too long for a picture, which shows %s bases", named, f"{_MAX_DRAWN:,}")
-            continue
         name = re.sub(r"[^\w.-]+", "_", str(named))
         with atomic_path(folder / f"{name}.svg") as path:
             picture = draw_heatmap(named, effects_LV, reference, score=score, description=description)

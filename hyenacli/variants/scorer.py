@@ -214,6 +214,7 @@ class VariantScorer:
         site_only = all(SCORES[name].site_only for name in options.scores)
         self._rule = rule = replace(options.rule, downstream=1) if site_only else options.rule
         self._first = rule.size // 2 - 1  # the position before the earliest site
+        self._reference_nats, self._reference_bases = 0.0, 0
         config, pass_tokens = model.config, model.backbone.n_soft + rule.read
         per_window = 4 * config.d_model * (rule.read - self._first) * (3 * config.n_layer + 1)
         self._n_windows = max(1, min(_KEPT_BYTES // per_window, batch_tokens // pass_tokens))
@@ -230,6 +231,11 @@ class VariantScorer:
         rest = iter(alleles)
         while chunk := list(islice(rest, _LOOKAHEAD)):
             yield from self._score_chunk(chunk)
+
+    @property
+    def reference_loss(self) -> float:
+        """The mean -log p, in nats, of the reference's bases that were read for scores; NaN if none was."""
+        return self._reference_nats / self._reference_bases if self._reference_bases else math.nan
 
     def _score_chunk(self, alleles: Sequence[Variant | str]) -> list[AlleleScore]:
         statuses = [allele if isinstance(allele, str) else OK for allele in alleles]
@@ -314,6 +320,10 @@ class VariantScorer:
             for batch in _batches(alleles, self._batch_tokens):
                 values = compare(shared, batch, self._options.scores)
                 yield from zip((allele.index for allele in batch), values, strict=True)
+            if not all(SCORES[name].pooled for name in self._options.scores):
+                nats, bases = shared.reference_loss()
+                self._reference_nats += nats
+                self._reference_bases += bases
 
     def _tokenize(self, row: int, strand: Strand, index: int, variant: Variant) -> AlleleTokens:
         pair = build_haplotypes(strand, variant, self._rule)

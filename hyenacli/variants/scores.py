@@ -53,13 +53,19 @@ class WindowPass:
     """
 
     def __init__(self, model: HyenaDNA, ids_BL: Tensor, first: int):
-        self._model, self.first = model, first
+        self._model, self.ids_BL, self.first = model, ids_BL, first
         self.reference = ReferencePass(model, ids_BL, first)
 
     @cached_property
     def log_p_BKV(self) -> Tensor:  # noqa: N802, its shape
         """Log-probabilities after every position kept."""
         return self.log_p(self.reference.hidden_BLD)
+
+    def reference_loss(self) -> tuple[float, int]:
+        """Return the sum of -log p of the bases after the first position kept, and their number."""
+        bases_BK = self.ids_BL[:, self.first + 1 : self.first + self.log_p_BKV.shape[1]]
+        nats_BK = _base_log_p(self.log_p_BKV[:, :-1].flatten(0, 1), bases_BK.flatten())
+        return -float(nats_BK.sum()), int(_is_base(bases_BK).sum())
 
     def log_p(self, hidden: Tensor) -> Tensor:
         """Compute log-probabilities of A, C, G and T after these states, float32 at least."""

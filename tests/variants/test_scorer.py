@@ -499,3 +499,22 @@ def test_every_spelling_on_a_circle_has_one_score(model: HyenaDNA) -> None:
 def test_a_ref_may_reach_across_the_end_of_a_circle(position: int, ref: bytes, status: str) -> None:
     circle = InMemory(frozenset({"c"}), c=CIRCLE)
     assert status_of(circle, "c", position, ref, b"T", max_allele=200) == status
+
+
+@pytest.mark.parametrize("scores", [("llr",), ("site",)])
+def test_the_loss_on_the_reference_is_that_of_the_windows_read(
+    model: HyenaDNA, scores: tuple[str, ...]
+) -> None:
+    rule, genome = WindowRule(64, 8), InMemory(c=dna(200, 11))
+    how = ScoringOptions(rule, scores, both_strands=False)
+    scorer = VariantScorer(model, genome, how, batch_tokens=1000, precision=nullcontext())
+    assert np.isnan(scorer.reference_loss)
+    position = 100
+    ref = genome.fetch("c", position, position + 1)
+    list(scorer.score([Variant("c", position, ref, b"A" if ref != b"A" else b"C")] * 2))
+    start, read = rule.start(position), 64 if scores == ("llr",) else 32 + 8
+    ids = torch.from_numpy(tokens(genome.fetch("c", start, start + read))).long()[None]
+    with torch.no_grad():
+        log_p = model.plain(ids).logits[0, 31:-1, A : T + 1].log_softmax(-1)
+    expected = -float(log_p.gather(-1, (ids[0, 32:] - A)[:, None]).mean())
+    assert scorer.reference_loss == pytest.approx(expected, abs=1e-9)
