@@ -96,14 +96,15 @@ def load_regions(source: Source, reference: Reference, *, clip: bool = False) ->
         clip: end regions with their contig, as samtools and bcftools do.
 
     Raises:
-        UserError: the BED file cannot be read, holds no region, or shares no contig with the genome.
+        UserError: the BED file cannot be read, or shares no contig with the genome.
     """
     genome = reference.genome
     with open_binary(source) as stream:
         name = source_name(stream)
         records = list(read_bed(stream))
     if not records:
-        raise UserError("no regions", at=name)
+        _logger.warning("%s: no regions", name)
+        return []
     contigs = reference.match((record.region.contig for record in records), name)
     contigs.report()
     targets = {contig: contigs.resolve(contig) for contig in contigs.names}
@@ -307,6 +308,8 @@ def read_regions(
     with open_binary(source) as stream:
         file = source_name(stream)
         regions = load_regions(stream, reference)
+    if not regions:
+        raise UserError("no regions", at=file)
     width = max(len(region.record.fields) for region in regions)
     header = [*_NAMES[:width], *(f"column{i}" for i in range(len(_NAMES) + 1, width + 1))]
     indices = find_columns(header, columns, file, labelled=labelled and signal is None)

@@ -79,12 +79,16 @@ class _Bytes(io.RawIOBase):
         super().close()
 
 
-def open_binary(source: Source) -> io.BufferedReader:
+def open_binary(source: Source, *, allow_empty: bool = False) -> io.BufferedReader:
     """Open an input for reading from its start, decompressed; close it, or use it in a `with` statement.
 
     gzip and bgzip (any number of members) are recognised by their first bytes, never by the file's name. The
     stream's `name` is what messages call the input, and its `peek` shows the first 256 KiB. A stream is
     returned as it is.
+
+    Args:
+        source: the input.
+        allow_empty: an input without a byte, such as an empty part of a BED, is a stream without lines.
 
     Raises:
         UserError: the input is missing, a folder, unreadable, empty, in another compression or UTF-16, or a
@@ -101,7 +105,7 @@ def open_binary(source: Source) -> io.BufferedReader:
         file = _buffered(opened, name, below=opened)
     try:
         stream = _plain_text(_decompressed(file, name), name)
-        if not stream.peek(1):
+        if not (allow_empty or stream.peek(1)):
             raise UserError("the input is empty", at=name)
     except BaseException:
         file.close()

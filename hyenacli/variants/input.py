@@ -200,7 +200,7 @@ def _open_substitutions(
     if settings.input is None:
         rows = parse_regions(settings.region or (), reference)
     else:
-        with open_binary(settings.input) as stream:
+        with open_binary(settings.input, allow_empty=True) as stream:
             if sniff_format(stream, otherwise="bed") != "bed":
                 remedy = "--all-snvs takes regions; leave it out for a VCF"
                 raise UsageError("is not a BED", at=settings.input, remedy=remedy)

@@ -87,6 +87,16 @@ def test_regions_and_flanks_go_around_a_circle(run: Run, tmp_path: Path) -> None
     assert "--circular: matches names with a genome's" in result.stderr
 
 
+@pytest.mark.parametrize("content", [b"", b"# nothing\n", gzip.compress(b"")])
+@pytest.mark.parametrize("kind", ["tsv", "parquet", "npz"])
+def test_an_empty_part_gives_an_empty_table(run: Run, tmp_path: Path, content: bytes, kind: str) -> None:
+    (tmp_path / "empty.bed").write_bytes(content)
+    result = run(f"empty.bed -f g.fa -m model -o out.{kind}")
+    assert result.exit_code == 0, result.stderr
+    assert "embedded 0 records" in result.stderr
+    assert (tmp_path / f"out.{kind}").exists()
+
+
 def test_a_bed_becomes_a_table_in_input_order(run: Run, tmp_path: Path) -> None:
     result = run("r.bed -f g.fa -m model -o out.parquet")
     assert (result.exit_code, result.stdout) == (0, "")
@@ -224,7 +234,7 @@ BAD = [
     ("r.bed -f g.fa -m model -o -O npz", 2, ""),
     # data: exit 1
     ("no.bed -f g.fa -m model -o o.tsv", 1, "no.bed: no such file"),
-    ("empty -f g.fa -m model -o o.tsv", 1, "empty: the input is empty"),
+    ("empty -m model -o o.tsv", 1, "empty: the input is empty"),
     ("text -m model -o o.tsv", 1, "text: neither FASTA, BED nor VCF"),
     ("r.bed -f no.fa -m model -o o.tsv", 1, "no.fa: "),
     ("foreign.bed -f g.fa -m model -o o.tsv", 1, "foreign.bed: no contig of this input is in g.fa"),

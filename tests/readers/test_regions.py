@@ -60,7 +60,6 @@ def test_standard_input_and_aliases(genome: Genome, monkeypatch: pytest.MonkeyPa
     ("rows", "message"),
     [
         ([], "the input is empty"),
-        ([("#only", "a", "comment")], "no regions"),
         ([("chr9", 1, 2)], "no contig of this input is in "),
     ],
 )
@@ -72,6 +71,14 @@ def test_errors_name_file_and_line(
         load_regions(path, Reference(genome))
     assert str(error.value).startswith(str(path))
     assert message in str(error.value)
+
+
+def test_an_empty_part_has_no_regions(
+    tmp_path: Path, genome: Genome, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_bed(tmp_path / "a.bed", [("#only", "a", "comment")])
+    assert load_regions(path, Reference(genome)) == []
+    assert "a.bed: no regions" in caplog.text
 
 
 def test_yeast_windows_lie_on_the_yeast_genome(shared: Path) -> None:

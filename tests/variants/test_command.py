@@ -433,6 +433,17 @@ def test_a_model_that_is_worse_than_guessing_is_remarked_on(hyena: Run) -> None:
     assert "guessing" not in hyena(f"{line} --score l2").stderr  # which needs no probabilities
 
 
+@pytest.mark.parametrize("kind", ["vcf", "vcf.gz", "bcf", "tsv", "parquet"])
+def test_empty_parts_give_empty_outputs(hyena: Run, kind: str) -> None:
+    Path("in.vcf").write_text(HEADER)
+    Path("r.bed").write_bytes(b"")
+    for source in ("in.vcf", "in.vcf --shard 2/3", "r.bed --all-snvs"):
+        result = hyena(f"score-variants {source} -m model -f g.fa -o out.{kind}")
+        assert result.exit_code == 0, result.stderr
+        assert "scored 0 alleles of 0 records" in result.stderr
+        assert Path(f"out.{kind}").exists()
+
+
 def test_no_version_leaves_the_header_bare(hyena: Run) -> None:
     assert hyena("score-variants v.vcf -m model -f g.fa -q -o out.vcf --no-version").exit_code == 0
     assert "##hyena" not in Path("out.vcf").read_text()
