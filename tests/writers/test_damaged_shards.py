@@ -13,7 +13,7 @@ import pytest
 from hyenacli.errors import UserError
 from hyenacli.readers.variants import open_variants
 from hyenacli.writers.output_shards import merge_shards
-from hyenacli.writers.tables import TABLES, open_table
+from hyenacli.writers.tables import TABLES, BinaryTable, open_table
 from hyenacli.writers.text import open_bedgraph
 from hyenacli.writers.variants import open_annotated
 from hyenacli.writers.vcf import InfoField, shard_line
@@ -68,8 +68,9 @@ def write_shard(path: Path, kind: str, number: int) -> None:
 
 def rows(path: Path, kind: str) -> Any:
     """What a merged file says, where two files that say the same may differ in their bytes."""
-    if kind in TABLES and not kind.startswith("tsv"):
-        columns, provenance, batches = TABLES[kind].read(path)  # type: ignore[attr-defined]
+    table = TABLES.get(kind)
+    if isinstance(table, BinaryTable):
+        columns, provenance, batches = table.read(path)
         joined = [{name: np.asarray(values).tolist() for name, values in batch.items()} for batch in batches]
         provenance["settings"].pop("output")
         return columns, provenance, joined
