@@ -31,6 +31,7 @@ from torch import Tensor
 from hyenadna.errors import ModelError
 
 WEIGHTS_SUFFIXES = {".safetensors", ".bin", ".ckpt", ".pt", ".pth"}
+_FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CHECKSUM = "sha256"
 # where the base of an adapter lies: users edit it when they move one, and the base has a hash of its own
 _UNCHECKED = (_CHECKSUM, "base_model_name_or_path")
@@ -61,8 +62,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_json(raw: Mapping[str, Any], path: Path) -> None:
     """Write an object as JSON, and its checksum as the last key."""
-    text = json.dumps({**raw, _CHECKSUM: _json_sha256(raw)}, indent=2)
-    path.write_text(text + "\n", encoding="utf-8")
+    path.write_text(json.dumps({**raw, _CHECKSUM: _json_sha256(raw)}, indent=2) + "\n", encoding="utf-8")
 
 
 def _json_sha256(raw: Mapping[str, Any]) -> str:
@@ -286,11 +286,9 @@ def whole_directory(target: Path, replaceable: Collection[str]) -> Iterator[Path
                 _sync(path)
             _replace(target, new, Path(scratch, "old"))
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        remedy = ("free some space or " if full else "") + "choose another directory"
-        raise ModelError(
-            f"cannot be written ({error.strerror or error})", at=target, remedy=remedy
-        ) from error
+        room = "free some space or " if error.errno in _FULL_DISK else ""
+        why, remedy = f"cannot be written ({error.strerror or error})", f"{room}choose another directory"
+        raise ModelError(why, at=target, remedy=remedy) from error
 
 
 def _check_target(target: Path, replaceable: Collection[str]) -> None:
@@ -335,10 +333,9 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
         safetensors.torch.save_file(dict(tensors), path, metadata=metadata)
     except safetensors.SafetensorError as error:
         # the library passes on what the system says as text only
-        code = re.search(r"os error (\d+)", str(error))
-        if code is None:
-            raise
-        raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from error
+        match = re.search(r"os error (\d+)", str(error))
+        code = int(match[1]) if match else errno.EIO
+        raise OSError(code, os.strerror(code), str(path)) from error
     path.chmod(path.parent.stat().st_mode & 0o666)
 
 
