@@ -166,7 +166,7 @@ def test_absurd_sizes_take_no_memory(models: Path, tmp_path: Path, key: str, val
         return  # a long context has no larger tensors
     with pytest.raises(ModelError) as caught:
         load_model(folder)
-    assert len(str(caught.value)) < 500
+    assert len(str(caught.value)) < 600
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_absurd_values(models: Path, tmp_path: Path, table: str, key: str, value
     folder = edit(copy(models, "native", tmp_path), lambda raw: raw[table].update({key: value}))
     with pytest.raises(ModelError, match=r"config\.json|model\.safetensors") as caught:
         load_model(folder)
-    assert len(str(caught.value)) < 500
+    assert len(str(caught.value)) < 600
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_absurd_values_of_others(models: Path, tmp_path: Path, name: str, key: s
         return
     with pytest.raises(ModelError) as caught:
         load_model(folder)
-    assert len(str(caught.value)) < 500
+    assert len(str(caught.value)) < 600
 
 
 @pytest.mark.parametrize("to", ["native", "hf", "official", "multimolecule"])

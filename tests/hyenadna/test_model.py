@@ -270,12 +270,12 @@ def test_nucleotide_head(config: HyenaConfig) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"d_model": 0}, "d_model must be at least 1"),
-        ({"l_max": 1}, "l_max must be at least 2"),
+        ({"d_model": 0}, "d_model must be 1 to 16,777,216, not 0"),
+        ({"l_max": 1}, "l_max must be 2 to 16,777,216, not"),
         ({"emb_dim": 4}, "emb_dim must be odd"),
         ({"embed_dropout": 1.0}, "embed_dropout must lie in"),
         ({"layer_norm_eps": 0.0}, "layer_norm_eps must be positive"),
-        ({"n_inner_mlps": -1}, "n_inner_mlps must not be negative"),
+        ({"n_inner_mlps": -1}, "n_inner_mlps must be 0 to 16,777,216, not -"),
     ],
 )
 def test_impossible_architectures(config: HyenaConfig, wrong: dict[str, float], message: str) -> None:
