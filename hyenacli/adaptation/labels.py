@@ -5,20 +5,21 @@ N records, L bases of a record, C label columns, K classes.
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hyenacli.errors import UsageError, UserError, abbreviate
+from hyenacli.errors import UsageError, UserError, abbreviate, quote
 from hyenacli.genome.contigs import natural_key
 from hyenacli.readers.tables import LabelledRecord, Track
 from hyenacli.readers.text import is_missing
 from hyenadna.config import Level, Task
 
+T = TypeVar("T")
 RequestedTask = Literal["auto", "binary", "multiclass", "multilabel", "regression"]
 Targets = NDArray[np.int64] | NDArray[np.float32]
 """Classes, or numbers."""
@@ -83,7 +84,7 @@ class LabelScheme:
             UserError: as `encode`.
             ValueError: the labels are those of bases, and lengths differ.
         """
-        encoded: Targets = np.stack([self.encode(record) for record in records])  # type: ignore[assignment]
+        encoded: Targets = np.stack(read_labels(records, self.encode))  # type: ignore[assignment]
         return encoded
 
     def _nothing(self, record: LabelledRecord) -> Targets:
@@ -94,7 +95,7 @@ class LabelScheme:
 
     def _class(self, name: str, record: LabelledRecord) -> int:
         if name not in self._classes:
-            what = f"label '{name[:40]}' is not in the training data, which have {abbreviate(self.names)}"
+            what = f"label {quote(name)} is not in the training data, which have {abbreviate(self.names)}"
             raise record.error(what, "train on records of every class, or take this one out")
         return self._classes[name]
 
@@ -145,6 +146,7 @@ def natural_order(names: Sequence[str]) -> tuple[str, ...]:
 Tracks = NDArray[np.str_] | Track
 """A label per base, as texts or as numbers (L,)."""
 
+_DECIMAL_COMMA = re.compile(r"[+-]?[\d.]*\d,\d+([eE][+-]?\d+)?", re.ASCII)
 _WHOLE = re.compile(r"[+]?(-?\d+)\.0*", re.ASCII)
 _NO_LABEL = "remove such records, or fill the labels in"
 
@@ -171,6 +173,34 @@ def number(text: str) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
+
+
+def check_decimal_commas(record: LabelledRecord, texts: Sequence[str]) -> None:
+    """Raise UserError if all texts, of which a record has the first, are numbers with a comma."""
+    if all(map(_DECIMAL_COMMA.fullmatch, texts)):
+        remedy = "write numbers with a point, or give --task multiclass if these are names of classes"
+        raise record.error(f"label {quote(texts[0])} is a number with a comma", remedy)
+
+
+def read_labels(records: Iterable[LabelledRecord], read: Callable[[LabelledRecord], T]) -> list[T]:
+    """Return what is read of every record.
+
+    Raises:
+        UserError: as `read`, of the first record, with the number and the first lines of all others.
+    """
+    values, faulty = [], []
+    for record in records:
+        try:
+            values.append(read(record))
+        except UserError as error:
+            faulty.append((record, error))
+    if not faulty:
+        return values
+    (_, first), *others = faulty
+    if not others:
+        raise first
+    lines = abbreviate([f"{record.line:,}" for record, _ in others])
+    raise UserError(f"{first}; {len(others):,} more cannot be read, in {others[0][0].unit}s {lines}")
 
 
 def text_of(record: LabelledRecord) -> str:
@@ -234,8 +264,9 @@ def _cells(record: LabelledRecord, names: tuple[str, ...]) -> tuple[str | Track,
 def _number(cell: str, record: LabelledRecord) -> float:
     value = number(cell)
     if value is None:
+        check_decimal_commas(record, [cell])
         remedy = "a regression, and several label columns, need numbers"
-        raise record.error(f"label '{cell[:40]}' is not a number", remedy)
+        raise record.error(f"label {quote(cell)} is not a number", remedy)
     return value
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from hyenacli.adaptation.evaluation import SplitEvaluator
-from hyenacli.adaptation.labels import LabelScheme, RequestedTask, Targets
+from hyenacli.adaptation.labels import LabelScheme, RequestedTask, Targets, read_labels
 from hyenacli.errors import UsageError, UserError, abbreviate
 from hyenacli.finetune.settings import FinetuneSettings
 from hyenacli.finetune.splits import (
@@ -69,7 +69,7 @@ def open_set(settings: FinetuneSettings) -> LabelledSet:
     given = given_splits(records)
     train = records if given is None else [records[i] for i in given.train.tolist()]
     scheme = infer_task(train, names, task, level)
-    targets = [scheme.encode(record) for record in records]
+    targets = read_labels(records, scheme.encode)
     splits = _split(settings, records, scheme, targets, given)
     return LabelledSet(records, scheme, targets, splits, _fingerprint(settings, records))
 

@@ -292,7 +292,7 @@ def _with_region(record: LabelledRecord) -> SequenceRecord:
     """Return the record with its region in the genome, where it has one."""
     sequence, region = SequenceRecord.of_sequence(record.id, record.sequence), record.region
     if region is None:
-        return sequence
+        return replace(sequence, chrom="")
     return replace(sequence, chrom=region.contig, start=region.start, end=region.end, strand=region.strand)
 
 

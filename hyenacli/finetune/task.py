@@ -15,14 +15,16 @@ from hyenacli.adaptation.labels import (
     LabelScheme,
     RequestedTask,
     as_numbers,
+    check_decimal_commas,
     kinds_of,
     natural_order,
     number,
     numbers_of,
+    read_labels,
     text_of,
     tracks_of,
 )
-from hyenacli.errors import UsageError, UserError, abbreviate
+from hyenacli.errors import UsageError, UserError, abbreviate, quote
 from hyenacli.readers.tables import LabelledRecord
 from hyenadna.config import Level, Task
 
@@ -124,11 +126,12 @@ def _count_labels(
     records: Sequence[LabelledRecord], requested: RequestedTask, level: Level, name: str
 ) -> _LabelCounts:
     counts = _LabelCounts()
-    for record in records:
-        if level == "sequence":
-            counts.add(record, text_of(record), 1, count_fractions=True)
-            continue
-        [track] = tracks_of(record, (name,))
+    if level == "sequence":
+        for record, label in zip(records, read_labels(records, text_of), strict=True):
+            counts.add(record, label, 1, count_fractions=True)
+        return counts
+    tracks = read_labels(records, lambda record: tracks_of(record, (name,))[0])
+    for record, track in zip(records, tracks, strict=True):
         labels, _, repeats = kinds_of(track)
         for label, times in zip(labels, repeats.tolist(), strict=True):
             if label:
@@ -157,13 +160,15 @@ def _task_of_column(
     file = records[0].file
     if counts.n_labels == 0:
         raise UserError("no base has a label", at=file)
+    if counts.text and requested in ("auto", "regression"):
+        check_decimal_commas(counts.text[0], [label for label in counts.counts if number(label) is None])
     task = _guess_task(counts) if requested == "auto" else requested
     if task == "regression" and counts.text:
         record, text = counts.text
-        raise record.error(f"label '{text[:40]}' is not a number", "a regression needs numbers")
+        raise record.error(f"label {quote(text)} is not a number", "a regression needs numbers")
     labels = [f"{counts.low:g}", f"{counts.high:g}"] if task == "regression" else list(counts.counts)
     if len(set(labels)) == 1:
-        what = f"all labels are '{labels[0][:40]}', so that there is nothing to learn"
+        what = f"all labels are {quote(labels[0])}, so that there is nothing to learn"
         raise UserError(what, at=file, remedy="give records of at least two classes, or of different numbers")
     if requested == "binary" and len(labels) != 2:
         names = abbreviate(natural_order(labels))
@@ -178,7 +183,7 @@ def _task_of_column(
 def _guess_task(counts: _LabelCounts) -> Task:
     if counts.text and counts.number:
         (record, text), (other, value) = counts.text, counts.number
-        what = f"label '{text[:40]}' is a text, but '{value}' ({other.unit} {other.line}) is a number"
+        what = f"label {quote(text)} is a text, but '{value}' ({other.unit} {other.line}) is a number"
         raise record.error(what, "correct the labels, or give --task multiclass if both are names of classes")
     if counts.text:
         return "binary" if len(counts.counts) == 2 else "multiclass"
@@ -222,11 +227,13 @@ class _Ranges:
 
 def _measure_columns(records: Sequence[LabelledRecord], names: tuple[str, ...], level: Level) -> _Ranges:
     ranges = _Ranges(np.full(len(names), np.inf, np.float32), np.full(len(names), -np.inf, np.float32))
-    for record in records:
+
+    def read(record: LabelledRecord) -> NDArray[np.float32]:
         if level == "sequence":
-            rows = numbers_of(record, names)[None]
-        else:
-            rows = as_numbers(tracks_of(record, names), record)
+            return numbers_of(record, names)[None]
+        return as_numbers(tracks_of(record, names), record)
+
+    for record, rows in zip(records, read_labels(records, read), strict=True):
         absent = np.isnan(rows)
         ranges.low_C = np.minimum(ranges.low_C, np.where(absent, np.inf, rows).min(0))
         ranges.high_C = np.maximum(ranges.high_C, np.where(absent, -np.inf, rows).max(0))

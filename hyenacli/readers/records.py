@@ -242,8 +242,18 @@ def open_rows(
         UserError: there is no record, or the first cannot be read; what follows shows when it is read.
     """
     labelled = _unique(rows) if apart else iter(rows)
+    contigs = rows.kinds[0] == "fasta"  # rows of a table are of no contig
     records = (
-        SequenceRecord.of_sequence(record.id, record.sequence, record.status, record.line, record.problem)
+        SequenceRecord(
+            record.id,
+            record.id if contigs else "",
+            0,
+            len(record.sequence),
+            bases=record.sequence,
+            status=record.status,
+            line=record.line,
+            problem=record.problem,
+        )
         for record in labelled
     )
     if shard is None:

@@ -377,7 +377,7 @@ def check_splits(run: Path, splits: SpeciesSplits) -> None:
         UserError: they are not, or the run does not say.
     """
     path = run / SPLITS_FILE
-    if not path.is_file() or path.read_text(encoding="utf-8") != splits.to_bed():
+    if not path.is_file() or path.read_bytes() != splits.to_bed().encode():
         raise UserError(
             "the species, their order or what is held out of them are no longer those of the run",
             at=path,

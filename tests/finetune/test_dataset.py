@@ -3,10 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from hyenacli.errors import UsageError, UserError
-from hyenacli.finetune.dataset import find_gaps, find_leaks, open_set, split_sizes
+from hyenacli.finetune.dataset import find_gaps, open_set, split_sizes
+from hyenacli.finetune.leakage import LeakFinder
 from hyenacli.genome.dna import reverse_complement
 from tests.builders import random_dna, write_bed, write_fasta
 from tests.finetunes import sequences, settings, two_classes, write_table
@@ -188,6 +191,45 @@ def test_bad_data_is_told_in_one_line(flags: dict[str, Any], text: str, message:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("task", ["auto", "regression"])
+def test_decimal_commas_are_no_classes(tmp_path: Path, task: str) -> None:
+    rows = [(bases, f"{share:.2f}".replace(".", ",")) for bases, share in sequences(90)]
+    data, run = write_table(tmp_path / "t.csv", rows), tmp_path / "run"
+    with pytest.raises(UserError, match=r"line 2: label '0,\d+' is a number with a comma; write numbers"):
+        open_set(settings(data, "model", run, task=task))
+    several = write_table(tmp_path / "s.csv", [(*row, "1") for row in rows], ("sequence", "a", "b"))
+    with pytest.raises(UserError, match="is a number with a comma"):
+        open_set(settings(several, "model", run, label_column=["a", "b"]))
+    kinds = write_table(tmp_path / "k.csv", [(bases, f"{i % 3},5") for i, (bases, _) in enumerate(rows)])
+    assert len(open_set(settings(kinds, "model", run, task="multiclass")).scheme.names) == 3
+    text = write_table(
+        tmp_path / "x.csv", [(bases, ("a", "1,5")[i % 2]) for i, (bases, _) in enumerate(rows)]
+    )
+    assert open_set(settings(text, "model", run)).scheme.names == ("1,5", "a")
+
+
+def test_all_labels_that_cannot_be_read_are_counted(tmp_path: Path) -> None:
+    rows = [(bases, "" if i % 10 == 3 else "ab"[i % 2]) for i, (bases, _) in enumerate(sequences(100))]
+    data = write_table(tmp_path / "t.csv", rows)
+    with pytest.raises(UserError) as caught:
+        open_set(settings(data, "model", tmp_path / "run"))
+    first = "t.csv, line 5: the label is missing; remove such records, or fill the labels in; "
+    assert first + "9 more cannot be read, in lines 15, 25, 35, 45, 55, ... (9 in all)" in str(caught.value)
+    header = ("sequence", "a", "b")
+    several = write_table(tmp_path / "s.csv", [(bases, "1", label) for bases, label in rows], header)
+    with pytest.raises(UserError, match="89 more cannot be read"):
+        open_set(settings(several, "model", tmp_path / "run", label_column=["a", "b"]))
+
+
+def test_a_column_may_be_read_twice(tmp_path: Path) -> None:
+    rows = [(bases, "ab"[i % 2]) for i, (bases, _) in enumerate(sequences(40))]
+    columns = {"sequence": [row[0] for row in rows], "label": [row[1] for row in rows]}
+    parquet.write_table(pa.table(columns), tmp_path / "t.parquet")
+    for column in ("label", "sequence"):
+        data = open_set(settings(tmp_path / "t.parquet", "model", tmp_path / "run", id_column=column))
+        assert [record.id for record in data.records] == columns[column]
+
+
 def test_a_label_that_training_does_not_have(table: Path, tmp_path: Path) -> None:
     other = write_table(tmp_path / "new.csv", [("ACGT", "strange")])
     with pytest.raises(UserError, match=r"new\.csv, line 2: label 'strange' is not in the training data"):
@@ -208,7 +250,7 @@ def test_one_sequence_stays_on_one_side(tmp_path: Path) -> None:
     for changes in ({}, {"folds": 4}):
         data = open_set(settings(table, "model", tmp_path / "run", **changes))
         for splits in data.splits:
-            assert not find_leaks(data.records, splits)
+            assert not LeakFinder(data.records).find(splits)
             assert min(splits.counts().values()) >= 8
 
 
