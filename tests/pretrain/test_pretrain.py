@@ -6,8 +6,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from hyenacli.training import loop
 from hyenadna import DemonstrationsConfig, ModelError, load_model, save_model
 from hyenadna.adapters import LoraConfig, SoftPromptConfig, add_lora, add_soft_prompt, merge
 from tests.runs import command, continuing, losses, rows, settings, small_model, weights
+from tests.warm import run_job
 
 pytestmark = pytest.mark.usefixtures("without_figures")
 
@@ -285,20 +284,8 @@ def test_a_loss_that_explodes_is_explained(genome: Path, tmp_path: Path) -> None
 
 def test_two_ranks_take_the_same_steps_as_one(genome: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
-    launch = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node=2",
-        "-m",
-        "hyenacli",
-    ]
-    # A models.py in the working directory must not be taken for ours.
-    (tmp_path / "models.py").write_text("raise SystemExit('the wrong module')\n")
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"}
-    subprocess.run([sys.executable, "-m", "hyenacli", *command(genome, one)], check=True, cwd=tmp_path)
-    subprocess.run([*launch, *command(genome, two)], check=True, cwd=tmp_path, env=environment)
+    pretrain(settings(genome, one))
+    assert run_job("", *command(genome, two)).exit_codes == [0, 0]
     for row, other in zip(rows(one), rows(two), strict=True):
         for column in ("loss", "valid_loss", "grad_norm"):
             if row[column]:
