@@ -18,9 +18,9 @@ LONG = ("--max-steps=100000", "--eval-every=100000", "--save-every=20")
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
-def launched(*arguments: str) -> "subprocess.Popen[str]":
+def launched(*arguments: str, folder: Path | None = None) -> "subprocess.Popen[str]":
     line = [sys.executable, "-m", "hyenacli", *arguments, "--nproc-per-node=2"]
-    return subprocess.Popen(line, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    return subprocess.Popen(line, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, cwd=folder)
 
 
 def wait_for_steps(run: Path, steps: int) -> None:
@@ -43,7 +43,9 @@ def test_what_two_processes_leave_one_goes_on_from(genome: Path, tmp_path: Path)
     """SIGTERM to the command reaches both; all steps together are those of an uninterrupted run."""
     one, two = tmp_path / "one", tmp_path / "two"
     steps = ("--max-steps=200", "--eval-every=200", "--save-every=200")
-    with launched(*command(genome, two, *steps)) as process:
+    # a models.py in the working directory is not taken for ours
+    (tmp_path / "models.py").write_text("raise SystemExit('the wrong module')\n")
+    with launched(*command(genome, two, *steps), folder=tmp_path) as process:
         wait_for_steps(two, 25)
         process.send_signal(signal.SIGTERM)
         _, stderr = process.communicate(timeout=60)
