@@ -16,8 +16,8 @@ class FinetuneSettings(AdaptationOptions, options.ColumnOptions, options.ContigN
     """Adapt a model to labelled sequences, and measure how well it predicts held-out ones.
 
     DATA is a table (csv, tsv, Parquet) with the columns sequence and label, a FASTA with headers
-    `>name|label`, one FASTA per class as `label=FILE`, a BED with -f, or a folder train/CLASS/*.txt,
-    test/CLASS/*.txt.
+    `>name|label` or `>name|label|train`, one FASTA per class as `label=FILE`, a BED with -f, or a folder
+    train/CLASS/*.txt, test/CLASS/*.txt.
 
     The run directory gets the model that is best on the validation split, metrics.json with bootstrap
     intervals, predictions and report.html. `hyena predict` applies the model.

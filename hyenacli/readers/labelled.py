@@ -17,12 +17,13 @@ from hyenacli.readers.tables import (
     Columns,
     LabelledRecord,
     is_sequence,
+    is_split,
     read_bases,
     read_parquet,
     read_text_table,
     split_name,
 )
-from hyenacli.readers.text import Source, compression, open_binary, sniff_format, source_name
+from hyenacli.readers.text import Source, compression, open_binary, refuse_foreign, sniff_format, source_name
 
 Kind = Literal["table", "parquet", "fasta", "bed", "folder"]
 _Opened = tuple[Kind, tuple[str, ...], Iterator[LabelledRecord]]
@@ -127,7 +128,7 @@ def open_labelled(
     """Open inputs of labelled sequences; their kind is detected by content, and gzip is read everywhere.
 
     * Tables (csv, tsv, Parquet), with a line of column names or without.
-    * FASTA with the label after the last `|` of the header: `>name|label`.
+    * FASTA with the label in the header: `>name|label`, or with a split `>name|label|train`.
     * BED, on a genome, with the label in a column or in a bedGraph.
     * Folders of one file per sequence, `train/<class>/*.txt` and `test/<class>/*.txt` as GenomicBenchmarks
       unpacks them, or only `<class>/*.txt`.
@@ -249,6 +250,7 @@ def _kind(stream: io.BufferedReader) -> Kind:
     try:
         kind = sniff_format(stream)
     except UserError:
+        refuse_foreign(stream)
         return "table"
     if kind == "vcf":
         remedy = "give a table, FASTA, BED or a folder of classes"
@@ -264,22 +266,25 @@ def _first_word(stream: io.BufferedReader) -> str:
 
 
 def _read_fasta(stream: io.BufferedReader, *, labelled: bool) -> Iterator[LabelledRecord]:
-    """Read the records of a FASTA; the label follows the last `|` of the header."""
+    """Read the records of a FASTA; the label follows the last `|` of the header, or a split follows it."""
     for entry in read_entries(stream):
         name, description = entry.title()
-        label = None
+        label, split = None, ""
         if labelled:
-            head, bar, label = f"{name} {description}".rpartition("|")
-            if not bar:
+            *head, label = f"{name} {description}".split("|")
+            if not head:
                 remedy = "write >name|label, or give one FASTA per class as label=FILE"
                 raise UserError(f"no label in {quote(name)}", at=entry.source, line=entry.line, remedy=remedy)
-            name, label = (head.split() or [""])[0], label.strip()
+            if len(head) > 1 and is_split(label.strip()):
+                split, label = split_name(label.strip()), head.pop()
+            name, label = ("|".join(head).split() or [""])[0], label.strip()
         record = entry.record()
         problem = record.problem or "the sequence is empty" * (not record.sequence)
         yield LabelledRecord(
             name,
             record.sequence,
             label,
+            split=split,
             file=entry.source,
             line=record.line,
             status=record.status,

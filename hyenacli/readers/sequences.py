@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from hyenacli.errors import UserError, quote
 from hyenacli.genome.dna import first_invalid, normalise
-from hyenacli.readers.text import Source, carriage_return, open_binary
+from hyenacli.readers.text import Source, carriage_return, open_binary, refuse_foreign
 
 PIECE = 1 << 20
 """Bytes of a file that are read together."""
@@ -160,6 +160,8 @@ def read_entries(stream: io.BufferedReader, piece: int = PIECE) -> Iterator[Fast
     Raises:
         UserError: there is text before the first '>', or no record at all.
     """
+    if not stream.peek(1).lstrip().startswith(b">"):
+        refuse_foreign(stream)
     scanner = _Scanner(stream, piece)
     scanner.skip_to_first_record()
     while scanner.rest():

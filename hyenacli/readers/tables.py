@@ -220,6 +220,11 @@ def _label_columns(names: Sequence[str], column: str) -> list[int]:
     return [index for index, name in enumerate(names) if fnmatchcase(name, column)]
 
 
+def is_split(text: str) -> bool:
+    """Return whether a word names a split, as train, validation or testing."""
+    return text.casefold() in _SPLITS
+
+
 def split_name(text: str) -> str:
     """Return the split that a word names; "" for an empty word.
 
@@ -229,7 +234,7 @@ def split_name(text: str) -> str:
     >>> split_name("val"), split_name("Train"), split_name("")
     ('valid', 'train', '')
     """
-    if text and text.casefold() not in _SPLITS:
+    if text and not is_split(text):
         raise ValueError(f"split {quote(text)} is none of train, valid and test")
     return _SPLITS[text.casefold()] if text else ""
 

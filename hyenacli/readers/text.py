@@ -38,6 +38,48 @@ _OLD_MAC = bytes.maketrans(b"\r", b"\n")
 _BUFFER = 1 << 18
 _GZIP = b"\x1f\x8b"
 _BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+_TO_FASTA = "convert it to FASTA"
+# What a file is by its beginning, and what to do with it.
+_FORMATS = [
+    (name, re.compile(start), remedy)
+    for name, start, remedy in (
+        ("a FASTQ", rb"@[^\n]*\n[A-Za-z.*-]*\r?\n\+", "convert it to FASTA (seqtk seq -A)"),
+        ("a SAM", rb"@(HD|SQ|RG|PG|CO)\t", "convert it to FASTA (samtools fasta) or BED (bedtools bamtobed)"),
+        ("a BAM", rb"BAM\x01", "convert it to FASTA (samtools fasta) or BED (bedtools bamtobed)"),
+        ("a CRAM", rb"CRAM", "convert it to FASTA (samtools fasta)"),
+        ("a GenBank file", rb"LOCUS {2,}\S", _TO_FASTA),
+        ("an EMBL file", rb"ID {3}\S", _TO_FASTA),
+        ("a 2bit file", rb"\x43\x27\x41\x1a|\x1a\x41\x27\x43", "convert it to FASTA (twoBitToFa)"),
+        (
+            "a GFF or GTF",
+            rb"##gff|#!g|(#[^\n]*\n)*[^\t\n]+\t[^\t\n]*\t[^\t\n]+\t\d+\t\d+\t[^\t\n]+\t[-+.?]\t",
+            "convert it to BED, whose starts count from 0",
+        ),
+        ("a VCF", rb"##fileformat=VCF|#CHROM\tPOS\tID\tREF", "score its variants with hyena score-variants"),
+        ("a BCF", rb"BCF\x02", "score its variants with hyena score-variants"),
+        ("a MAF alignment", rb"##maf", _TO_FASTA),
+        ("a Parquet table", rb"PAR1", "give it under its own name, not compressed"),
+        ("a bigWig", rb"\x26\xfc\x8f\x88|\x88\x8f\xfc\x26", "convert it to bedGraph (bigWigToBedGraph)"),
+        ("a bigBed", rb"\xeb\xf2\x89\x87|\x87\x89\xf2\xeb", "convert it to BED (bigBedToBed)"),
+        ("an HDF5 file", rb"\x89HDF", "give text or Parquet"),
+        ("a NumPy file", rb"\x93NUMPY", "give text or Parquet"),
+        ("an index of htslib", rb"(TBI|CSI|BAI)\x01", "give the file that it belongs to"),
+        ("an old Excel sheet", rb"\xd0\xcf\x11\xe0", "save it as CSV"),
+        (
+            "HTML",
+            rb"\s*<(!DOCTYPE|html|HTML|head)",
+            "a page was saved in place of the file: download it again",
+        ),
+        ("XML", rb"\s*<\?xml", "give text or Parquet"),
+        ("JSON", rb"\s*(\{\s*[\"}]|\[\s*[\[{\"\d\]])", "write a table (csv, tsv or Parquet)"),
+        ("a pointer of Git LFS", rb"version https://git-lfs", "fetch the file with git lfs pull"),
+        (
+            "a wiggle track",
+            rb"(track[^\n]*\n|#[^\n]*\n)*(fixed|variable)Step",
+            "convert it to bedGraph or BED",
+        ),
+    )
+]
 _FOREIGN = {b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip"}
 
 
@@ -219,6 +261,7 @@ def sniff_format(stream: io.BufferedReader, otherwise: InputFormat | None = None
         if len(columns) >= 3 and columns[1].isdigit() and columns[2].isdigit():
             return "bed"
         break
+    refuse_foreign(stream)
     if otherwise:
         return otherwise
     raise UserError(
@@ -226,6 +269,18 @@ def sniff_format(stream: io.BufferedReader, otherwise: InputFormat | None = None
         at=stream.name,
         remedy="FASTA begins with '>', a BED line with contig, start and end, a VCF with ##fileformat",
     )
+
+
+def refuse_foreign(stream: io.BufferedReader) -> None:
+    """Refuse a stream that begins as another format does, by its name; call it when reading has failed.
+
+    Raises:
+        UserError: it is.
+    """
+    head = stream.peek(1).lstrip(b"\n")
+    for name, start, remedy in _FORMATS:
+        if start.match(head):
+            raise UserError(f"is {name}, which is not read here", at=stream.name, remedy=remedy)
 
 
 def _open_file(path: Path) -> io.BufferedReader:

@@ -5,6 +5,7 @@ A table has columns chrom, pos (1-based), ref and alt, with or without a line th
 
 import csv
 import hashlib
+import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,9 +16,17 @@ from itertools import chain
 from pathlib import Path
 from typing import Literal
 
-from hyenacli.errors import UserError
+from hyenacli.errors import UserError, quote
 from hyenacli.genome.region import Region
-from hyenacli.readers.text import Source, bare, carriage_return, open_binary, sniff_format
+from hyenacli.readers.text import (
+    Source,
+    bare,
+    carriage_return,
+    is_missing,
+    open_binary,
+    refuse_foreign,
+    sniff_format,
+)
 from hyenacli.readers.vcf import (
     Lines,
     RegionSet,
@@ -34,11 +43,14 @@ from hyenacli.readers.vcf import (
     usable_index,
 )
 
+_logger = logging.getLogger("hyena")
 VariantFormat = Literal["vcf", "bcf", "table"]
 _LENGTH = re.compile(rb"[<,]length=(\d{1,18})[,>]")
 _REQUIRED = ("chrom", "pos", "ref", "alt")
 _SYNONYMS = {"chr": "chrom"}
-_REMEDY = "name the columns chrom, pos, ref and alt in the first line, or put them first in this order"
+_VCF_COLUMNS = (b"chrom", b"pos", b"id", b"ref", b"alt", b"qual", b"filter", b"info")
+_NAME_COLUMNS = "name the columns chrom, pos, ref and alt in the first line, or put them first in this order"
+_BASES = frozenset(b"ACGTUNacgtun")
 # csv reads text only; bytes that are not UTF-8 come back as they were.
 _ANY_BYTES = ("utf-8", "surrogateescape")
 
@@ -209,6 +221,7 @@ def _sniff(stream: BufferedReader) -> VariantFormat:
     try:
         kind = sniff_format(stream)
     except UserError:  # the reader of tables has the better message
+        refuse_foreign(stream)
         return "table"
     if kind == "vcf":
         return "vcf"
@@ -281,10 +294,18 @@ def _unnamed_layout(text: bytes, number: int, name: str) -> TableLayout:
     except csv.Error:
         cells = []
     if len(cells) < len(_REQUIRED) or not bare(cells[1]).isdigit():
-        raise UserError("neither VCF nor BCF nor a table of variants", at=name, line=number, remedy=_REMEDY)
-    more = (f"column{i}".encode() for i in range(len(_REQUIRED) + 1, len(cells) + 1))
-    names = (*(required.encode() for required in _REQUIRED), *more)
-    return TableLayout(names, delimiter, {required: index for index, required in enumerate(_REQUIRED)})
+        raise UserError(
+            "neither VCF nor BCF nor a table of variants", at=name, line=number, remedy=_NAME_COLUMNS
+        )
+    required: tuple[bytes, ...] = tuple(name.encode() for name in _REQUIRED)
+    _, _, third, fourth, *others = map(bare, cells)
+    if others and third != b"-" and not _BASES.issuperset(third) and _BASES.issuperset(fourth):
+        required = _VCF_COLUMNS[: len(cells)]
+        columns = b" ".join(required[:5]).decode().upper()
+        _logger.info("%s: no line names the columns, which are read as those of a VCF: %s", name, columns)
+    more = (f"column{i}".encode() for i in range(len(required) + 1, len(cells) + 1))
+    indices = {column.decode(): index for index, column in enumerate(required)}
+    return TableLayout((*required, *more), delimiter, indices)
 
 
 def _records(lines: Lines, layout: TableLayout, name: str) -> Iterator[VariantRecord]:
@@ -303,22 +324,27 @@ def _record(line: tuple[int, bytes, bytes], layout: TableLayout, name: str) -> V
         what = f"{len(cells)} columns where the table has {len(layout.names)}"
         raise UserError(what, at=name, line=number, remedy="separate all lines' columns alike")
     chrom, pos, ref, alt = (bare(cells[layout.indices[required]]) for required in _REQUIRED)
-    alts = () if alt == b"." else tuple(alt.split(b","))
+    alts = () if alt == b"." or is_missing(alt) else tuple(alt.split(b","))
+    ref = b"." if is_missing(ref) else ref
     if fault := _fault(chrom, pos, ref, alts):
-        raise UserError(fault, at=name, line=number, remedy=_REMEDY)
+        what, remedy = fault
+        raise UserError(what, at=name, line=number, remedy=remedy)
     return VariantRecord(number, text, newline, chrom.decode(), int(pos) - 1, ref, alts)
 
 
-def _fault(chrom: bytes, pos: bytes, ref: bytes, alts: tuple[bytes, ...]) -> str | None:
-    """Return which column is wrong and why: only name or order tells the columns, so each is checked."""
+def _fault(chrom: bytes, pos: bytes, ref: bytes, alts: tuple[bytes, ...]) -> tuple[str, str] | None:
+    """Return what is wrong and the remedy: only name or order tells the columns, so each is checked."""
     if not _is_contig(chrom):
-        return f"{_shorten(chrom)} (chrom) is not the name of a contig"
+        return f"{quote(chrom)} (chrom) is not the name of a contig", "write a name without blanks"
     if not pos.isdigit() or len(pos) > 18:
-        return f"{_shorten(pos)} (pos) is not a position"
-    if not ref.isalpha():
-        return f"{_shorten(ref)} (ref) is not a sequence"
-    if not all(alt and not set(alt) & set(b" \t;=\r") for alt in alts):
-        return f"{_shorten(b','.join(alts))} (alt) is not an allele"
+        remedy = "every variant needs one" if is_missing(pos) else "write a whole number without separators"
+        return f"{quote(pos)} (pos) is not a position", remedy
+    if not ref.isalpha() and ref not in (b"-", b"."):
+        return f"{quote(ref)} (ref) is not a sequence", _NAME_COLUMNS
+    if not all(alts):
+        return f"{quote(b','.join(alts))} (alt) has an empty allele", "write one comma between two alleles"
+    if any(set(alt) & set(b" \t;=\r") for alt in alts):
+        return f"{quote(b','.join(alts))} (alt) is not an allele", _NAME_COLUMNS
     return None
 
 
@@ -328,7 +354,3 @@ def _is_contig(chrom: bytes) -> bool:
         return chrom.decode().split() == [chrom.decode()]
     except UnicodeDecodeError:
         return False
-
-
-def _shorten(cell: bytes) -> str:
-    return repr(cell[:40].decode(errors="replace"))

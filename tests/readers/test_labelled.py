@@ -199,6 +199,19 @@ def test_fasta_with_labels_in_headers(tmp_path: Path) -> None:
         read(path)
 
 
+def test_a_split_may_follow_the_label_in_a_header(tmp_path: Path) -> None:
+    names = ["s1|1|training", "a|b|0|testing", "c x|y|1 | Valid", "train|1", "d|training", "e|1|other"]
+    records = read(write_fasta(tmp_path / "a.fa", [(name, "ACGT") for name in names]))
+    assert [(r.id, r.label, r.split) for r in records] == [
+        ("s1", "1", "train"),
+        ("a|b", "0", "test"),
+        ("c", "1", "valid"),
+        ("train", "1", ""),
+        ("d", "training", ""),
+        ("e|1", "other", ""),
+    ]
+
+
 def test_a_file_per_class(tmp_path: Path, reference: Reference) -> None:
     a = write_fasta(tmp_path / "a.fa", [("a|z", "ACGT")])
     b = write_fasta(tmp_path / "b=b.fa", [("b", "GGNT")])

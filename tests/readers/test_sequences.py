@@ -48,7 +48,7 @@ def test_records(tmp_path: Path, text: bytes, expected: list[tuple[str, str, byt
     ("text", "message"),
     [
         (b"\n\nACGT\n>a\nAC\n", ", line 3: text before the first record; FASTA begins with '>'"),
-        (b"@r\nACGT\n+\nIIII\n", ", line 1: text before the first record"),
+        (b"r\nACGT\n", ", line 1: text before the first record"),
         (b"\n \n", ": no FASTA records"),
         (b">a\nAC\n>\nGT\n", ", line 3: the record has no name; write a name directly after '>'"),
         (b"> a\nAC\n", ", line 1: the record has no name"),

@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 
 from hyenacli.errors import UserError
+from hyenacli.readers.genome import Genome
+from hyenacli.readers.labelled import open_labelled
+from hyenacli.readers.sequences import read_fasta
 from hyenacli.readers.text import bare, compression, is_missing, open_binary, read_lines, sniff_format
+from hyenacli.readers.variants import open_variants
 from tests.builders import Compression, random_dna, write_bytes
 
 TEXT = random_dna(400_000, 3).encode()
@@ -131,7 +135,6 @@ def test_refused_paths(tmp_path: Path) -> None:
         (b"\xef\xbb\xbf>a\nACGT\n", "fasta"),
         (b"\xef\xbb\xbf#chrom\tstart\tend\nchr1\t10\t20\n", "bed"),
         (b"sequence,label\nACGT,1\n", None),
-        (b"@read\nACGT\n+\nIIII\n", None),
         (b"ACGT\n", None),
         (b"chr1\tsource\tgene\t1\t5\n", None),
         (b"# nothing\n", None),
@@ -187,3 +190,41 @@ def test_missing_values(text: str) -> None:
 def test_a_cell_keeps_what_is_no_padding() -> None:
     cells = ['"', '""', '"a', 'a"b"', "\N{NO-BREAK SPACE}a", '" a"b "']
     assert [bare(cell) for cell in cells] == ['"', "", '"a', 'a"b"', "\N{NO-BREAK SPACE}a", 'a"b']
+
+
+FOREIGN = {
+    b"@r 1\nACGT\n+\nIIII\n": "a FASTQ",
+    b"@HD\tVN:1.6\n@SQ\tSN:1\tLN:5\n": "a SAM",
+    b"BAM\1\0\0\0\0": "a BAM",
+    b"LOCUS       SCU49845     5028 bp    DNA\n": "a GenBank file",
+    b"ID   X56734; SV 1; linear; mRNA\n": "an EMBL file",
+    b"\x43\x27\x41\x1a\0\0\0\0": "a 2bit file",
+    b"##gff-version 3\nchr1\t.\tgene\t1\t5\t.\t+\t.\tID=x\n": "a GFF or GTF",
+    b"#!genome-build R64\n": "a GFF or GTF",
+    b'# x\nchr1\tsgd\texon\t1\t5\t.\t-\t.\tgene_id "x";\n': "a GFF or GTF",
+    b'{"sequence": "ACGT"}\n': "JSON",
+    b'[{"sequence": "ACGT"}]\n': "JSON",
+    b"<!DOCTYPE html>\n<html>": "HTML",
+    b"\x89HDF\r\n\x1a\n": "an HDF5 file",
+    b"\x26\xfc\x8f\x88\0\0": "a bigWig",
+    b"version https://git-lfs.github.com/spec/v1\n": "a pointer of Git LFS",
+    b"track type=wiggle_0\nfixedStep chrom=1 start=1 step=1\n1\n": "a wiggle track",
+}
+
+
+@pytest.mark.parametrize("text", FOREIGN)
+@pytest.mark.parametrize("kind", ["plain", "gzip"])
+def test_other_formats_are_called_by_their_names(tmp_path: Path, text: bytes, kind: Compression) -> None:
+    path = write_bytes(tmp_path / "x", text, kind)
+    message = f"{path}: is {FOREIGN[text]}, which is not read here; "
+    readers = [
+        lambda: sniff_format(open_binary(path)),
+        lambda: list(read_fasta(path)),
+        lambda: open_labelled([path], labelled=False),
+        lambda: open_variants(path).__enter__(),
+        lambda: Genome(path),
+    ]
+    for reader in readers:
+        with pytest.raises(UserError) as error:
+            reader()
+        assert str(error.value).startswith(message)

@@ -88,12 +88,11 @@ def test_a_table_of_a_header_line_has_no_records(tmp_path: Path) -> None:
     ("line", "message"),
     [
         (b"chr1\t5\tA\tC", "4 columns where the table has 5"),
-        (b"chr1\tx\tA\tC\t", "'x' (pos) is not a position"),
-        (b"chr1\t\tA\tC\t", "'' (pos) is not a position"),
-        (b"chr1\t5\t\tC\t", "'' (ref) is not a sequence"),
+        (b"chr1\t100.0\tA\tC\t", "'100.0' (pos) is not a position; write a whole number without separators"),
+        (b"chr1\t1,000\tA\tC\t", "'1,000' (pos) is not a position; write a whole number without separators"),
+        (b"chr1\tNA\tA\tC\t", "'NA' (pos) is not a position; every variant needs one"),
         (b"chr1\t5\trs1\tC\t", "'rs1' (ref) is not a sequence; name the columns chrom, pos, ref and alt"),
-        (b"chr1\t5\tA\t\t", "'' (alt) is not an allele"),
-        (b"chr1\t5\tA\tC,\t", "'C,' (alt) is not an allele"),
+        (b"chr1\t5\tA\tC,\t", "'C,' (alt) has an empty allele; write one comma between two alleles"),
         (b"\t5\tA\tC\t", "'' (chrom) is not the name of a contig"),
         (b"chr\xff\t5\tA\tC\t", "(chrom) is not the name of a contig"),
     ],
@@ -109,16 +108,45 @@ def test_errors_name_file_and_line(tmp_path: Path, line: bytes, message: str) ->
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b"chr1\t5\trs1\tA\tG\t.\t.\t.\n", "line 1: 'rs1' (ref) is not a sequence"),
         (b"gene\tscore\nx\t5\n", "line 1: neither VCF nor BCF nor a table of variants"),
         (b"# nothing\n\n", "no variants"),
         (b"chrom\tpos\tref\talt\rchr1\t5\tA\tC\n", "line 1: a carriage return inside the line; convert the"),
         (b'a,"' + b"x" * 200_000 + b"\n", "neither VCF nor BCF nor a table of variants"),
     ],
-    ids=["VCF without header", "another table", "comments only", "a carriage return", "an endless cell"],
+    ids=["another table", "comments only", "a carriage return", "an endless cell"],
 )
 def test_what_is_no_table_of_variants(tmp_path: Path, text: bytes, message: str) -> None:
     path = write_bytes(tmp_path / "a", text)
     with pytest.raises(UserError) as error:
         read(path)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("delimiter", [b"\t", b" "])
+@pytest.mark.parametrize("n_columns", [5, 8, 10])
+def test_a_vcf_without_its_header(
+    tmp_path: Path, delimiter: bytes, n_columns: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [
+        ["chr1", "5", "rs1", "A", "C", ".", "PASS", "AC=1", "GT", "0/1"],
+        ["chr2", "7", ".", "AC", "A,<DEL>", "5", ".", ".", "GT", "1/1"],
+    ]
+    text = b"".join(delimiter.join(cell.encode() for cell in row[:n_columns]) + b"\n" for row in rows)
+    with caplog.at_level("INFO", "hyena"), open_variants(write_bytes(tmp_path / "a", text)) as variants:
+        assert variants.header.table is not None
+        assert (len(variants.header.table.names), variants.header.table.indices["id"]) == (n_columns, 2)
+        expected = [("chr1", 4, b"A", (b"C",)), ("chr2", 6, b"AC", (b"A", b"<DEL>"))]
+        assert plain(list(variants)) == expected
+    assert "read as those of a VCF: CHROM POS ID REF ALT" in caplog.text
+
+
+@pytest.mark.parametrize("cell", ["", "NA", ".", "None", "<NA>"])
+def test_a_missing_allele_costs_no_other_row(tmp_path: Path, cell: str) -> None:
+    text = f"chrom,pos,ref,alt\n1,5,A,{cell}\n1,6,{cell},C\n1,7,-,C\n1,8,A,-\n"
+    records = read(write_bytes(tmp_path / "a", text.encode()))
+    assert [(r.ref, r.alts) for r in records] == [
+        (b"A", ()),
+        (b".", (b"C",)),
+        (b"-", (b"C",)),
+        (b"A", (b"-",)),
+    ]
