@@ -53,15 +53,15 @@ class Region:
         """Read a 1-based inclusive region in any spelling of samtools.
 
         `chr1` is the whole contig, `chr1:100` and `chr1:100-` run from base 100 to the contig's end,
-        `chr1:-200` from its start. Contig names may themselves hold ':' and '-'; braces end the name:
-            `{chr1:1-5}:2-3`.
+        `chr1:-200` from its start. A region ends with its contig, as for samtools and bcftools. Contig names
+        may themselves hold ':' and '-'; braces end the name: `{chr1:1-5}:2-3`.
 
         Args:
             text: the region.
             contigs: length of every contig.
 
         Raises:
-            UserError: no such contig, not a number, reversed, outside the contig, or readable in two ways.
+            UserError: no such contig, not a number, reversed, past the contig's end, or readable in two ways.
 
         >>> Region.parse("chr1:1,000-2,000", {"chr1": 5000})
         Region(contig='chr1', start=999, end=2000, strand='.', name='')
@@ -75,11 +75,11 @@ class Region:
         start, end = _limits(text, coordinates, length)
         if start < 1:
             raise UserError("position 0 does not exist", at=text, remedy=_SPELLINGS)
-        if max(start, end) > length:
+        if start > length:
             raise UserError(f"outside the contig: {contig} has {length:,} bases", at=text)
         if end < start:
             raise UserError(f"end {end} is before start {start}", at=text, remedy="swap the two")
-        return cls(contig, start - 1, end)
+        return cls(contig, start - 1, min(end, length))
 
 
 def _split(text: str, contigs: Mapping[str, int]) -> tuple[str, str]:

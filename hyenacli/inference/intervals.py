@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from hyenacli.errors import UserError, nearest
+from hyenacli.errors import UserError, abbreviate, nearest
 from hyenacli.genome.contigs import ContigMap, match_contigs
 from hyenacli.readers.genome import Contig
 from hyenacli.readers.regions import read_bed
@@ -131,6 +131,7 @@ def split_by_intervals(contigs: Sequence[Contig], bed: Path) -> Splits:
     ambiguous = {name for name, times in names.items() if times > 1}
     spellings = _spellings(contigs, str(bed))
     rows: dict[str, list[tuple[Interval, int]]] = {name: [] for name in SPLITS}
+    faulty: list[int] = []
     for record in read_bed(bed):
         region = record.region
         if region.name not in rows:
@@ -153,14 +154,14 @@ def split_by_intervals(contigs: Sequence[Contig], bed: Path) -> Splits:
                 remedy=nearest(region.contig, list(numbers)),
             )
         number = numbers[name]
-        if region.end > len(contigs[number]):
-            raise UserError(
-                f"end {region.end} is past the contig's {len(contigs[number])} bases",
-                at=bed,
-                line=record.line,
-                remedy="check that BED and FASTA are the same assembly",
-            )
+        if not len(region) or region.end > len(contigs[number]):
+            faulty.append(record.line)
         rows[region.name].append((Interval(number, region.start, region.end), record.line))
+    if faulty:
+        lines = f"line{'s' * (len(faulty) > 1)} {abbreviate(map(str, faulty))}"
+        remedy = "check that BED and FASTA are the same assembly"
+        what = f"{len(faulty):,} interval{'s' * (len(faulty) > 1)} without bases, or past the contig's end"
+        raise UserError(what, at=f"{bed}, {lines}", remedy=remedy)
     _refuse_overlaps(rows, bed)
     return Splits(**{name: merged([interval for interval, _ in rows[name]]) for name in SPLITS})
 

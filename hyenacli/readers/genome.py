@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from hyenacli.errors import UsageError, UserError
+from hyenacli.errors import UsageError, UserError, quote
 from hyenacli.genome.dna import normalise
 from hyenacli.readers.genome_cache import (
     BlockReader,
@@ -33,7 +33,7 @@ from hyenacli.readers.genome_cache import (
     read_folder,
     signature,
 )
-from hyenacli.readers.sequences import FastaEntry, read_entries
+from hyenacli.readers.sequences import BadLetterError, FastaEntry, bad_letters_error, read_entries
 from hyenacli.readers.text import compression, open_binary
 from hyenacli.state_files import file_sha256
 from hyenadna import Tokenizer
@@ -289,7 +289,7 @@ def _read_contigs(source: Path) -> Iterator[tuple[str, Iterator[Codes]]]:
             name = entry.title()[0]
             if name in lines:
                 raise UserError(
-                    f"contig '{name}' was already on line {lines[name]}",
+                    f"contig {quote(name)} was already on line {lines[name]}",
                     at=source,
                     line=entry.line,
                     remedy="give every contig a name of its own",
@@ -303,11 +303,14 @@ def _describe(source: Path, use: Callable[[Codes], object]) -> dict[str, Any]:
     contigs = []
     for name, blocks in _read_contigs(source):
         length = n_bases = n_soft_masked = 0
-        for codes in blocks:
-            use(codes)
-            length += len(codes)
-            n_bases += count_bases(plain_tokens(codes))
-            n_soft_masked += int(np.count_nonzero(codes >= SOFT_MASKED))
+        try:
+            for codes in blocks:
+                use(codes)
+                length += len(codes)
+                n_bases += count_bases(plain_tokens(codes))
+                n_soft_masked += int(np.count_nonzero(codes >= SOFT_MASKED))
+        except BadLetterError as error:
+            raise bad_letters_error(source, error) from None
         contigs.append((name, length, n_bases, n_soft_masked))
     return {"bytes": source.stat().st_size, "sha256": file_sha256(source), "contigs": contigs}
 

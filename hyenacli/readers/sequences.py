@@ -5,15 +5,17 @@ A record may be a chromosome: memory holds a piece of it until a reader joins th
 
 import io
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
-from hyenacli.errors import UserError, quote
+from hyenacli.errors import UserError, abbreviate, quote
 from hyenacli.genome.dna import first_invalid, normalise
-from hyenacli.readers.text import Source, carriage_return, open_binary, refuse_foreign
+from hyenacli.readers.text import Source, carriage_return, open_binary, refuse_foreign, source_name
 
 PIECE = 1 << 20
 """Bytes of a file that are read together."""
 _BLANKS = b" \t\r"
+_REMEDY = "only DNA and RNA in IUPAC codes are read, without gaps"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +129,31 @@ class BadLetterError(UserError):
     """A letter of a sequence that is not an IUPAC nucleotide code."""
 
     def __init__(self, problem: str, source: str, line: int) -> None:
-        super().__init__(
-            problem, at=source, line=line, remedy="only DNA and RNA in IUPAC codes are read, without gaps"
-        )
+        super().__init__(problem, at=source, line=line, remedy=_REMEDY)
         self.problem, self.line = problem, line
+
+
+def bad_letters_error(source: Source, first: BadLetterError) -> UserError:
+    """Return the error that counts all lines of a FASTA with letters that are not nucleotide codes.
+
+    Args:
+        source: the file, to be read again.
+        first: the error about the first of them.
+    """
+    lines: list[int] = []
+    with suppress(UserError), open_binary(source) as stream:  # the first fault is reported first
+        for entry in read_entries(stream):
+            number = entry.line + 1
+            for piece in entry.body:
+                for line, text in enumerate(piece.split(b"\n"), number):
+                    if first_invalid(text.rstrip(_BLANKS)) >= 0 and lines[-1:] != [line]:
+                        lines.append(line)
+                number += piece.count(b"\n")
+    if len(lines) < 2:
+        return first
+    what = f"{len(lines):,} lines with letters that are not nucleotide codes, the first as {first.problem}"
+    where = f"{source_name(source)}, lines {abbreviate(f'{line:,}' for line in lines)}"
+    return UserError(what, at=where, remedy=_REMEDY)
 
 
 def read_fasta(source: Source, *, keep_text: bool = False, piece: int = PIECE) -> Iterator[FastaRecord]:

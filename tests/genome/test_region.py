@@ -22,6 +22,8 @@ GOOD = [
     ("chr1:-200", "chr1", 0, 200),
     ("chr1:7-7", "chr1", 6, 7),
     ("chr1:1-5000", "chr1", 0, 5000),
+    ("chr1:4000-20,000,000", "chr1", 3999, 5000),
+    ("chr1:5000-5001", "chr1", 4999, 5000),
     ("{chr1}:3-5", "chr1", 2, 5),
     ("{chr1}", "chr1", 0, 5000),
     ("22:20000001-21000000", "22:20000001-21000000", 0, 1_000_000),
@@ -58,7 +60,7 @@ def test_spellings(text: str, contig: str, start: int, end: int) -> None:
         ("chr1:" + "9" * 5000, "is not a pair of positions"),
         ("chr1:0-100", "position 0 does not exist"),
         ("chr1:200-100", "end 100 is before start 200; swap the two"),
-        ("chr1:4000-5001", "outside the contig: chr1 has 5,000 bases"),
+        ("chr1:5001-5002", "outside the contig: chr1 has 5,000 bases"),
         ("chr1:5001", "outside the contig: chr1 has 5,000 bases"),
         (
             "two:1-5",
@@ -103,6 +105,7 @@ def test_same_bases_as_samtools(tmp_path: Path) -> None:
         "chr1:-200",
         "{two:1-5}:2-3",
         "22:20000001-21000000:9-99",
+        "chr1:2,990-20,000,000",
     ):
         shown = subprocess.run(
             ["samtools", "faidx", path, text], capture_output=True, text=True, check=True

@@ -75,7 +75,11 @@ def test_intervals_are_read_and_merged(tmp_path: Path) -> None:
     [
         ("a\t0\t5\ttrian\n", "line 1: column 4 is 'trian'"),
         ("z\t0\t5\ttrain\n", "line 1: no contig 'z'"),
-        ("a\t0\t500\ttrain\n", "line 1: end 500 is past the contig's 100 bases"),
+        (
+            "a\t9\t9\ttrain\na\t0\t9\ttrain\na\t0\t101\tvalid\n",
+            "lines 1, 3: 2 intervals without bases, or past",
+        ),
+        ("a\t0\t500\ttrain\n", "line 1: 1 interval without bases, or past the contig's end"),
         ("a\t0\t50\ttrain\na\t49\t60\tvalid\n", "line 2: overlaps the train interval of line 1"),
         ("a\t30\t60\tvalid\na\t0\t90\ttrain\n", "line 1: overlaps the train interval of line 2"),
         (

@@ -409,7 +409,7 @@ def test_bfloat16_trains(genome: Path, tmp_path: Path) -> None:
             ">b\n" + "ACGT" * 30 + "\n",
             {"intervals": "b\t0\t130\ttrain\n"},
             UserError,
-            "end 130 is past the contig's 120 bases",
+            "1 interval without bases, or past the contig's end",
         ),
         (
             ">b\n" + "ACGT" * 30 + "\n",

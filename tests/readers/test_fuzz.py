@@ -188,7 +188,8 @@ def agree(
         assert expected.fault is None
         assert rows == expected.rows
     else:
-        assert message.startswith(f"{path}, line {expected.fault}: " if expected.fault else f"{path}: ")
+        lines = (f"{path}, line {expected.fault}: ", f"{path}, lines {expected.fault}, ")
+        assert message.startswith(lines if expected.fault else f"{path}: ")
         assert expected.fault is not None
         assert text is None or rows in ([], expected.rows)
     return expected
@@ -670,7 +671,8 @@ def naive_region(text: str) -> tuple[str, int, int] | None:
         return None
     start = int((limits[1] or "1").replace(",", ""))
     end = int((limits[3] or str(LENGTHS[name])).replace(",", ""))
-    return (name, start - 1, end) if 1 <= start <= end <= LENGTHS[name] else None
+    inside = 1 <= start <= min(end, LENGTHS[name])
+    return (name, start - 1, min(end, LENGTHS[name])) if inside else None
 
 
 @counts(200, 20_000)

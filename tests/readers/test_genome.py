@@ -357,6 +357,20 @@ def test_what_is_no_genome(tmp_path: Path, records: list[tuple[str, str]], messa
     assert not list(cache.glob(".building*"))
 
 
+@pytest.mark.parametrize("width", [3, 60, 100_000])
+def test_all_lines_with_other_letters_are_counted(tmp_path: Path, width: int) -> None:
+    bases = "ACGT" * 20_000
+    rows = [("a", bases[:-3] + "*GT"), ("b", bases), ("c", "-" + bases[1:] + "X"), ("d", "ACGT")]
+    path = write_fasta(tmp_path / "g.fa", rows, width=width)
+    lines = [number for number, line in enumerate(path.read_text().splitlines(), 1) if set(line) & set("*-X")]
+    lines = [number for number in lines if not path.read_text().splitlines()[number - 1].startswith(">")]
+    with pytest.raises(UserError) as error:
+        Genome(path)
+    where = f"{path}, lines {', '.join(f'{line:,}' for line in lines)}"
+    what = f"{len(lines)} lines with letters that are not nucleotide codes, the first as '*' in record 'a'"
+    assert str(error.value).startswith(f"{where}: {what} is not a nucleotide code; only DNA and RNA in")
+
+
 def test_the_same_genome_twice_is_refused(tmp_path: Path) -> None:
     path = write_fasta(tmp_path / "g.fa", [("a", "ACGT")])
     copy = write_fasta(tmp_path / "copy.fa", [("a", "ACGT")])
