@@ -297,11 +297,8 @@ def indexed_lines(path: Path, index: Path, regions: RegionSet) -> Iterator[bytes
             for contig in file.contigs:
                 before = None  # the end of the interval before, which has yielded what begins in front of it
                 for start, end in regions.spans(contig):
-                    try:
-                        lines = file.fetch(contig, start, end)
-                    except ValueError:  # all records of the contig have POS 0, which tabix leaves out
-                        continue
-                    for line in lines:
+                    # pysam reads names as UTF-8, and looks them up in the file's encoding
+                    for line in file.fetch(contig.encode().decode("latin-1"), start, end):
                         if before is None or int(line.split("\t", 2)[1]) > before:
                             yield line.encode("latin-1")
                     before = end
