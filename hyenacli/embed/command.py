@@ -98,8 +98,8 @@ def _open_input(config: EmbedSettings, output: OutputShard, stack: ExitStack) ->
         reference = stack.enter_context(open_reference(fasta, *naming))
         return open_regions(regions, reference, flank=config.flank, shard=output.shard)
     check_input(config.input, config.region, several_processes=output.whole is not None)
-    stream = stack.enter_context(open_binary(config.input, allow_empty=config.fasta is not None))
-    kind = sniff_format(stream, otherwise="bed" if config.fasta else None)
+    stream = stack.enter_context(open_binary(config.input, allow_empty=True))
+    kind = sniff_format(stream, otherwise="bed" if config.fasta else None if stream.peek(1) else "fasta")
     if kind == "vcf":
         raise UsageError("is a VCF", at=stream.name, remedy="embed takes BED or FASTA")
     if kind == "bed":

@@ -106,7 +106,7 @@ def _open_input(config: PredictSettings, output: OutputShard, stack: ExitStack, 
     check_input(config.input, config.region, several_processes=output.whole is not None)
     if config.fasta is None:
         return _open_sequences(config, config.input, output, stack, bedgraph=bedgraph)
-    stream = stack.enter_context(open_binary(config.input))
+    stream = stack.enter_context(open_binary(config.input, allow_empty=True))
     if (kind := sniff_format(stream, otherwise="bed")) != "bed":
         problem = f"is a {kind.upper()}, and -f gives the genome of a BED"
         remedy = "leave out -f, or give regions as BED" if kind == "fasta" else "give regions as BED"

@@ -227,7 +227,9 @@ def _open(
 ) -> _Opened:
     if isinstance(source, str | Path) and Path(source).is_dir():
         return "folder", ("label",), _read_folder(Path(source))
-    stream = files.enter_context(open_binary(source))
+    stream = files.enter_context(open_binary(source, allow_empty=not labelled))
+    if not stream.peek(1):
+        return "table", (), iter(())
     kind = _kind(stream)
     if kind == "parquet":
         # Parquet is read from its end: a stream or a compressed file must be in memory.

@@ -134,6 +134,17 @@ def warn_of_unusable(records: Iterable[Usable], name: str) -> Iterator[Usable]:
         _logger.warning("%s: %s, the first as %s: %s", name, what, first, described)
 
 
+def started(records: Iterator[Usable], name: str) -> Iterator[Usable]:
+    """Read the first record now, so that its errors come before a model is loaded; warn if there is none.
+
+    An empty part of an input that was cut for several jobs is no error.
+    """
+    first = list(islice(records, 1))
+    if not first:
+        _logger.warning("%s: no records", name)
+    return chain(first, records)
+
+
 @dataclass(frozen=True, slots=True)
 class Input:
     """The records of an input, or of a shard of it.
@@ -216,7 +227,7 @@ def open_fasta(stream: BufferedReader, source: Path | None, shard: Shard | None 
         for record in read_fasta(stream)
     )
     if shard is None or source is None:
-        return Input(warn_of_unusable(chain([next(records)], records), source_name(stream)))
+        return Input(warn_of_unusable(started(records, source_name(stream)), source_name(stream)))
     return _shard_of(records, shard, *survey_fasta(source), source_name(stream))
 
 
@@ -239,7 +250,7 @@ def open_rows(
 
     Raises:
         UsageError: as `survey_rows`.
-        UserError: there is no record, or the first cannot be read; what follows shows when it is read.
+        UserError: the first record cannot be read; what follows shows when it is read.
     """
     labelled = _unique(rows) if apart else iter(rows)
     contigs = rows.kinds[0] == "fasta"  # rows of a table are of no contig
@@ -257,10 +268,7 @@ def open_rows(
         for record in labelled
     )
     if shard is None:
-        first = list(islice(records, 1))
-        if not first:
-            raise UserError("no records", at=rows.names[0])
-        return Input(warn_of_unusable(chain(first, records), rows.names[0]))
+        return Input(warn_of_unusable(started(records, rows.names[0]), rows.names[0]))
     return _shard_of(records, shard, *survey_rows(source, columns), rows.names[0])
 
 

@@ -183,7 +183,10 @@ def read_entries(stream: io.BufferedReader, piece: int = PIECE) -> Iterator[Fast
     Raises:
         UserError: there is text before the first '>', or no record at all.
     """
-    if not stream.peek(1).lstrip().startswith(b">"):
+    start = stream.peek(1)
+    if not start:  # only where `open_binary` allows it
+        return
+    if not start.lstrip().startswith(b">"):
         refuse_foreign(stream)
     scanner = _Scanner(stream, piece)
     scanner.skip_to_first_record()

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hyenacli.errors import UsageError, UserError
+from hyenacli.errors import UsageError
 from hyenacli.readers.labelled import open_labelled
 from hyenacli.readers.sequences import read_entries
 from hyenacli.readers.tables import Columns
@@ -90,7 +90,7 @@ def survey_fasta(source: Path) -> tuple[int, str]:
     """
     _refuse_stream(source)
     digest, records = hashlib.sha256(), 0
-    with open_binary(source) as stream:
+    with open_binary(source, allow_empty=True) as stream:
         for entry in read_entries(stream):
             digest.update(b">" + entry.header + b"\n")
             for piece in entry.body:
@@ -104,7 +104,7 @@ def survey_rows(source: Path, columns: Columns) -> tuple[int, str]:
 
     Raises:
         UsageError: it is a stream, which cannot be read a second time.
-        UserError: a record cannot be read, or there is none.
+        UserError: a record cannot be read.
     """
     _refuse_stream(source)
     digest, records = hashlib.sha256(), 0
@@ -112,8 +112,6 @@ def survey_rows(source: Path, columns: Columns) -> tuple[int, str]:
         for record in rows:
             digest.update(record.id.encode() + b"\t" + record.sequence + b"\n")
             records += 1
-    if not records:
-        raise UserError("no records", at=source)
     return records, digest.hexdigest()
 
 

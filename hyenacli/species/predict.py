@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from itertools import chain, groupby, islice
+from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,7 +25,7 @@ from hyenacli.evaluation.calibration import probabilities
 from hyenacli.inference.batching import RunSummary, parse_batch_size
 from hyenacli.inference.embedding_options import EmbeddingOptions, check_stride
 from hyenacli.inference.prediction import Predicted, predict, prediction_options, value_names
-from hyenacli.readers.records import OK, SequenceRecord, check_input, warn_of_unusable
+from hyenacli.readers.records import OK, SequenceRecord, check_input, started, warn_of_unusable
 from hyenacli.readers.sequences import FastaRecord, read_fasta
 from hyenacli.readers.shards import Shard, survey_fasta
 from hyenacli.readers.text import open_binary, source_name
@@ -66,7 +66,7 @@ def run(config: SpeciesPredictSettings) -> None:
     for shard in shards:
         shard.clear()
     with ExitStack() as stack:
-        stream = stack.enter_context(open_binary(config.input))
+        stream = stack.enter_context(open_binary(config.input, allow_empty=True))
         keep_text = config.split_fasta is not None
         contigs, facts = open_contigs(stream, config.input, shards[0].shard, keep_text=keep_text)
         set_threads(config.threads)
@@ -185,7 +185,7 @@ def open_contigs(
     """
     contigs = read_fasta(stream, keep_text=keep_text)
     if shard is None:
-        return warn_of_unusable(chain([next(contigs)], contigs), source_name(stream)), {}
+        return warn_of_unusable(started(contigs, source_name(stream)), source_name(stream)), {}
     count, sha256 = survey_fasta(source)
     part = shard.part(count)
     chosen = warn_of_unusable(islice(contigs, part.start, part.stop), source_name(stream))

@@ -297,8 +297,6 @@ BAD = [
         1,
         "t.csv: no column 'sequence'; the columns are id, label, Seq, split: name",
     ),
-    ("header.csv -m sites -o o.tsv", 1, "header.csv: no records"),
-    ("header.csv -m sites -o o.tsv --shard 1/2", 1, "header.csv: no records"),
     ("v.vcf -m sites -o o.tsv", 1, "v.vcf: is a VCF, which has no labelled sequences"),
     ("no.csv -m sites -o o.tsv", 1, "no.csv: no such file"),
     ("foreign.bed -f g.fa -m sites -o o.tsv", 1, "foreign.bed: no contig of this input is in g.fa"),
@@ -315,12 +313,23 @@ BAD = [
 ]
 
 
+@pytest.mark.parametrize("shard", ["", " --shard 1/2"])
+@pytest.mark.parametrize("line", ["header.csv", "header.parquet", "empty", "empty -f g.fa"])
+def test_an_empty_part_gives_an_empty_table(run: Run, tmp_path: Path, line: str, shard: str) -> None:
+    (tmp_path / "header.csv").write_text("sequence,id\n")
+    pq.write_table(pa.table({"sequence": pa.array([], pa.string())}), tmp_path / "header.parquet")
+    (tmp_path / "empty").touch()
+    result = run(f"{line} -m sites -o o.tsv{shard}")
+    assert result.exit_code == 0, result.stderr
+    assert "predicted 0 records" in result.stderr
+    assert "no re" in result.stderr or shard  # records, or regions
+
+
 @pytest.mark.parametrize(("line", "code", "said"), BAD)
 def test_bad_input_is_one_line_and_nothing_is_written(
     run: Run, tmp_path: Path, line: str, code: int, said: str
 ) -> None:
     (tmp_path / "v.vcf").write_text("##fileformat=VCFv4.2\n")
-    (tmp_path / "header.csv").write_text("sequence,id\n")
     (tmp_path / "foreign.bed").write_text("NC_1\t1\t2\n")
     (tmp_path / "over.bed").write_text("chr1\t19\t29\nchr2\t0\t9\nchr1\t10\t20\n")
     (tmp_path / "twice.fa").write_text(">a\nAC\n>b\nAC\n>a\nGG\n")

@@ -254,11 +254,18 @@ BAD = [
     ("c.fa.gz -m bases -o o.tsv", 1, "bases: the model predicts each base by itself"),
     ("c.fa.gz -m run -o o.tsv --split-fasta plain.fa", 1, "plain.fa: is a file, and a directory is needed"),
     ("bed -m run -o o.tsv", 1, "bed, line 1: text before the first record; FASTA begins with '>'"),
-    ("empty.fa -m run -o o.tsv", 1, "empty.fa: the input is empty"),
     ("blank.fa -m run -o o.tsv", 1, "blank.fa: no FASTA records"),
     ("no.fa -m run -o o.tsv", 1, "no.fa: no such file"),
     ("c.fa.gz -m nothing -o o.tsv", 1, "nothing"),
 ]
+
+
+def test_an_empty_part_gives_an_empty_table(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty.fa").touch()
+    for shard in ("", " --shard 2/2"):
+        result = run(f"empty.fa -m run -o o.tsv{shard}")
+        assert result.exit_code == 0, result.stderr
+        assert "classified 0 contigs" in result.stderr
 
 
 @pytest.mark.parametrize(("line", "code", "said"), BAD)
@@ -267,7 +274,6 @@ def test_bad_input_is_one_line_and_nothing_is_written(
 ) -> None:
     (tmp_path / "plain.fa").write_bytes(FASTA)
     (tmp_path / "bed").write_text("chr1\t1\t2\n")
-    (tmp_path / "empty.fa").touch()
     (tmp_path / "blank.fa").write_text("\n\n")
     before = {path.name for path in tmp_path.iterdir()}
     result = run(line, stdin=FASTA)
