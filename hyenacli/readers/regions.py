@@ -4,6 +4,7 @@ Labels are in columns of the BED, or in a bedGraph with a number per base.
 """
 
 import logging
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -87,13 +88,16 @@ class ResolvedRegion:
     problem: str = ""
 
 
-def load_regions(source: Source, reference: Reference, *, clip: bool = False) -> list[ResolvedRegion]:
-    """Read every record of a BED file in order, each on the genome or with the reason why it is not.
+def load_regions(
+    source: Source, reference: Reference, *, clip: bool = False, keep_fields: bool = False
+) -> list[ResolvedRegion]:
+    """Read every region of a BED file in order, each on the genome or with the reason why it is not.
 
     Args:
         source: the BED.
         reference: the genome.
         clip: end regions with their contig, as samtools and bcftools do.
+        keep_fields: keep the columns too, which take as much memory as the regions.
 
     Raises:
         UserError: the BED file cannot be read, or shares no contig with the genome.
@@ -101,7 +105,10 @@ def load_regions(source: Source, reference: Reference, *, clip: bool = False) ->
     genome = reference.genome
     with open_binary(source) as stream:
         name = source_name(stream)
-        records = list(read_bed(stream))
+        records = [
+            record if keep_fields else BedRecord(record.region, (), record.line)
+            for record in read_bed(stream)
+        ]
     if not records:
         _logger.warning("%s: no regions", name)
         return []
@@ -124,6 +131,8 @@ def _on_genome(record: BedRecord, contig: str | None, genome: Genome, *, clip: b
         return ResolvedRegion(record, None, "OUT_OF_RANGE", problem)
     if not len(region):
         return ResolvedRegion(record, None, "EMPTY", f"start and end are both {region.start:,}")
+    if contig == region.contig and region.end <= length:
+        return ResolvedRegion(record, region)
     return ResolvedRegion(record, replace(region, contig=contig, end=min(region.end, length)))
 
 
@@ -189,7 +198,7 @@ def _region(fields: tuple[str, ...], file: str, line: int) -> Region:
         )
     name = fields[3] if len(fields) > 3 else ""
     strand = _STRANDS.get(fields[5], ".") if len(fields) > 5 else "."
-    return Region(fields[0], start, end, strand, name)
+    return Region(sys.intern(fields[0]), start, end, strand, name)
 
 
 def _position(text: str, name: str, file: str, line: int) -> int:
@@ -307,7 +316,7 @@ def read_regions(
     """
     with open_binary(source) as stream:
         file = source_name(stream)
-        regions = load_regions(stream, reference)
+        regions = load_regions(stream, reference, keep_fields=True)
     if not regions:
         raise UserError("no regions", at=file)
     width = max(len(region.record.fields) for region in regions)
