@@ -367,12 +367,13 @@ META += [b"##contig=<ID=%s,length=2147483000>" % name.encode() for name in CONTI
 POSITION = st.integers(0, 120) | st.sampled_from([0, 1 << 31, 10**12, 10**18 - 1])
 REF = st.sampled_from([b"A", b"ACGT", b"acN", b"T" * 30])
 ALT = st.sampled_from([b"C", b".", b"A,G", b"*", b"<*>", b"<NON_REF>", b"]chr2:5]A", b"ac,<DEL>,*"])
+MISSING = [b"", b"NA", b"N/A", b"n/a", b"#N/A", b"<NA>", b"NaN", b"nan", b"None", b"none", b"null", b"NULL"]
 # Where a table's first line is one of these: the delimiter, and the places of chrom, pos, ref and alt.
 HEADS: dict[bytes, tuple[bytes | None, list[int]]] = {
     b"chrom\tpos\tref\talt": (b"\t", [0, 1, 2, 3]),
     b"#CHROM\tPOS\tREF\tALT\tscore": (b"\t", [0, 1, 2, 3]),
     b"id,alt,Ref,chr,pos": (b",", [3, 4, 2, 1]),
-    BOM + b"chrom,pos,ref,alt": (b",", [0, 1, 2, 3]),
+    b"chrom,pos,ref,alt": (b",", [0, 1, 2, 3]),
     b"alt ref pos  chrom": (None, [3, 2, 1, 0]),
 }
 
@@ -470,7 +471,10 @@ def naive_table(text: bytes, skip: int, by: bytes | None, width: int, places: Se
         position = number(pos)
         if not utf8(contig) or contig.decode().split() != [contig.decode()] or position is None:
             return Found(rows, line)
-        if not re.fullmatch(rb"[A-Za-z]+", ref) or not re.fullmatch(rb"[^,;= \t\r]+(,[^,;= \t\r]+)*", alt):
+        ref, alt = (b"." if allele in MISSING else allele for allele in (ref, alt))
+        if not re.fullmatch(rb"[A-Za-z]+|[-.]", ref) or not re.fullmatch(
+            rb"[^,;= \t\r]+(,[^,;= \t\r]+)*", alt
+        ):
             return Found(rows, line)
         alts = () if alt == b"." else tuple(alt.split(b","))
         rows.append((line, bare, newline, contig.decode(), position - 1, ref, alts))
