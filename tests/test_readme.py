@@ -1,8 +1,9 @@
-"""The README's commands run as they stand."""
+"""The commands of the README and of the pages in docs/ run as they stand."""
 
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,10 +14,21 @@ from tests.warm import command
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def run_script(script: str, folder: Path) -> None:
+    """Run the commands of one page in `folder`, stopping at the first that fails."""
+    folders = [command().parent, Path(sys.executable).parent, os.environ["PATH"]]
+    environment = os.environ | {"PATH": os.pathsep.join(map(str, folders))}
+    run = ["bash", "-euo", "pipefail", "-c", script]
+    done = subprocess.run(run, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -42,18 +54,22 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.timeout(600)
-def test_the_commands_work_in_the_order_they_stand_in(demo: Path) -> None:
+def test_the_commands_work_in_the_order_they_stand_in(demo: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(demo, tmp_path / "work")
     script = "".join(blocks("sh"))
     assert script.count("hyena ") >= 8
-    folders = [command().parent, Path(sys.executable).parent, os.environ["PATH"]]
-    environment = os.environ | {"PATH": os.pathsep.join(map(str, folders))}
-    run = ["bash", "-euo", "pipefail", "-c", script]
-    done = subprocess.run(run, cwd=demo, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    assert (demo / "my-run" / "report.html").exists()
-    assert (demo / "regions.parquet").exists()
-    assert (demo / "my-model" / "model.safetensors").exists()
+    run_script(script, folder)
+    assert (folder / "my-run" / "report.html").exists()
+    assert (folder / "regions.parquet").exists()
+    assert (folder / "my-model" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if blocks("sh", page.read_text())], ids=lambda page: page.stem
+)
+def test_the_commands_of_a_page_work(demo: Path, tmp_path: Path, page: Path) -> None:
+    folder = shutil.copytree(demo, tmp_path / "work")
+    run_script("".join(blocks("sh", page.read_text())), folder)
 
 
 @pytest.mark.parametrize("code", blocks("python"))
@@ -65,7 +81,7 @@ def test_every_verb_and_make_target_is_there() -> None:
     from hyenacli.app import app
 
     for verb in app.registered_commands:
-        assert f"## {verb.name}" in README
+        assert f"## {verb.name}" in README or (ROOT / "docs" / f"{verb.name}.md").exists()
     targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     assert targets == {"help", "demo", "test", "check", "test-slow", "bench", "fmt", "dist", "clean"}
     assert set(re.findall(r"`?make ([a-z-]+)", README)) <= targets
