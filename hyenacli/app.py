@@ -25,6 +25,7 @@ from hyenacli.embed.settings import EmbedSettings
 from hyenacli.errors import UsageError
 from hyenacli.finetune.settings import FinetuneSettings, PredictSettings
 from hyenacli.pretrain.settings import EvaluateSettings, PretrainSettings
+from hyenacli.score_sequences.settings import ScoreSequencesSettings
 from hyenacli.species.settings import SpeciesEvaluateSettings, SpeciesPredictSettings, SpeciesTrainSettings
 from hyenacli.tools.settings import (
     ConvertSettings,
@@ -254,6 +255,7 @@ add_verb(app, "evaluate", EvaluateSettings, "hyenacli.pretrain.evaluate_command:
 add_verb(app, "predict", PredictSettings, "hyenacli.finetune.predict_command:run")
 add_verb(app, "embed", EmbedSettings, "hyenacli.embed.command:run")
 add_verb(app, "score-variants", ScoreVariantsSettings, "hyenacli.variants.command:run")
+add_verb(app, "score-sequences", ScoreSequencesSettings, "hyenacli.score_sequences.command:run")
 add_verb(app, "merge", MergeSettings, "hyenacli.tools.merge:run")
 add_verb(app, "doctor", DoctorSettings, "hyenacli.tools.doctor:run")
 app.add_typer(species_app, name="classify-species")

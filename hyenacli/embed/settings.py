@@ -23,8 +23,8 @@ class EmbedSettings(
     INPUT is a BED (with -f), a FASTA or - for stdin; -r gives regions of -f instead. By default the vector
     is the mean over the region's bases of the last layer after the final norm.
 
-    OUT is .parquet, .tsv(.gz), .csv, .npz or .h5ad, or, with --pool none, .h5 in half precision. Under
-    torchrun each process writes a shard beside OUT, and the last to finish joins them.
+    OUT is .parquet, .tsv(.gz), .csv, .jsonl, .npz or .h5ad, or, with --pool none, .h5 in half precision.
+    Under torchrun each process writes a shard beside OUT, and the last to finish joins them.
 
     A base in overlapping windows counts once, from the window with the most bases before it.
 

@@ -218,10 +218,10 @@ class PredictSettings(
     INPUT is a table (csv, tsv or Parquet) with a column of sequences, a FASTA, a folder of sequences, a BED
     (with -f) or - for stdin; -r gives regions of -f instead. Labels are not needed.
 
-    OUT is .tsv(.gz), .csv, .parquet or .npz: a row per record in input order, or, from a model that predicts
-    every base, a row per base. For regions and FASTA, such a model also writes .bedgraph or .bedgraph.gz,
-    which leaves out what could not be predicted. Under torchrun each process writes a shard beside OUT, and
-    the last to finish joins them.
+    OUT is .tsv(.gz), .csv, .jsonl, .parquet or .npz: a row per record in input order, or, from a model that
+    predicts every base, a row per base. For regions and FASTA, such a model also writes .bedgraph or
+    .bedgraph.gz, which leaves out what could not be predicted. Under torchrun each process writes a shard
+    beside OUT, and the last to finish joins them.
 
     A sequence longer than the model takes is read in windows. Each base counts once, from the window with the
     most bases before it, and all are pooled together. A model of `hyena finetune --method icl` reads only the

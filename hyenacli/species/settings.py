@@ -23,11 +23,11 @@ class SpeciesPredictSettings(options.PredictionOptions, options.TableOutputOptio
     is; the shorter the contig, the less certain the prediction. Any classifier of `hyena finetune` is taken
     too: its classes are then the species.
 
-    OUT is .tsv(.gz), .csv, .parquet or .npz with a row per contig in input order: id, length, n_windows,
-    n_bases (of the windows, each counted once), status, prediction, probability (of the likeliest species)
-    and p_SPECIES for each. A contig without a prediction has no values and another status than OK: EMPTY,
-    BAD_LETTER (not a nucleotide), TOO_SHORT (below --min-length) or N_CONTENT (all its windows are left
-    out). Under torchrun each process writes a shard beside OUT, and the last to finish joins them.
+    OUT is .tsv(.gz), .csv, .jsonl, .parquet or .npz with a row per contig in input order: id, length,
+    n_windows, n_bases (of the windows, each counted once), status, prediction, probability (of the likeliest
+    species) and p_SPECIES for each. A contig without a prediction has no values and another status than OK:
+    EMPTY, BAD_LETTER (not a nucleotide), TOO_SHORT (below --min-length) or N_CONTENT (all its windows are
+    left out). Under torchrun each process writes a shard beside OUT, and the last to finish joins them.
 
     Example: hyena classify-species predict contigs.fa.gz -m run -o species.tsv --threshold 0.7
     """

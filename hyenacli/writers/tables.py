@@ -28,6 +28,7 @@ from hyenacli.writers.columns import (
     suffix_kind,
 )
 from hyenacli.writers.hdf5 import is_anndata, open_h5ad, open_hdf5, read_h5ad, read_hdf5
+from hyenacli.writers.json_lines import JSON_LINES, JSON_LINES_GZ
 from hyenacli.writers.text import AGAIN, BEDGRAPHS, CSV, TSV, TsvFormat, damaged_shard, open_gzip
 
 _HDF5 = b"\x89HDF"
@@ -153,6 +154,8 @@ _FORMATS: tuple[TableFormat, ...] = (
     TSV,
     TsvFormat(suffix="tsv.gz", pack=open_gzip, bytes_per_number=6),
     CSV,
+    JSON_LINES,
+    JSON_LINES_GZ,
     BinaryTable(suffix="npz", magic=b"PK\x03\x04", write=open_npz, read=read_npz),
     BinaryTable(
         suffix="h5ad",

@@ -139,7 +139,11 @@ def test_stdout_is_tsv(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("name", "kind", "said"),
     [
-        ("x.txt", None, r"no table type; use one of \.parquet, \.tsv, \.tsv\.gz, \.csv, \.npz, \.h5ad, \.h5"),
+        (
+            "x.txt",
+            None,
+            r"use one of \.parquet, \.tsv, \.tsv\.gz, \.csv, \.jsonl, \.jsonl\.gz, \.npz, \.h5ad, \.h5",
+        ),
         ("parquet", None, "no table type"),
         ("x.tsv", "parqet", "unknown output type 'parqet'; did you mean 'parquet'"),
         ("x", "xls", "unknown output type 'xls'"),

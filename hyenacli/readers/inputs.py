@@ -1,0 +1,88 @@
+"""Inputs of verbs that read sequences of any kind: FASTA, tables, folders, or regions of a genome."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from hyenacli.errors import UsageError
+from hyenacli.genome.contigs import ContigStyle
+from hyenacli.readers.labelled import open_labelled
+from hyenacli.readers.records import Input, check_input, open_regions, open_rows, require_regions
+from hyenacli.readers.regions import open_reference
+from hyenacli.readers.shards import Shard
+from hyenacli.readers.tables import Columns
+from hyenacli.readers.text import open_binary, sniff_format
+
+_DEFAULT = Columns()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceInput:
+    """Sequences, or regions of a genome, as a command line names them.
+
+    Attributes:
+        verb: for messages, as "score".
+        source: file or folder, `-` for stdin; None for regions.
+        regions: 1-based texts that stand instead of a source.
+        fasta: the genome of the regions.
+        contig_style: how contig names match, with `contig_aliases` and `circular`, as the options say.
+        flank: bases of the genome read on each side of a region.
+        sequence_column: of a table.
+        id_column: of a table; None for `id` if it has one.
+    """
+
+    verb: str
+    source: Path | None
+    regions: list[str] | None = None
+    fasta: Path | None = None
+    contig_style: ContigStyle = "auto"
+    contig_aliases: Path | None = None
+    circular: str | None = None
+    flank: int = 0
+    sequence_column: str = _DEFAULT.sequence
+    id_column: str | None = None
+
+    def open(self, stack: ExitStack, shard: Shard | None, *, several_processes: bool = False) -> Input:
+        """Open the records, checked as far as they can be without a model.
+
+        Args:
+            stack: closes the files.
+            shard: the part to take.
+            several_processes: each reads a part, so that the input cannot be stdin.
+
+        Raises:
+            UsageError: options that do not fit the input.
+            UserError: the input, or the genome, cannot be read.
+        """
+        if self.source is None:
+            regions, fasta = require_regions(self.regions, self.fasta, self.verb)
+            reference = stack.enter_context(open_reference(fasta, *self._naming))
+            return open_regions(regions, reference, flank=self.flank, shard=shard)
+        check_input(self.source, self.regions, several_processes=several_processes)
+        if self.fasta is None:
+            return self._open_sequences(self.source, stack, shard)
+        stream = stack.enter_context(open_binary(self.source, allow_empty=True))
+        if (kind := sniff_format(stream, otherwise="bed")) != "bed":
+            problem = f"is a {kind.upper()}, and -f gives the genome of a BED"
+            remedy = "leave out -f, or give regions as BED" if kind == "fasta" else "give regions as BED"
+            raise UsageError(problem, at=stream.name, remedy=remedy)
+        self._refuse_columns(stream.name)
+        reference = stack.enter_context(open_reference(self.fasta, *self._naming))
+        return open_regions(stream, reference, flank=self.flank, shard=shard)
+
+    @property
+    def _naming(self) -> tuple[ContigStyle, Path | None, str | None]:
+        return self.contig_style, self.contig_aliases, self.circular
+
+    def _open_sequences(self, source: Path, stack: ExitStack, shard: Shard | None) -> Input:
+        columns = Columns(self.sequence_column, labels=(), id=self.id_column, split="")
+        rows = stack.enter_context(open_labelled([source], columns, labelled=False))
+        if rows.kinds[0] in ("fasta", "folder"):
+            self._refuse_columns(rows.names[0])
+        return open_rows(rows, source, columns, shard=shard)
+
+    def _refuse_columns(self, name: str) -> None:
+        if self.sequence_column != _DEFAULT.sequence or self.id_column is not None:
+            raise UsageError(
+                "has no such columns", at=name, remedy="--sequence-column and --id-column are for tables"
+            )

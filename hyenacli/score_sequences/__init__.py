@@ -1,0 +1,1 @@
+"""Verb `score-sequences`: how likely a model finds sequences."""
