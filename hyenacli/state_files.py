@@ -125,7 +125,9 @@ def remove_leftovers(final: Path) -> None:
 
     Those of living processes and of other machines stay. Call it before a draft is made.
     """
-    pattern = re.compile(rf"\.{re.escape(final.name[:200])}\.(\d+)(?:-([0-9a-f]{{8}}))?\.(?:tmp|old|removed)")
+    pattern = re.compile(
+        rf"\.{re.escape(final.name[:200])}\.(\d+)(?:-([0-9a-f]{{8}}))?\.(?:tmp|old|removed)(?:\.bw)?"
+    )
     with contextlib.suppress(OSError):
         for path in final.parent.iterdir():
             match = pattern.fullmatch(path.name)

@@ -39,7 +39,7 @@ from hyenacli.readers.text import open_binary, sniff_format
 from hyenacli.settings_file import to_dict
 from hyenacli.writers.output_shards import OutputShard, merge_if_last, resolve_shard
 from hyenacli.writers.tables import SCALAR_TABLES, open_table, table_type
-from hyenacli.writers.text import BEDGRAPHS, open_bedgraph
+from hyenacli.writers.tracks import TRACKS, TrackFormat, open_track
 from hyenadna import load_model, model_sha256
 from hyenadna.config import HeadConfig
 from hyenadna.formats.load import locate
@@ -61,7 +61,7 @@ def run(config: PredictSettings) -> None:
     locate(config.model)
     output.clear()
     with ExitStack() as stack:
-        inputs = _open_input(config, output, stack, bedgraph=kind in BEDGRAPHS)
+        inputs = _open_input(config, output, stack, TRACKS.get(kind))
         model = load_model(config.model).to(device)
         head = prediction_head(model, config.model)
         options = prediction_options(
@@ -75,7 +75,7 @@ def run(config: PredictSettings) -> None:
         predicted = predict(model, records, options, batch_size=batch_size, precision=precision)
         provenance = _provenance(config, head, options, model_sha256(model)) | inputs.shard
         summary = RunSummary("predict", "predicting", "predicted")
-        with _open_output(config, output.target, kind, head, provenance) as write:
+        with _open_output(config, output.target, kind, head, inputs.contigs, provenance) as write:
             for answer in summary.watch(predicted, inputs.total):
                 write(answer)
     summary.report(output.describe())
@@ -84,28 +84,32 @@ def run(config: PredictSettings) -> None:
 
 def _check(config: PredictSettings) -> str:
     """Check the options that need no file, and return the type of the output."""
-    kind = table_type(config.output, config.output_type, (*SCALAR_TABLES, *BEDGRAPHS))
-    if config.track is not None and kind not in BEDGRAPHS:
-        raise UsageError("only a bedGraph has a track", at="--track", remedy="leave it out: a table has all")
+    kind = table_type(config.output, config.output_type, (*SCALAR_TABLES, *TRACKS))
+    if config.track is not None and kind not in TRACKS:
+        remedy = "leave it out: a table has all"
+        raise UsageError("only a bedGraph or bigWig has a track", at="--track", remedy=remedy)
     if config.window is not None:
         check_stride(config.window, config.stride)
     check_naming(config.contig_style, config.contig_aliases, config.fasta)
     return kind
 
 
-def _open_input(config: PredictSettings, output: OutputShard, stack: ExitStack, *, bedgraph: bool) -> Input:
+def _open_input(
+    config: PredictSettings, output: OutputShard, stack: ExitStack, track: TrackFormat | None
+) -> Input:
     """Open the records of the input, checked as far as they can be without a model.
 
-    A bedGraph has one number for a base, so its regions must not overlap.
+    A track has one number for a base, so its regions must not overlap; a bigWig has them in order.
     """
     naming = config.contig_style, config.contig_aliases
+    apart, in_order = track is not None, track is not None and track.needs_order
     if config.input is None:
         regions, fasta = require_regions(config.region, config.fasta, "predict")
         reference = stack.enter_context(open_reference(fasta, *naming))
-        return open_regions(regions, reference, shard=output.shard, apart=bedgraph)
+        return open_regions(regions, reference, shard=output.shard, apart=apart, in_order=in_order)
     check_input(config.input, config.region, several_processes=output.whole is not None)
     if config.fasta is None:
-        return _open_sequences(config, config.input, output, stack, bedgraph=bedgraph)
+        return _open_sequences(config, config.input, output, stack, track)
     stream = stack.enter_context(open_binary(config.input, allow_empty=True))
     if (kind := sniff_format(stream, otherwise="bed")) != "bed":
         problem = f"is a {kind.upper()}, and -f gives the genome of a BED"
@@ -113,23 +117,24 @@ def _open_input(config: PredictSettings, output: OutputShard, stack: ExitStack, 
         raise UsageError(problem, at=stream.name, remedy=remedy)
     _refuse_columns(config, stream.name)
     reference = stack.enter_context(open_reference(config.fasta, *naming))
-    return open_regions(stream, reference, shard=output.shard, apart=bedgraph)
+    return open_regions(stream, reference, shard=output.shard, apart=apart, in_order=in_order)
 
 
 def _open_sequences(
-    config: PredictSettings, source: Path, output: OutputShard, stack: ExitStack, *, bedgraph: bool
+    config: PredictSettings, source: Path, output: OutputShard, stack: ExitStack, track: TrackFormat | None
 ) -> Input:
     columns = Columns(config.sequence_column, labels=(), id=config.id_column, split="")
     rows = stack.enter_context(open_labelled([source], columns, labelled=False))
     if rows.kinds[0] in ("fasta", "folder"):
         _refuse_columns(config, rows.names[0])
-    if bedgraph and rows.kinds[0] != "fasta":
+    if track is not None and (track.needs_order or rows.kinds[0] != "fasta"):
+        also = "" if track.needs_order else "a FASTA or "
         raise UsageError(
-            "its sequences have no coordinates, which a bedGraph needs",
+            f"its sequences have no coordinates, which a {track.suffix} needs",
             at=rows.names[0],
-            remedy="write a table, or give a FASTA or regions as BED",
+            remedy=f"write a table, or give {also}regions as BED, with their genome as -f",
         )
-    return open_rows(rows, source, columns, shard=output.shard, apart=bedgraph)
+    return open_rows(rows, source, columns, shard=output.shard, apart=track is not None)
 
 
 def _refuse_columns(config: PredictSettings, name: str) -> None:
@@ -155,15 +160,20 @@ def _readable(records: Iterable[SequenceRecord], options: EmbeddingOptions) -> I
 
 @contextmanager
 def _open_output(
-    config: PredictSettings, target: Path, kind: str, head: HeadConfig, provenance: dict[str, Any]
+    config: PredictSettings,
+    target: Path,
+    kind: str,
+    head: HeadConfig,
+    contigs: dict[str, int],
+    provenance: dict[str, Any],
 ) -> Iterator[Callable[[Predicted], None]]:
-    """Open a table or a bedGraph, and yield a function that writes one prediction."""
-    if kind not in BEDGRAPHS:
+    """Open a table or a track, and yield a function that writes one prediction."""
+    if kind not in TRACKS:
         with open_table(target, kind, prediction_columns(head), provenance) as table:
             yield lambda answer: table.write(prediction_rows(answer, head))
         return
     track = choose_track(head, config.track)
-    with open_bedgraph(target, kind, provenance) as lines:
+    with open_track(target, kind, contigs, provenance) as lines:
 
         def write(answer: Predicted) -> None:
             if answer.logits is not None:

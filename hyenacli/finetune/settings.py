@@ -220,8 +220,8 @@ class PredictSettings(
 
     OUT is .tsv(.gz), .csv, .jsonl, .parquet or .npz: a row per record in input order, or, from a model that
     predicts every base, a row per base. For regions and FASTA, such a model also writes .bedgraph or
-    .bedgraph.gz, which leaves out what could not be predicted. Under torchrun each process writes a shard
-    beside OUT, and the last to finish joins them.
+    .bedgraph.gz, for regions .bw, all of which leave out what could not be predicted. Under torchrun each
+    process writes a shard beside OUT, and the last to finish joins them.
 
     A sequence longer than the model takes is read in windows. Each base counts once, from the window with the
     most bases before it, and all are pooled together. A model of `hyena finetune --method icl` reads only the
@@ -237,7 +237,7 @@ class PredictSettings(
     track: Annotated[
         str | None,
         typer.Option(
-            help="Class or output to write as bedGraph; default the only one, or the second of two classes.",
+            help="Class or output of a bedGraph or bigWig; default the only one, or the second of two.",
             metavar="NAME",
         ),
     ] = None

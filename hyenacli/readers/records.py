@@ -154,12 +154,14 @@ class Input:
         total: number of records; None for a stream.
         bases: of all regions together; None where they have not been counted.
         shard: metadata for the output of a shard, under the key "shard".
+        contigs: length of every contig of the regions, by the input's names, on the genome.
     """
 
     records: Iterable[SequenceRecord]
     total: int | None = None
     bases: int | None = None
     shard: dict[str, Any] = field(default_factory=dict)
+    contigs: dict[str, int] = field(default_factory=dict)
 
 
 def open_regions(
@@ -169,6 +171,7 @@ def open_regions(
     flank: int = 0,
     shard: Shard | None = None,
     apart: bool = False,
+    in_order: bool = False,
 ) -> Input:
     """Open regions of a genome: of a BED, or 1-based texts such as chr1:101-200.
 
@@ -178,6 +181,7 @@ def open_regions(
         flank: bases read on each side, as far as the contig goes.
         shard: the part to take.
         apart: refuse two regions, of all shards, that have a base in common.
+        in_order: read them in the order of contigs' names and positions, not in the input's.
 
     Raises:
         UserError: as `load_regions` and `Region.parse`, or two regions overlap and must not.
@@ -189,6 +193,13 @@ def open_regions(
         name, regions = "-r", parse_regions(source, reference)
     if apart:
         _check_apart([resolved.record.region for resolved in regions if resolved.region is not None])
+    if in_order:
+        regions = sorted(regions, key=lambda resolved: _position(resolved.record.region))
+    contigs = {
+        resolved.record.region.contig: genome.lengths[resolved.region.contig]
+        for resolved in regions
+        if resolved.region is not None
+    }
     metadata = {}
     if shard is not None:
         sha256 = fingerprint((repr(resolved.record.region) for resolved in regions), genome.lengths)
@@ -196,15 +207,19 @@ def open_regions(
         regions = regions[part.start : part.stop]
     bases = sum(len(resolved.region) for resolved in regions if resolved.region is not None)
     records = warn_of_unusable(region_records(regions, genome, flank), name)
-    return Input(records, len(regions), bases, metadata)
+    return Input(records, len(regions), bases, metadata, contigs)
+
+
+def _position(region: Region) -> tuple[str, int]:
+    return region.contig, region.start
 
 
 def _check_apart(regions: Iterable[Region]) -> None:
-    ordered = sorted(regions, key=lambda region: (region.contig, region.start))
+    ordered = sorted(regions, key=_position)
     for first, second in pairwise(ordered):
         if first.contig == second.contig and second.start < first.end:
             raise UserError(
-                f"has bases in common with {first}, and a bedGraph has one number for a base",
+                f"has bases in common with {first}, and a track has one number for a base",
                 at=second,
                 remedy="join them (bedtools merge), or write a table",
             )
@@ -282,7 +297,7 @@ def _unique(records: Iterable[LabelledRecord]) -> Iterator[LabelledRecord]:
     ids: set[str] = set()
     for record in records:
         if record.sequence and record.id in ids:
-            what = f"a second sequence '{record.id}', and a bedGraph has one number for a base"
+            what = f"a second sequence '{record.id}', and a track has one number for a base"
             raise record.error(what, "rename it, or write a table")
         if record.sequence:
             ids.add(record.id)

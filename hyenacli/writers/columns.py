@@ -123,12 +123,13 @@ class Head:
 
 
 def suffix_kind(target: Path, kinds: Iterable[str]) -> str | None:
-    """Return the format that the suffix of a file names, in any case; `.bgz` is `.gz`.
+    """Return the format that the suffix of a file names, in any case; `.bgz` is `.gz`, `.bigwig` is `.bw`.
 
     >>> suffix_kind(Path("a.b.VCF.bgz"), ["vcf", "vcf.gz"])
     'vcf.gz'
     """
     name = re.sub(r"\.bgz$", ".gz", target.name.lower())
+    name = re.sub(r"\.bigwig$", ".bw", name)
     return next((kind for kind in kinds if name.endswith(f".{kind}")), None)
 
 

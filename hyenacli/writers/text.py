@@ -1,7 +1,4 @@
-"""Text formats: TSV tables and bedGraphs, plain, gzip or bgzip.
-
-bedGraph has a number for every base of regions that do not overlap, equal neighbours in one line:
-https://genome.ucsc.edu/goldenPath/help/bedgraph.html, without a track line, which converters do not take.
+"""Text formats: tables as lines, plain, gzip or bgzip.
 
 Only a shard tells what it is, in a first line, and in a last one with a checksum; merging
 removes both.
@@ -16,13 +13,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import pysam
-from numpy.typing import NDArray
 
 from hyenacli.errors import UserError
 from hyenacli.readers.text import compression, open_binary
@@ -207,7 +203,7 @@ class TextFormat(FileFormat):
                 with open_binary(path) as stream:
                     mark, titles = stream.readline(), b"".join(islice(stream, self.titles))
                     write(titles if number == 0 else b"")
-                    for chunk in _shard_body(stream, path, hashlib.sha256(mark + titles)):
+                    for chunk in shard_body(stream, path, hashlib.sha256(mark + titles)):
                         write(chunk)
 
 
@@ -217,7 +213,7 @@ def write_hashed(write: WriteBytes, digest: "hashlib._Hash", data: bytes) -> Non
     write(data)
 
 
-def _shard_body(stream: BinaryIO, path: Path, digest: "hashlib._Hash") -> Iterator[bytes]:
+def shard_body(stream: BinaryIO, path: Path, digest: "hashlib._Hash") -> Iterator[bytes]:
     """Yield what stands above the last line of a shard, which has the sha256 of all that is above it.
 
     Args:
@@ -323,53 +319,3 @@ class _TsvWriter:
         cells = [self._table.cells(column, batch[column.name]) for column in self._columns]
         lines = (self._table.separator.join(row) + "\n" for row in zip(*cells, strict=True))
         write_lines(self._write, lines)
-
-
-class BedGraph:
-    """Lines of contig, 0-based start, end and number.
-
-    Args:
-        write: takes lines.
-        lines_at_once: lines of a call.
-    """
-
-    def __init__(self, write: WriteBytes, lines_at_once: int = 1 << 12) -> None:
-        self._write, self._lines_at_once = write, lines_at_once
-
-    def write(self, chrom: str, start: int, values_L: NDArray[np.floating[Any]]) -> None:
-        """Append the numbers of neighbouring bases, the first at `start`; numbers of equal text are equal.
-
-        Records are not joined with each other, so that shards can be.
-        """
-        write_lines(self._write, _lines(chrom, start, values_L), self._lines_at_once)
-
-
-def _lines(chrom: str, start: int, values_L: NDArray[np.floating[Any]]) -> Iterator[str]:
-    for text, equal in groupby(map("{:.7g}".format, values_L)):
-        end = start + sum(1 for _ in equal)
-        yield f"{chrom}\t{start}\t{end}\t{text}\n"
-        start = end
-
-
-_BEDGRAPH_MARK = b"# hyena bedGraph shard "
-# A .gz is bgzip, as tabix needs it.
-BEDGRAPHS = {
-    "bedgraph": TextFormat(suffix="bedgraph", stdout=True, mark=_BEDGRAPH_MARK),
-    "bedgraph.gz": TextFormat(suffix="bedgraph.gz", mark=_BEDGRAPH_MARK, pack=open_bgzip),
-}
-
-
-@contextmanager
-def open_bedgraph(target: Path, kind: str, provenance: Mapping[str, Any]) -> Iterator[BedGraph]:
-    """Open a bedGraph for writing; the file appears, whole, when the context ends well.
-
-    Args:
-        target: output file, or `-` for stdout.
-        kind: a key of `BEDGRAPHS`.
-        provenance: JSON values, which only a shard keeps.
-
-    Raises:
-        UserError: as `atomic_path`.
-    """
-    with BEDGRAPHS[kind].open_records(target, provenance) as write:
-        yield BedGraph(write)

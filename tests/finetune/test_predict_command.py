@@ -234,6 +234,7 @@ def test_batches_and_threads_change_nothing(run: Run, flags: str) -> None:
         ("many.csv -m sites", "tsv"),
         ("many.fa -m bases", "bedgraph"),
         ("many.fa -m bases", "bedgraph.gz"),
+        ("apart.bed -f g.fa -m bases", "bw"),
         ("many.bed -f g.fa -m last --stranded", "tsv.gz"),
         ("folder -m tags", "tsv"),
     ],
@@ -245,6 +246,7 @@ def test_joined_shards_are_the_single_run(run: Run, tmp_path: Path, line: str, k
     (tmp_path / "many.csv").write_text(f"sequence,id\n{table}")
     (tmp_path / "many.fa").write_text("".join(f">s{i}\n{text}\n" for i, text in enumerate(texts)))
     (tmp_path / "many.bed").write_text("".join(f"chr{i % 3}\t{i}\t{i + 9}\tr\t0\t-\n" for i in range(7)))
+    (tmp_path / "apart.bed").write_text("".join(f"chr{1 + i % 2}\t{i}\t{i + 1}\n" for i in range(28, 2, -1)))
     names = [f"{number}.{kind}" for number in (1, 2, 3)]
     for number, name in enumerate(names, 1):
         result = run(f"{line} -b 1 -q -o {name} --shard {number}/3")
@@ -277,7 +279,7 @@ BAD = [
     ("r.bed -f g.fa --id-column x -m sites -o o.tsv", 2, "r.bed: has no such columns"),
     ("t.csv -m sites -o o.h5ad", 2, "o.h5ad: the suffix names no table type; use one of .parquet, .tsv, "),
     ("t.csv -m sites -o - -O npz", 2, "-O: npz does not go to stdout"),
-    ("s.fa.gz -m sites -o o.tsv --track yes", 2, "--track: only a bedGraph has a track"),
+    ("s.fa.gz -m sites -o o.tsv --track yes", 2, "--track: only a bedGraph or bigWig has a track"),
     ("t.csv --sequence-column Seq -m bases -o o.bedgraph", 2, "t.csv: its sequences have no coordinates"),
     ("s.fa.gz -m sites -o o.bedgraph", 2, "and the model predicts sequences; write a table"),
     ("s.fa.gz -m three -o o.bedgraph", 2, "name it with --track: a, b, c"),
@@ -305,7 +307,7 @@ BAD = [
     (
         "over.bed -f g.fa -m bases -o o.bedgraph",
         1,
-        "chr1:20-29: has bases in common with chr1:11-20, and a bedGraph has one number for a base; join",
+        "chr1:20-29: has bases in common with chr1:11-20, and a track has one number for a base; join",
     ),
     ("-r 1:1-9 -r 1:9-9 -f g.fa -m bases -o o.bedgraph", 1, "1:9-9: has bases in common with 1:1-9"),
     ("twice.fa -m bases -o o.bedgraph", 1, "twice.fa, line 5: a second sequence 'a'"),

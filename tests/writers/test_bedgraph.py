@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hyenacli.errors import UserError
 from hyenacli.writers.output_shards import Merged, merge_shards, sniff
-from hyenacli.writers.text import BedGraph, open_bedgraph
+from hyenacli.writers.tracks import BedGraph, open_track
 
 Records = list[tuple[str, int, list[float]]]
 
@@ -22,7 +22,7 @@ def write(target: Path, records: Records, number: int = 0, of: int = 0) -> Path:
     kind = "bedgraph.gz" if target.suffix == ".gz" else "bedgraph"
     about = {"number": number, "of": of, "records": 9, "input_sha256": "x"}
     provenance = {"model_sha256": "m"} | ({"shard": about} if of else {})
-    with open_bedgraph(target, kind, provenance) as track:
+    with open_track(target, kind, {}, provenance) as track:
         for chrom, start, values in records:
             track.write(chrom, start, np.array(values))
     return target
@@ -77,7 +77,7 @@ def test_shards_join_to_the_single_file(tmp_path: Path, kind: str) -> None:
 
 def test_nothing_is_left_of_a_file_that_was_not_finished(tmp_path: Path) -> None:
     def fail() -> None:
-        with open_bedgraph(tmp_path / "o.bedgraph", "bedgraph", {}) as track:
+        with open_track(tmp_path / "o.bedgraph", "bedgraph", {}, {}) as track:
             track.write("1", 0, np.ones(3))
             raise ZeroDivisionError
 

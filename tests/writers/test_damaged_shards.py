@@ -14,7 +14,7 @@ from hyenacli.errors import UserError
 from hyenacli.readers.variants import open_variants
 from hyenacli.writers.output_shards import merge_shards
 from hyenacli.writers.tables import TABLES, BinaryTable, open_table
-from hyenacli.writers.text import open_bedgraph
+from hyenacli.writers.tracks import open_track
 from hyenacli.writers.variants import open_annotated
 from hyenacli.writers.vcf import InfoField, shard_line
 from tests.writers.test_merge import COLUMNS, installed
@@ -41,7 +41,9 @@ def write_table_shard(path: Path, number: int) -> None:
 
 def write_bedgraph_shard(path: Path, kind: str, number: int) -> None:
     draw = np.random.default_rng(number)
-    with open_bedgraph(path, kind, {"shard": mark(number)}) as track:
+    with open_track(
+        path, kind, dict.fromkeys(["chr1", "chr2", "chr3"], RECORDS), {"shard": mark(number)}
+    ) as track:
         track.write(f"chr{number}", 0, draw.normal(size=RECORDS))
 
 

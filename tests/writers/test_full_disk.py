@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from hyenacli.writers.tables import TABLES
-from hyenacli.writers.text import BEDGRAPHS
+from hyenacli.writers.tracks import TRACKS
 from hyenacli.writers.vcf_files import VCFS
 
 SCRIPT = """
@@ -17,7 +17,7 @@ from hyenacli.errors import UserError
 from hyenacli.readers.variants import open_variants
 from hyenacli.writers.columns import Column
 from hyenacli.writers.tables import TABLES, open_table
-from hyenacli.writers.text import BEDGRAPHS, open_bedgraph
+from hyenacli.writers.tracks import TRACKS, open_track
 from hyenacli.writers.variants import open_annotated
 from hyenacli.writers.vcf import InfoField
 
@@ -32,7 +32,7 @@ def table(target, kind):
             out.write({"id": [str(number)], "embedding": draw.normal(size=(1, 256)).astype(np.float32)})
 
 def bedgraph(target, kind):
-    with open_bedgraph(target, kind, {}) as out:
+    with open_track(target, kind, {'c': 20_000}, {}) as out:
         out.write("c", 0, draw.normal(size=20_000))
 
 def variants(target, kind):
@@ -45,7 +45,7 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 for limit in (0, 1000, 20_000):
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
     for kind in sys.argv[1:]:
-        write = table if kind in TABLES else bedgraph if kind in BEDGRAPHS else variants
+        write = table if kind in TABLES else bedgraph if kind in TRACKS else variants
         try:
             write(Path(f"out.{kind}"), kind)
             sys.stdout.buffer.raw.write(f"{kind} at {limit}: no error\\n".encode())
@@ -57,8 +57,8 @@ sys.exit(1)
 
 
 def test_a_full_disk_is_one_error(tmp_path: Path) -> None:
-    packages = {"h5ad": "anndata", "h5": "h5py"}
-    kinds = [kind for kind in (*TABLES, *BEDGRAPHS, *VCFS) if find_spec(packages.get(kind, "json"))]
+    packages = {"h5ad": "anndata", "h5": "h5py", "bw": "pybigtools"}
+    kinds = [kind for kind in (*TABLES, *TRACKS, *VCFS) if find_spec(packages.get(kind, "json"))]
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, *kinds],
         cwd=tmp_path,
