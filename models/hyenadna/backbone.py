@@ -174,10 +174,16 @@ class Backbone(nn.Module):
         Args:
             hooks: count modules with hooks.
         """
-        for foreign in self.modules():
-            if type(foreign) not in _KNOWN or (hooks and _is_hooked(foreign)):
-                name = next(name for name, module in self.named_modules() if module is foreign)
-                return f"backbone.{name} ({type(foreign).__module__}.{type(foreign).__qualname__})"
+        # torch's own walk of the modules would take longer than a short input
+        modules: list[nn.Module | None] = [self]
+        while modules:
+            module = modules.pop()
+            if module is None:
+                continue
+            if type(module) not in _KNOWN or (hooks and _is_hooked(module)):
+                name = next(name for name, other in self.named_modules() if other is module)
+                return f"backbone.{name} ({type(module).__module__}.{type(module).__qualname__})"
+            modules += reversed(module._modules.values())  # noqa: SLF001
         return None
 
     def check_readable(self) -> None:
@@ -231,9 +237,12 @@ _KNOWN = {
 }
 
 
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-
-
 def _is_hooked(module: nn.Module) -> bool:
     attributes = vars(module)
-    return "forward" in attributes or any(attributes[kind] for kind in _HOOKS)
+    return bool(
+        "forward" in attributes
+        or attributes["_forward_hooks"]
+        or attributes["_forward_pre_hooks"]
+        or attributes["_backward_hooks"]
+        or attributes["_backward_pre_hooks"]
+    )

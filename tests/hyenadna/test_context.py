@@ -14,10 +14,10 @@ from torch.nn import functional
 
 from hyenadna import HyenaConfig, HyenaDNA, ModelError
 from hyenadna.engine import training
-from hyenadna.engine.convolution import Workspace
 from hyenadna.engine.mixer import ContextGroup
 from hyenadna.engine.tiling import Tiling
 from hyenadna.engine.training import IGNORED, next_token_loss
+from hyenadna.engine.workspace import Workspace
 
 WORLD = 4
 CONFIG = HyenaConfig(8, 2, 16, 66, embed_dropout=0.0)

@@ -32,9 +32,10 @@ PIECES = Tiling(
 EXACT = {"rtol": 0, "atol": 1e-10}
 
 
-@pytest.fixture
-def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "training_tiling", lambda *_: PIECES)
+@pytest.fixture(params=[0, 1 << 20], ids=["recomputed", "kept"])
+def small_pieces(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = replace(PIECES, kept_bytes=request.param)
+    monkeypatch.setattr(training, "training_tiling", lambda *_: sizes)
 
 
 def tokens(batch: int, length: int, seed: int = 0) -> torch.Tensor:
@@ -186,8 +187,9 @@ def normal(*shape: int, seed: int) -> torch.Tensor:
     return torch.randn(shape, generator=g, dtype=torch.float64).requires_grad_()
 
 
+@pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("dropout", [False, True])
-def test_gradcheck_of_the_mixer(dropout: bool) -> None:
+def test_gradcheck_of_the_mixer(dropout: bool, keep: bool) -> None:
     b, length, d, h = 2, 6, 4, 3
     kept = torch.rand(d, b, length, generator=torch.Generator().manual_seed(0)) < 0.7
     fixed = Fixed(
@@ -198,6 +200,7 @@ def test_gradcheck_of_the_mixer(dropout: bool) -> None:
         kept_DBL=kept if dropout else None,
         share=0.7,
         sizes=replace(PIECES, row_tokens=length, samples=20, min_channels=3),
+        keep=keep,
     )
     shapes = [(b, length, d), (d,), (d,), (3 * d, d), (3 * d,), (3 * d, 3), (3 * d,)]
     shapes += [(length, h), (d, h), (d,), (d, d), (d,)]
@@ -205,16 +208,17 @@ def test_gradcheck_of_the_mixer(dropout: bool) -> None:
     assert torch.autograd.gradcheck(lambda *a: MixerWithGradients.apply(*a, fixed), arguments)
 
 
-def test_gradcheck_of_the_mlp() -> None:
+@pytest.mark.parametrize("keep", [False, True])
+def test_gradcheck_of_the_mlp(keep: bool) -> None:
     shapes = [(9, 4), (4,), (4,), (8, 4), (8,), (4, 8), (4,)]
     arguments = [normal(*shape, seed=i) for i, shape in enumerate(shapes)]
-    assert torch.autograd.gradcheck(lambda *a: MlpWithGradients.apply(*a, 1e-5, 4), arguments)
+    assert torch.autograd.gradcheck(lambda *a: MlpWithGradients.apply(*a, 1e-5, 4, keep), arguments)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_gelu_and_its_slope(dtype: torch.dtype) -> None:
     x = torch.linspace(-40, 40, 2001, dtype=torch.float64).to(dtype)
-    exact = x.double().requires_grad_()
+    exact = x.double().clone().requires_grad_()
     value = functional.gelu(exact, approximate="tanh")
     (slope,) = torch.autograd.grad(value.sum(), exact)
     atol = 50 * torch.finfo(dtype).eps

@@ -6,7 +6,6 @@ C channel, B sequence, L position, N block, P blocks, F = N + 1 frequencies of a
 positional feature, H filter width.
 """
 
-import math
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .tiling import Tiling, slices
+from .workspace import Workspace
 
 if TYPE_CHECKING:
     from hyenadna.operator import HyenaFilter
@@ -72,25 +72,6 @@ def partition(length: int, tiling: Tiling) -> Partition:
         return Partition(fft_length(2 * length - 1) // 2, 1)
     parts = -(-length // tiling.block)
     return Partition(fft_length(2 * -(-length // parts)) // 2, parts)
-
-
-class Workspace:
-    """Memory that is used again and again.
-
-    Fresh memory of more than a few megabytes comes from the operating system page by page, which takes longer
-    than filling it with results.
-    """
-
-    def __init__(self) -> None:
-        self._buffers: dict[tuple[str, torch.dtype], Tensor] = {}
-
-    def empty(self, name: str, shape: tuple[int, ...], like: Tensor, dtype: torch.dtype) -> Tensor:
-        """Return a tensor with any content on the device of `like`; it overwrites the last of that name."""
-        n, key = math.prod(shape), (name, dtype)
-        if key not in self._buffers or self._buffers[key].numel() < n:
-            self._buffers.pop(key, None)
-            self._buffers[key] = torch.empty(n, dtype=dtype, device=like.device)
-        return self._buffers[key][:n].view(shape)
 
 
 def filter_block_spectrum(k_CN: Tensor, skip_C: Tensor | None, part: Partition, out_CF: Tensor) -> None:

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from hyenadna.errors import ModelError
 
-from .convolution import Workspace, filter_features, filter_taps, partition
+from .convolution import filter_features, filter_taps, partition
 from .inference import (
     BASES,
     BlockPass,
@@ -31,6 +31,7 @@ from .inference import (
 )
 from .pointwise import layer_norm
 from .tiling import tiling
+from .workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

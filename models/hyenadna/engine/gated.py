@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .convolution import Workspace, complex_dtype, fft_length
+from .convolution import complex_dtype, fft_length
 from .pointwise import short_conv, short_conv_backward_
 from .tiling import Tiling
+from .workspace import Workspace
 
 if TYPE_CHECKING:
     from .mixer import ContextGroup
@@ -30,6 +31,7 @@ class Fixed:
         t_L: positions of the filter's decay window, `rate_D` its rates and `shift` its floor.
         kept_DBL: true where dropout keeps a gated value, which it divides by `share`; None without dropout.
         sizes: of the pieces worked on at once.
+        keep: keep what the backward pass needs, instead of computing it again.
         context: the processes that share the sequences; the D of all above are then this one's channels.
     """
 
@@ -40,6 +42,7 @@ class Fixed:
     kept_DBL: Tensor | None
     share: float
     sizes: Tiling
+    keep: bool = False
     context: "ContextGroup | None" = None
 
 
@@ -91,58 +94,60 @@ class Group:
 
     Attributes:
         x0: the outer gate (C, B, L).
+        y: the long convolution of the gated values with skip term, (C, B, L), in the filter's precision.
 
     Args:
         u_KBL: projection without its bias, which is added in place.
         w: all channels' weights.
         fixed: what is not learned.
         part: the sequences and the channels.
-        work: reused memory.
+        kept: memory of what `backward` needs, y included.
+        work: memory of the rest, which the next group may use.
     """
 
     def __init__(
-        self, u_KBL: Tensor, w: Convolutions, fixed: Fixed, part: tuple[slice, slice], work: Workspace
+        self,
+        u_KBL: Tensor,
+        w: Convolutions,
+        fixed: Fixed,
+        part: tuple[slice, slice],
+        kept: Workspace,
+        work: Workspace,
     ) -> None:
-        self._u_KBL, self._w, self._fixed, self._work = u_KBL, w, fixed, work
+        self._u_KBL, self._w, self._fixed, self._kept, self._work = u_KBL, w, fixed, kept, work
         self._rows, self._channels = part
         self._length = u_KBL.shape[-1]
         self._n_fft = fft_length(2 * self._length - 1)
         self._short_w = three(w.short_w, self._channels)
-        s_KBL = self._like_u("s")
+        s_KBL = self._like_u(kept, "s")
         in_b, short_b = three(w.in_b, self._channels), three(w.short_b, self._channels)
         short_conv(u_KBL, in_b, self._short_w, short_b, s_KBL)
         self.x0, self._x1, self._v = s_KBL.chunk(3)
-
-    def convolved(self) -> Tensor:
-        """Compute the long convolution of the gated values with skip term, (C, B, L), until the next call."""
-        return self._inverse(self._gated_spectrum().mul_(self._filter()[1]), "y")
-
-    def convolved_again(self) -> Tensor:
-        """Compute `convolved` in the precision of u, keeping the spectra that `backward` needs."""
         self._window_CL, self._k_C1F = self._filter()
         self._x_CBF = self._gated_spectrum()
-        product_CBF = torch.mul(self._x_CBF, self._k_C1F, out=self._spectrum("product"))
-        return self._inverse(product_CBF, "y").to(self.x0.dtype)
+        product_CBF = torch.mul(self._x_CBF, self._k_C1F, out=self._spectrum(work, "product"))
+        self.y = self._inverse(product_CBF)
 
     def room(self) -> Tensor:
         """Return memory for the gradient of the output, (C, B, L), which `backward` overwrites."""
-        return self._like_u("d_s").chunk(3)[2]
+        return self._like_u(self._work, "d_s").chunk(3)[2]
 
-    def backward(self, y_CBL: Tensor, d_yx_CBL: Tensor, gradients: Gradients) -> Tensor:
+    def backward(self, d_yx_CBL: Tensor, gradients: Gradients) -> Tensor:
         """Compute the gradient of u (K, B, L), until the next call, and add those of this group's weights.
 
+        It can be called once, since it overwrites what has been kept, y included.
+
         Args:
-            y_CBL: `convolved_again`, which must come before.
-            d_yx_CBL: gradient of its product with x0, in `room`.
+            d_yx_CBL: gradient of the product y x0, in `room`.
             gradients: of all channels.
         """
-        d_s_KBL = self._like_u("d_s")
+        d_s_KBL = self._like_u(self._work, "d_s")
         d_x0, d_x1, d_v = d_s_KBL.chunk(3)
-        torch.mul(d_yx_CBL, y_CBL, out=d_x0)
-        g_CBF = torch.fft.rfft(self._padded(d_yx_CBL, self.x0), out=self._spectrum("product"))
+        torch.mul(d_yx_CBL, self.y, out=d_x0)
+        g_CBF = torch.fft.rfft(self._padded(d_yx_CBL, self.x0), out=self._spectrum(self._work, "product"))
         if gradients.keys() & _OF_THE_FILTER:
             self._filter_gradients(self._x_CBF.conj_physical_().mul_(g_CBF).sum(1), gradients)
-        d_gated_CBL = self._inverse(g_CBF.mul_(self._k_C1F.conj_physical_()), "y").to(d_s_KBL.dtype)
+        d_gated_CBL = self._inverse(g_CBF.mul_(self._k_C1F.conj_physical_())).to(d_s_KBL.dtype)
         self._dropped(d_gated_CBL)
         torch.mul(d_gated_CBL, self._v, out=d_x1)
         torch.mul(d_gated_CBL, self._x1, out=d_v)
@@ -181,20 +186,20 @@ class Group:
         if "features_LH" in gradients:
             gradients["features_LH"].addmm_(d_k_CL.T, self._w.last_w[channels])
 
-    def _like_u(self, name: str) -> Tensor:
+    def _like_u(self, work: Workspace, name: str) -> Tensor:
         """Return memory for the three parts of the projection, (K, B, L)."""
-        return self._work.empty(name, tuple(self._u_KBL.shape), self._u_KBL, self._u_KBL.dtype)
+        return work.empty(name, tuple(self._u_KBL.shape), self._u_KBL, self._u_KBL.dtype)
 
-    def _spectrum(self, name: str) -> Tensor:
+    def _spectrum(self, work: Workspace, name: str) -> Tensor:
         """Return memory for the spectra of all sequences, (C, B, F)."""
         skip_D, (c, b, _) = self._w.skip_D, self.x0.shape
         shape = (c, b, self._n_fft // 2 + 1)
-        return self._work.empty(name, shape, skip_D, complex_dtype(skip_D.dtype))
+        return work.empty(name, shape, skip_D, complex_dtype(skip_D.dtype))
 
     def _gated_spectrum(self) -> Tensor:
         gated_CBn = self._padded(self._v, self._x1)
         self._dropped(gated_CBn[..., : self._length])
-        spectrum_CBF: Tensor = torch.fft.rfft(gated_CBn, out=self._spectrum("gated"))
+        spectrum_CBF: Tensor = torch.fft.rfft(gated_CBn, out=self._spectrum(self._kept, "gated"))
         return spectrum_CBF
 
     def _padded(self, x_CBL: Tensor, y_CBL: Tensor) -> Tensor:
@@ -211,8 +216,8 @@ class Group:
             return x_CBL
         return x_CBL.mul_(self._fixed.kept_DBL[self._channels, self._rows]).div_(self._fixed.share)
 
-    def _inverse(self, x_CBF: Tensor, name: str) -> Tensor:
+    def _inverse(self, x_CBF: Tensor) -> Tensor:
         shape = (*x_CBF.shape[:2], self._n_fft)
-        out_CBn = self._work.empty(name, shape, x_CBF, self._w.skip_D.dtype)
+        out_CBn = self._kept.empty("y", shape, x_CBF, self._w.skip_D.dtype)
         torch.fft.irfft(x_CBF, n=self._n_fft, norm="forward", out=out_CBn)
         return out_CBn[..., : self._length]

@@ -20,9 +20,10 @@ from torch import Tensor
 
 from hyenadna.tokenizer import A, T
 
-from .convolution import Partition, Spectra, Workspace, convolve_, partition
+from .convolution import Partition, Spectra, convolve_, partition
 from .pointwise import gelu, layer_norm, short_conv
 from .tiling import Tile, Tiling, tiling
+from .workspace import Workspace
 
 if TYPE_CHECKING:
     from hyenadna.backbone import Backbone, Block, Mlp

@@ -25,17 +25,17 @@ from torch.nn import functional
 
 from hyenadna.errors import ModelError
 
-from .convolution import Workspace
 from .gated import Convolutions, Fixed, Group
 from .pointwise import Norm, NormGradients, zeros
 from .tiling import slices
+from .workspace import Workspace
 
 
 class MixerWithGradients(torch.autograd.Function):
     """Norm, `operator.HyenaOperator` and its filter's last layer, (B, L, D) to (B, L, D).
 
-    Nothing but the arguments is kept for the backward pass, which computes projections, filters and spectra
-    again, a group of channels at a time.
+    Unless `Fixed.keep` is set, nothing but the arguments is kept for the backward pass, which computes
+    projections, filters and spectra again, a group of channels at a time.
     """
 
     @staticmethod
@@ -50,17 +50,21 @@ class MixerWithGradients(torch.autograd.Function):
         """
         *tensors, fixed = arguments
         ctx.save_for_backward(r_BLD, *tensors)
-        ctx.fixed = fixed
+        ctx.fixed, ctx.parts = fixed, []
         norm_w, norm_b, in_w, *weights, out_w, out_b = tensors
-        w, d = Convolutions(*weights), r_BLD.shape[-1]
+        w, d, keep = Convolutions(*weights), r_BLD.shape[-1], fixed.keep and any(ctx.needs_input_grad)
         out_BLD, swap = torch.empty(r_BLD.shape, dtype=in_w.dtype, device=r_BLD.device), _Swap(r_BLD, fixed)
         for rows, groups in swap.parts(len(w.skip_D)):
             h_ND = _normalised(r_BLD[rows], norm_w, norm_b, fixed, in_w.dtype)
-            yx_DN = h_ND.new_empty(d, len(h_ND))
+            yx_DN = swap.work.empty("yx", (d, len(h_ND)), h_ND, h_ND.dtype)
+            opened = []
             for channels in groups:
-                u_KBL = swap.sequences(swap.three(in_w, channels).flatten(0, 2), h_ND)
-                group = Group(u_KBL, w, fixed, (rows, channels), swap.work)
-                swap.multiply(group.convolved().to(u_KBL.dtype), group.x0, swap.rows(yx_DN, channels))
+                kept = Workspace() if keep else swap.work
+                group = swap.open(in_w, h_ND, w, (rows, channels), kept)
+                swap.multiply(group.y.to(yx_DN.dtype), group.x0, swap.rows(yx_DN, channels))
+                opened.append(group)
+            if keep:
+                ctx.parts.append((h_ND, opened))
             torch.addmm(out_b, yx_DN.T, out_w.T, out=out_BLD[rows].view(-1, d))
         return out_BLD
 
@@ -74,26 +78,29 @@ class MixerWithGradients(torch.autograd.Function):
         norms = NormGradients(r_ND, norm_w, norm_b, needed[:3])
         d_in_w, d_out_w, d_out_b = zeros((in_w, out_w, out_b), (needed[3], *needed[-2:]))
         gradients = w.zeros(needed[4:-2])
-        for rows, groups in swap.parts(len(w.skip_D)):
-            h_ND = _normalised(r_BLD[rows], norm_w, norm_b, fixed, in_w.dtype)
+        kept, ctx.parts = ctx.parts, []  # what is kept lasts for one backward pass
+        for i, (rows, groups) in enumerate(swap.parts(len(w.skip_D))):
+            h_ND, opened = (
+                kept[i] if kept else (_normalised(r_BLD[rows], norm_w, norm_b, fixed, in_w.dtype), None)
+            )
             d_h_ND = torch.zeros_like(h_ND) if any(needed[:3]) else None
             d_out_ND = d_out_BLD[rows].reshape(h_ND.shape)
             if d_out_b is not None:
                 d_out_b.add_(d_out_ND.sum(0))
-            for channels in groups:
-                in_w_RD = swap.three(in_w, channels).flatten(0, 2)
-                group = Group(swap.sequences(in_w_RD, h_ND), w, fixed, (rows, channels), swap.work)
-                y_CBL, d_yx_CBL = group.convolved_again(), group.room()
+            for j, channels in enumerate(groups):
+                part = (rows, channels)
+                group = opened[j] if opened else swap.open(in_w, h_ND, w, part, swap.work)
+                d_yx_CBL = group.room()
                 swap.sequences(swap.rows(out_w.T, channels).flatten(0, 1), d_out_ND, d_yx_CBL)
                 if d_out_w is not None:
-                    d_out_w_DR = torch.mm(d_out_ND.T, swap.local_tokens(y_CBL * group.x0).T)
-                    _add(swap.rows(d_out_w.T, channels), d_out_w_DR.T)
-                d_u_RN = swap.local_tokens(group.backward(y_CBL, d_yx_CBL, gradients))
+                    yx_RN = swap.local_tokens(group.y.to(group.x0.dtype) * group.x0)
+                    _add(swap.rows(d_out_w.T, channels), torch.mm(d_out_ND.T, yx_RN.T).T)
+                d_u_RN = swap.local_tokens(group.backward(d_yx_CBL, gradients))
                 if d_in_w is not None:
                     _add(swap.three(d_in_w, channels), torch.mm(d_u_RN, h_ND))
                 if d_h_ND is not None:
-                    d_h_ND.addmm_(d_u_RN.T, in_w_RD)
-            del h_ND  # a gigabyte for a million positions of width 256
+                    d_h_ND.addmm_(d_u_RN.T, swap.three(in_w, channels).flatten(0, 2))
+            del h_ND, opened  # a gigabyte for a million positions of width 256
             if d_h_ND is not None:
                 first = rows.start * r_BLD.shape[1]
                 for tokens in slices(len(d_h_ND), fixed.sizes.tokens):
@@ -116,7 +123,7 @@ class _Swap:
     """
 
     def __init__(self, r_BLD: Tensor, fixed: Fixed) -> None:
-        self.work = Workspace()
+        self.work, self._fixed = Workspace(), fixed
         self._context, self._sizes, self._length = fixed.context, fixed.sizes, len(fixed.t_L)
         self._processes = 1 if fixed.context is None else fixed.context.size
         self._batch, self._n_local = r_BLD.shape[:2]
@@ -135,24 +142,40 @@ class _Swap:
         """Return the rows (P, 3, C, ...) for x0, x1 and v of a group of channels."""
         return tensor.view(3, self._processes, -1, tensor.shape[-1])[:, :, channels].transpose(0, 1)
 
-    def sequences(self, w_RD: Tensor, t_ND: Tensor, out_CBL: Tensor | None = None) -> Tensor:
+    def open(
+        self, in_w: Tensor, h_ND: Tensor, w: Convolutions, part: tuple[slice, slice], kept: Workspace
+    ) -> Group:
+        """Compute a group of channels of some sequences from their normalised tokens.
+
+        Args:
+            in_w: projection in.
+            h_ND: the tokens.
+            w: all channels' weights.
+            part: the sequences and the channels.
+            kept: memory of what the group's `backward` needs.
+        """
+        in_w_RD = self.three(in_w, part[1]).flatten(0, 2)
+        shape = (len(in_w_RD) // self._processes, len(h_ND) // self._n_local, self._length)
+        u_KBL = kept.empty("u", shape, h_ND, h_ND.dtype)
+        self.sequences(in_w_RD, h_ND, u_KBL)
+        return Group(u_KBL, w, self._fixed, part, kept, self.work)
+
+    def sequences(self, w_RD: Tensor, t_ND: Tensor, out_CBL: Tensor) -> None:
         """Multiply rows with tokens, (R, N), as whole sequences of this process's channels.
 
         Args:
             w_RD: rows.
             t_ND: tokens.
-            out_CBL: where they go; without it, into memory that the next such call takes again.
+            out_CBL: where they go.
         """
-        shape, batch = (self._processes, len(w_RD) // self._processes), len(t_ND) // self._n_local
-        if out_CBL is None:
-            out_CBL = self.work.empty("u", (shape[1], batch, self._length), t_ND, t_ND.dtype)
         if self._context is None:
             torch.mm(w_RD, t_ND.T, out=out_CBL.flatten(1))
         else:
-            sent_PCBl = self.work.empty("sent", (*shape, batch, self._n_local), t_ND, t_ND.dtype)
+            channels, batch = len(w_RD) // self._processes, len(t_ND) // self._n_local
+            shape = (self._processes, channels, batch, self._n_local)
+            sent_PCBl = self.work.empty("sent", shape, t_ND, t_ND.dtype)
             torch.mm(w_RD, t_ND.T, out=sent_PCBl.view(len(w_RD), -1))
             self._context.to_channels(sent_PCBl, out_CBL, self.work)
-        return out_CBL
 
     def local_tokens(self, x_CBL: Tensor) -> Tensor:
         """Turn whole sequences of this process's channels into its tokens, (R, N), until the next swap."""

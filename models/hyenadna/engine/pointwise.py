@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from .tiling import slices
+from .workspace import Workspace
 
 _CACHED = 1 << 18
 _LINEAR, _CUBIC = 1.5957691216057308, 0.0713548162726009
@@ -85,31 +86,38 @@ def zeros(tensors: Sequence[Tensor], needed: Sequence[bool]) -> list[Tensor | No
 
 
 def gelu(x: Tensor) -> Tensor:
-    """Compute the tanh approximation of GELU; x may be overwritten.
+    """Compute the tanh approximation of GELU of the rows of x, which may be overwritten.
 
     On a CPU through the identity 1 + tanh(y) = 2 sigmoid(2 y): torch's vector tanh costs four times its
     exponential there, and nearly as much as the matrix product before it.
     """
     if _has_fast_gelu(x):
         return functional.gelu(x, approximate="tanh")
-    return x.mul_(_gate(x))
+    linear = _linear(x)
+    for rows in _cached_rows(x):
+        part = x[rows]
+        part.mul_(_gate(part, linear))
+    return x
 
 
-def gelu_with_slope(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute `gelu` and its derivative; x may be overwritten."""
+def gelu_with_slope(x: Tensor, slope: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Compute `gelu` and its derivative, which goes into `slope`; x may be overwritten."""
     if _has_fast_gelu(x):
         slope = torch.ops.aten.gelu_backward(torch.ones_like(x), x, approximate="tanh")
         return functional.gelu(x, approximate="tanh"), slope
-    gate = _gate(x)
-    # d/dx x s(z) = s + x s (1 - s) z',  z' = linear + 3 cubic x^2
-    slope = torch.addcmul(_linear(x), x, x, value=3 * _CUBIC)
-    value = x.mul_(gate)
-    slope.mul_(value)
-    return value, slope.addcmul_(slope, gate, value=-1).add_(gate)
+    slope, linear = torch.empty_like(x) if slope is None else slope, _linear(x)
+    for rows in _cached_rows(x):
+        value, part = x[rows], slope[rows]
+        gate = _gate(value, linear)
+        # d/dx x s(z) = s + x s (1 - s) z',  z' = linear + 3 cubic x^2
+        torch.addcmul(linear, value, value, value=3 * _CUBIC, out=part)
+        part.mul_(value.mul_(gate))
+        part.addcmul_(part, gate, value=-1).add_(gate)
+    return x, slope
 
 
-def _gate(x: Tensor) -> Tensor:
-    return torch.addcmul(_linear(x), x, x, value=_CUBIC).mul_(x).sigmoid_()
+def _gate(x: Tensor, linear: Tensor) -> Tensor:
+    return torch.addcmul(linear, x, x, value=_CUBIC).mul_(x).sigmoid_()
 
 
 def _linear(x: Tensor) -> Tensor:
@@ -134,17 +142,24 @@ class MlpWithGradients(torch.autograd.Function):
         Args:
             ctx: torch's.
             r_ND: residual stream.
-            arguments: norm weight and bias, fc1 weight and bias, fc2 weight and bias, the norm's eps, and the
-                number of tokens in a slice.
+            arguments: norm weight and bias, fc1 weight and bias, fc2 weight and bias, the norm's eps, the
+                number of tokens in a slice, and whether the inner layer is kept for the backward pass.
         """
-        norm_w, norm_b, fc1_w, fc1_b, fc2_w, fc2_b, eps, tokens = arguments
+        norm_w, norm_b, fc1_w, fc1_b, fc2_w, fc2_b, eps, tokens, keep = arguments
         ctx.save_for_backward(r_ND, norm_w, norm_b, fc1_w, fc1_b, fc2_w)
-        ctx.eps, ctx.tokens = eps, tokens
+        ctx.eps, ctx.tokens, ctx.inner = eps, tokens, None
+        rows, keep = slices(len(r_ND), tokens), keep and any(ctx.needs_input_grad)
         out_ND = torch.empty(r_ND.shape, dtype=fc1_w.dtype, device=r_ND.device)
-        for rows in slices(len(r_ND), tokens):
-            h_nD = Norm(r_ND[rows], norm_w, norm_b, eps).out.to(fc1_w.dtype)
-            inner_nI = gelu(torch.addmm(fc1_b, h_nD, fc1_w.T))
-            torch.addmm(fc2_b, inner_nI, fc2_w.T, out=out_ND[rows])
+        work = Workspace()
+        if keep:
+            ctx.inner = [Inner(Workspace(), Norm(r_ND[n], norm_w, norm_b, eps), fc1_w, fc1_b) for n in rows]
+        for i, n in enumerate(rows):
+            if keep:
+                inner_nI = ctx.inner[i].value_nI
+            else:
+                h_nD = Norm(r_ND[n], norm_w, norm_b, eps).out.to(fc1_w.dtype)
+                inner_nI = gelu(_affine(h_nD, fc1_w, fc1_b, work))
+            torch.addmm(fc2_b, inner_nI, fc2_w.T, out=out_ND[n])
         return out_ND
 
     @staticmethod
@@ -152,25 +167,52 @@ class MlpWithGradients(torch.autograd.Function):
     def backward(ctx: Any, d_out_ND: Tensor) -> tuple[Tensor | None, ...]:
         """Compute the gradients of those of the first seven arguments that need one."""
         r_ND, norm_w, norm_b, fc1_w, fc1_b, fc2_w = ctx.saved_tensors
-        needed = ctx.needs_input_grad
+        needed, work, kept = ctx.needs_input_grad, Workspace(), ctx.inner
+        ctx.inner = None  # what is kept lasts for one backward pass
         norms = NormGradients(r_ND, norm_w, norm_b, needed[:3])
         d_fc1_w, d_fc1_b, d_fc2_w = zeros((fc1_w, fc1_b, fc2_w), needed[3:6])
-        for rows in slices(len(r_ND), ctx.tokens):
+        for i, rows in enumerate(slices(len(r_ND), ctx.tokens)):
             d_out_nD = d_out_ND[rows]
-            norm = Norm(r_ND[rows], norm_w, norm_b, ctx.eps)
-            h_nD = norm.out.to(fc1_w.dtype)
-            inner_nI, slope_nI = gelu_with_slope(torch.addmm(fc1_b, h_nD, fc1_w.T))
+            inner = kept[i] if kept else Inner(work, Norm(r_ND[rows], norm_w, norm_b, ctx.eps), fc1_w, fc1_b)
             if d_fc2_w is not None:
-                d_fc2_w.addmm_(d_out_nD.T, inner_nI)
-            d_inner_nI = torch.mm(d_out_nD, fc2_w).mul_(slope_nI)
+                d_fc2_w.addmm_(d_out_nD.T, inner.value_nI)
+            d_inner_nI = work.empty("d_inner", tuple(inner.slope_nI.shape), d_out_nD, d_out_nD.dtype)
+            torch.mm(d_out_nD, fc2_w, out=d_inner_nI).mul_(inner.slope_nI)
             if d_fc1_w is not None:
-                d_fc1_w.addmm_(d_inner_nI.T, h_nD)
+                d_fc1_w.addmm_(d_inner_nI.T, inner.h_nD)
             if d_fc1_b is not None:
                 d_fc1_b += d_inner_nI.sum(0)
             if any(needed[:3]):
-                norms.add(norm, rows, torch.mm(d_inner_nI, fc1_w))
+                norms.add(inner.norm, rows, torch.mm(d_inner_nI, fc1_w))
         d_fc2_b = d_out_ND.sum(0) if needed[6] else None
-        return *norms.sums, d_fc1_w, d_fc1_b, d_fc2_w, d_fc2_b, None, None
+        return *norms.sums, d_fc1_w, d_fc1_b, d_fc2_w, d_fc2_b, None, None, None
+
+
+class Inner:
+    """The inner layer of an MLP for a slice of tokens, with what its gradient needs.
+
+    Attributes:
+        norm: of the tokens, and `h_nD` its output in the precision of the matrices.
+        value_nI: after the GELU, and `slope_nI` the GELU's derivative.
+
+    Args:
+        work: memory for it.
+        norm: of the tokens.
+        fc1_w: (I, D).
+        fc1_b: (I,).
+    """
+
+    def __init__(self, work: Workspace, norm: Norm, fc1_w: Tensor, fc1_b: Tensor):
+        self._work, self.norm, self.h_nD = work, norm, norm.out.to(fc1_w.dtype)
+        x_nI = _affine(self.h_nD, fc1_w, fc1_b, work)
+        self.value_nI, self.slope_nI = gelu_with_slope(
+            x_nI, work.empty("slope", tuple(x_nI.shape), x_nI, x_nI.dtype)
+        )
+
+
+def _affine(h_nD: Tensor, weight_ID: Tensor, bias_I: Tensor, work: Workspace) -> Tensor:
+    out_nI = work.empty("inner", (len(h_nD), len(weight_ID)), h_nD, h_nD.dtype)
+    return torch.addmm(bias_I, h_nD, weight_ID.T, out=out_nI)
 
 
 def short_conv(
@@ -222,7 +264,7 @@ def short_conv_backward_(
 
 
 def _cached_rows(x_KBt: Tensor) -> list[slice]:
-    """Return slices of channels that stay in a core's cache between one tap and the next."""
+    """Return slices of the first axis that stay in a core's cache from one operation to the next."""
     channels = len(x_KBt)
     size = max(1, _CACHED // x_KBt[0].numel()) if x_KBt.device.type == "cpu" else channels
     return slices(channels, size)

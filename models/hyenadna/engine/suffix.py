@@ -19,9 +19,10 @@ from torch import Tensor
 from hyenadna.errors import ModelError
 from hyenadna.tokenizer import PAD
 
-from .convolution import Workspace, partition
+from .convolution import partition
 from .inference import BlockPass, final_norm, plain_precision, product_dtype, prompted_stream, token_stream
 from .tiling import tiling
+from .workspace import Workspace
 
 if TYPE_CHECKING:
     from hyenadna.model import HyenaDNA

@@ -50,6 +50,7 @@ class Tiling:
         row_tokens: tokens of the sequences that go through a mixer together in training.
         feature_rows: positions that go through the filter MLP at once in training.
         loss_tokens: tokens whose logits exist at once in training.
+        kept_bytes: what blocks may keep in training so that the backward pass need not compute it again.
     """
 
     tokens: int
@@ -59,6 +60,7 @@ class Tiling:
     row_tokens: int = 0
     feature_rows: int = 1 << 14
     loss_tokens: int = 1 << 14
+    kept_bytes: int = 1 << 29
 
     def tiles(self, batch: int, length: int) -> Iterator[Tile]:
         """Yield tiles of at most `tokens` tokens that cover (batch, length) in order.

@@ -7,9 +7,9 @@ B sequence, L position, N = B L tokens, D width, H filter width, V vocabulary ro
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -61,9 +61,12 @@ def run(
     x_BLD = backbone.prompted(x_BLD)
     r_BLD = backbone.dropout(x_BLD.to(torch.promote_types(x_BLD.dtype, torch.float32)))
     dtype, sizes = product_dtype(backbone, r_BLD.device), training_tiling(r_BLD.shape[-1], r_BLD.device)
-    run_block = partial(_block, dtype=dtype, sizes=sizes, backbone=backbone)
+    blocks = backbone.blocks()
+    n_kept = 1 if backbone.activation_checkpointing else len(blocks)
+    keep = _Keep.within(sizes.kept_bytes // n_kept, r_BLD, blocks[0])
+    run_block = partial(_block, dtype=dtype, sizes=sizes, keep=keep, backbone=backbone)
     residuals = []
-    for block in backbone.blocks():
+    for block in blocks:
         if backbone.activation_checkpointing:
             r_BLD = recomputed(partial(run_block, block), r_BLD, block)
         else:
@@ -74,15 +77,39 @@ def run(
     return hidden_BLD, tuple(residuals) if hidden_states else None
 
 
+@dataclass(frozen=True)
+class _Keep:
+    """Which halves of the blocks keep what their gradients need, instead of computing it again.
+
+    Attributes:
+        mlp: the inner layers and their slopes.
+        mixer: projections, gated spectra and convolutions.
+    """
+
+    mlp: bool
+    mixer: bool
+
+    @classmethod
+    def within(cls, n_bytes: int, r_BLD: Tensor, block: "Block") -> Self:
+        """Return what of one block can be kept in so much memory: the MLP first, which saves more for it."""
+        inner, d = block.mlp.fc1.out_features, r_BLD.shape[-1]
+        mlp = r_BLD[..., 0].numel() * (2 * inner + d) * r_BLD.itemsize
+        # h, u and s; the padded convolution, and as much for its input's spectrum
+        mixer = r_BLD[..., 0].numel() * (7 + 2 * 2.3) * d * r_BLD.itemsize
+        return cls(mlp <= n_bytes, mlp + mixer <= n_bytes)
+
+
 def _block(
-    block: "Block", r_BLD: Tensor, *, dtype: torch.dtype, sizes: Tiling, backbone: "Backbone"
+    block: "Block", r_BLD: Tensor, *, dtype: torch.dtype, sizes: Tiling, keep: _Keep, backbone: "Backbone"
 ) -> Tensor:
     """Compute `backbone.Block.forward`."""
+    if not torch.is_grad_enabled():
+        keep = _Keep(mlp=False, mixer=False)
     with plain_precision(r_BLD.device):
         # neither half needs its own output for its gradient: the sum can overwrite it
-        mixed_BLD: Tensor = block.dropout(_mix(block, r_BLD, dtype, sizes, backbone))
+        mixed_BLD: Tensor = block.dropout(_mix(block, r_BLD, dtype, sizes, keep, backbone))
         r_BLD = _add(mixed_BLD, r_BLD)
-        fed_BLD: Tensor = block.dropout(_feed(block, r_BLD, dtype, sizes))
+        fed_BLD: Tensor = block.dropout(_feed(block, r_BLD, dtype, sizes, keep))
         return _add(fed_BLD, r_BLD)
 
 
@@ -90,7 +117,9 @@ def _add(out_BLD: Tensor, r_BLD: Tensor) -> Tensor:
     return out_BLD.add_(r_BLD) if out_BLD.dtype == r_BLD.dtype else r_BLD + out_BLD
 
 
-def _mix(block: "Block", r_BLD: Tensor, dtype: torch.dtype, sizes: Tiling, backbone: "Backbone") -> Tensor:
+def _mix(
+    block: "Block", r_BLD: Tensor, dtype: torch.dtype, sizes: Tiling, keep: _Keep, backbone: "Backbone"
+) -> Tensor:
     (batch, n_local, d), mixer, context = r_BLD.shape, block.mixer, backbone.context
     length, channels = n_local, slice(d)
     if context is not None:
@@ -100,6 +129,7 @@ def _mix(block: "Block", r_BLD: Tensor, dtype: torch.dtype, sizes: Tiling, backb
         # of its channels a process has whole sequences: fewer at once, or a share would need as much memory
         fewer = max(1, sizes.min_channels // context.size)
         sizes = replace(sizes, samples=sizes.samples // context.size, min_channels=fewer)
+        keep = replace(keep, mixer=False)
     out_BLD: Tensor = MixerWithGradients.apply(  # type: ignore[no-untyped-call]
         r_BLD,
         block.norm1.weight,
@@ -108,7 +138,7 @@ def _mix(block: "Block", r_BLD: Tensor, dtype: torch.dtype, sizes: Tiling, backb
         *_convolutions(block, channels, length, dtype, sizes.feature_rows),
         trained_weight(mixer.out_proj).to(dtype),
         mixer.out_proj.bias.to(dtype),
-        _fixed(block, channels, (batch, length), sizes, context),
+        replace(_fixed(block, channels, (batch, length), sizes, context), keep=keep.mixer),
     )
     return out_BLD
 
@@ -119,13 +149,13 @@ def _convolutions(
     """Return the tensors of `gated.Convolutions`, for these channels."""
     mixer, layer = block.mixer, block.mixer.filter_fn
     short = mixer.short_filter
-    learned = (mixer.in_proj.bias, short.weight[:, 0], cast("Tensor", short.bias))
-    return [
-        *(three(t, channels).to(dtype) for t in learned),
-        _features(layer, length, feature_rows),
-        layer.last_weight[channels],
-        layer.bias[channels],
-    ]
+    learned: list[Tensor] = [mixer.in_proj.bias, short.weight[:, 0], cast("Tensor", short.bias)]
+    last_w: Tensor = layer.last_weight
+    skip_D: Tensor = layer.bias
+    if channels != slice(len(skip_D)):
+        learned = [three(t, channels) for t in learned]
+        last_w, skip_D = last_w[channels], skip_D[channels]
+    return [*(t.to(dtype) for t in learned), _features(layer, length, feature_rows), last_w, skip_D]
 
 
 def _fixed(
@@ -149,12 +179,12 @@ def _fixed(
     )
 
 
-def _feed(block: "Block", r_BLD: Tensor, dtype: torch.dtype, sizes: Tiling) -> Tensor:
+def _feed(block: "Block", r_BLD: Tensor, dtype: torch.dtype, sizes: Tiling, keep: _Keep) -> Tensor:
     norm, fc1, fc2 = block.norm2, block.mlp.fc1, block.mlp.fc2
     weights = (trained_weight(fc1), fc1.bias, trained_weight(fc2), fc2.bias)
     matrices = [t.to(dtype) for t in weights]
     out_ND: Tensor = MlpWithGradients.apply(  # type: ignore[no-untyped-call]
-        r_BLD.flatten(0, 1), norm.weight, norm.bias, *matrices, norm.eps, sizes.tokens
+        r_BLD.flatten(0, 1), norm.weight, norm.bias, *matrices, norm.eps, sizes.tokens, keep.mlp
     )
     return out_ND.view(r_BLD.shape)
 
@@ -162,6 +192,9 @@ def _feed(block: "Block", r_BLD: Tensor, dtype: torch.dtype, sizes: Tiling) -> T
 def _features(layer: "HyenaFilter", length: int, feature_rows: int) -> Tensor:
     """Compute `convolution.filter_features` with gradients, keeping nothing: each slice is computed again."""
     mlp = layer.implicit_filter[:-1]
+    if length <= feature_rows:
+        out_LH: Tensor = mlp(layer.pos_emb.z[0, :length])  # keeps little
+        return out_LH
     parts = [layer.pos_emb.z[0, rows] for rows in slices(length, feature_rows)]
     return torch.cat([recomputed(mlp, z_lE, mlp) for z_lE in parts])
 
