@@ -35,6 +35,7 @@ from hyenacli.tools.settings import (
     MergeSettings,
     VerifySettings,
 )
+from hyenacli.tracks.settings import DependencyMapSettings
 from hyenacli.variants.settings import ScoreVariantsSettings
 
 BROKEN_PIPE = 128 + signal.SIGPIPE
@@ -256,6 +257,7 @@ add_verb(app, "predict", PredictSettings, "hyenacli.finetune.predict_command:run
 add_verb(app, "embed", EmbedSettings, "hyenacli.embed.command:run")
 add_verb(app, "score-variants", ScoreVariantsSettings, "hyenacli.variants.command:run")
 add_verb(app, "score-sequences", ScoreSequencesSettings, "hyenacli.score_sequences.command:run")
+add_verb(app, "dependency-map", DependencyMapSettings, "hyenacli.tracks.dependency_map_command:run")
 add_verb(app, "merge", MergeSettings, "hyenacli.tools.merge:run")
 add_verb(app, "doctor", DoctorSettings, "hyenacli.tools.doctor:run")
 app.add_typer(species_app, name="classify-species")

@@ -184,14 +184,20 @@ class CircularOptions(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RegionOptions(ContigNameOptions):
-    """Regions of a genome as input."""
+class GenomeOptions(ContigNameOptions):
+    """A genome, and regions of it."""
 
     fasta: Annotated[
         Path | None,
         typer.Option("-f", "--fasta", help="Genome FASTA (plain, bgzip or gzip).", metavar="FASTA"),
     ] = None
     region: Regions = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionOptions(GenomeOptions):
+    """Regions of a genome as input, each read on its strand."""
+
     stranded: Annotated[
         bool, typer.Option("--stranded", help="Read regions on the - strand as reverse complement.")
     ] = False

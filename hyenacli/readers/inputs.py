@@ -29,6 +29,7 @@ class SequenceInput:
         flank: bases of the genome read on each side of a region.
         sequence_column: of a table.
         id_column: of a table; None for `id` if it has one.
+        apart: refuse two regions with a base in common, and two sequences of one name.
     """
 
     verb: str
@@ -41,6 +42,7 @@ class SequenceInput:
     flank: int = 0
     sequence_column: str = _DEFAULT.sequence
     id_column: str | None = None
+    apart: bool = False
 
     def open(self, stack: ExitStack, shard: Shard | None, *, several_processes: bool = False) -> Input:
         """Open the records, checked as far as they can be without a model.
@@ -57,7 +59,7 @@ class SequenceInput:
         if self.source is None:
             regions, fasta = require_regions(self.regions, self.fasta, self.verb)
             reference = stack.enter_context(open_reference(fasta, *self._naming))
-            return open_regions(regions, reference, flank=self.flank, shard=shard)
+            return open_regions(regions, reference, flank=self.flank, shard=shard, apart=self.apart)
         check_input(self.source, self.regions, several_processes=several_processes)
         if self.fasta is None:
             return self._open_sequences(self.source, stack, shard)
@@ -68,7 +70,7 @@ class SequenceInput:
             raise UsageError(problem, at=stream.name, remedy=remedy)
         self._refuse_columns(stream.name)
         reference = stack.enter_context(open_reference(self.fasta, *self._naming))
-        return open_regions(stream, reference, flank=self.flank, shard=shard)
+        return open_regions(stream, reference, flank=self.flank, shard=shard, apart=self.apart)
 
     @property
     def _naming(self) -> tuple[ContigStyle, Path | None, str | None]:
@@ -79,7 +81,7 @@ class SequenceInput:
         rows = stack.enter_context(open_labelled([source], columns, labelled=False))
         if rows.kinds[0] in ("fasta", "folder"):
             self._refuse_columns(rows.names[0])
-        return open_rows(rows, source, columns, shard=shard)
+        return open_rows(rows, source, columns, shard=shard, apart=self.apart)
 
     def _refuse_columns(self, name: str) -> None:
         if self.sequence_column != _DEFAULT.sequence or self.id_column is not None:

@@ -1,0 +1,151 @@
+"""`hyena dependency-map`: which bases the predictions of a model depend on."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hyenacli import __version__
+from hyenacli.devices import autocast, resolve_device, set_threads
+from hyenacli.errors import UsageError
+from hyenacli.evaluation.map_plot import draw_map
+from hyenacli.genome.contigs import check_naming
+from hyenacli.inference.batching import RunSummary, parse_batch_size
+from hyenacli.inference.dependency import MEASURES, DependencyMap, MapOptions, dependency_maps
+from hyenacli.inference.perplexity import warn_of_labels
+from hyenacli.readers.inputs import SequenceInput
+from hyenacli.settings_file import to_dict
+from hyenacli.tracks.settings import DependencyMapSettings
+from hyenacli.writers.arrays import ArrayWriter, check_arrays_type, open_arrays
+from hyenacli.writers.atomic import ensure_writable
+from hyenacli.writers.text import BEDGRAPHS, BedGraph, open_bedgraph
+from hyenadna import load_model, model_sha256
+from hyenadna.formats.load import locate
+
+
+def run(config: DependencyMapSettings) -> None:
+    """Check the arguments, then the input, then the outputs; load the model, write maps and pictures.
+
+    Raises:
+        UserError: bad input, an output that cannot be written, or a model that cannot do what is asked.
+    """
+    batch_size = parse_batch_size(config.batch_size)
+    check_arrays_type(config.output)
+    track_kind = _track_kind(config.influence)
+    check_naming(config.contig_style, config.contig_aliases, config.fasta, config.circular)
+    for target in (config.output, config.influence):
+        if target is not None:
+            ensure_writable(target, config.input, config.fasta, config.contig_aliases)
+    device = resolve_device(config.device)
+    precision = autocast(device, config.dtype)
+    set_threads(config.threads)
+    locate(config.model)
+    options = MapOptions(config.measure, config.symmetrize, config.max_length)
+    with ExitStack() as stack:
+        inputs = _input(config).open(stack, None)
+        model = load_model(config.model).to(device)
+        warn_of_labels(model.config, config.model)
+        provenance = _provenance(config, model_sha256(model))
+        arrays = stack.enter_context(open_arrays(config.output, provenance))
+        track = None
+        if config.influence is not None:
+            track = stack.enter_context(open_bedgraph(config.influence, track_kind, provenance))
+        if config.plot is not None:
+            config.plot.mkdir(parents=True, exist_ok=True)
+        answers = dependency_maps(model, inputs.records, options, batch_size=batch_size, precision=precision)
+        summary = RunSummary("dependency-map", "mapping", "mapped")
+        index = _Index()
+        for answer in summary.watch(answers, inputs.total):
+            index.add(answer)
+            if answer.values_LL is not None:
+                arrays.write(f"map_{index.count - 1}", answer.values_LL)
+                _write_influence(track, answer)
+                _draw(config, answer, index.count)
+        index.write(arrays)
+    summary.report(f"to {config.output}")
+
+
+def _input(config: DependencyMapSettings) -> SequenceInput:
+    return SequenceInput(
+        verb="map",
+        source=config.input,
+        regions=config.region,
+        fasta=config.fasta,
+        contig_style=config.contig_style,
+        contig_aliases=config.contig_aliases,
+        circular=config.circular,
+        flank=config.flank,
+        sequence_column=config.sequence_column,
+        id_column=config.id_column,
+        apart=config.influence is not None,
+    )
+
+
+class _Index:
+    """Names, positions, statuses and bases of the records, which become arrays at the end."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._columns: dict[str, list[Any]] = {
+            name: [] for name in ("id", "chrom", "start", "end", "strand", "status", "sequence")
+        }
+
+    def add(self, answer: DependencyMap) -> None:
+        self.count += 1
+        sequence = "" if answer.values_LL is None else answer.sequence
+        for name, values in self._columns.items():
+            values.append(sequence if name == "sequence" else getattr(answer.record, name))
+
+    def write(self, arrays: ArrayWriter) -> None:
+        for name, values in self._columns.items():
+            kind = np.int64 if name in ("start", "end") else np.str_
+            arrays.write(name, np.array(values, dtype=kind))
+
+
+def _write_influence(track: BedGraph | None, answer: DependencyMap) -> None:
+    """Write the influence of each base; N have none."""
+    if track is None:
+        return
+    influence_L = answer.influence()
+    known_L = np.isfinite(influence_L)
+    edges = np.flatnonzero(np.diff(known_L, prepend=False, append=False))
+    for first, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+        track.write(answer.record.chrom, answer.record.start + first, influence_L[first:end])
+
+
+def _draw(config: DependencyMapSettings, answer: DependencyMap, number: int) -> None:
+    if config.plot is None or answer.values_LL is None:
+        return
+    record = answer.record
+    span = f"{record.chrom}_{record.start + 1}-{record.end}".replace("/", "_")
+    path = config.plot / f"{number}_{span}.{config.plot_type}"
+    where = f"{record.chrom}:{record.start + 1:,}-{record.end:,}"
+    title = where if record.id in (record.chrom, where.replace(",", "")) else f"{record.id}, {where}"
+    measure = MEASURES[config.measure]
+    draw_map(path, answer.values_LL, answer.sequence, start=record.start, title=title, measure=measure)
+
+
+def _track_kind(target: Path | None) -> str:
+    """Return the kind of bedGraph of a file's name.
+
+    Raises:
+        UsageError: it names none.
+    """
+    if target is None:
+        return ""
+    for kind in sorted(BEDGRAPHS, key=len, reverse=True):
+        if target.name.endswith(f".{kind}"):
+            return kind
+    raise UsageError("names no bedGraph", at=target, remedy=f"end it with .{' or .'.join(BEDGRAPHS)}")
+
+
+def _provenance(config: DependencyMapSettings, sha256: str) -> dict[str, Any]:
+    """Return what the file says about how it was made."""
+    return {
+        "hyena_version": __version__,
+        "model_sha256": sha256,
+        "axes": "rows are substituted bases, columns those whose prediction changes",
+        "coordinates": "start and end are 0-based, half-open",
+        "settings": to_dict(config),
+    }
