@@ -3,6 +3,7 @@
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hyenacli.errors import UsageError
 from hyenacli.genome.contigs import ContigStyle
@@ -30,6 +31,7 @@ class SequenceInput:
         sequence_column: of a table.
         id_column: of a table; None for `id` if it has one.
         apart: refuse two regions with a base in common, and two sequences of one name.
+        in_order: read regions in the order of contigs' names and positions.
     """
 
     verb: str
@@ -43,6 +45,7 @@ class SequenceInput:
     sequence_column: str = _DEFAULT.sequence
     id_column: str | None = None
     apart: bool = False
+    in_order: bool = False
 
     def open(self, stack: ExitStack, shard: Shard | None, *, several_processes: bool = False) -> Input:
         """Open the records, checked as far as they can be without a model.
@@ -59,7 +62,7 @@ class SequenceInput:
         if self.source is None:
             regions, fasta = require_regions(self.regions, self.fasta, self.verb)
             reference = stack.enter_context(open_reference(fasta, *self._naming))
-            return open_regions(regions, reference, flank=self.flank, shard=shard, apart=self.apart)
+            return open_regions(regions, reference, shard=shard, **self._reading)
         check_input(self.source, self.regions, several_processes=several_processes)
         if self.fasta is None:
             return self._open_sequences(self.source, stack, shard)
@@ -70,7 +73,11 @@ class SequenceInput:
             raise UsageError(problem, at=stream.name, remedy=remedy)
         self._refuse_columns(stream.name)
         reference = stack.enter_context(open_reference(self.fasta, *self._naming))
-        return open_regions(stream, reference, flank=self.flank, shard=shard, apart=self.apart)
+        return open_regions(stream, reference, shard=shard, **self._reading)
+
+    @property
+    def _reading(self) -> dict[str, Any]:
+        return {"flank": self.flank, "apart": self.apart, "in_order": self.in_order}
 
     @property
     def _naming(self) -> tuple[ContigStyle, Path | None, str | None]:

@@ -1,14 +1,12 @@
 """`hyena dependency-map`: which bases the predictions of a model depend on."""
 
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hyenacli import __version__
 from hyenacli.devices import autocast, resolve_device, set_threads
-from hyenacli.errors import UsageError
 from hyenacli.evaluation.map_plot import draw_map
 from hyenacli.genome.contigs import check_naming
 from hyenacli.inference.batching import RunSummary, parse_batch_size
@@ -19,7 +17,8 @@ from hyenacli.settings_file import to_dict
 from hyenacli.tracks.settings import DependencyMapSettings
 from hyenacli.writers.arrays import ArrayWriter, check_arrays_type, open_arrays
 from hyenacli.writers.atomic import ensure_writable
-from hyenacli.writers.text import BEDGRAPHS, BedGraph, open_bedgraph
+from hyenacli.writers.tables import table_type
+from hyenacli.writers.tracks import TRACKS, open_track
 from hyenadna import load_model, model_sha256
 from hyenadna.formats.load import locate
 
@@ -32,7 +31,7 @@ def run(config: DependencyMapSettings) -> None:
     """
     batch_size = parse_batch_size(config.batch_size)
     check_arrays_type(config.output)
-    track_kind = _track_kind(config.influence)
+    track_kind = None if config.influence is None else table_type(config.influence, None, tuple(TRACKS))
     check_naming(config.contig_style, config.contig_aliases, config.fasta, config.circular)
     for target in (config.output, config.influence):
         if target is not None:
@@ -43,14 +42,15 @@ def run(config: DependencyMapSettings) -> None:
     locate(config.model)
     options = MapOptions(config.measure, config.symmetrize, config.max_length)
     with ExitStack() as stack:
-        inputs = _input(config).open(stack, None)
+        in_order = track_kind is not None and TRACKS[track_kind].needs_order
+        inputs = _input(config, in_order=in_order).open(stack, None)
         model = load_model(config.model).to(device)
         warn_of_labels(model.config, config.model)
         provenance = _provenance(config, model_sha256(model))
         arrays = stack.enter_context(open_arrays(config.output, provenance))
         track = None
-        if config.influence is not None:
-            track = stack.enter_context(open_bedgraph(config.influence, track_kind, provenance))
+        if config.influence is not None and track_kind is not None:
+            track = stack.enter_context(open_track(config.influence, track_kind, inputs.contigs, provenance))
         if config.plot is not None:
             config.plot.mkdir(parents=True, exist_ok=True)
         answers = dependency_maps(model, inputs.records, options, batch_size=batch_size, precision=precision)
@@ -60,13 +60,14 @@ def run(config: DependencyMapSettings) -> None:
             index.add(answer)
             if answer.values_LL is not None:
                 arrays.write(f"map_{index.count - 1}", answer.values_LL)
-                _write_influence(track, answer)
+                if track is not None:
+                    track.write(answer.record.chrom, answer.record.start, answer.influence())
                 _draw(config, answer, index.count)
         index.write(arrays)
     summary.report(f"to {config.output}")
 
 
-def _input(config: DependencyMapSettings) -> SequenceInput:
+def _input(config: DependencyMapSettings, *, in_order: bool) -> SequenceInput:
     return SequenceInput(
         verb="map",
         source=config.input,
@@ -79,6 +80,7 @@ def _input(config: DependencyMapSettings) -> SequenceInput:
         sequence_column=config.sequence_column,
         id_column=config.id_column,
         apart=config.influence is not None,
+        in_order=in_order,
     )
 
 
@@ -103,17 +105,6 @@ class _Index:
             arrays.write(name, np.array(values, dtype=kind))
 
 
-def _write_influence(track: BedGraph | None, answer: DependencyMap) -> None:
-    """Write the influence of each base; N have none."""
-    if track is None:
-        return
-    influence_L = answer.influence()
-    known_L = np.isfinite(influence_L)
-    edges = np.flatnonzero(np.diff(known_L, prepend=False, append=False))
-    for first, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
-        track.write(answer.record.chrom, answer.record.start + first, influence_L[first:end])
-
-
 def _draw(config: DependencyMapSettings, answer: DependencyMap, number: int) -> None:
     if config.plot is None or answer.values_LL is None:
         return
@@ -124,20 +115,6 @@ def _draw(config: DependencyMapSettings, answer: DependencyMap, number: int) -> 
     title = where if record.id in (record.chrom, where.replace(",", "")) else f"{record.id}, {where}"
     measure = MEASURES[config.measure]
     draw_map(path, answer.values_LL, answer.sequence, start=record.start, title=title, measure=measure)
-
-
-def _track_kind(target: Path | None) -> str:
-    """Return the kind of bedGraph of a file's name.
-
-    Raises:
-        UsageError: it names none.
-    """
-    if target is None:
-        return ""
-    for kind in sorted(BEDGRAPHS, key=len, reverse=True):
-        if target.name.endswith(f".{kind}"):
-            return kind
-    raise UsageError("names no bedGraph", at=target, remedy=f"end it with .{' or .'.join(BEDGRAPHS)}")
 
 
 def _provenance(config: DependencyMapSettings, sha256: str) -> dict[str, Any]:

@@ -57,7 +57,7 @@ class DependencyMapSettings(
     influence: Annotated[
         Path | None,
         typer.Option(
-            help="bedGraph (.bedgraph, .bedgraph.gz) of each base's influence: the mean of its row.",
+            help="Track of each base's influence, the mean of its row: .bw, .bedgraph or .bedgraph.gz.",
             metavar="FILE",
             rich_help_panel=options.OUTPUT,
         ),

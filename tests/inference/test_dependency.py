@@ -7,6 +7,7 @@ import torch
 from hyenacli.inference.dependency import MapOptions, dependency_maps
 from hyenacli.readers.records import SequenceRecord
 from hyenadna import HyenaDNA, Tokenizer
+from hyenadna.engine import convolution
 from hyenadna.operator import HyenaFilter
 from tests.builders import random_dna
 from tests.toys import tiny_model
@@ -111,12 +112,14 @@ def test_a_planted_pair_shows_and_nothing_else_does(monkeypatch: pytest.MonkeyPa
         block.mixer.short_filter.weight.data[..., :-1] = 0
     first = model.backbone.blocks()[0].mixer.filter_fn
 
-    def lag_of_nine(layer: HyenaFilter, length: int) -> torch.Tensor:
-        taps = torch.zeros(16, length)
+    def lag_of_nine(
+        layer: HyenaFilter, features: torch.Tensor, channels: slice, start: int = 0
+    ) -> torch.Tensor:
+        taps = torch.zeros(16, start + len(features))
         taps[:, 9:10] = 3.0 * (layer is first)
-        return taps
+        return taps[channels, start:]
 
-    monkeypatch.setattr(HyenaFilter, "forward", lag_of_nine)
+    monkeypatch.setattr(convolution, "filter_taps", lag_of_nine)
     record = SequenceRecord.of_sequence("x", random_dna(30, 5).encode())
     (answer,) = dependency_maps(model, [record], MapOptions("logp"))
     distance = np.arange(30)[None] - np.arange(30)[:, None]

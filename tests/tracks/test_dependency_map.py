@@ -26,7 +26,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("map")
     save_model(tiny_model(), path / "model")
     write_fasta(path / "g.fa", [("chr1", CHR1), ("chr2", "ACGTN" * 10)])
-    write_bed(path / "r.bed", [("chr1", 40, 60, "first"), ("chr9", 0, 5), ("chr2", 2, 12), ("chr1", 0, 90)])
+    write_bed(
+        path / "r.bed", [("chr1", 40, 60, "first"), ("chr9", 0, 5), ("chr2", 2, 12), ("chr1", 100, 190)]
+    )
     return path
 
 
@@ -46,7 +48,7 @@ def test_maps_influence_and_pictures_of_regions(run: Run, folder: Path) -> None:
         values = dict(arrays)
     assert values["status"].tolist() == ["OK", "NO_CONTIG", "OK", "TOO_LONG"]
     assert values["id"].tolist()[:2] == ["first", "chr9:1-5"]
-    assert values["start"].tolist() == [40, 0, 2, 0]
+    assert values["start"].tolist() == [40, 0, 2, 100]
     assert values["sequence"].tolist() == [CHR1[40:60], "", "GTNACGTNAC", ""]
     assert set(values) >= {"map_0", "map_2"}
     assert not {"map_1", "map_3"} & set(values)
@@ -86,7 +88,7 @@ def test_sequences_need_no_genome(run: Run, folder: Path) -> None:
     [
         ("-m model -o x.npz", "nothing to map"),
         ("r.bed -f g.fa -m model -o x.tsv", "end it with .npz or .h5"),
-        ("r.bed -f g.fa -m model -o x.npz --influence x.bw", "names no bedGraph"),
+        ("r.bed -f g.fa -m model -o x.npz --influence x.txt", "names no table type"),
         ("-r chr1:1-5 -r chr1:5-9 -f g.fa -m model -o x.npz --influence x.bedgraph", "bases in common"),
         ("-r chr3:1-5 -f g.fa -m model -o x.npz", "chr3"),
         ("r.bed -f g.fa -m none -o x.npz", "none"),
