@@ -24,6 +24,7 @@ from hyenacli.distributed import current_ranks, handle_signals, launch, launched
 from hyenacli.embed.settings import EmbedSettings
 from hyenacli.errors import UsageError
 from hyenacli.finetune.settings import FinetuneSettings, PredictSettings
+from hyenacli.generate.settings import GenerateSettings
 from hyenacli.pretrain.settings import EvaluateSettings, PretrainSettings
 from hyenacli.score_sequences.settings import ScoreSequencesSettings
 from hyenacli.species.settings import SpeciesEvaluateSettings, SpeciesPredictSettings, SpeciesTrainSettings
@@ -256,6 +257,7 @@ add_verb(app, "evaluate", EvaluateSettings, "hyenacli.pretrain.evaluate_command:
 add_verb(app, "predict", PredictSettings, "hyenacli.finetune.predict_command:run")
 add_verb(app, "embed", EmbedSettings, "hyenacli.embed.command:run")
 add_verb(app, "score-variants", ScoreVariantsSettings, "hyenacli.variants.command:run")
+add_verb(app, "generate", GenerateSettings, "hyenacli.generate.command:run")
 add_verb(app, "score-sequences", ScoreSequencesSettings, "hyenacli.score_sequences.command:run")
 add_verb(app, "dependency-map", DependencyMapSettings, "hyenacli.tracks.dependency_map_command:run")
 add_verb(app, "merge", MergeSettings, "hyenacli.tools.merge:run")

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-VERBS = ("pretrain", "finetune", "embed", "variants", "species", "score_sequences", "tracks", "tools")
+VERBS = (
+    *("pretrain", "finetune", "embed", "variants", "species"),
+    *("score_sequences", "generate", "tracks", "tools"),
+)
 # A module may import those of its own level and of the levels after it; a verb imports no other verb.
 LEVELS = (
     ("__main__",),
@@ -98,6 +101,7 @@ def test_models_is_a_source_root_and_no_package() -> None:
         ["score-variants", "--help"],
         ["score-sequences", "--help"],
         ["dependency-map", "--help"],
+        ["generate", "--help"],
         ["doctor", "--help"],
     ],
 )

@@ -27,6 +27,7 @@ from hyenacli.writers.columns import (
     TableWriter,
     suffix_kind,
 )
+from hyenacli.writers.fasta import FASTAS
 from hyenacli.writers.hdf5 import is_anndata, open_h5ad, open_hdf5, read_h5ad, read_hdf5
 from hyenacli.writers.json_lines import JSON_LINES, JSON_LINES_GZ
 from hyenacli.writers.text import AGAIN, CSV, TSV, TsvFormat, damaged_shard, open_gzip
@@ -183,8 +184,8 @@ _FORMATS: tuple[TableFormat, ...] = (
 TABLES = {table.suffix: table for table in _FORMATS}
 # Those for tables of single numbers.
 SCALAR_TABLES = tuple(table.suffix for table in _FORMATS if not table.needs_vectors)
-# Tables and tracks.
-OUTPUTS: dict[str, FileFormat] = {**TABLES, **TRACKS}
+# Tables, sequences and tracks.
+OUTPUTS: dict[str, FileFormat] = {**TABLES, **FASTAS, **TRACKS}
 
 
 def table_type(target: Path, output_type: str | None, types: Sequence[str] | None = None) -> str:

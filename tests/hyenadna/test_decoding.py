@@ -77,6 +77,33 @@ def test_each_step_equals_a_pass_over_the_tokens_so_far() -> None:
         torch.testing.assert_close(logits_BV, plain_BV, rtol=0, atol=1e-10)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("taps", [3, 5])
+def test_prompts_of_several_lengths_and_any_choice_of_rows(taps: int) -> None:
+    model = make(replace(LONG, short_filter_order=taps))
+    lengths, new = [1, 2, 9, 30], 70
+    ids_BL, prompts_BL = tokens(4, 100), tokens(4, 30, seed=5)
+    for row, length in enumerate(lengths):
+        prompts_BL[row, :length] = ids_BL[row, :length]
+    decoder = Decoder(model, prompts_BL, new, torch.tensor(lengths))
+    rows = torch.arange(4)
+    for step in range(new):
+        for logits_V, row in zip(decoder.logits_BV, rows.tolist(), strict=True):
+            plain_V = model.plain(ids_BL[row : row + 1, : lengths[row] + step]).logits[0, -1]
+            torch.testing.assert_close(logits_V, plain_V, rtol=0, atol=1e-10)
+        if step in (2, 3, 40):
+            chosen = torch.tensor([3, 0, 1, 2, 2]) if step == 3 else torch.arange(len(rows) - 1)
+            decoder.select(chosen if step != 3 else chosen[chosen < len(rows)])
+            rows = rows[chosen if step != 3 else chosen[chosen < len(rows)]]
+        decoder.append(torch.stack([ids_BL[row, lengths[row] + step] for row in rows.tolist()]))
+
+
+def test_lengths_of_prompts_are_checked(model: HyenaDNA) -> None:
+    for lengths in ([0, 3], [1, 4], [1]):
+        with pytest.raises(ModelError, match=r"the lengths of 2 prompts must be 1 to 3, not"):
+            Decoder(model, tokens(2, 3), 1, torch.tensor(lengths))
+
+
 @pytest.mark.parametrize("taps", [1, 2, 5])
 @pytest.mark.parametrize("prompt", [1, 3, 9])
 def test_any_short_filter(taps: int, prompt: int) -> None:

@@ -53,25 +53,31 @@ class Decoder:
 
     Args:
         model: the model; dropout does not act. Its weights must not change while a decoder is in use.
-        prompt_BL: (B, L) int64 token ids. Every one of them counts, so that prompts of several lengths need
-            a decoder each.
+        prompt_BL: (B, L) int64 token ids, shorter prompts padded on the right.
         max_new_tokens: how many tokens can be appended.
+        lengths_B: tokens of each prompt that count, 1 to L; L without it.
 
     Attributes:
         logits_BV: scores of the next token, equal to `model.plain` of all tokens so far at the last of them.
 
     Raises:
-        ModelError: the prompt is not (B, L) or is empty, or prompt and new tokens exceed `longest_input`.
+        ModelError: the prompt is not (B, L) or is empty, a length is not 1 to L, or prompt and new tokens
+            exceed `longest_input`.
     """
 
     logits_BV: Tensor
 
     @torch.no_grad()
-    def __init__(self, model: "HyenaDNA", prompt_BL: Tensor, max_new_tokens: int):
+    def __init__(
+        self, model: "HyenaDNA", prompt_BL: Tensor, max_new_tokens: int, lengths_B: Tensor | None = None
+    ):
         _check_room(prompt_BL, max_new_tokens, model)
+        if lengths_B is None:
+            lengths_B = prompt_BL.new_full(prompt_BL.shape[:1], prompt_BL.shape[1])
+        _check_lengths(lengths_B, prompt_BL)
         self._model, self._capacity, self._n = model, max_new_tokens, 0
         with plain_precision(prompt_BL.device):
-            self._read(prompt_BL, product_dtype(model.backbone, prompt_BL.device))
+            self._read(prompt_BL, lengths_B, product_dtype(model.backbone, prompt_BL.device))
 
     @torch.no_grad()
     def append(self, ids_B: Tensor) -> Tensor:
@@ -93,31 +99,48 @@ class Decoder:
             self._n += 1
             return self._score(r_BD)
 
-    def _read(self, prompt_BL: Tensor, dtype: torch.dtype) -> None:
+    @torch.no_grad()
+    def select(self, rows_R: Tensor) -> None:
+        """Keep these sequences, in this order: some are dropped, or one is continued several times.
+
+        Args:
+            rows_R: (R,) int64 indices of the sequences so far; one may come more than once.
+        """
+        self._long.select(rows_R)
+        for step in self._steps:
+            step.select(rows_R)
+        self.logits_BV = self.logits_BV[rows_R]
+
+    def _read(self, prompt_BL: Tensor, lengths_B: Tensor, dtype: torch.dtype) -> None:
         """Run the prompt, with products in `dtype`, and set up the steps."""
         backbone = self._model.backbone
         r_BPD = prompted_stream(backbone, prompt_BL)
         b, prompt, d = r_BPD.shape
+        end_B = lengths_B.to(r_BPD.device) + backbone.n_soft
+        row_B1 = torch.arange(b, device=r_BPD.device)[:, None]
+        new_Bn = end_B[:, None] + torch.arange(self._capacity, device=r_BPD.device)
         length, sizes = prompt + self._capacity, tiling(d, r_BPD.device)
         part, blocks = partition(length, sizes), backbone.blocks()
         filters = [block.mixer.filter_fn for block in blocks]
         taps_nND = _first_taps(filters, self._capacity)
         z_DBS = taps_nND.new_empty(d, b, length)
         line_nNBD = taps_nND.new_empty(self._capacity, len(blocks), b, d)
-        self._steps, work = [], Workspace()
+        self._steps, work, ends = [], Workspace(), end_B.tolist()
         for index, block in enumerate(blocks):
             full = BlockPass(block, dtype, sizes)
-            past_BjD = r_BPD[:, max(0, prompt - full.history) :]
+            past_Bj = end_B[:, None] + torch.arange(-min(full.history, prompt), 0, device=r_BPD.device)
+            past_BjD = r_BPD[row_B1, past_Bj.clamp(min=0)]
             now_D = taps_nND[0, index] + filters[index].bias
-            self._steps.append(_BlockStep(block, dtype, past_BjD, now_D))
+            self._steps.append(_BlockStep(block, dtype, past_BjD, past_Bj >= 0, now_D))
             full.gate_(r_BPD, z_DBS)
-            # zeros after the prompt become what it adds there
-            z_DBS[..., prompt:] = 0
+            # zeros after each prompt become what it adds there
+            for row, end in enumerate(ends):
+                z_DBS[:, row, end:] = 0
             full.convolve_(z_DBS, backbone.spectra.spectra(filters, index, part), part, work)
             full.finish_(r_BPD, z_DBS)
-            line_nNBD[:, index] = z_DBS[..., prompt:].permute(2, 1, 0)
+            line_nNBD[:, index] = z_DBS[:, row_B1, new_Bn].permute(2, 1, 0)
         self._long = _LongConvolution(line_nNBD, taps_nND)
-        self._score(r_BPD[:, -1])
+        self._score(r_BPD[row_B1[:, 0], end_B - 1])
 
     def _score(self, r_BD: Tensor) -> Tensor:
         self.logits_BV = self._model.lm_logits(final_norm(self._model.backbone, r_BD))
@@ -133,17 +156,22 @@ class _BlockStep:
         block: the block.
         dtype: of the products.
         past_BjD: residuals before the block at the positions that the next one's projection depends on.
+        real_Bj: which of these positions there are; before a sequence, the short convolution reads zeros.
         now_D: weight of the current position in the long convolution: tap 0 and the skip term.
     """
 
-    def __init__(self, block: "Block", dtype: torch.dtype, past_BjD: Tensor, now_D: Tensor):
+    def __init__(self, block: "Block", dtype: torch.dtype, past_BjD: Tensor, real_Bj: Tensor, now_D: Tensor):
         self._norm1, self._norm2, self._dtype, self._now_D = block.norm1, block.norm2, dtype, now_D
         mixer, mlp = block.mixer, block.mlp
         self._in, self._out = _affine(mixer.in_proj, dtype), _affine(mixer.out_proj, dtype)
         self._fc1, self._fc2 = _affine(mlp.fc1, dtype), _affine(mlp.fc2, dtype)
         self._short = _ShortConvolution(mixer.short_filter, dtype, len(past_BjD))
-        for r_BD in past_BjD.unbind(1):
-            self._project(r_BD)
+        for r_BD, real_B in zip(past_BjD.unbind(1), real_Bj.unbind(1), strict=True):
+            self._short.push(self._affine(r_BD) * real_B[:, None])
+
+    def select(self, rows_R: Tensor) -> None:
+        """Keep these sequences."""
+        self._short.select(rows_R)
 
     def run_(self, r_BD: Tensor, slot_BD: Tensor) -> None:
         """Run the block at the next position, in place.
@@ -162,7 +190,10 @@ class _BlockStep:
 
     def _project(self, r_BD: Tensor) -> tuple[Tensor, ...]:
         """Compute norm, projection and short convolution at the next position: x0, x1 and v."""
-        return self._short.push(_apply(self._in, layer_norm(self._norm1, r_BD, self._dtype)))
+        return self._short.push(self._affine(r_BD))
+
+    def _affine(self, r_BD: Tensor) -> Tensor:
+        return _apply(self._in, layer_norm(self._norm1, r_BD, self._dtype))
 
 
 class _ShortConvolution:
@@ -180,13 +211,20 @@ class _ShortConvolution:
         # Row j of the sums: the output j positions on, summed so far. The last row stays the bias alone.
         sums_jBK = bias_K.repeat(short.kernel_size[0] + 1, batch, 1)
         # the two buffers are swapped at every position, so that nothing is shifted
-        self._read, self._written = (
-            (t[1:], t[:-1], t[0].chunk(3, dim=1)) for t in (sums_jBK, sums_jBK.clone())
-        )
+        self._share(sums_jBK, sums_jBK.clone())
+
+    def _share(self, *sums_jBK: Tensor) -> None:
+        self._sums_jBK = sums_jBK
+        self._read, self._written = ((t[1:], t[:-1], t[0].chunk(3, dim=1)) for t in sums_jBK)
+
+    def select(self, rows_R: Tensor) -> None:
+        """Keep these sequences."""
+        self._share(*(t[:, rows_R] for t in self._sums_jBK))
 
     def push(self, u_BK: Tensor) -> tuple[Tensor, ...]:
         """Return the thirds of the output, each (B, D), at the next position; valid for two positions."""
         self._read, self._written = self._written, self._read
+        self._sums_jBK = self._sums_jBK[::-1]
         torch.addcmul(self._written[0], u_BK, self._weight_j1K, out=self._read[1])
         return self._read[2]
 
@@ -209,6 +247,10 @@ class _LongConvolution:
         if size:
             self._add_block_(self._line_nNBD[i - size : i], self._line_nNBD[i : i + size])
         return self._line_nNBD[i]
+
+    def select(self, rows_R: Tensor) -> None:
+        """Keep these sequences."""
+        self._line_nNBD = self._line_nNBD[:, :, rows_R]
 
     def _add_block_(self, z_UNBD: Tensor, ahead_UNBD: Tensor) -> None:
         """Add the contribution of a block to the positions ahead, of which there may be fewer."""
@@ -286,6 +328,12 @@ def _check_room(prompt_BL: Tensor, new: int, model: "HyenaDNA") -> None:
             f"{model.backbone.describe_room()}",
             remedy="shorten the prompt, ask for fewer tokens or use a model with a longer context",
         )
+
+
+def _check_lengths(lengths_B: Tensor, prompt_BL: Tensor) -> None:
+    b, length = prompt_BL.shape
+    if lengths_B.shape != (b,) or not bool(((lengths_B >= 1) & (lengths_B <= length)).all()):
+        raise ModelError(f"the lengths of {b} prompts must be 1 to {length:,}, not {lengths_B.tolist()}")
 
 
 def _first_taps(filters: "Sequence[HyenaFilter]", length: int) -> Tensor:

@@ -1,0 +1,1 @@
+"""Verb `generate`: new sequences that follow prompts."""
