@@ -31,6 +31,7 @@ from hyenacli.species.settings import SpeciesEvaluateSettings, SpeciesPredictSet
 from hyenacli.tools.settings import (
     ConvertSettings,
     DoctorSettings,
+    DownloadSettings,
     InfoSettings,
     ListSettings,
     MergeSettings,
@@ -43,6 +44,11 @@ BROKEN_PIPE = 128 + signal.SIGPIPE
 # Values that users of other tools give to flags.
 _BOOLEANS = ("true", "false", "yes", "no", "on", "off", "1", "0")
 INTERRUPTED = 128 + signal.SIGINT
+# What to put behind -m.
+_ANY_MODEL = (
+    "for human DNA -m hyenadna-small-32k (16 MB; `hyena models list` has all), or your own run or model"
+)
+_WHICH_MODEL = {"predict": "give the directory of a `hyena finetune` run"}
 
 
 def _show_flags(parameters: list[Any]) -> list[Any]:
@@ -148,6 +154,8 @@ def one_line(error: Exception) -> str | None:
         # The parser's: empty where it has just printed the help instead.
         message = str(error.format_message()).replace(": Value error, ", ": ")
         context = getattr(error, "ctx", None)
+        if getattr(getattr(error, "param", None), "name", None) == "model" and context:
+            message = f"{message.rstrip('.')}; {_WHICH_MODEL.get(context.info_name, _ANY_MODEL)}"
         return message and message + (f" (see `{context.command_path} --help`)" if context else "")
     if isinstance(error, OSError) and (error.filename is not None or error.errno == errno.ENOSPC):
         full = "the output cannot be written: no space left on device; free some space or choose another disk"
@@ -268,6 +276,7 @@ add_verb(species_app, "evaluate", SpeciesEvaluateSettings, "hyenacli.species.eva
 add_verb(species_app, "predict", SpeciesPredictSettings, "hyenacli.species.predict:run")
 app.add_typer(models_app, name="models")
 add_verb(models_app, "list", ListSettings, "hyenacli.tools.models:show_list")
+add_verb(models_app, "download", DownloadSettings, "hyenacli.tools.models:download")
 add_verb(models_app, "info", InfoSettings, "hyenacli.tools.models:info")
 add_verb(models_app, "convert", ConvertSettings, "hyenacli.tools.models:convert")
 add_verb(models_app, "verify", VerifySettings, "hyenacli.tools.models:verify")

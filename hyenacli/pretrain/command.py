@@ -29,7 +29,7 @@ from hyenacli.training.metric_loggers import check_tensorboard, read_metrics
 from hyenacli.training.run_directory import add_to_record, open_run, reserve_run
 from hyenacli.training.training_run import BatchShape, MemoryPlan, Precision, TrainingRun
 from hyenadna import HyenaDNA
-from hyenadna.config import PUBLISHED_NAMES, preset_name
+from hyenadna.config import preset_name
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ class _Run:
         name = settings.preset or DEFAULT_PRESET
         if settings.d_model or settings.n_layer or settings.max_length:
             return f"{name}, changed, with fresh weights"
-        published = PUBLISHED_NAMES.get(preset_name(name) or "")
+        published = f"hyenadna-{preset_name(name)}"
         return f"{name} with fresh weights (--init-from {published} starts from the published ones)"
 
     def _replicas(self) -> int:

@@ -2,27 +2,84 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import typer
 
 import hyenadna
+from hyenacli.console import event, log
 from hyenacli.errors import UserError
 from hyenacli.terminal_tables import print_table
-from hyenacli.tools.settings import ConvertSettings, InfoSettings, ListSettings, VerifySettings
-from hyenadna import PRESETS, PUBLISHED_NAMES, HyenaDNA
+from hyenacli.tools.settings import (
+    ConvertSettings,
+    DownloadSettings,
+    InfoSettings,
+    ListSettings,
+    VerifySettings,
+)
+from hyenadna import PRESETS, HyenaDNA
+
+
+class PublishedModel(NamedTuple):
+    """What a user chooses a published model by.
+
+    Attributes:
+        megabytes: of its files on the Hub.
+        seconds_per_megabase: to read sequence once on two CPU cores, in windows of the whole context.
+        memory_gib: of the process.
+        purpose: what to choose it for.
+    """
+
+    megabytes: float
+    seconds_per_megabase: int
+    memory_gib: float
+    purpose: str
+
+
+PUBLISHED_MODELS = {
+    "tiny-1k": PublishedModel(1.8, 10, 0.3, "first tries; short sequences; fine-tuning on a CPU"),
+    "tiny-1k-d256": PublishedModel(6.6, 34, 0.4, "short sequences, where tiny-1k is not good enough"),
+    "tiny-16k": PublishedModel(2.5, 11, 0.4, "genes and regions up to 16 kb on a CPU"),
+    "small-32k": PublishedModel(16.3, 64, 0.9, "variants and embeddings: the default choice"),
+    "medium-160k": PublishedModel(56.9, 160, 0.8, "long context; fine-tuning wants a GPU"),
+    "medium-450k": PublishedModel(112.6, 165, 1.5, "longer context; wants a GPU"),
+    "large-1m": PublishedModel(218.2, 170, 2.8, "a million bases at once; wants a GPU"),
+}
+_COLUMNS = ("model", "context", "parameters", "download_mb", "s_per_mb", "memory_gib", "choose_it_for")
+_EXPLANATION = """\
+All were trained on the human reference genome (hg38); the licence of the weights is BSD-3-Clause.
+s_per_mb: seconds to read 1,000,000 bases once on two CPU cores; memory_gib: of the process.
+Use one with -m MODEL; `hyena models download MODEL --to DIR` fetches one for a machine without internet.
+For other species: `hyena pretrain` on your genome, or fine-tune one of these."""
 
 
 def show_list(_settings: ListSettings) -> None:
-    """Print the table of presets."""
+    """Print the table of published models, and on a terminal what its columns mean."""
     rows = []
     for name, config in PRESETS.items():
         with torch.device("meta"):  # shapes without memory: the count is the model's own
             parameters = HyenaDNA(config).n_parameters
-        repository = f"LongSafari/{PUBLISHED_NAMES[name]}-hf"
-        rows.append((name, config.d_model, config.n_layer, config.context, parameters, repository))
-    print_table(("name", "d_model", "n_layer", "context", "parameters", "repository"), rows)
+        model = PUBLISHED_MODELS[name]
+        rows.append((f"hyenadna-{name}", config.context, parameters, *model))
+    print_table(_COLUMNS, rows)
+    log.info("%s", _EXPLANATION)
+
+
+def download(settings: DownloadSettings) -> None:
+    """Download a model, and log where it is.
+
+    Raises:
+        UserError: the output directory is a file.
+        ModelError: as `hyenadna.download`.
+    """
+    if settings.to is not None and settings.to.exists() and not settings.to.is_dir():
+        raise UserError("is a file", at=settings.to, remedy="choose another directory")
+    folder = hyenadna.download(*hyenadna.parse_hub_name(settings.name), settings.to)
+    size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+    log.info("%s: %.1f MB, complete and checked by hash", folder, size / 1e6)
+    log.info("use it with -m %s", settings.name if settings.to is None else folder)
+    event("download", model=settings.name, folder=str(folder), bytes=size)
 
 
 def info(settings: InfoSettings) -> None:

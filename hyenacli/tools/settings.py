@@ -57,10 +57,37 @@ Source = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class ListSettings(options.Settings):
-    """List the published architectures: width, layers, context in bases, trainable parameters, repository.
+    """List the published models, and what each is for.
+
+    The first column is what -m takes. Without the prefix hyenadna- it is the name of the same architecture
+    with fresh weights, for --preset.
 
     Example: hyena models list
     """
+
+
+@dataclass(frozen=True, kw_only=True)
+class DownloadSettings(options.Settings):
+    """Download a published model, and check it by hash.
+
+    An interrupted download continues where it stopped when the command is repeated. Without --to, the model
+    goes into the cache of the Hugging Face hub, where -m NAME finds it without the network.
+
+    Example: hyena models download hyenadna-small-32k --to small-32k
+    """
+
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="Name as `hyena models list` shows it, or org/name, or org/name@revision.", metavar="NAME"
+        ),
+    ]
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            help="Directory to write, which -m then takes on any machine; default the cache.", metavar="DIR"
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

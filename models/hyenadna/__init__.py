@@ -6,6 +6,7 @@ from .config import PRESETS, PUBLISHED_NAMES, DemonstrationsConfig, HeadConfig, 
 from .engine.decoding import Decoder, generate
 from .errors import ModelError
 from .formats.adapters import save_adapter
+from .formats.hub import download, parse_hub_name
 from .formats.load import load_model
 from .formats.save import ModelInfo, convert, describe, save_model
 from .formats.tensors import model_sha256
@@ -32,11 +33,13 @@ __all__ = [
     "add_soft_prompt",
     "convert",
     "describe",
+    "download",
     "freeze",
     "generate",
     "load_model",
     "merge",
     "model_sha256",
+    "parse_hub_name",
     "preset",
     "save_adapter",
     "save_model",

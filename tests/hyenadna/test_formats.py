@@ -3,7 +3,6 @@
 import json
 import shutil
 import sys
-import types
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -174,7 +173,7 @@ def test_run_directories(model: HyenaDNA, native: Path, tmp_path: Path) -> None:
 def test_a_preset_is_no_model_to_load(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: HyenaDNA
 ) -> None:
-    with pytest.raises(ModelError, match=r"fresh weights.*say hyenadna-tiny-1k-seqlen"):
+    with pytest.raises(ModelError, match=r"fresh weights.*say hyenadna-tiny-1k$"):
         load_model("tiny-1k")
     monkeypatch.chdir(tmp_path)
     save_model(model, "tiny-1k")
@@ -442,77 +441,6 @@ def test_no_such_model(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
         ModelError, match=r"no such file, directory or model name; published models: hyenadna-"
     ):
         load_model(spec)
-
-
-class FakeHub(types.ModuleType):
-    """snapshot_download with a cache that may be empty and a network that may be down."""
-
-    def __init__(self, folder: Path, *, cached: bool, online: bool):
-        super().__init__("huggingface_hub")
-        self.folder, self.cached, self.online = folder, cached, online
-        self.calls: list[tuple[str, str | None, bool]] = []
-
-    def snapshot_download(
-        self, repo: str, *, revision: str | None, allow_patterns: list[str], local_files_only: bool = False
-    ) -> str:
-        self.calls.append((repo, revision, local_files_only))
-        if not (self.cached if local_files_only else self.online):
-            raise FileNotFoundError("cannot find it\nand more")
-        return str(self.folder)
-
-
-@pytest.mark.parametrize(
-    ("spec", "repo", "revision"),
-    [
-        ("org/name", "org/name", None),
-        ("org/name@abc", "org/name", "abc"),
-        ("hyenadna-small-32k", "LongSafari/hyenadna-small-32k-seqlen-hf", None),
-        ("hyenadna-tiny-16k-seqlen-d128@main", "LongSafari/hyenadna-tiny-16k-seqlen-d128-hf", "main"),
-    ],
-)
-@pytest.mark.parametrize("cached", [True, False])
-def test_hub(
-    model: HyenaDNA,
-    native: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    spec: str,
-    repo: str,
-    revision: Any,
-    cached: bool,
-) -> None:
-    hub = FakeHub(native, cached=cached, online=not cached)
-    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
-    same(load_model(spec), model)
-    assert (
-        hub.calls == [(repo, revision, True)] if cached else [(repo, revision, True), (repo, revision, False)]
-    )
-
-
-def test_hub_failures(native: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: HyenaDNA) -> None:
-    monkeypatch.setitem(sys.modules, "huggingface_hub", FakeHub(native, cached=False, online=False))
-    with pytest.raises(
-        ModelError, match=r"^org/name@v1: cannot be fetched \(cannot find it\); check"
-    ) as caught:
-        load_model("org/name@v1")
-    assert "\n" not in str(caught.value)
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(ModelError, match=r"pip install 'hyenacli\[hub\]'"):
-        load_model("org/name")
-    monkeypatch.chdir(tmp_path)
-    save_model(model, "org/name")
-    same(load_model("org/name"), model)  # a path that exists needs no hub
-
-
-def test_half_a_cached_snapshot_is_fetched_again(
-    native: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hub = FakeHub(tmp_path / "half", cached=True, online=True)
-    (tmp_path / "half").mkdir()
-    shutil.copy(native / "config.json", tmp_path / "half")
-    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
-    with pytest.raises(ModelError, match="no weights"):
-        load_model("org/name")
-    assert [local for _, _, local in hub.calls] == [True, False]
 
 
 def test_describe(model: HyenaDNA, native: Path) -> None:

@@ -60,7 +60,7 @@ def test_fresh_weights_are_called_so(genome: Path, tmp_path: Path, caplog: pytes
     pretrain(settings(genome, tmp_path / "changed", max_steps=1))
     pretrain(continuing(genome, tmp_path / "changed", tmp_path / "continued", max_steps=1))
     models = [text.splitlines()[0] for text in caplog.messages if text.startswith("model: ")]
-    assert "seqlen with fresh weights (--init-from hyenadna-tiny-1k-seqlen starts from" in models[0]
+    assert "seqlen with fresh weights (--init-from hyenadna-tiny-1k starts from" in models[0]
     assert "tiny-1k, changed, with fresh weights: width 8" in models[1]
     assert "with fresh weights" not in models[2]
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+import hyenadna
 from hyenacli.app import app
 from hyenadna import (
     HeadConfig,
@@ -15,6 +16,7 @@ from hyenadna import (
     LoraConfig,
     add_lora,
     describe,
+    parse_hub_name,
     save_adapter,
     save_model,
 )
@@ -42,12 +44,46 @@ def hyena(capsys: pytest.CaptureFixture[str]) -> Any:
 
 
 def test_list(hyena: Any) -> None:
-    code, out, _ = hyena("list")
+    code, out, err = hyena("list")
     rows = [line.split("\t") for line in out.splitlines()]
     assert code == 0
     assert len(rows) == 8
-    assert rows[-1][:5] == ["large-1m", "256", "8", "1000000", "6550528"]
-    assert rows[-1][5] == "LongSafari/hyenadna-large-1m-seqlen-hf"
+    assert rows[0][0] == "model"
+    assert rows[-1][:4] == ["hyenadna-large-1m", "1000000", "6550528", "218.2"]
+    assert "BSD-3-Clause" in err
+    for name, *_ in rows[1:]:
+        assert parse_hub_name(name)[0].startswith("LongSafari/hyenadna-")
+
+
+def test_download(hyena: Any, native: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests: list[Any] = []
+    monkeypatch.setattr(hyenadna, "download", lambda *request: requests.append(request) or native)
+    code, _, err = hyena("download", "hyenadna-tiny-1k", "--to", tmp_path / "new")
+    assert code == 0
+    assert requests == [("LongSafari/hyenadna-tiny-1k-seqlen-hf", None, tmp_path / "new")]
+    assert "MB, complete and checked by hash" in err
+    assert f"-m {native}" in err
+    code, _, err = hyena("download", "hyenadna-tiny-1k", "--to", native / "config.json")
+    assert (code, "is a file; choose another directory" in err) == (1, True)
+    code, _, err = hyena("download", "tiny-1k")
+    assert (code, "say hyenadna-tiny-1k" in err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("line", "remedy"),
+    [
+        ("embed a.fa -o b.tsv", "-m hyenadna-small-32k (16 MB; `hyena models list`"),
+        ("score-variants a.vcf -f g.fa", "-m hyenadna-small-32k"),
+        ("predict a.fa -o b.tsv", "the directory of a `hyena finetune` run"),
+    ],
+)
+def test_a_missing_model_says_what_to_put_there(
+    line: str, remedy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        app(line.split(), prog_name="hyena")
+    assert end.value.code == 2
+    assert remedy in capsys.readouterr().err
 
 
 def test_info(hyena: Any, native: Path) -> None:

@@ -31,12 +31,39 @@ from torch import Tensor
 from hyenadna.errors import ModelError
 
 WEIGHTS_SUFFIXES = {".safetensors", ".bin", ".ckpt", ".pt", ".pth"}
+_WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "weights.ckpt",
+)
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CHECKSUM = "sha256"
 # where the base of an adapter lies: users edit it when they move one, and the base has a hash of its own
 _UNCHECKED = (_CHECKSUM, "base_model_name_or_path")
 # the format's own bound
 _MAX_HEADER = 100_000_000
+
+
+def find_weights(folder: Path) -> Path:
+    """Return the weights file of a model directory: one with a published name, else the only one.
+
+    Raises:
+        ModelError: there is none, or several that could be meant.
+    """
+    for name in _WEIGHTS:
+        if (folder / name).is_file():
+            return folder / name
+    others = sorted(path for path in folder.iterdir() if path.suffix in WEIGHTS_SUFFIXES and path.is_file())
+    if len(others) == 1:
+        return others[0]
+    if others:
+        names = ", ".join(path.name for path in others)
+        raise ModelError(f"has several weights files ({names})", at=folder, remedy="name the file itself")
+    raise ModelError(
+        "has a config.json, but no weights", at=folder, remedy=f"expected one of {', '.join(_WEIGHTS)}"
+    )
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from hyenadna.adapters import is_adapter_parameter
-from hyenadna.config import PRESETS, PUBLISHED_NAMES, HyenaConfig, preset_name
+from hyenadna.config import HyenaConfig
 from hyenadna.errors import ModelError
 from hyenadna.model import HyenaDNA
 
 from .adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS, AdapterFile, add_adapter, read_adapter
 from .configs import CheckpointFormat, detect_format, read_config
-from .files import WEIGHTS_SUFFIXES, read_json, read_tensors
+from .files import find_weights, read_json, read_tensors
+from .hub import fetch, parse_hub_name
 from .tensors import (
     WHICH_CONFIG,
     all_buffers,
@@ -27,23 +28,6 @@ from .tensors import (
     untangle,
     without_foreign_heads,
 )
-
-_WEIGHTS = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-    "weights.ckpt",
-)
-_HUB_FILES = [
-    "config.json",
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "pytorch_model*.bin",
-    "pytorch_model.bin.index.json",
-    "weights.ckpt",
-]
-
 
 _log = logging.getLogger("hyena.model")
 
@@ -67,8 +51,7 @@ def locate(spec: str | Path) -> ModelFiles:
         return ModelFiles(path, _config_beside(path))
     if path.is_dir():
         return _in_directory(_best_of_run(path))
-    repo, revision = _hub_name(str(spec))
-    return _in_directory(_fetch(repo, revision))
+    return _in_directory(fetch(*parse_hub_name(str(spec))))
 
 
 def _best_of_run(folder: Path) -> Path:
@@ -107,90 +90,6 @@ def _config_beside(weights: Path) -> Path:
         return others[0]
     message = f"has {len(others)} files *config.json beside it" if others else "has no config.json beside it"
     raise ModelError(message, at=weights, remedy="if these are weights, put their config.json there")
-
-
-def _hub_name(spec: str) -> tuple[str, str | None]:
-    """Return the repository and the revision of a name."""
-    name, _, revision = spec.partition("@")
-    if name in PRESETS:
-        published = PUBLISHED_NAMES[name]
-        raise ModelError(
-            f"{name!r} is an architecture with fresh weights, which only training can start from",
-            remedy=f"for the published weights say {published}",
-        )
-    owner, slash, rest = name.partition("/")
-    if (
-        slash
-        and owner not in ("", ".", "..", "~")
-        and rest
-        and "/" not in rest
-        and Path(name).suffix not in WEIGHTS_SUFFIXES
-    ):
-        return name, revision or None
-    short = preset_name(name)
-    if short is not None and not slash:
-        return f"LongSafari/{PUBLISHED_NAMES[short]}-hf", revision or None
-    published_names = ", ".join(f"hyenadna-{preset}" for preset in PRESETS)
-    raise ModelError(
-        "no such file, directory or model name", at=spec, remedy=f"published models: {published_names}"
-    )
-
-
-def _fetch(repo: str, revision: str | None) -> Path:
-    """Return the local directory of a Hub model; a cached one is used without asking the network."""
-    try:
-        import huggingface_hub
-    except ImportError:
-        raise ModelError(
-            "no such file or directory, and fetching models by name needs huggingface_hub",
-            at=repo,
-            remedy="pip install 'hyenacli[hub]'",
-        ) from None
-    cached = _cached(huggingface_hub, repo, revision)
-    if cached is not None:
-        return cached
-    try:
-        return Path(huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=_HUB_FILES))
-    except (OSError, ValueError) as error:
-        where = repo if revision is None else f"{repo}@{revision}"
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(
-            f"cannot be fetched ({reason})",
-            at=where,
-            remedy="check the name and the network, or give a directory",
-        ) from error
-
-
-def _cached(hub: Any, repo: str, revision: str | None) -> Path | None:
-    """Return the cached snapshot if it is there and has weights."""
-    try:
-        folder = Path(
-            hub.snapshot_download(repo, revision=revision, allow_patterns=_HUB_FILES, local_files_only=True)
-        )
-        find_weights(folder)
-    except (OSError, ValueError):
-        return None
-    return folder if (folder / "config.json").is_file() else None
-
-
-def find_weights(folder: Path) -> Path:
-    """Return the weights file of a model directory: one with a published name, else the only one.
-
-    Raises:
-        ModelError: there is none, or several that could be meant.
-    """
-    for name in _WEIGHTS:
-        if (folder / name).is_file():
-            return folder / name
-    others = sorted(path for path in folder.iterdir() if path.suffix in WEIGHTS_SUFFIXES and path.is_file())
-    if len(others) == 1:
-        return others[0]
-    if others:
-        names = ", ".join(path.name for path in others)
-        raise ModelError(f"has several weights files ({names})", at=folder, remedy="name the file itself")
-    raise ModelError(
-        "has a config.json, but no weights", at=folder, remedy=f"expected one of {', '.join(_WEIGHTS)}"
-    )
 
 
 @dataclass(frozen=True)

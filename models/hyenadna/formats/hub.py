@@ -1,0 +1,157 @@
+"""The Hugging Face Hub: names to local directories, by downloads that resume and are checked by hash."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hyenadna.config import PRESETS, PUBLISHED_NAMES, preset_name
+from hyenadna.errors import ModelError
+
+from .files import WEIGHTS_SUFFIXES, find_weights
+
+_FILES = [
+    "config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "pytorch_model*.bin",
+    "pytorch_model.bin.index.json",
+    "weights.ckpt",
+]
+_CHUNK = 1 << 20
+
+
+def parse_hub_name(spec: str) -> tuple[str, str | None]:
+    """Return the repository and the revision of a name, the latter None for the newest.
+
+    Raises:
+        ModelError: it is neither org/name nor a published model.
+
+    >>> parse_hub_name("hyenadna-tiny-1k"), parse_hub_name("org/name@v1")
+    (('LongSafari/hyenadna-tiny-1k-seqlen-hf', None), ('org/name', 'v1'))
+    """
+    name, _, revision = spec.partition("@")
+    if name in PRESETS:
+        raise ModelError(
+            f"{name!r} is an architecture with fresh weights, which only training can start from",
+            remedy=f"for the published weights say hyenadna-{name}",
+        )
+    owner, slash, rest = name.partition("/")
+    if (
+        slash
+        and owner not in ("", ".", "..", "~")
+        and rest
+        and "/" not in rest
+        and Path(name).suffix not in WEIGHTS_SUFFIXES
+    ):
+        return name, revision or None
+    short = preset_name(name)
+    if short is not None and not slash:
+        return f"LongSafari/{PUBLISHED_NAMES[short]}-hf", revision or None
+    published_names = ", ".join(f"hyenadna-{preset}" for preset in PRESETS)
+    raise ModelError(
+        "no such file, directory or model name",
+        at=spec,
+        remedy=f"published models: {published_names} (`hyena models list` says what each is for)",
+    )
+
+
+def fetch(repo: str, revision: str | None) -> Path:
+    """Return the local directory of a Hub model; a cached one is used without asking the network.
+
+    Raises:
+        ModelError: as `download`.
+    """
+    hub = _import_hub(repo)
+    try:
+        folder = Path(
+            hub.snapshot_download(repo, revision=revision, allow_patterns=_FILES, local_files_only=True)
+        )
+        find_weights(folder)
+    except (OSError, ValueError):
+        return download(repo, revision)
+    return folder if (folder / "config.json").is_file() else download(repo, revision)
+
+
+def download(repo: str, revision: str | None = None, folder: Path | None = None) -> Path:
+    """Download the configuration and weights of a Hub model, and compare them with the Hub's hashes.
+
+    What an interrupted download has left is continued, and files that are complete are not fetched again.
+
+    Args:
+        repo: org/name.
+        revision: branch, tag or commit; None for the newest.
+        folder: where to write the files; None for the Hub's cache.
+
+    Returns:
+        The folder with the files.
+
+    Raises:
+        ModelError: huggingface_hub is not installed, the Hub does not answer or has no such model, or a file
+            differs from the Hub's (it is removed).
+    """
+    hub = _import_hub(repo)
+    described = repo if revision is None else f"{repo}@{revision}"
+    with _errors_in_one_line(described):
+        local = hub.snapshot_download(repo, revision=revision, allow_patterns=_FILES, local_dir=folder)
+        for file in sorted({file for pattern in _FILES for file in Path(local).glob(pattern)}):
+            _check(hub, file, repo, revision)
+    return Path(local)
+
+
+def _import_hub(repo: str) -> Any:
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise ModelError(
+            "no such file or directory, and fetching models by name needs huggingface_hub",
+            at=repo,
+            remedy=f"pip install huggingface_hub, or download the files of https://huggingface.co/{repo} "
+            "(config.json, model.safetensors) into a folder and give that",
+        ) from None
+    return huggingface_hub
+
+
+@contextmanager
+def _errors_in_one_line(at: str) -> Iterator[None]:
+    """Turn errors of the Hub and of the network into a ModelError.
+
+    Those of the HTTP client are no OSError in every version; the bases of the Hub's own have them.
+    """
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        yield
+    except ModelError:
+        raise
+    except (OSError, ValueError, *HfHubHTTPError.__bases__) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"cannot be fetched ({reason.rstrip('.')})",
+            at=at,
+            remedy="check the name and the network, then repeat: it continues; or give a directory",
+        ) from error
+
+
+def _check(hub: Any, file: Path, repo: str, revision: str | None) -> None:
+    """Compare a file with the hash that the Hub has for it, and remove it if they differ.
+
+    The Hub names large files by their sha256, and others by their git blob (a sha1).
+    """
+    facts = hub.get_hf_file_metadata(hub.hf_hub_url(repo, file.name, revision=revision))
+    expected = facts.etag or ""
+    digest = hashlib.sha256() if len(expected) == 64 else hashlib.sha1(usedforsecurity=False)
+    if len(expected) == 40:
+        digest.update(b"blob %d\0" % file.stat().st_size)
+    with file.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    if len(expected) in (40, 64) and digest.hexdigest() != expected:
+        file.resolve().unlink()
+        file.unlink(missing_ok=True)
+        raise ModelError(
+            f"{file.name} differs from the Hub's: its hash is {digest.hexdigest()}, not {expected}",
+            at=repo,
+            remedy="it was removed; repeat the command",
+        )
