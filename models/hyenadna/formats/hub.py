@@ -121,11 +121,12 @@ def _errors_in_one_line(at: str) -> Iterator[None]:
     """
     from huggingface_hub.errors import HfHubHTTPError
 
+    errors: tuple[type[BaseException], ...] = (OSError, ValueError, *HfHubHTTPError.__bases__)
     try:
         yield
     except ModelError:
         raise
-    except (OSError, ValueError, *HfHubHTTPError.__bases__) as error:
+    except errors as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(
             f"cannot be fetched ({reason.rstrip('.')})",
