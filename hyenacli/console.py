@@ -3,6 +3,7 @@
 Messages go through the standard logger `hyena`, numbers for programs through `event`. stdout is for data.
 """
 
+import datetime as dt
 import json
 import logging
 import math
@@ -12,15 +13,17 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from hyenacli.distributed import current_ranks
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress, ProgressColumn
+    from rich.progress import Progress as Bar
 
 log = logging.getLogger("hyena")
+HEARTBEAT_SECONDS = 30
+"""Least time between two lines of progress off a terminal."""
 _json_sinks: list[TextIO] = []
 _stderr: "Console | None" = None
 
@@ -107,12 +110,86 @@ def event(name: str, **fields: Any) -> None:
         sink.write(line + "\n")
 
 
-@contextmanager
-def progress(*columns: "str | ProgressColumn") -> Iterator["Progress"]:
-    """Show a rich progress bar if stderr is a terminal, on the first rank, unless -q is given."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+class Progress:
+    """Progress of a long verb, on the first rank: a bar on a terminal, elsewhere a line now and then.
 
-    shown = stderr().is_terminal and log.isEnabledFor(logging.INFO)
-    default = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
-    with Progress(*default, *columns, TimeRemainingColumn(), console=stderr(), disable=not shown) as bar:
-        yield bar
+    Off a terminal a line with the time, n/N, the rate and the time left is logged at most every
+    `HEARTBEAT_SECONDS`. The same goes to the JSON sinks as an event, terminal or not. Use it as a context.
+
+    Args:
+        doing: what is done, as "embedding".
+        total: of the units, None where it is not known.
+        unit: in the plural, as "records".
+        done: of them, before the start.
+    """
+
+    def __init__(self, doing: str, total: float | None, unit: str, *, done: float = 0) -> None:
+        self._doing, self._total, self._unit = doing, total, unit
+        self._first = self._done = done
+        self._start = self._beat = time.monotonic()
+        self._bar: Bar | None = None
+
+    def __enter__(self) -> Self:
+        """Show the bar."""
+        if stderr().is_terminal and log.isEnabledFor(logging.INFO):
+            from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
+            detail = TextColumn("{task.fields[detail]}")
+            self._bar = Bar(*columns, detail, TimeRemainingColumn(), console=stderr())
+            task = self._bar.add_task(self._doing, total=self._total, detail="")
+            self._bar.update(task, completed=self._done)
+            self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Remove the bar."""
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, done: float, detail: str = "", *, total: float | None = None) -> None:
+        """Show that so many units are done in all.
+
+        Args:
+            done: units, those before the start included.
+            detail: a rate or a measure to show beside them; the rate in units by default.
+            total: a new total.
+        """
+        self._done = done
+        self._total = self._total if total is None else total
+        now = time.monotonic()
+        if self._bar is not None:
+            shown = f"{self._counts()}  {detail or self._rate(now)}"
+            self._bar.update(self._bar.task_ids[0], completed=done, total=self._total, detail=shown)
+        if now - self._beat >= HEARTBEAT_SECONDS:
+            self._beat = now
+            self._log(now, detail)
+
+    def _counts(self) -> str:
+        total = "" if self._total is None else f"/{self._total:,.0f}"
+        return f"{self._done:,.0f}{total} {self._unit}"
+
+    def _per_second(self, now: float) -> float:
+        return (self._done - self._first) / max(1e-9, now - self._start)
+
+    def _rate(self, now: float) -> str:
+        return f"{self._per_second(now):,.3g} {self._unit}/s"
+
+    def _log(self, now: float, detail: str) -> None:
+        pace = self._per_second(now)
+        remaining = None if self._total is None or not pace else round((self._total - self._done) / pace)
+        event(
+            "progress",
+            doing=self._doing,
+            done=self._done,
+            total=self._total,
+            unit=self._unit,
+            per_second=round(pace, 3),
+            seconds_left=remaining,
+        )
+        if self._bar is None and log.isEnabledFor(logging.INFO):
+            stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+            eta = "" if remaining is None else f", about {dt.timedelta(seconds=remaining)} left"
+            text = f"{stamp} {self._doing}: {self._counts()}, {detail or self._rate(now)}{eta}"
+            stderr().print(text, markup=False, soft_wrap=True)

@@ -60,13 +60,14 @@ class Features:
         states_NF = np.zeros((len(records), strands * model.config.d_model))
         indices = range(ranks.rank, len(records), ranks.world_size)
         console.log.info("computing the features of %s sequences", f"{len(records):,}")
-        with torch.inference_mode(), precision(), console.progress() as bar:
-            task = bar.add_task("features", total=len(indices))
+        bar = console.Progress("computing features", len(indices), "sequences")
+        with torch.inference_mode(), precision(), bar:
             sequences = (SequenceRecord.of_sequence(records[i].id, records[i].sequence) for i in indices)
-            for i, answer in zip(indices, embed(model, sequences, options), strict=True):
+            answers = zip(indices, embed(model, sequences, options), strict=True)
+            for done, (i, answer) in enumerate(answers, 1):
                 assert answer.vectors is not None  # noqa: S101  (internal invariant)
                 states_NF[i] = answer.vectors[0, 0]
-                bar.update(task, advance=1)
+                bar.update(done)
         states_NF = sum_array(states_NF, device=device)
         self.states_NSD: Floats32 = states_NF.astype(np.float32).reshape(len(records), strands, -1)
 

@@ -237,13 +237,13 @@ class RunSummary:
             answers: one per record.
             total: number of records, if it is known.
         """
-        with console.progress(f"{{task.completed}} {self.unit}s", "{task.fields[speed]} bases/s") as bar:
-            task = bar.add_task(self.doing, total=total, speed="")
-            for answer in answers:
+        with console.Progress(self.doing, total, f"{self.unit}s") as progress:
+            for records, answer in enumerate(answers, 1):
                 yield answer
                 self.statuses[answer.record.status] += 1
                 self.bases += len(answer.record) if answer.n_bases else 0
-                bar.update(task, advance=1, speed=f"{self.bases / (time.monotonic() - self.start):,.0f}")
+                speed = self.bases / max(1e-9, time.monotonic() - self.start)
+                progress.update(records, f"{speed:,.0f} bases/s")
 
     def report(self, destination: str, details: str = "", **facts: Any) -> None:
         """Log how many records are done, and how many are not, by status.

@@ -59,15 +59,14 @@ def run(config: EvaluateSettings) -> None:
         max_windows=config.max_windows,
         batch_size=batch_size,
         precision=precision,
-        on_progress=lambda done, total: bar.update(task, completed=done, total=total),
+        on_progress=lambda done, total: progress.update(done, total=total),
     )
     results = []
     # The table is opened first: while a bar is shown, rich sends prints on stdout to the bar's stderr.
     with (
         open_table(config.output, config.output_type, columns, provenance) as table,
-        console.progress() as bar,
+        console.Progress("evaluating", None, "tokens") as progress,
     ):
-        task = bar.add_task("evaluating", total=None)
         for result in evaluations:
             table.write({column.name: [getattr(result, column.name)] for column in columns})
             results.append(result)

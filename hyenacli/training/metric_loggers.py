@@ -108,11 +108,8 @@ class TrainingProgress:
 
     def __enter__(self) -> Self:
         """Show the bar."""
-        from rich.progress import MofNCompleteColumn, TextColumn
-
-        detail = TextColumn("{task.fields[detail]}")
-        self._bar = self._stack.enter_context(console.progress(MofNCompleteColumn(), detail))
-        self._task = self._bar.add_task("training", total=self._total, completed=self._done, detail="")
+        progress = console.Progress("training", self._total, "steps", done=self._done)
+        self._progress = self._stack.enter_context(progress)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -123,7 +120,7 @@ class TrainingProgress:
         """Show that step `number` (1-based) was made."""
         bits = f"  {step.loss / math.log(2):.3f} bits/base" if self._bits else ""
         detail = f"loss {step.loss:.4f}{bits}  length {step.length:,}  {step.tokens_per_second:,.0f} tokens/s"
-        self._bar.update(self._task, completed=number, detail=detail)
+        self._progress.update(number, detail)
         if step.evaluation:
             numbers = [f"{k} {v:.4f}" for k, v in list(step.evaluation.items())[:2] if math.isfinite(v)]
             parts = [f"step {number}/{self._total}", detail, *numbers, f"{self._remaining(number)} left"]

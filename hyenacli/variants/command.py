@@ -3,7 +3,6 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 
 from hyenacli import console
 from hyenacli.console import log
@@ -65,7 +64,7 @@ class ScoringProgress:
         self._records = self._alleles = self._replayed = self._without_alt = 0
         self._refs_checked, self._refs_differing = Counter[str](), Counter[str]()
         self._warned, self._in_block = set[str](), 0.0
-        self._show: Callable[..., None] = lambda **_: None
+        self._show: Callable[[float, str], None] = lambda *_: None
         self._start = time.monotonic()
 
     def watch(self, scored: Iterable[ScoredRecord], journal: Journal) -> Iterator[ScoredRecord]:
@@ -74,8 +73,8 @@ class ScoringProgress:
         Raises:
             UserError: a REF is not the genome's, and --check-ref is e.
         """
-        with console.progress("{task.completed:.0f} records", "{task.fields[speed]} variants/s") as bar:
-            self._show = partial(bar.update, bar.add_task("scoring", total=self._source.total, speed=""))
+        with console.Progress("scoring", self._source.total, "records") as bar:
+            self._show = bar.update
             for record, scores in scored:
                 if journal.replaying:  # the speed is that of scoring
                     self._start, self._replayed = time.monotonic(), self._alleles
@@ -134,7 +133,7 @@ class ScoringProgress:
         return differs
 
     def _update(self) -> None:
-        self._show(completed=self._records + self._in_block, speed=f"{self._speed():,.0f}")
+        self._show(self._records + self._in_block, f"{self._speed():,.0f} variants/s")
 
     def _speed(self) -> float:
         """Return the alleles scored in a second."""

@@ -1,8 +1,13 @@
 """The Hugging Face Hub: names to local directories, by downloads that resume and are checked by hash."""
 
 import hashlib
+import shutil
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatch
+from http import HTTPStatus
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +25,7 @@ _FILES = [
     "weights.ckpt",
 ]
 _CHUNK = 1 << 20
+_TIMEOUT = 30  # seconds
 
 
 def parse_hub_name(spec: str) -> tuple[str, str | None]:
@@ -94,10 +100,16 @@ def download(repo: str, revision: str | None = None, folder: Path | None = None)
     hub = _import_hub(repo)
     described = repo if revision is None else f"{repo}@{revision}"
     with _errors_in_one_line(described):
-        local = hub.snapshot_download(repo, revision=revision, allow_patterns=_FILES, local_dir=folder)
-        for file in sorted({file for pattern in _FILES for file in Path(local).glob(pattern)}):
-            _check(hub, file, repo, revision)
-    return Path(local)
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in hub.list_repo_files(repo, revision=revision):
+                if any(fnmatch(name, pattern) for pattern in _FILES):
+                    _download_file(hub, folder / name, repo, revision)
+            return folder
+        cached = Path(hub.snapshot_download(repo, revision=revision, allow_patterns=_FILES))
+        for file in sorted({file for pattern in _FILES for file in cached.glob(pattern)}):
+            _check(file, repo, _metadata(hub, file.name, repo, revision).etag)
+    return cached
 
 
 def _import_hub(repo: str) -> Any:
@@ -121,7 +133,7 @@ def _errors_in_one_line(at: str) -> Iterator[None]:
     """
     from huggingface_hub.errors import HfHubHTTPError
 
-    errors: tuple[type[BaseException], ...] = (OSError, ValueError, *HfHubHTTPError.__bases__)
+    errors: tuple[type[BaseException], ...] = (OSError, ValueError, HTTPException, *HfHubHTTPError.__bases__)
     try:
         yield
     except ModelError:
@@ -135,20 +147,50 @@ def _errors_in_one_line(at: str) -> Iterator[None]:
         ) from error
 
 
-def _check(hub: Any, file: Path, repo: str, revision: str | None) -> None:
+def _metadata(hub: Any, name: str, repo: str, revision: str | None) -> Any:
+    """Return what the Hub says of a file: etag (its hash), size, and location (where its bytes are)."""
+    return hub.get_hf_file_metadata(hub.hf_hub_url(repo, name, revision=revision))
+
+
+def _download_file(hub: Any, target: Path, repo: str, revision: str | None) -> None:
+    """Download one file, from where an interrupted download of the same version has stopped.
+
+    The Hub's own client begins a file anew in every process.
+    """
+    facts = _metadata(hub, target.name, repo, revision)
+    if target.is_file() and target.stat().st_size == facts.size:
+        return _check(target, repo, facts.etag)
+    draft = target.with_name(f".{target.name}.{facts.etag[:16]}.incomplete")
+    headers = {}
+    if facts.location == hub.hf_hub_url(repo, target.name, revision=revision):  # others are signed addresses
+        headers = {
+            key: value for key, value in hub.utils.build_hf_headers().items() if key == "authorization"
+        }
+    if draft.exists():
+        headers["Range"] = f"bytes={draft.stat().st_size}-"
+    request = urllib.request.Request(facts.location, headers=headers)  # noqa: S310  (the Hub's own address)
+    with urllib.request.urlopen(request, timeout=_TIMEOUT) as response, draft.open("ab") as stream:  # noqa: S310
+        if response.status != HTTPStatus.PARTIAL_CONTENT:
+            stream.truncate(0)
+        shutil.copyfileobj(response, stream)
+    if draft.stat().st_size < facts.size:
+        raise OSError(f"{target.name}: the connection was cut after {draft.stat().st_size:,} bytes")
+    _check(draft, repo, facts.etag)
+    draft.replace(target)
+
+
+def _check(file: Path, repo: str, expected: str) -> None:
     """Compare a file with the hash that the Hub has for it, and remove it if they differ.
 
     The Hub names large files by their sha256, and others by their git blob (a sha1).
     """
-    facts = hub.get_hf_file_metadata(hub.hf_hub_url(repo, file.name, revision=revision))
-    expected = facts.etag or ""
     digest = hashlib.sha256() if len(expected) == 64 else hashlib.sha1(usedforsecurity=False)
     if len(expected) == 40:
         digest.update(b"blob %d\0" % file.stat().st_size)
     with file.open("rb") as stream:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
-    if len(expected) in (40, 64) and digest.hexdigest() != expected:
+    if digest.hexdigest() != expected:
         file.resolve().unlink()
         file.unlink(missing_ok=True)
         raise ModelError(
