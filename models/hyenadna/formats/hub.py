@@ -159,7 +159,8 @@ def _download_file(hub: Any, target: Path, repo: str, revision: str | None) -> N
     """
     facts = _metadata(hub, target.name, repo, revision)
     if target.is_file() and target.stat().st_size == facts.size:
-        return _check(target, repo, facts.etag)
+        _check(target, repo, facts.etag)
+        return
     draft = target.with_name(f".{target.name}.{facts.etag[:16]}.incomplete")
     headers = {}
     if facts.location == hub.hf_hub_url(repo, target.name, revision=revision):  # others are signed addresses
