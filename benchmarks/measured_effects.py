@@ -24,7 +24,7 @@ import torch
 
 from benchmarks.data import GENOMES, VARIANTS
 from benchmarks.results import table, write_section
-from hyenacli.evaluation.baselines import MarkovModels
+from hyenacli.evaluation.markov import MarkovModels
 from hyenacli.genome.variant import Variant
 from hyenacli.inference.sampling import complement
 from hyenacli.readers.genome import Genome, Tokens, open_genomes

@@ -4,21 +4,21 @@ N record, P base of any record, C output.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hyenacli import console
 from hyenacli.adaptation.examples import Criterion
 from hyenacli.adaptation.labels import LabelScheme, Targets
 from hyenacli.distributed import current_ranks, sum_array
-from hyenacli.evaluation.baselines import KmerBaseline, fit_baseline
 from hyenacli.evaluation.bootstrap import Floats
 from hyenacli.evaluation.calibration import Calibration, calibrate, cross_entropy, probabilities
-from hyenacli.evaluation.metrics import intervals, measure
+from hyenacli.evaluation.joining import Joint
+from hyenacli.evaluation.kmers import KmerModel
+from hyenacli.evaluation.metrics import intervals, measure, paired_difference
 from hyenacli.inference.prediction import prediction_head
 from hyenadna import HyenaDNA
 
@@ -26,8 +26,6 @@ Logits = NDArray[np.float64]
 # Labels times bootstrap draws: labels of bases are many, and get fewer draws.
 _MAX_DRAWN = 1 << 28
 _DRAWS = (100, 1000)
-# The baseline is fitted to at most this many sequences: a linear model of k-mers learns little from more.
-_MAX_BASELINE_RECORDS = 100_000
 
 
 class SplitEvaluator:
@@ -67,6 +65,21 @@ class SplitEvaluator:
         """Bootstrap draws of `intervals`."""
         return int(np.clip(_MAX_DRAWN // self.targets.size, *_DRAWS))
 
+    def difference(
+        self, logits: Sequence[Logits], others: Sequence[Logits], metric: str, seed: int
+    ) -> tuple[float, float, float]:
+        """Compute by how much a metric is above that of other logits, with a paired 95 % interval."""
+        outputs, other_outputs = self.outputs(logits), self.outputs(others)
+        return paired_difference(
+            self.scheme.task,
+            self.targets,
+            outputs,
+            other_outputs,
+            self._record_P,
+            draws=self.draws,
+            seed=seed,
+        )[metric]
+
     def intervals(self, logits: Sequence[Logits], seed: int) -> dict[str, tuple[float, float]]:
         """Compute 95 % bootstrap intervals of the metrics; records are drawn."""
         outputs = self.outputs(logits)
@@ -96,7 +109,7 @@ class SplitResult:
             "records": len(self.logits),
             "loss": self.loss,
             **({} if self.label_share is None else {"label_share": self.label_share}),
-            "metrics": _with_intervals(self.metrics, self.intervals),
+            "metrics": with_intervals(self.metrics, self.intervals),
         }
 
 
@@ -105,21 +118,69 @@ class Baseline:
     """A linear k-mer model on the same splits.
 
     Attributes:
-        model: fitted to the training split, its k and penalty chosen by the validation split.
+        model: fitted to the training split, its features and penalty chosen by the validation split.
+        splits: its results.
     """
 
-    model: KmerBaseline
-    outputs: dict[str, Floats]
-    metrics: dict[str, dict[str, float]]
-    intervals: dict[str, dict[str, tuple[float, float]]]
+    model: KmerModel
+    splits: dict[str, SplitResult]
 
     def to_json(self) -> dict[str, Any]:
         """Return what metrics.json says of the baseline."""
-        splits = {
-            name: {"metrics": _with_intervals(metrics, self.intervals[name])}
-            for name, metrics in self.metrics.items()
+        features = self.model.features
+        return {
+            "features": str(features),
+            "k": list(features.lengths),
+            "k_by_fifths": list(features.part_lengths),
+            "penalty": self.model.penalty,
+            "splits": {name: result.to_json() for name, result in self.splits.items()},
         }
-        return {"k": self.model.k, "penalty": self.model.penalty, "splits": splits}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How far a model is above the k-mers on the same records.
+
+    Attributes:
+        metric: which is compared.
+        split: of the records.
+        values: of the model and of the k-mers.
+        difference: of both, with the ends of its paired bootstrap interval.
+        joined: the model has the k-mers joined to it.
+    """
+
+    metric: str
+    split: str
+    values: tuple[float, float]
+    difference: tuple[float, float, float]
+    joined: bool = False
+
+    @property
+    def sentence(self) -> str:
+        """The comparison in plain words."""
+        change, low, high = self.difference
+        model = "network and k-mers joined are" if self.joined else "the model is"
+        where = f"{self.split} {self.metric} {self.values[0]:.3f}, k-mers {self.values[1]:.3f}"
+        span = f"{abs(change):.3f} [{low:.3f}, {high:.3f}]"
+        if low > 0:
+            return f"{model} better than k-mers by {span} ({where})"
+        if high < 0:
+            remedy = "use the k-mers, train longer, or begin with published weights"
+            span = f"{-change:.3f} [{-high:.3f}, {-low:.3f}]"
+            return f"{model} worse than k-mers by {span} ({where}): {remedy}"
+        return f"{model} no different from k-mers: {change:+.3f} [{low:.3f}, {high:.3f}] ({where})"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what metrics.json says of the comparison."""
+        change, low, high = self.difference
+        return {
+            "sentence": self.sentence,
+            "metric": self.metric,
+            "split": self.split,
+            "model": self.values[0],
+            "kmers": self.values[1],
+            "difference": {"value": change, "low": low, "high": high},
+        }
 
 
 @dataclass(frozen=True)
@@ -127,13 +188,20 @@ class EvaluationResult:
     """Results of all splits that a model was evaluated on.
 
     Attributes:
-        splits: each, in the order train, valid, test.
+        splits: each, in the order train, valid, test; of the joined model where experts have joined it.
+        baseline: the k-mer model, or None.
         calibration: temperature and offsets fitted to the validation split, or None.
+        network: the splits of the network alone, where an expert has joined it.
+        joint: the weights of network and k-mer model, where they were fitted.
+        verdict: the model beside the k-mers on the final split.
     """
 
     splits: dict[str, SplitResult]
     baseline: Baseline | None = None
     calibration: Calibration | None = None
+    network: dict[str, SplitResult] | None = None
+    joint: Joint | None = None
+    verdict: Verdict | None = None
 
     @property
     def final_split(self) -> str:
@@ -151,6 +219,9 @@ class EvaluationResult:
         draws = max(result.evaluator.draws for result in self.splits.values())
         return {
             "splits": {name: result.to_json() for name, result in self.splits.items()},
+            "verdict": self.verdict and self.verdict.to_json(),
+            "network": self.network and {name: result.to_json() for name, result in self.network.items()},
+            "experts": self.joint and {**asdict(self.joint), "joined": self.network is not None},
             "kmer_baseline": self.baseline and self.baseline.to_json(),
             "calibration": calibration,
             "intervals": f"95 % bootstrap over records, {draws} draws",
@@ -247,47 +318,6 @@ def apply_calibration(model: HyenaDNA, calibration: Calibration) -> None:
             affine.bias.add_(torch.tensor(calibration.offsets))
 
 
-def fit_kmer_baseline(
-    evaluators: Mapping[str, SplitEvaluator], sequences: Mapping[str, Sequence[bytes]], seed: int, **fit: Any
-) -> Baseline:
-    """Fit the k-mer model to the splits `train` and `valid`, and evaluate it on all.
-
-    Args:
-        evaluators: the labels of each split.
-        sequences: its records.
-        seed: of the bootstrap.
-        fit: keywords of `fit_baseline`.
-    """
-    scheme, indices = evaluators["train"].scheme, subsample(len(sequences["train"]), _MAX_BASELINE_RECORDS)
-    task = scheme.task
-    console.log.info("fitting the k-mer baseline to %s sequences", f"{len(indices):,}")
-    model = fit_baseline(
-        [sequences["train"][i] for i in indices.tolist()],
-        evaluators["train"].targets[indices],
-        task,
-        valid=(sequences["valid"], evaluators["valid"].targets),
-        n_classes=scheme.n_outputs,
-        **fit,
-    )
-    outputs = {name: model.predict(records) for name, records in sequences.items()}
-    metrics = {name: measure(task, evaluators[name].targets, output) for name, output in outputs.items()}
-    bounds = {
-        name: intervals(task, evaluators[name].targets, output, draws=evaluators[name].draws, seed=seed)
-        for name, output in outputs.items()
-    }
-    return Baseline(model, outputs, metrics, bounds)
-
-
-def subsample(count: int, size: int) -> NDArray[np.int64]:
-    """Return at most `size` of `count` indices in order, drawn at random but always the same.
-
-    >>> subsample(3, 5).tolist(), len(subsample(9, 5))
-    ([0, 1, 2], 5)
-    """
-    keys = np.random.Philox(key=0).random_raw(count)
-    return np.sort(np.argsort(keys, kind="stable")[:size])
-
-
 def label_share(logits: Sequence[Logits]) -> float:
     """Return how often the likeliest of all tokens is a letter, from logits of `answer_in_context`."""
     return float(np.mean([logits_C.max() == 0 for logits_C in logits]))
@@ -323,9 +353,8 @@ def predict_over_ranks(
     return [part if size else part[0] for part, size in zip(parts, sizes, strict=True)]
 
 
-def _with_intervals(
-    metrics: Mapping[str, float], bounds: Mapping[str, tuple[float, float]]
-) -> dict[str, Any]:
+def with_intervals(metrics: Mapping[str, float], bounds: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
+    """Return each metric as metrics.json has it: its value, and the ends of its interval."""
     return {
         name: {"value": value} | ({"low": bounds[name][0], "high": bounds[name][1]} if name in bounds else {})
         for name, value in metrics.items()

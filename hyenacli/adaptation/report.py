@@ -61,6 +61,7 @@ def write_report(
     """
     sections = [
         f"<h1>{escape(title)}</h1>",
+        *([] if evaluation.verdict is None else [f"<p><b>{escape(evaluation.verdict.sentence)}</b></p>"]),
         *(f'<p class="warning">{escape(warning)}</p>' for warning in warnings),
         facts_table(facts),
         settings_section(run),
@@ -137,14 +138,23 @@ def _metrics(evaluation: EvaluationResult) -> str:
     if baseline is not None:
         header.append(f"k-mers, {last}")
         caption += (
-            f"Beside it a linear model of the frequencies of {baseline.model.k}-mers on both strands, "
-            "fitted to the same training split, its k and penalty chosen by the same validation split."
+            f"Beside it a linear model of the frequencies of {baseline.model.features} on both strands, "
+            f"fitted to the same training split; its penalty, {baseline.model.penalty:g} per sequence, is "
+            "chosen by the same validation split."
+        )
+    if evaluation.network is not None and evaluation.joint is not None:
+        header.insert(-1, f"network alone, {last}")
+        weights = evaluation.joint.weights
+        caption += (
+            f" The first columns are of both joined: {weights.network:.3g} times the network's outputs and "
+            f"{weights.expert:.3g} times those of the k-mers, weights fitted to the validation split."
         )
     rows = []
     for metric in splits[last].metrics:
         row = [_with_span(result.metrics[metric], result.intervals.get(metric)) for result in splits.values()]
-        if baseline is not None:
-            row.append(_with_span(baseline.metrics[last][metric], baseline.intervals[last].get(metric)))
+        beside = [evaluation.network] if evaluation.network is not None else []
+        beside += [baseline.splits] if baseline is not None else []
+        row += [_with_span(part[last].metrics[metric], part[last].intervals.get(metric)) for part in beside]
         rows.append([metric, *row])
     return f"<p>{caption}</p>{number_table(header, rows)}"
 
@@ -191,7 +201,8 @@ def _of_classes(evaluation: EvaluationResult, outputs: Floats, targets: Any, sch
     np.add.at(counts_CC, (truth_P, p_PC.argmax(axis=-1)), 1)
     lines = _lines(truth_P, p_PC, scheme, "")
     if evaluation.baseline is not None and scheme.n_outputs == 2:
-        outputs_PC = evaluation.baseline.outputs[evaluation.final_split][labelled]
+        beside = evaluation.baseline.splits[evaluation.final_split]
+        outputs_PC = beside.evaluator.outputs(beside.logits)[labelled]
         lines += _lines(truth_P, outputs_PC, scheme, "k-mer baseline: ", color=GREY)
     reliable = reliability_chart([(evaluation.final_split, reliability(scheme.task, outputs, targets))])
     matrix = confusion_matrix(counts_CC, scheme.names)

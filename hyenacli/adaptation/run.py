@@ -2,13 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
 import torch
 
 from hyenacli import console
+from hyenacli.adaptation.baseline import Experts, with_baseline
 from hyenacli.adaptation.evaluation import (
     Baseline,
     EvaluationConfig,
@@ -26,6 +27,7 @@ from hyenacli.adaptation.settings import AdaptationOptions
 from hyenacli.devices import autocast
 from hyenacli.distributed import broadcast, current_ranks, stop_on_signals
 from hyenacli.evaluation.metrics import monitor
+from hyenacli.inference.experts import KmerExpert
 from hyenacli.training.checkpoints import Checkpoints, Progress
 from hyenacli.training.curriculum import Steps
 from hyenacli.training.loop import LoopSettings
@@ -76,11 +78,13 @@ class AdaptationRun(ABC):
     Attributes:
         kind: of the run, for the title of its report.
         unit: what an example is called, in the plural.
+        experts: whether the k-mer model joins the network; see `with_baseline`.
         precision: makes the context of every pass.
     """
 
     kind: ClassVar[str]
     unit: ClassVar[str]
+    experts: Experts = "none"
 
     def __init__(
         self,
@@ -246,7 +250,7 @@ def evaluate_run(run: AdaptationRun, training: TrainingResult, splits: Collectio
     if current_ranks().first:
         evaluation = evaluate_splits(model, evaluators, logits, run.evaluation_config())
         if len(evaluators) == len(run.evaluators):
-            evaluation = replace(evaluation, baseline=run.fit_baseline())
+            evaluation = with_baseline(evaluation, run.fit_baseline(), run.experts, run.evaluation_config())
         metrics = write_results(run, model, training, evaluation)
     return broadcast(metrics)
 
@@ -269,6 +273,9 @@ def write_results(
     if (calibration := evaluation.calibration) is not None:
         fitted = {"temperature": calibration.temperature, "offsets": list(calibration.offsets)}
         Checkpoints(directory, 1, run.origin() | fitted).replace_best("calibrated", model)
+    if evaluation.network is not None and evaluation.baseline is not None and evaluation.joint is not None:
+        expert = KmerExpert(evaluation.baseline.model, evaluation.joint.weights)
+        expert.save((directory / "checkpoints" / "best").resolve())
     sha256 = model_sha256(model)
     run.write_tables(model, evaluation, sha256)
     numbers = {
@@ -289,8 +296,8 @@ def write_results(
     head = run.facts() | {"model_sha256": sha256}
     metrics = head | numbers | evaluation.to_json() | {"warnings": warnings}
     write_json(directory / METRICS, metrics)  # last: its presence says that the run is complete
-    _log_results(run, training, evaluation)
     console.log.info("wrote %s", directory / "report.html")
+    _log_results(run, training, evaluation)
     finite: dict[str, Any] = console.finite(metrics)
     return finite
 
@@ -316,6 +323,18 @@ def _log_results(run: AdaptationRun, training: TrainingResult, evaluation: Evalu
             console.log.warning("%s; %s", text, _REMEDY)
     for name, result in evaluation.splits.items():
         console.log.info("%s", describe_split(name, result))
+    _log_comparison(evaluation, metric)
+
+
+def _log_comparison(evaluation: EvaluationResult, metric: str) -> None:
     if (baseline := evaluation.baseline) is not None:
         split = evaluation.final_split
-        console.log.info("k-mers, %s: %s %.3f", split, metric, baseline.metrics[split][metric])
+        if evaluation.network is not None:
+            console.log.info(
+                "network alone, %s: %s %.3f", split, metric, evaluation.network[split].metrics[metric]
+            )
+        console.log.info("k-mers, %s: %s %.3f", split, metric, baseline.splits[split].metrics[metric])
+    if evaluation.joint is not None and evaluation.network is None:
+        console.log.info("the k-mers do not join the network: the validation split is predicted no better")
+    if evaluation.verdict is not None:
+        console.log.info("%s", evaluation.verdict.sentence)

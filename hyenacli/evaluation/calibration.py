@@ -92,7 +92,7 @@ def probabilities(task: Task, logits: npt.ArrayLike, temperature: float = 1.0) -
 
 def cross_entropy(task: Task, logits: npt.ArrayLike, targets: npt.ArrayLike) -> float:
     """Compute mean nats per label of a binary, multiclass or multilabel task, NaN without labels."""
-    return float(functional.cross_entropy(*_items(task, logits, targets)))
+    return float(functional.cross_entropy(*label_items(task, logits, targets)))
 
 
 def calibrate(
@@ -116,7 +116,7 @@ def calibrate(
     """
     if task == "regression":
         raise ValueError("numbers have no temperature")
-    logits_PC, truth_P = _items(task, logits, targets)
+    logits_PC, truth_P = label_items(task, logits, targets)
     count_C = torch.bincount(truth_P, minlength=logits_PC.shape[1])
     if not (count_C.all() if offsets else count_C.any()):
         raise ValueError("there are no labels" if not len(truth_P) else "a class has no label")
@@ -151,7 +151,7 @@ def _fit(
     def objective() -> Tensor:
         return loss(logits_PC * scale + offset_C)
 
-    _minimise(objective, free)
+    minimise(objective, free)
     with torch.no_grad():
         scores_PC = logits_PC * scale + offset_C
         all_right = bool((scores_PC.gather(1, truth_P[:, None])[:, 0] >= scores_PC.amax(1)).all())
@@ -159,11 +159,11 @@ def _fit(
         bounded = 1.0 if all_right and fitted > 0 else max(fitted, 1 / MAX_TEMPERATURE)
         scale.fill_(bounded * size)
     if offsets and bounded != fitted:
-        _minimise(objective, [offset_C])
+        minimise(objective, [offset_C])
     return bounded, (offset_C - offset_C.mean()).detach()
 
 
-def _minimise(objective: Callable[[], Tensor], parameters: Sequence[Tensor]) -> None:
+def minimise(objective: Callable[[], Tensor], parameters: Sequence[Tensor]) -> None:
     """Move parameters to the minimum of a convex function."""
     optimiser = torch.optim.LBFGS(
         parameters,
@@ -215,7 +215,7 @@ def _as_classes(task: Task, logits: Floats) -> Floats:
     return np.concatenate([np.zeros_like(logits), logits], axis=-1)
 
 
-def _items(task: Task, logits: npt.ArrayLike, targets: npt.ArrayLike) -> tuple[Tensor, Tensor]:
+def label_items(task: Task, logits: npt.ArrayLike, targets: npt.ArrayLike) -> tuple[Tensor, Tensor]:
     """Return logits (P, C) and classes (P,) of the labels that are not missing."""
     pairs = _as_classes(task, np.asarray(logits, dtype=np.float64))
     truth = np.asarray(targets, dtype=np.float64)

@@ -70,6 +70,14 @@ def _check(settings: FinetuneSettings) -> None:
     parse_batch_size(str(settings.micro_batch_size), "--micro-batch-size")
     if settings.tensorboard:
         check_tensorboard()
+    if settings.experts == "kmers":
+        remedy = "leave it out, or take --experts none"
+        if settings.no_baseline:
+            raise UsageError(
+                "joins the k-mer model, which --no-baseline leaves out", at="--experts", remedy=remedy
+            )
+        if settings.level == "nucleotide" or settings.bedgraph is not None:
+            raise UsageError("bases have no k-mer model to join", at="--experts", remedy=remedy)
 
 
 def _check_effective(settings: FinetuneSettings, grid: list[Choice]) -> None:

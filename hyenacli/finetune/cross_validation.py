@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from hyenacli import console
+from hyenacli.adaptation.baseline import fit_kmer_baseline
 from hyenacli.adaptation.evaluation import (
     Baseline,
     EvaluationConfig,
@@ -18,7 +19,6 @@ from hyenacli.adaptation.evaluation import (
     Logits,
     SplitEvaluator,
     evaluate_split,
-    fit_kmer_baseline,
 )
 from hyenacli.adaptation.report import (
     describe_split,
@@ -30,16 +30,19 @@ from hyenacli.adaptation.report import (
 from hyenacli.adaptation.run import RunResult
 from hyenacli.distributed import barrier, current_ranks
 from hyenacli.errors import UsageError
+from hyenacli.evaluation.kmers import TRIED
 from hyenacli.evaluation.metrics import monitor
 from hyenacli.finetune.dataset import LabelledSet, find_gaps
 from hyenacli.finetune.leakage import Leak, LeakFinder
 from hyenacli.finetune.run import FinetuneRun, write_predictions
 from hyenacli.finetune.settings import FinetuneSettings
 from hyenacli.finetune.splits import LabelSplits
+from hyenacli.inference.experts import load_expert
 from hyenacli.inference.intervals import SPLITS
 from hyenacli.inference.prediction import prediction_head
 from hyenacli.training.run_directory import METRICS, open_run, read_json, write_json
 from hyenadna import load_model
+from hyenadna.formats.load import locate
 
 _SWEPT = {
     "lr": "lr",
@@ -234,7 +237,11 @@ class CrossValidation:
         sequences = {
             name: [data.records[i].sequence for i in indices] for name, indices in splits.indices().items()
         }
-        return fit_kmer_baseline(data.evaluators(splits), sequences, self._settings.seed)
+        run = FinetuneRun(self._settings, data, splits, self._device)
+        features = replace(TRIED, symmetric=self._settings.rc == "mean")
+        return fit_kmer_baseline(
+            data.evaluators(splits), sequences, run.evaluation_config(), features=features
+        )
 
     def _monitored(self, metrics: dict[str, Any]) -> float:
         value = metrics["splits"]["valid"]["metrics"][monitor(self._data.scheme.task)]["value"]
@@ -300,7 +307,12 @@ def evaluate_out_of_fold(
         run = FinetuneRun(fold_settings, data, data.splits[fold], device)
         model = load_model(fold_settings.output).to(device)
         head = prediction_head(model)
-        logits |= zip(run.splits.test.tolist(), run.predict_split(model, "test"), strict=True)
+        tested = run.splits.test.tolist()
+        predicted = run.predict_split(model, "test")
+        if (expert := load_expert(locate(fold_settings.output).config.parent)) is not None:
+            sequences = [data.records[i].sequence for i in tested]
+            predicted = list(expert.join(np.stack(predicted), sequences))
+        logits |= zip(tested, predicted, strict=True)
     # the scale of a regression's errors is that of the first fold
     first = FinetuneRun(settings, data, data.splits[0], device)
     config = EvaluationConfig(first.criterion, settings.seed, letters=not first.method.has_head)

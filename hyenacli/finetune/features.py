@@ -16,7 +16,7 @@ from hyenacli import console
 from hyenacli.adaptation.evaluation import Logits, SplitEvaluator
 from hyenacli.distributed import current_ranks, sum_array
 from hyenacli.errors import UserError
-from hyenacli.evaluation.baselines import fit_linear
+from hyenacli.evaluation.linear import fit_linear
 from hyenacli.evaluation.metrics import monitor
 from hyenacli.finetune.dataset import LabelledSet
 from hyenacli.finetune.settings import FinetuneSettings

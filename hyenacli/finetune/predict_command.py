@@ -14,6 +14,7 @@ from hyenacli.finetune.settings import PredictSettings
 from hyenacli.genome.contigs import check_naming
 from hyenacli.inference.batching import RunSummary, parse_batch_size
 from hyenacli.inference.embedding_options import EmbeddingOptions, check_stride
+from hyenacli.inference.experts import join_predictions, load_expert
 from hyenacli.inference.prediction import (
     Predicted,
     choose_track,
@@ -58,7 +59,7 @@ def run(config: PredictSettings) -> None:
     device = resolve_device(config.device)
     precision = autocast(device, config.dtype)
     set_threads(config.threads)
-    locate(config.model)
+    folder = locate(config.model).config.parent
     output.clear()
     with ExitStack() as stack:
         inputs = _open_input(config, output, stack, TRACKS.get(kind))
@@ -73,6 +74,10 @@ def run(config: PredictSettings) -> None:
         )
         records = _readable(inputs.records, options)
         predicted = predict(model, records, options, batch_size=batch_size, precision=precision)
+        expert = load_expert(folder)
+        if expert is not None:
+            log.info("the k-mer model beside the network joins its predictions")
+            predicted = join_predictions(predicted, expert, stranded=config.stranded)
         provenance = _provenance(config, head, options, model_sha256(model)) | inputs.shard
         summary = RunSummary("predict", "predicting", "predicted")
         with _open_output(config, output.target, kind, head, inputs.contigs, provenance) as write:

@@ -33,11 +33,13 @@ from hyenacli.finetune.splits import LabelSplits
 from hyenacli.inference.intervals import SPLITS
 from hyenacli.inference.prediction import (
     Predicted,
+    head_values,
     predict,
     prediction_columns,
     prediction_head,
     prediction_options,
     prediction_rows,
+    value_titles,
 )
 from hyenacli.readers.records import SequenceRecord
 from hyenacli.readers.tables import LabelledRecord
@@ -78,6 +80,7 @@ class FinetuneRun(AdaptationRun):
         self._head = head_config(settings, data.scheme, self._train_targets)
         criterion = make_criterion(data.scheme, self._train_targets, settings.class_weights, self._head.scale)
         super().__init__(settings, data.scheme, criterion, device, warnings)
+        self.experts = settings.experts
         self._baseline, self._leaks = baseline, leaks
         self._features: Features | None = None
 
@@ -195,8 +198,19 @@ class FinetuneRun(AdaptationRun):
 
     def write_tables(self, model: HyenaDNA, evaluation: EvaluationResult, model_sha256: str) -> None:
         """Write the predictions of the evaluated splits."""
+        beside = {}
+        if evaluation.network is not None:
+            beside["network"] = evaluation.network
+        if evaluation.baseline is not None:
+            beside["kmers"] = evaluation.baseline.splits
         write_predictions(
-            self.settings, self.data, self.splits, prediction_head(model), evaluation.splits, model_sha256
+            self.settings,
+            self.data,
+            self.splits,
+            prediction_head(model),
+            evaluation.splits,
+            model_sha256,
+            beside,
         )
 
     @cached_property
@@ -251,6 +265,7 @@ def write_predictions(
     head: HeadConfig,
     results: Mapping[str, SplitResult],
     model_sha256: str,
+    beside: Mapping[str, Mapping[str, SplitResult]] | None = None,
 ) -> Path:
     """Write the table: that of `hyena predict`, with the split and the label of each record.
 
@@ -263,8 +278,9 @@ def write_predictions(
         head: of the model.
         results: logits of each split.
         model_sha256: hash of the model.
+        beside: results of other models, whose values get columns of their own, by a word for each.
     """
-    scheme = data.scheme
+    scheme, beside = data.scheme, beside or {}
     titles = (
         ["label"] if scheme.has_classes or scheme.n_outputs == 1 else [f"label_{n}" for n in scheme.names]
     )
@@ -273,9 +289,12 @@ def write_predictions(
     written = list(results) if scheme.level == "sequence" else list(results)[-1:]
     provenance = {"model_sha256": model_sha256, "data": data.inputs}
     path = settings.output / f"predictions.{settings.predictions}"
-    with open_table(path, None, [first, *label_columns, *others], provenance) as table:
+    values = value_titles(head)
+    more = [Column(f"{word}_{name}", float, digits=7) for word in beside for name in values]
+    with open_table(path, None, [first, *label_columns, *others, *more], provenance) as table:
         for split in written:
-            for i, logits in zip(splits.indices()[split], results[split].logits, strict=True):
+            rows_of = zip(splits.indices()[split], results[split].logits, strict=True)
+            for number, (i, logits) in enumerate(rows_of):
                 record, target, per_base = data.records[i], data.targets[i], logits.ndim > 1
                 if per_base and record.region is not None and record.region.strand == "-":
                     # rows of bases follow the + strand, and the record was read along the other
@@ -284,6 +303,9 @@ def write_predictions(
                 rows = dict(prediction_rows(Predicted(_with_region(record), n_bases, logits), head))
                 labels = _label_texts(scheme, target)
                 rows["split"] = [split] * len(labels[0])
+                for word, result in beside.items():
+                    row_V = head_values(result[split].logits[number], head)[0].tolist()
+                    rows |= {f"{word}_{name}": [value] for name, value in zip(values, row_V, strict=True)}
                 table.write(rows | dict(zip(titles, labels, strict=True)))
     return path
 

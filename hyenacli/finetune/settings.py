@@ -146,6 +146,14 @@ class FinetuneSettings(AdaptationOptions, options.ColumnOptions, options.ContigN
             rich_help_panel=MODEL,
         ),
     ] = "adamw"
+    experts: Annotated[
+        Literal["auto", "kmers", "none"],
+        typer.Option(
+            help="Join the model with the linear k-mer model that it is compared with: kmers always, none "
+            "never, auto where the validation split is predicted better.",
+            rich_help_panel=MODEL,
+        ),
+    ] = "auto"
     shots: Annotated[
         int | None,
         typer.Option(

@@ -176,10 +176,11 @@ def prediction_columns(head: HeadConfig) -> list[Column]:
     'prediction'
     """
     likeliest = [Column("prediction", str)] if head.task in ("binary", "multiclass") else []
-    return [*RECORD_COLUMNS, *likeliest, *(Column(name, float, digits=7) for name in _titles(head))]
+    return [*RECORD_COLUMNS, *likeliest, *(Column(name, float, digits=7) for name in value_titles(head))]
 
 
-def _titles(head: HeadConfig) -> list[str]:
+def value_titles(head: HeadConfig) -> list[str]:
+    """Return the names of the columns with the values of a head."""
     names = value_names(head)
     if head.task != "regression":
         return [f"p_{name}" for name in names]
@@ -188,7 +189,7 @@ def _titles(head: HeadConfig) -> list[str]:
 
 def prediction_rows(predicted: Predicted, head: HeadConfig) -> Batch:
     """Return the rows of one record: one, or one per base (with its start and end) at level "nucleotide"."""
-    titles = _titles(head)
+    titles = value_titles(head)
     if predicted.logits is None:
         values_NV, likeliest = np.full((1, len(titles)), np.nan), [""]
     else:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hyenacli import console
 from hyenacli.errors import UsageError, UserError
-from hyenacli.evaluation.baselines import MarkovModels
+from hyenacli.evaluation.markov import MarkovModels
 from hyenacli.inference.intervals import Splits, split_by_contigs, split_by_fraction, split_by_intervals
 from hyenacli.inference.sampling import WindowSampler, complement, fixed_windows
 from hyenacli.pretrain.settings import PretrainSettings

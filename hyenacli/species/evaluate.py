@@ -19,14 +19,14 @@ from hyenacli import __version__, console, settings_file
 from hyenacli.devices import autocast, resolve_device, set_threads
 from hyenacli.distributed import current_ranks
 from hyenacli.errors import UsageError, UserError
-from hyenacli.evaluation.baselines import fit_baseline
+from hyenacli.evaluation.kmers import fit_kmers
 from hyenacli.evaluation.metrics import measure
 from hyenacli.inference.perplexity import parse_lengths
 from hyenacli.species.genomes import open_run_genomes
 from hyenacli.species.predict import species_head
 from hyenacli.species.settings import SpeciesEvaluateSettings, SpeciesTrainSettings
 from hyenacli.species.splits import SpeciesSplits, check_splits, split_run
-from hyenacli.species.train import MAX_BASELINE_WINDOWS, HeldOut, K, SpeciesSource, bases_of
+from hyenacli.species.train import MAX_BASELINE_WINDOWS, HeldOut, SpeciesSource, bases_of
 from hyenacli.training.run_directory import changed_inputs, warn_unfinished
 from hyenacli.writers.atomic import ensure_writable
 from hyenacli.writers.columns import Column
@@ -268,7 +268,7 @@ def _kmer_accuracy(
         return math.nan
     train = SpeciesSource(settings, splits, length).baseline_windows(length, count)
     task, validation = held_out.evaluator.scheme.task, (valid.sequences, valid.evaluator.targets)
-    fitted = fit_baseline(bases_of(train.inputs), train.targets, task, valid=validation, lengths=(K,))
+    fitted = fit_kmers(bases_of(train.inputs), train.targets, task, valid=validation)
     return measure(task, held_out.evaluator.targets, fitted.predict(held_out.sequences))["accuracy"]
 
 
@@ -306,7 +306,7 @@ def _plot(path: Path, config: SpeciesEvaluateSettings, results: Sequence[Accurac
 
     lines = {config.run.absolute().name: [result.accuracy for result in results]}
     if not config.no_baseline:
-        lines["6-mers"] = [result.kmers for result in results]
+        lines["k-mers"] = [result.kmers for result in results]
     lines["by chance"] = [1 / results[0].p_NK.shape[1]] * len(results)
     lengths = [result.length for result in results]
     write_length_chart(path, lengths, lines, x_label="bases of a window", y_label="accuracy")

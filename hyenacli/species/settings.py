@@ -164,7 +164,7 @@ class SpeciesEvaluateSettings(options.ComputeOptions, options.TableOutputOptions
     Lengths beyond the model's window are read in several windows and pooled, as `predict` does.
 
     For each length: accuracy with its bootstrap interval, the share of windows that reach --threshold and
-    the accuracy on these, the accuracy of a linear model of 6-mers fitted to at most 4,000 training windows
+    the accuracy on these, the accuracy of a linear model of k-mers fitted to at most 4,000 training windows
     of the same length, precision and recall of each species, and how many windows of one species were
     predicted as another (human_as_mouse). Windows do not overlap. Runs in one process only.
 

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from hyenacli import __version__, console
+from hyenacli.adaptation.baseline import fit_kmer_baseline
 from hyenacli.adaptation.evaluation import (
     Baseline,
     EvaluationConfig,
     Logits,
     SplitEvaluator,
-    fit_kmer_baseline,
     predict_over_ranks,
 )
 from hyenacli.adaptation.examples import Criterion, HostBatch, apply_head
@@ -57,7 +57,6 @@ from hyenacli.training.run_directory import reserve_run
 from hyenacli.training.training_run import BatchShape
 from hyenadna import HyenaDNA
 
-K = 6
 # The k-mer model is fitted to at most this many windows, and this many bases.
 MAX_BASELINE_WINDOWS, _MAX_BASELINE_BASES = 4_000, 1 << 25
 _LETTERS = np.full(256, ord("N"), np.uint8)
@@ -228,7 +227,7 @@ class SpeciesRun(AdaptationRun):
         evaluators = {"train": SplitEvaluator(self.scheme, list(train.targets)), **self.evaluators}
         sequences = {"train": bases_of(train.inputs)}
         sequences |= {split: windows.sequences for split, windows in self._held_out.items()}
-        return fit_kmer_baseline(evaluators, sequences, self.settings.seed, lengths=(K,))
+        return fit_kmer_baseline(evaluators, sequences, self.evaluation_config())
 
 
 def scheme_of(names: tuple[str, ...]) -> LabelScheme:

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from hyenacli.evaluation.baselines import MAX_ORDER, PSEUDO_COUNT, MarkovModels
+from hyenacli.evaluation.markov import MAX_ORDER, PSEUDO_COUNT, MarkovModels
 from hyenadna import Tokenizer
 
 TOKENS = Tokenizer()

@@ -1,0 +1,80 @@
+"""Joined predictions: weights against what is known, the rule that joins, and bias towards the mean."""
+
+import numpy as np
+import pytest
+
+from hyenacli.evaluation.joining import JointWeights, fit_joint, fit_weights
+from hyenacli.evaluation.metrics import measure, paired_difference
+from hyenadna.config import Task
+
+
+def noisy(truth_N: np.ndarray, noise: float, rng: np.random.Generator) -> np.ndarray:
+    """Logits (N, 2) that know the truth but for noise."""
+    score = (2 * truth_N - 1) + rng.normal(0, noise, len(truth_N))
+    return np.stack([-score, score], axis=1)
+
+
+@pytest.mark.parametrize("n", [400, 4000])
+def test_two_views_are_better_than_one(n: int) -> None:
+    rng = np.random.default_rng(0)
+    y, new = rng.integers(0, 2, n), rng.integers(0, 2, 4000)
+    (a, b), (c, d) = ([noisy(t, s, rng) for s in (1.5, 1.5)] for t in (y, new))
+    joint = fit_joint("binary", 7 * a, b, y)
+    assert joint.helps
+    # a network that is seven times too sure weighs a seventh as much
+    assert 7 * joint.weights.network == pytest.approx(joint.weights.expert, rel=0.5)
+    joined = joint.weights.apply(7 * c, d)
+    assert measure("binary", new, joined - joined.min() + 1)["auroc"] > 0.8
+    for single in (c, d):
+        difference = paired_difference("binary", new, joined, single)["auroc"]
+        assert difference[1] > 0
+
+
+@pytest.mark.parametrize("task", ["binary", "multilabel", "regression"])
+def test_noise_does_not_join(task: Task) -> None:
+    rng = np.random.default_rng(1)
+    y = rng.integers(0, 2, 400)
+    logits, noise = noisy(y, 0.5, rng), rng.normal(0, 1, (400, 2))
+    targets = y
+    if task == "multilabel":
+        targets = np.stack([1 - y, y], axis=1).astype(float)
+    if task == "regression":
+        logits, noise, targets = logits[:, 1:], noise[:, 1:], 2 * y[:, None] - 1.0
+    joint = fit_joint(task, logits, noise, targets)
+    assert joint.losses[0] < joint.losses[1]
+    assert abs(joint.weights.expert) < 0.3 * joint.weights.network
+
+
+def test_few_records_keep_the_mean() -> None:
+    weights = fit_weights(
+        "regression", np.array([[0.0], [1.0]]), np.array([[1.0], [0.0]]), np.array([0.0, 1.0])
+    )
+    assert (weights.network, weights.expert) == pytest.approx((0.5, 0.5), abs=0.1)
+
+
+def test_numbers_keep_their_mean_and_missing_ones_do_not_count() -> None:
+    rng = np.random.default_rng(2)
+    y = rng.normal(50, 3, (500, 2))
+    y[:20, 1] = np.nan
+    network, expert = (np.nan_to_num(y, nan=50.0) + rng.normal(0, 2, y.shape) for _ in range(2))
+    weights = fit_weights("regression", network, expert, y)
+    error = np.nanmean((weights.apply(network, expert) - y) ** 2)
+    assert error < 0.75 * np.nanmean((network - y) ** 2)
+    assert np.nanmean(weights.apply(network, expert) - y) == pytest.approx(0, abs=0.01)
+
+
+def test_weights_add_up() -> None:
+    joined = JointWeights(2.0, 0.5, (1.0,)).apply(np.array([[1.0]]), np.array([[4.0]]))
+    assert joined.tolist() == [[5.0]]
+
+
+def test_a_paired_interval_is_narrower_than_two_single_ones() -> None:
+    rng = np.random.default_rng(3)
+    y = rng.integers(0, 2, 500)
+    a = noisy(y, 1.5, rng)
+    b = a + rng.normal(0, 0.3, a.shape)
+    change, low, high = paired_difference("binary", y, a, b)["mcc"]
+    assert change == pytest.approx(measure("binary", y, a)["mcc"] - measure("binary", y, b)["mcc"])
+    assert low <= change <= high
+    assert high - low < 0.15
+    assert paired_difference("binary", y, a, a)["mcc"] == (0.0, 0.0, 0.0)
