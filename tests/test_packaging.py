@@ -1,0 +1,100 @@
+"""What other systems call stays in step with the command line and with pyproject.toml."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+from typer.main import get_command
+
+import hyenacli
+from hyenacli.app import app
+
+ROOT = Path(__file__).parents[1]
+PACKAGING = ROOT / "packaging"
+MODULES = sorted((PACKAGING / "nf-core" / "modules" / "hyena").glob("*/main.nf"))
+GALAXY_TOOLS = sorted((PACKAGING / "galaxy").glob("hyena_*.xml"))
+# conda's names of what pip calls otherwise.
+CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
+
+
+def flags_of(verb: str) -> set[str]:
+    """The flags that `hyena VERB` takes; a verb of two words is a command of a group."""
+    command: Any = get_command(app)
+    for word in verb.split():
+        command = command.commands[word]
+    return {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)}
+
+
+def flags_used(text: str) -> dict[str, set[str]]:
+    """The flags behind each `hyena VERB` of a text."""
+    used: dict[str, set[str]] = {}
+    for verb, arguments in re.findall(r"\bhyena (classify-species predict|[a-z-]+) (.*?)(?=\bhyena |\Z)", text, re.S):
+        used.setdefault(verb, set()).update(re.findall(r"(?<![\w-])(--?[a-z@][a-z-]*)(?![\w-])", arguments))
+    return used
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.parent.name)
+def test_nextflow_modules_use_flags_that_exist(path: Path) -> None:
+    text = path.read_text()
+    script = text[text.index("script:") : text.index("stub:")]
+    (verb,) = used = flags_used(script)
+    assert verb.replace("-", "").replace(" predict", "") == path.parent.name
+    genome = {"-f"} if "def genome" in script else set()
+    assert used[verb] | genome <= flags_of(verb)
+    meta = yaml.safe_load((path.parent / "meta.yml").read_text())
+    assert meta["name"] == f"hyena_{path.parent.name}"
+    inputs = re.findall(r"path\((\w+)\)", text[text.index("input:") : text.index("output:")])
+    assert [channel[-1].popitem()[0] for channel in meta["input"]] == inputs
+    emitted = re.findall(r"emit: (\w+)", text)
+    assert list(meta["output"]) == emitted
+    assert f"hyenacli={hyenacli.__version__}" in (path.parent / "environment.yml").read_text()
+    assert f"hyenacli:{hyenacli.__version__}--" in text
+    assert f'"{text.split()[1]}"' in (path.parent / "tests" / "main.nf.test").read_text()
+
+
+@pytest.mark.parametrize("path", GALAXY_TOOLS, ids=lambda path: path.stem)
+def test_galaxy_tools_use_flags_that_exist(path: Path) -> None:
+    tool = ElementTree.parse(path)  # noqa: S314 (our own file)
+    command = tool.findtext("command") or ""
+    (verb,) = used = flags_used(command)
+    assert used[verb] <= flags_of(verb)
+    named = {parameter.get("argument") for parameter in tool.iter("param")} - {None}
+    assert named <= flags_of(verb)
+    names = {parameter.get("name") for parameter in tool.iter("param")}
+    names |= {str(flag).lstrip("-").replace("-", "_") for flag in named} | {"model", "fasta", "genome", "suffix"}
+    assert set(re.findall(r"(?<!\\)\$\{?([a-z_]+)", command)) <= names
+    macros = (PACKAGING / "galaxy" / "macros.xml").read_text()
+    assert f'name="@TOOL_VERSION@">{hyenacli.__version__}<' in macros
+
+
+def test_the_workflow_uses_flags_that_exist() -> None:
+    schema = yaml.safe_load((ROOT / "workflow" / "schemas" / "config.schema.yaml").read_text())
+    verbs = schema["properties"]["jobs"]["additionalProperties"]["properties"]["verb"]["enum"]
+    rule = (ROOT / "workflow" / "Snakefile").read_text()
+    for verb in verbs:
+        assert {"-m", "-o", "--shard", "-@"} <= flags_of(verb)
+    assert all(flag in rule for flag in (" -m ", " -o ", " --shard ", " -@ "))
+    config = yaml.safe_load((ROOT / "workflow" / "config" / "config.yaml").read_text())
+    for job in config["jobs"].values():
+        assert job["verb"] in verbs
+        assert set(re.findall(r"--[a-z-]+", job.get("extra", ""))) <= flags_of(job["verb"])
+
+
+def test_conda_asks_for_what_pip_asks_for() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    bounds = dict(re.fullmatch(r"([a-z]+)(.*)", line).groups() for line in project["dependencies"])  # type: ignore[union-attr]
+    expected = {f"{CONDA_NAMES.get(name, name)} {bound}" for name, bound in bounds.items()}
+    expected.add(f"python {project['requires-python']}")
+    recipe = (PACKAGING / "bioconda" / "meta.yaml").read_text()
+    run = re.search(r"  run:\n((?:    - .*\n)+)", recipe)
+    assert run is not None
+    assert expected <= {line.strip().removeprefix("- ") for line in run[1].splitlines()}
+    assert f'version = "{hyenacli.__version__}"' in recipe
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    assert expected <= {line for line in environment["dependencies"] if isinstance(line, str)}
+
+
