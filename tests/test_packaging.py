@@ -4,7 +4,7 @@ import re
 import tomllib
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 import yaml
@@ -32,7 +32,9 @@ def flags_of(verb: str) -> set[str]:
 def flags_used(text: str) -> dict[str, set[str]]:
     """The flags behind each `hyena VERB` of a text."""
     used: dict[str, set[str]] = {}
-    for verb, arguments in re.findall(r"\bhyena (classify-species predict|[a-z-]+) (.*?)(?=\bhyena |\Z)", text, re.S):
+    for verb, arguments in re.findall(
+        r"\bhyena (classify-species predict|[a-z-]+) (.*?)(?=\bhyena |\Z)", text, re.DOTALL
+    ):
         used.setdefault(verb, set()).update(re.findall(r"(?<![\w-])(--?[a-z@][a-z-]*)(?![\w-])", arguments))
     return used
 
@@ -58,14 +60,19 @@ def test_nextflow_modules_use_flags_that_exist(path: Path) -> None:
 
 @pytest.mark.parametrize("path", GALAXY_TOOLS, ids=lambda path: path.stem)
 def test_galaxy_tools_use_flags_that_exist(path: Path) -> None:
-    tool = ElementTree.parse(path)  # noqa: S314 (our own file)
+    tool = ET.parse(path)
     command = tool.findtext("command") or ""
     (verb,) = used = flags_used(command)
     assert used[verb] <= flags_of(verb)
     named = {parameter.get("argument") for parameter in tool.iter("param")} - {None}
     assert named <= flags_of(verb)
     names = {parameter.get("name") for parameter in tool.iter("param")}
-    names |= {str(flag).lstrip("-").replace("-", "_") for flag in named} | {"model", "fasta", "genome", "suffix"}
+    names |= {str(flag).lstrip("-").replace("-", "_") for flag in named} | {
+        "model",
+        "fasta",
+        "genome",
+        "suffix",
+    }
     assert set(re.findall(r"(?<!\\)\$\{?([a-z_]+)", command)) <= names
     macros = (PACKAGING / "galaxy" / "macros.xml").read_text()
     assert f'name="@TOOL_VERSION@">{hyenacli.__version__}<' in macros
@@ -86,7 +93,7 @@ def test_the_workflow_uses_flags_that_exist() -> None:
 
 def test_conda_asks_for_what_pip_asks_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    bounds = dict(re.fullmatch(r"([a-z]+)(.*)", line).groups() for line in project["dependencies"])  # type: ignore[union-attr]
+    bounds = dict(re.fullmatch(r"([a-z-]+)(.*)", line).groups() for line in project["dependencies"])  # type: ignore[union-attr]
     expected = {f"{CONDA_NAMES.get(name, name)} {bound}" for name, bound in bounds.items()}
     expected.add(f"python {project['requires-python']}")
     recipe = (PACKAGING / "bioconda" / "meta.yaml").read_text()
@@ -96,5 +103,3 @@ def test_conda_asks_for_what_pip_asks_for() -> None:
     assert f'version = "{hyenacli.__version__}"' in recipe
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     assert expected <= {line for line in environment["dependencies"] if isinstance(line, str)}
-
-

@@ -1,4 +1,7 @@
-"""Write the files that the tests of the Galaxy tools read: `python packaging/galaxy/test_data.py`, with hyena installed."""
+"""Write the files that the tests of the Galaxy tools read.
+
+`python packaging/galaxy/test_data.py`, in an environment with hyena.
+"""
 
 import random
 import shutil
@@ -18,8 +21,13 @@ def main() -> None:
     fasta.write_text("".join(f">{name}\n{sequence}\n" for name, sequence in sequences.items()))
     reference = sequences["first"][299]
     alternate = "C" if reference == "A" else "A"
-    header = "##fileformat=VCFv4.2\n##contig=<ID=first,length=600>\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
-    (DATA / "variants.vcf").write_text(f"{header}first\t300\t.\t{reference}\t{alternate}\t.\t.\t.\n")
+    lines = [
+        "##fileformat=VCFv4.2",
+        "##contig=<ID=first,length=600>",
+        "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO",
+        f"first\t300\t.\t{reference}\t{alternate}\t.\t.\t.",
+    ]
+    (DATA / "variants.vcf").write_text("\n".join(lines) + "\n")
     with tempfile.TemporaryDirectory() as folder:
         model, classifier, table = (Path(folder) / name for name in ("model", "classifier", "labelled.tsv"))
         size = "--d-model 8 --n-layer 1 --max-length 128 --max-steps 2 --global-batch-size 2 -q -@ 1"
