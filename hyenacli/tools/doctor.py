@@ -27,6 +27,7 @@ from hyenacli.terminal_tables import print_table
 from hyenacli.tools.settings import DoctorSettings
 from hyenadna import HyenaDNA, preset
 from hyenadna.checks import DeviceCheck, check_definition, self_test
+from hyenadna.engine.products import library
 from hyenadna.tokenizer import A, T
 
 Row = dict[str, object]
@@ -179,6 +180,7 @@ def system() -> Row:
         "platform": platform.platform(),
         "cores": _cores(),
         "threads": torch.get_num_threads(),
+        "float32 products": "{} ({})".format(*library()),
     }
 
 

@@ -22,6 +22,7 @@ from hyenadna.tokenizer import A, T
 
 from .convolution import Partition, Spectra, convolve_, partition
 from .pointwise import gelu, layer_norm, short_conv
+from .products import add_product_, product
 from .tiling import Tile, Tiling, tiling
 from .workspace import Workspace
 
@@ -229,28 +230,23 @@ class BlockPass:
         """
         b, t, d = r_BtD.shape
         h_nD = layer_norm(self._block.norm1, r_BtD, self._dtype).reshape(b * t, d)
-        u_KBt = torch.mm(self._in_w[channels], h_nD.T).view(-1, b, t)
+        u_KBt = product(self._in_w[channels], h_nD).view(-1, b, t)
         return short_conv(u_KBt, self._in_b[channels], self._short_w[channels], self._short_b[channels])
-
-    def gated(self, r_BtD: Tensor) -> Tensor:
-        """Compute the input v x1 of the long convolution, (D, B, t), as `project`."""
-        s_KBt = self.project(r_BtD, slice(self._d, None))
-        return s_KBt[self._d :].mul_(s_KBt[: self._d])
 
     def mix_(self, r_BtD: Tensor, yx_DBt: Tensor) -> None:
         """Add to residuals the mixer's output, made from the gated convolution y x0, and then the MLP's."""
         b, t, d = r_BtD.shape
         r_nD = r_BtD.reshape(b * t, d)  # a view: tiles are whole sequences, or positions of a single one
-        r_nD += torch.addmm(self._out_b, yx_DBt.reshape(d, b * t).T, self._out_w.T)
+        self._add_(r_nD, yx_DBt.reshape(d, b * t).T, self._out_w, self._out_b)
         h_nD = layer_norm(self._block.norm2, r_nD, self._dtype)
-        inner_nI = gelu(torch.addmm(self._fc1_b, h_nD, self._fc1_w.T))
-        r_nD += torch.addmm(self._fc2_b, inner_nI, self._fc2_w.T)
+        self._add_(r_nD, gelu(product(h_nD, self._fc1_w, self._fc1_b)), self._fc2_w, self._fc2_b)
 
     def gate_(self, r_BLD: Tensor, z_DBL: Tensor) -> None:
         """Put the inputs of the long convolution into z, from the residual stream r."""
         for tile in self._tiling.tiles(*r_BLD.shape[:2]):
             before = self._before(tile)
-            z_DBL[:, tile.rows, tile.positions] = self.gated(_with_history(r_BLD, tile, before))[..., before:]
+            s_KBt = self.project(_with_history(r_BLD, tile, before), slice(self._d, None))[..., before:]
+            torch.mul(s_KBt[self._d :], s_KBt[: self._d], out=z_DBL[:, tile.rows, tile.positions])
 
     def convolve_(self, z_DBL: Tensor, spectra: Spectra, part: Partition, work: Workspace) -> None:
         """Replace z by its long convolution, skip term included.
@@ -272,6 +268,14 @@ class BlockPass:
             before = self._before(tile)
             x0_DBt = self.project(_with_history(r_BLD, tile, before), slice(0, self._d))[..., before:]
             self.mix_(r_BLD[tile.rows, tile.positions], x0_DBt.mul_(y_DBL[:, tile.rows, tile.positions]))
+
+    def _add_(self, r_nD: Tensor, x_nK: Tensor, weight_DK: Tensor, bias_D: Tensor) -> None:
+        """Add a linear layer's output to residuals."""
+        if r_nD.dtype == self._dtype:
+            add_product_(r_nD, x_nK, weight_DK)
+            r_nD += bias_D
+        else:
+            r_nD += product(x_nK, weight_DK, bias_D)
 
     def _before(self, tile: Tile) -> int:
         return min(self.history, tile.start)

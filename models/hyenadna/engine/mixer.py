@@ -27,6 +27,7 @@ from hyenadna.errors import ModelError
 
 from .gated import Convolutions, Fixed, Group
 from .pointwise import Norm, NormGradients, zeros
+from .products import add_product_, product
 from .tiling import slices
 from .workspace import Workspace
 
@@ -65,7 +66,7 @@ class MixerWithGradients(torch.autograd.Function):
                 opened.append(group)
             if keep:
                 ctx.parts.append((h_ND, opened))
-            torch.addmm(out_b, yx_DN.T, out_w.T, out=out_BLD[rows].view(-1, d))
+            product(yx_DN.T, out_w, out_b, out_BLD[rows].view(-1, d))
         return out_BLD
 
     @staticmethod
@@ -94,12 +95,12 @@ class MixerWithGradients(torch.autograd.Function):
                 swap.sequences(swap.rows(out_w.T, channels).flatten(0, 1), d_out_ND, d_yx_CBL)
                 if d_out_w is not None:
                     yx_RN = swap.local_tokens(group.y.to(group.x0.dtype) * group.x0)
-                    _add(swap.rows(d_out_w.T, channels), torch.mm(d_out_ND.T, yx_RN.T).T)
+                    _add(swap.rows(d_out_w.T, channels), product(d_out_ND.T, yx_RN).T)
                 d_u_RN = swap.local_tokens(group.backward(d_yx_CBL, gradients))
                 if d_in_w is not None:
-                    _add(swap.three(d_in_w, channels), torch.mm(d_u_RN, h_ND))
+                    _add(swap.three(d_in_w, channels), product(d_u_RN, h_ND.T))
                 if d_h_ND is not None:
-                    d_h_ND.addmm_(d_u_RN.T, swap.three(in_w, channels).flatten(0, 2))
+                    add_product_(d_h_ND, d_u_RN.T, swap.three(in_w, channels).flatten(0, 2).T)
             del h_ND, opened  # a gigabyte for a million positions of width 256
             if d_h_ND is not None:
                 first = rows.start * r_BLD.shape[1]
@@ -169,12 +170,12 @@ class _Swap:
             out_CBL: where they go.
         """
         if self._context is None:
-            torch.mm(w_RD, t_ND.T, out=out_CBL.flatten(1))
+            product(w_RD, t_ND, out_MN=out_CBL.flatten(1))
         else:
             channels, batch = len(w_RD) // self._processes, len(t_ND) // self._n_local
             shape = (self._processes, channels, batch, self._n_local)
             sent_PCBl = self.work.empty("sent", shape, t_ND, t_ND.dtype)
-            torch.mm(w_RD, t_ND.T, out=sent_PCBl.view(len(w_RD), -1))
+            product(w_RD, t_ND, out_MN=sent_PCBl.view(len(w_RD), -1))
             self._context.to_channels(sent_PCBl, out_CBL, self.work)
 
     def local_tokens(self, x_CBL: Tensor) -> Tensor:

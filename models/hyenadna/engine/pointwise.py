@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from .products import add_product_, product
 from .tiling import slices
 from .workspace import Workspace
 
@@ -159,7 +160,7 @@ class MlpWithGradients(torch.autograd.Function):
             else:
                 h_nD = Norm(r_ND[n], norm_w, norm_b, eps).out.to(fc1_w.dtype)
                 inner_nI = gelu(_affine(h_nD, fc1_w, fc1_b, work))
-            torch.addmm(fc2_b, inner_nI, fc2_w.T, out=out_ND[n])
+            product(inner_nI, fc2_w, fc2_b, out_ND[n])
         return out_ND
 
     @staticmethod
@@ -175,15 +176,15 @@ class MlpWithGradients(torch.autograd.Function):
             d_out_nD = d_out_ND[rows]
             inner = kept[i] if kept else Inner(work, Norm(r_ND[rows], norm_w, norm_b, ctx.eps), fc1_w, fc1_b)
             if d_fc2_w is not None:
-                d_fc2_w.addmm_(d_out_nD.T, inner.value_nI)
+                add_product_(d_fc2_w, d_out_nD.T, inner.value_nI.T)
             d_inner_nI = work.empty("d_inner", tuple(inner.slope_nI.shape), d_out_nD, d_out_nD.dtype)
-            torch.mm(d_out_nD, fc2_w, out=d_inner_nI).mul_(inner.slope_nI)
+            product(d_out_nD, fc2_w.T, out_MN=d_inner_nI).mul_(inner.slope_nI)
             if d_fc1_w is not None:
-                d_fc1_w.addmm_(d_inner_nI.T, inner.h_nD)
+                add_product_(d_fc1_w, d_inner_nI.T, inner.h_nD.T)
             if d_fc1_b is not None:
                 d_fc1_b += d_inner_nI.sum(0)
             if any(needed[:3]):
-                norms.add(inner.norm, rows, torch.mm(d_inner_nI, fc1_w))
+                norms.add(inner.norm, rows, product(d_inner_nI, fc1_w.T))
         d_fc2_b = d_out_ND.sum(0) if needed[6] else None
         return *norms.sums, d_fc1_w, d_fc1_b, d_fc2_w, d_fc2_b, None, None, None
 
@@ -212,7 +213,7 @@ class Inner:
 
 def _affine(h_nD: Tensor, weight_ID: Tensor, bias_I: Tensor, work: Workspace) -> Tensor:
     out_nI = work.empty("inner", (len(h_nD), len(weight_ID)), h_nD, h_nD.dtype)
-    return torch.addmm(bias_I, h_nD, weight_ID.T, out=out_nI)
+    return product(h_nD, weight_ID, bias_I, out_nI)
 
 
 def short_conv(

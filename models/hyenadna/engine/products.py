@@ -1,0 +1,103 @@
+"""Matrix products a b^T of float32 numbers, by the faster of the two libraries in torch.
+
+torch's own path is MKL, which takes a generic path on processors that are not Intel's and reaches 40 % of
+what AVX-512 can do there; the oneDNN in the same torch does not. Which library computes depends on the
+processor and on a comparison of results, never on a timing: processes of one machine agree bit for bit.
+
+M and N rows, K numbers of a row.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+_LEAST = 1 << 22
+"""Multiplications from which on a call of oneDNN, which takes 50 us by itself, pays."""
+_CPUINFO = Path("/proc/cpuinfo")
+_TOLERANCE = 1e-5
+
+
+def product(a_MK: Tensor, b_NK: Tensor, bias_N: Tensor | None = None, out_MN: Tensor | None = None) -> Tensor:
+    """Compute a b^T + bias without gradients, (M, N), in `out_MN` if it is given."""
+    if not _is_large(a_MK, b_NK):
+        if bias_N is None:
+            return torch.mm(a_MK, b_NK.T, out=out_MN)
+        return torch.addmm(bias_N, a_MK, b_NK.T, out=out_MN)
+    y_MN = _onednn(a_MK, b_NK, bias_N)
+    return y_MN if out_MN is None else out_MN.copy_(y_MN)
+
+
+def add_product_(total_MN: Tensor, a_MK: Tensor, b_NK: Tensor) -> None:
+    """Add a b^T to a matrix, without gradients."""
+    if _is_large(a_MK, b_NK):
+        total_MN += _onednn(a_MK, b_NK, None)
+    else:
+        total_MN.addmm_(a_MK, b_NK.T)
+
+
+def uses_onednn() -> bool:
+    """Return whether large products go to oneDNN."""
+    return library()[0] == "oneDNN"
+
+
+@cache
+def library() -> tuple[str, str]:
+    """Return the library of large float32 products on this machine, and why it is this one."""
+    if not torch.backends.mkl.is_available():
+        return "torch", "built without MKL"
+    if torch.backends.cpu.get_cpu_capability() != "AVX512":
+        return "MKL", "as fast as oneDNN without AVX-512"
+    if "GenuineIntel" in _processor():
+        return "MKL", "uses AVX-512 on this processor"
+    if (problem := check(_onednn)) is not None:
+        return "MKL", f"oneDNN cannot be used: {problem}"
+    return "oneDNN", "MKL does not use AVX-512 on this processor"
+
+
+def check(multiply: Callable[[Tensor, Tensor, Tensor | None], Tensor]) -> str | None:
+    """Return why results of a library cannot be used, or None: it is missing, or they are wrong.
+
+    Args:
+        multiply: computes a b^T + bias.
+    """
+    g = torch.Generator().manual_seed(0)
+    for m, n, k in ((300, 96, 64), (256, 33, 130), (1, 7, 3)):
+        a_MK, b_NK = torch.randn(m, k, generator=g), torch.randn(n, k, generator=g)
+        transposed_MK = torch.randn(k, m, generator=g).T
+        for a, bias_N in ((a_MK, torch.randn(n, generator=g)), (transposed_MK, None)):
+            exact_MN = a.double() @ b_NK.double().T
+            if bias_N is not None:
+                exact_MN += bias_N
+            try:
+                with torch.no_grad():
+                    error = (multiply(a, b_NK, bias_N) - exact_MN).abs().amax() / exact_MN.abs().amax()
+            except (RuntimeError, AttributeError, TypeError, NotImplementedError) as problem:
+                return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+            if not error <= _TOLERANCE:
+                return f"a product is wrong by {error:.0e}"
+    return None
+
+
+def _is_large(a_MK: Tensor, b_NK: Tensor) -> bool:
+    return (
+        a_MK.dtype == torch.float32
+        and a_MK.device.type == "cpu"
+        and a_MK.numel() * len(b_NK) >= _LEAST
+        and uses_onednn()
+    )
+
+
+def _onednn(a_MK: Tensor, b_NK: Tensor, bias_N: Tensor | None) -> Tensor:
+    # private: what torch's compiler emits for a linear layer
+    y_MN: Tensor = torch.ops.mkldnn._linear_pointwise(a_MK, b_NK, bias_N, "none", [], "")  # noqa: SLF001
+    return y_MN
+
+
+def _processor() -> str:
+    try:
+        return _CPUINFO.read_text()
+    except OSError:
+        return "GenuineIntel"  # unknown: what torch itself would use
