@@ -33,9 +33,9 @@ test: check ## Lint, types and tests.
 test-slow: $(READY) ## Long runs on real data.
 	$(BIN)/python -m pytest -q -m slow --timeout 1800
 
-bench: $(READY) ## Time what is claimed to be fast, on an otherwise idle machine: three quarters of an hour.
+bench: $(READY) ## Time what is claimed to be fast, on an idle machine: an hour; BASE=FOLDER: another version's tree too.
 	$(BIN)/python -m benchmarks.startup
-	$(BIN)/python -m benchmarks.engine
+	$(BIN)/python -m benchmarks.engine $(if $(BASE),--base $(BASE))
 	$(BIN)/python -m benchmarks.shares
 	$(BIN)/python -m benchmarks.transformer
 	$(BIN)/python -m benchmarks.ranks

@@ -1,6 +1,7 @@
-"""The plain model against the fast one: `python -m benchmarks.engine [--quick] [CASE...]`.
+"""The plain model against the fast one: `python -m benchmarks.engine [--quick] [--base FOLDER] [CASE...]`.
 
-The plain model (`HyenaDNA.plain`) makes the same arithmetic as the published code, in the same order.
+With `--base`, the source tree of another version takes its turns too. The plain model (`HyenaDNA.plain`)
+makes the same arithmetic as the published code, in the same order.
 """
 
 import argparse
@@ -108,6 +109,25 @@ def generate(*, plain: bool) -> Work:
     return work
 
 
+def one_thread(work: Factory) -> Work:
+    """Work of a single thread, as small passes are compared."""
+    torch.set_num_threads(1)
+    return work()
+
+
+def _small_cases() -> dict[str, dict[str, Factory]]:
+    config = preset("tiny-1k")
+    cases: dict[str, dict[str, Factory]] = {}
+    for batch, length in ((1, 128), (2, 256), (8, 256), (4, 1024), (8, 1024)):
+        for kind, make in (("forward", forward), ("training step", train)):
+            name = f"small {kind}, tiny-1k, {batch} x {length:,}, one thread"
+            cases[name] = {
+                path: partial(one_thread, partial(make, config, batch, length, plain=path == "plain"))
+                for path in ("plain", "fast")
+            }
+    return cases
+
+
 def _forward_case(name: str, batch: int, length: int) -> dict[str, Factory]:
     config = preset(name)
     plain: dict[str, Factory] = {}
@@ -140,9 +160,13 @@ CASES: dict[str, dict[str, Factory]] = {
     "generation, small-32k, 1,000 tokens after 16,384": {
         path: partial(generate, plain=path == "plain") for path in ("plain", "fast")
     },
+    **_small_cases(),
 }
+for paths in CASES.values():
+    paths["base"] = paths["fast"]
 # Rounds and timed calls a round; the quick run has the cases of under a minute only.
-PLAN = dict(zip(CASES, [(5, 5), (4, 2), (4, 2), (2, 1), (2, 1), (5, 3), (3, 1), (1, 1), (4, 1)], strict=True))
+LARGE = [(5, 5), (4, 2), (4, 2), (2, 1), (2, 1), (5, 3), (3, 1), (1, 1), (4, 1)]
+PLAN = dict(zip(CASES, LARGE + [(3, 9)] * (len(CASES) - len(LARGE)), strict=True))
 QUICK = [
     name for name in CASES if name.startswith(("forward, tiny", "forward, small", "training step, tiny"))
 ]
@@ -150,7 +174,7 @@ QUICK = [
 
 def row(name: str, timings: dict[str, Timing]) -> list[str]:
     """A line of the table."""
-    plain, fast = timings.get("plain"), timings["fast"]
+    plain, fast, base = timings.get("plain"), timings["fast"], timings.get("base")
     times = NEW if name.startswith("generation") else 1
     ratio = f"**{plain.median * times / fast.median:,.1f}**" if plain else "-"
     memory = f"{fast.peak / plain.peak:.2f}" if plain else "-"
@@ -158,7 +182,19 @@ def row(name: str, timings: dict[str, Timing]) -> list[str]:
     floor = f"{sum(bare):.3g} ({' + '.join(f'{s:.2g}' for s in bare)})" if bare else "-"
     above = f"{fast.median / sum(bare):.2f}" if bare else "-"
     shown = f"{times:,} x {plain}" if plain and times > 1 else str(plain or "-")
-    return [name, shown, str(fast), ratio, plain.gib if plain else "-", fast.gib, memory, floor, above]
+    against = [str(base), f"**{base.median / fast.median:.2f}**"] if base else ["-", "-"]
+    return [
+        name,
+        shown,
+        str(fast),
+        ratio,
+        plain.gib if plain else "-",
+        fast.gib,
+        memory,
+        floor,
+        above,
+        *against,
+    ]
 
 
 HEADER = (
@@ -171,6 +207,8 @@ HEADER = (
     "fast / plain",
     "floor s (products + transforms)",
     "fast / floor",
+    "base s",
+    "base / fast",
 )
 TEXT = """\
 Seconds are medians (least-most) of the timed calls of all rounds. The paths take turns, each turn in a
@@ -180,7 +218,8 @@ order as the published code, which for lengths of a context plus two, as the pub
 transforms of lengths with large prime factors; 32,768 has none. A training step is loss and gradients,
 without the optimizer. *floor* is the bare cost of the matrix products and of one transform there and back
 of every sequence, in pieces of the engine's sizes. Generation is compared with 1,000 full plain passes, of
-which one of average length is timed."""
+which one of average length is timed. *base* is the fast path of another version, where one is named
+(`make bench BASE=FOLDER`). Small passes are those of one thread in a process whose memory is warm."""
 
 
 def main() -> None:
@@ -190,6 +229,7 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="three cases, one round, nothing written (a minute; all: 20)"
     )
+    parser.add_argument("--base", metavar="FOLDER", help="source tree of another version to compare with")
     given = parser.parse_args()
     chosen = (
         QUICK if given.quick else [n for n in CASES if not given.cases or n.startswith(tuple(given.cases))]
@@ -197,9 +237,9 @@ def main() -> None:
     rows = []
     for name in chosen:
         rounds, calls = (1, 2) if given.quick else PLAN[name]
-        rows.append(
-            row(name, interleave("benchmarks.engine", name, list(CASES[name]), rounds=rounds, calls=calls))
-        )
+        paths = [path for path in CASES[name] if path != "base" or given.base]
+        timings = interleave("benchmarks.engine", name, paths, rounds=rounds, calls=calls, base=given.base)
+        rows.append(row(name, timings))
     text = f"## Engine (`make bench`)\n\n{TEXT}\n\n{table(HEADER, rows)}"
     if given.quick or given.cases:
         print(text)

@@ -5,6 +5,7 @@
 
 import importlib
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -37,7 +38,9 @@ class Timing:
         return f"{self.peak / 2**30:.2f}"
 
 
-def interleave(module: str, case: str, paths: Sequence[str], *, rounds: int, calls: int) -> dict[str, Timing]:
+def interleave(
+    module: str, case: str, paths: Sequence[str], *, rounds: int, calls: int, base: str | None = None
+) -> dict[str, Timing]:
     """Time the paths of a case in turns, each turn in a fresh process.
 
     Args:
@@ -46,12 +49,15 @@ def interleave(module: str, case: str, paths: Sequence[str], *, rounds: int, cal
         paths: which paths.
         rounds: turns of each path.
         calls: timed calls in a turn; from two on an untimed one comes first.
+        base: folder of another build, whose `hyenadna` the path "base" times.
     """
     timings = {path: Timing() for path in paths}
     for _ in range(rounds):
         for path, timing in timings.items():
             command = [sys.executable, "-m", "benchmarks.processes", module, case, path, str(calls)]
-            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            models = {"PYTHONPATH": f"{base}/models"} if path == "base" else {}
+            environment = {**os.environ, **models}
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
             found = json.loads(done.stdout)
             timing.seconds += found["seconds"]
             timing.peak = max(timing.peak, found["peak"])

@@ -46,7 +46,7 @@ def uses_onednn() -> bool:
 @cache
 def library() -> tuple[str, str]:
     """Return the library of large float32 products on this machine, and why it is this one."""
-    if not torch.backends.mkl.is_available():
+    if not torch.backends.mkl.is_available():  # type: ignore[no-untyped-call]
         return "torch", "built without MKL"
     if torch.backends.cpu.get_cpu_capability() != "AVX512":
         return "MKL", "as fast as oneDNN without AVX-512"
