@@ -204,6 +204,44 @@ class RegionOptions(GenomeOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FeatureOptions(Settings):
+    """Features of a GFF3, GTF, GenBank or EMBL as regions."""
+
+    feature: Annotated[
+        str | None,
+        typer.Option(
+            help="Types of the features to read from a GFF3, GTF, GenBank or EMBL, as gene,CDS.",
+            metavar="TYPE,...",
+            rich_help_panel=DATA,
+        ),
+    ] = None
+    id_attribute: Annotated[
+        str | None,
+        typer.Option(
+            help="Attribute that names a feature; default ID, or of a GTF transcript_id (of genes gene_id).",
+            metavar="NAME",
+            rich_help_panel=DATA,
+        ),
+    ] = None
+    merge_parts: Annotated[
+        Literal["exon", "none"],
+        typer.Option(
+            help="exon: the lines of one feature (a CDS) and the exons of a transcript are joined to one "
+            "record, as it is transcribed. none: a row per line.",
+            rich_help_panel=DATA,
+        ),
+    ] = "none"
+    attributes: Annotated[
+        str | None,
+        typer.Option(
+            help="Attributes of features to keep as columns, beside their type.",
+            metavar="NAME,...",
+            rich_help_panel=DATA,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ColumnOptions(Settings):
     """Columns of an input table."""
 

@@ -18,6 +18,7 @@ from hyenacli.inference.embedding import (
     per_base_bytes,
 )
 from hyenacli.inference.embedding_options import parse_embedding_options
+from hyenacli.readers.features import FeatureChoice, sniff_regions
 from hyenacli.readers.records import (
     Input,
     check_input,
@@ -26,7 +27,7 @@ from hyenacli.readers.records import (
     require_regions,
 )
 from hyenacli.readers.regions import open_reference
-from hyenacli.readers.text import open_binary, sniff_format
+from hyenacli.readers.text import InputFormat, open_binary
 from hyenacli.settings_file import to_dict
 from hyenacli.writers.output_shards import OutputShard, merge_if_last, resolve_shard
 from hyenacli.writers.tables import TABLES, open_table, table_type
@@ -67,7 +68,7 @@ def run(config: EmbedSettings) -> None:
         model = load_model(config.model).to(device)
         embedded = embed(model, records.records, options, batch_size=batch_size, precision=precision)
         layers = options.layers(model.config)
-        columns = embedding_columns(layers, options.width(model.config))
+        columns = embedding_columns(layers, options.width(model.config), records.columns)
         size = per_base_bytes(records.bases or 0, columns, TABLES[kind]) if per_base else 0
         if size > _LARGE:
             described = f"{size / 2**30:.1f} GiB: a vector for each of {records.bases:,} bases"
@@ -99,14 +100,16 @@ def _open_input(config: EmbedSettings, output: OutputShard, stack: ExitStack) ->
         return open_regions(regions, reference, flank=config.flank, shard=output.shard)
     check_input(config.input, config.region, several_processes=output.whole is not None)
     stream = stack.enter_context(open_binary(config.input, allow_empty=True))
-    kind = sniff_format(stream, otherwise="bed" if config.fasta else None if stream.peek(1) else "fasta")
+    choice = FeatureChoice.of(config)
+    otherwise: InputFormat | None = "bed" if config.fasta else None if stream.peek(1) else "fasta"
+    kind = sniff_regions(stream, choice, otherwise)
     if kind == "vcf":
-        raise UsageError("is a VCF", at=stream.name, remedy="embed takes BED or FASTA")
+        raise UsageError("is a VCF", at=stream.name, remedy="embed takes BED, GFF or FASTA")
     if kind == "bed":
         if config.fasta is None:
-            raise UsageError("is a BED", at=stream.name, remedy="give its genome with -f/--fasta")
+            raise UsageError("has regions", at=stream.name, remedy="give their genome with -f/--fasta")
         reference = stack.enter_context(open_reference(config.fasta, *naming))
-        return open_regions(stream, reference, flank=config.flank, shard=output.shard)
+        return open_regions(stream, reference, flank=config.flank, shard=output.shard, choice=choice)
     if config.fasta is not None or config.flank:
         raise UsageError(
             "is a FASTA, whose sequences are embedded whole",

@@ -14,6 +14,7 @@ class EmbedSettings(
     options.ModelOptions,
     options.TableOutputOptions,
     options.RegionOptions,
+    options.FeatureOptions,
     options.CircularOptions,
     options.WindowOptions,
     options.ShardOptions,

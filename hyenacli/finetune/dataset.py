@@ -23,6 +23,7 @@ from hyenacli.finetune.splits import (
 from hyenacli.finetune.task import infer_task
 from hyenacli.genome.contigs import check_naming
 from hyenacli.inference.intervals import SPLITS
+from hyenacli.readers.features import FeatureChoice
 from hyenacli.readers.labelled import open_labelled
 from hyenacli.readers.regions import open_reference
 from hyenacli.readers.tables import Columns, LabelledRecord
@@ -101,7 +102,12 @@ def _read(settings: FinetuneSettings) -> tuple[list[LabelledRecord], tuple[str, 
             if not files:
                 continue
             with open_labelled(
-                files, columns, reference=reference, signal=settings.bedgraph, split=split
+                files,
+                columns,
+                reference=reference,
+                signal=settings.bedgraph,
+                split=split,
+                choice=FeatureChoice.of(settings),
             ) as rows:
                 records += _check_split(rows.load(), split)
                 if names and rows.label_names != names:
@@ -109,7 +115,8 @@ def _read(settings: FinetuneSettings) -> tuple[list[LabelledRecord], tuple[str, 
                     raise UserError(what, at=rows.names[0], remedy="give files of the same columns")
                 names = rows.label_names
     if settings.fasta and all(record.region is None for record in records):
-        raise UsageError("a genome is for BED, and no input is one", at="--fasta", remedy="leave it out")
+        what = "a genome is for regions (BED, GFF), and no input has any"
+        raise UsageError(what, at="--fasta", remedy="leave it out")
     return records, names
 
 

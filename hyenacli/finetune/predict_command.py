@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hyenacli import __version__
 from hyenacli.console import log
 from hyenacli.devices import autocast, resolve_device, set_threads
@@ -25,6 +27,7 @@ from hyenacli.inference.prediction import (
     prediction_options,
     prediction_rows,
 )
+from hyenacli.readers.features import FeatureChoice, sniff_regions
 from hyenacli.readers.labelled import open_labelled
 from hyenacli.readers.records import (
     Input,
@@ -36,7 +39,7 @@ from hyenacli.readers.records import (
 )
 from hyenacli.readers.regions import open_reference
 from hyenacli.readers.tables import Columns
-from hyenacli.readers.text import open_binary, sniff_format
+from hyenacli.readers.text import open_binary
 from hyenacli.settings_file import to_dict
 from hyenacli.writers.output_shards import OutputShard, merge_if_last, resolve_shard
 from hyenacli.writers.tables import SCALAR_TABLES, open_table, table_type
@@ -80,7 +83,7 @@ def run(config: PredictSettings) -> None:
             predicted = join_predictions(predicted, expert, stranded=config.stranded)
         provenance = _provenance(config, head, options, model_sha256(model)) | inputs.shard
         summary = RunSummary("predict", "predicting", "predicted")
-        with _open_output(config, output.target, kind, head, inputs.contigs, provenance) as write:
+        with _open_output(config, output.target, kind, head, inputs, provenance) as write:
             for answer in summary.watch(predicted, inputs.total):
                 write(answer)
     summary.report(output.describe())
@@ -116,13 +119,14 @@ def _open_input(
     if config.fasta is None:
         return _open_sequences(config, config.input, output, stack, track)
     stream = stack.enter_context(open_binary(config.input, allow_empty=True))
-    if (kind := sniff_format(stream, otherwise="bed")) != "bed":
+    choice = FeatureChoice.of(config)
+    if (kind := sniff_regions(stream, choice, otherwise="bed")) != "bed":
         problem = f"is a {kind.upper()}, and -f gives the genome of a BED"
         remedy = "leave out -f, or give regions as BED" if kind == "fasta" else "give regions as BED"
         raise UsageError(problem, at=stream.name, remedy=remedy)
     _refuse_columns(config, stream.name)
     reference = stack.enter_context(open_reference(config.fasta, *naming))
-    return open_regions(stream, reference, shard=output.shard, apart=apart, in_order=in_order)
+    return open_regions(stream, reference, shard=output.shard, apart=apart, in_order=in_order, choice=choice)
 
 
 def _open_sequences(
@@ -169,21 +173,23 @@ def _open_output(
     target: Path,
     kind: str,
     head: HeadConfig,
-    contigs: dict[str, int],
+    inputs: Input,
     provenance: dict[str, Any],
 ) -> Iterator[Callable[[Predicted], None]]:
     """Open a table or a track, and yield a function that writes one prediction."""
     if kind not in TRACKS:
-        with open_table(target, kind, prediction_columns(head), provenance) as table:
+        with open_table(target, kind, prediction_columns(head, inputs.columns), provenance) as table:
             yield lambda answer: table.write(prediction_rows(answer, head))
         return
     track = choose_track(head, config.track)
-    with open_track(target, kind, contigs, provenance) as lines:
+    with open_track(target, kind, inputs.contigs, provenance) as lines:
 
         def write(answer: Predicted) -> None:
             if answer.logits is not None:
                 values_L = head_values(answer.logits, head)[:, track]
-                lines.write(answer.record.chrom, answer.record.start, values_L)
+                for start, end in answer.record.spans:
+                    part_L, values_L = np.split(values_L, [end - start])
+                    lines.write(answer.record.chrom, start, part_L)
 
         yield write
 

@@ -12,7 +12,9 @@ from hyenacli.options import DATA, MODEL, OUTPUT, SPLITS, TRAINING
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneSettings(AdaptationOptions, options.ColumnOptions, options.ContigNameOptions):
+class FinetuneSettings(
+    AdaptationOptions, options.ColumnOptions, options.ContigNameOptions, options.FeatureOptions
+):
     """Adapt a model to labelled sequences, and measure how well it predicts held-out ones.
 
     DATA is a table (csv, tsv, Parquet) with the columns sequence and label, a FASTA with headers
@@ -219,7 +221,11 @@ class FinetuneSettings(AdaptationOptions, options.ColumnOptions, options.ContigN
 
 @dataclass(frozen=True, kw_only=True)
 class PredictSettings(
-    options.PredictionOptions, options.TableOutputOptions, options.RegionOptions, options.ColumnOptions
+    options.PredictionOptions,
+    options.TableOutputOptions,
+    options.RegionOptions,
+    options.FeatureOptions,
+    options.ColumnOptions,
 ):
     """Predict with a fine-tuned model: for sequences, for regions of a genome, or for each of their bases.
 

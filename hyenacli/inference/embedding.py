@@ -268,7 +268,7 @@ def record_rows(record: SequenceRecord, n_bases: int, n_rows: int) -> dict[str, 
     """Return the record's cells in each of its rows; where these are many, a row is a base."""
     starts, ends = np.array([record.start]), np.array([record.end])
     if n_rows > 1:
-        starts = np.arange(record.start, record.end)
+        starts = np.concatenate([np.arange(*span) for span in record.spans])
         ends = starts + 1
     return {
         "id": [record.id] * n_rows,
@@ -278,11 +278,12 @@ def record_rows(record: SequenceRecord, n_bases: int, n_rows: int) -> dict[str, 
         "strand": [record.strand] * n_rows,
         "n_bases": [n_bases] * n_rows,
         "status": [record.status] * n_rows,
+        **{name: [value] * n_rows for name, value in record.extra},
     }
 
 
-def embedding_columns(layers: Sequence[int], width: int) -> list[Column]:
-    """Return the columns of embeddings: the record's, then one vector per layer.
+def embedding_columns(layers: Sequence[int], width: int, extra: Sequence[str] = ()) -> list[Column]:
+    """Return the columns of embeddings: the record's, `extra` ones of text, then one vector per layer.
 
     A single layer is `embedding` (TSV: e0, e1, ...), whichever it is. Of several, block K is `embedding_K`
     (TSV: lK_e0, ...) and the final norm `embedding`.
@@ -290,7 +291,8 @@ def embedding_columns(layers: Sequence[int], width: int) -> list[Column]:
     >>> [column.name for column in embedding_columns((1, 2, -1), 128)[7:]]
     ['embedding_1', 'embedding_2', 'embedding']
     """
-    return [*RECORD_COLUMNS, *(_vector(layer, width, single=len(layers) == 1) for layer in layers)]
+    texts = [Column(name, str) for name in extra]
+    return [*RECORD_COLUMNS, *texts, *(_vector(layer, width, single=len(layers) == 1) for layer in layers)]
 
 
 def _vector(layer: int, width: int, *, single: bool) -> Column:
@@ -301,7 +303,7 @@ def _vector(layer: int, width: int, *, single: bool) -> Column:
 
 def embedding_rows(embedded: Embedded, columns: Sequence[Column]) -> Batch:
     """Return the rows of one record: one, or one per base (each with its start and end) if unpooled."""
-    vectors = columns[len(RECORD_COLUMNS) :]
+    vectors = [column for column in columns if column.width]
     vectors_NKE = embedded.vectors
     if vectors_NKE is None:
         vectors_NKE = np.full((1, len(vectors), vectors[0].width), np.nan, dtype=np.float32)
@@ -311,7 +313,7 @@ def embedding_rows(embedded: Embedded, columns: Sequence[Column]) -> Batch:
 
 def embedding_record(embedded: Embedded, columns: Sequence[Column]) -> Batch:
     """Return one record with the vectors of all its bases, in the order of the + strand; perhaps none."""
-    vectors = columns[len(RECORD_COLUMNS) :]
+    vectors = [column for column in columns if column.width]
     vectors_NKE = embedded.vectors
     if vectors_NKE is None:
         vectors_NKE = np.empty((0, len(vectors), vectors[0].width), dtype=np.float32)

@@ -167,8 +167,8 @@ def value_names(head: HeadConfig) -> tuple[str, ...]:
     return names if len(set(names)) == count else tuple(map(str, range(count)))
 
 
-def prediction_columns(head: HeadConfig) -> list[Column]:
-    """Return the columns of predictions: the record's, the likeliest class of classes, and each value.
+def prediction_columns(head: HeadConfig, extra: Sequence[str] = ()) -> list[Column]:
+    """Return the columns of predictions: the record's, `extra` ones, the likeliest class, and each value.
 
     >>> [column.name for column in prediction_columns(HeadConfig("binary", 2, ("no", "yes")))[7:]]
     ['prediction', 'p_no', 'p_yes']
@@ -176,7 +176,13 @@ def prediction_columns(head: HeadConfig) -> list[Column]:
     'prediction'
     """
     likeliest = [Column("prediction", str)] if head.task in ("binary", "multiclass") else []
-    return [*RECORD_COLUMNS, *likeliest, *(Column(name, float, digits=7) for name in value_titles(head))]
+    texts = [Column(name, str) for name in extra]
+    return [
+        *RECORD_COLUMNS,
+        *texts,
+        *likeliest,
+        *(Column(name, float, digits=7) for name in value_titles(head)),
+    ]
 
 
 def value_titles(head: HeadConfig) -> list[str]:

@@ -7,12 +7,13 @@ from typing import Any
 
 from hyenacli.errors import UsageError
 from hyenacli.genome.contigs import ContigStyle
+from hyenacli.readers.features import FeatureChoice, sniff_regions
 from hyenacli.readers.labelled import open_labelled
 from hyenacli.readers.records import Input, check_input, open_regions, open_rows, require_regions
 from hyenacli.readers.regions import open_reference
 from hyenacli.readers.shards import Shard
 from hyenacli.readers.tables import Columns
-from hyenacli.readers.text import open_binary, sniff_format
+from hyenacli.readers.text import open_binary
 
 _DEFAULT = Columns()
 
@@ -32,6 +33,7 @@ class SequenceInput:
         id_column: of a table; None for `id` if it has one.
         apart: refuse two regions with a base in common, and two sequences of one name.
         in_order: read regions in the order of contigs' names and positions.
+        choice: of the features of an annotation.
     """
 
     verb: str
@@ -46,6 +48,7 @@ class SequenceInput:
     id_column: str | None = None
     apart: bool = False
     in_order: bool = False
+    choice: FeatureChoice | None = None
 
     def open(self, stack: ExitStack, shard: Shard | None, *, several_processes: bool = False) -> Input:
         """Open the records, checked as far as they can be without a model.
@@ -67,13 +70,14 @@ class SequenceInput:
         if self.fasta is None:
             return self._open_sequences(self.source, stack, shard)
         stream = stack.enter_context(open_binary(self.source, allow_empty=True))
-        if (kind := sniff_format(stream, otherwise="bed")) != "bed":
+        choice = self.choice or FeatureChoice()
+        if (kind := sniff_regions(stream, choice, otherwise="bed")) != "bed":
             problem = f"is a {kind.upper()}, and -f gives the genome of a BED"
             remedy = "leave out -f, or give regions as BED" if kind == "fasta" else "give regions as BED"
             raise UsageError(problem, at=stream.name, remedy=remedy)
         self._refuse_columns(stream.name)
         reference = stack.enter_context(open_reference(self.fasta, *self._naming))
-        return open_regions(stream, reference, shard=shard, **self._reading)
+        return open_regions(stream, reference, shard=shard, choice=choice, **self._reading)
 
     @property
     def _reading(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Literal, Self
 
 from hyenacli.errors import UsageError, UserError, abbreviate, quote
 from hyenacli.genome.contigs import natural_key
+from hyenacli.readers.features import FeatureChoice, is_annotation
 from hyenacli.readers.regions import Reference, Signal, read_regions
 from hyenacli.readers.sequences import read_entries
 from hyenacli.readers.tables import (
@@ -124,6 +125,7 @@ def open_labelled(
     signal: Source | None = None,
     split: str = "",
     labelled: bool = True,
+    choice: FeatureChoice | None = None,
 ) -> LabelledRows:
     """Open inputs of labelled sequences; their kind is detected by content, and gzip is read everywhere.
 
@@ -142,6 +144,7 @@ def open_labelled(
         split: the split of all records that name none.
         labelled: whether labels are required; otherwise tables and BED give those they have, and the header
             of a FASTA is the name of its sequence.
+        choice: of the features of an annotation, which is read as a BED is.
 
     Raises:
         UsageError: a BED comes without a genome, or columns are named that an input cannot have.
@@ -153,7 +156,9 @@ def open_labelled(
         names, inputs = [], []
         for text in sources:
             label, source = split_label_prefix(text)
-            opened = _open(source, files, columns, reference, numbers, labelled=labelled and label is None)
+            opened = _open(
+                source, files, columns, reference, numbers, choice, labelled=labelled and label is None
+            )
             if signal is not None and opened[0] != "bed":
                 remedy = "give a BED and its genome"
                 raise UserError(
@@ -222,6 +227,7 @@ def _open(
     columns: Columns,
     reference: Reference | None,
     signal: Signal | None,
+    choice: FeatureChoice | None,
     *,
     labelled: bool,
 ) -> _Opened:
@@ -230,7 +236,8 @@ def _open(
     stream = files.enter_context(open_binary(source, allow_empty=not labelled))
     if not stream.peek(1):
         return "table", (), iter(())
-    kind = _kind(stream)
+    choice = choice or FeatureChoice()
+    kind: Kind = "bed" if is_annotation(stream, choice) else _kind(stream)
     if kind == "parquet":
         # Parquet is read from its end: a stream or a compressed file must be in memory.
         plain = isinstance(source, str | Path) and str(source) != "-" and compression(Path(source)) == "plain"
@@ -241,8 +248,8 @@ def _open(
     if kind == "table":
         return kind, *read_text_table(stream, columns, labelled=labelled)
     if reference is None:
-        raise UsageError("is a BED", at=stream.name, remedy="give its genome with -f/--fasta")
-    return kind, *read_regions(stream, reference, columns, signal, labelled=labelled)
+        raise UsageError("has regions", at=stream.name, remedy="give their genome with -f/--fasta")
+    return kind, *read_regions(stream, reference, columns, signal, labelled=labelled, choice=choice)
 
 
 def _kind(stream: io.BufferedReader) -> Kind:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BufferedReader
 from itertools import chain, islice, pairwise
 from pathlib import Path
@@ -11,9 +11,10 @@ from typing import Any, Self, TypeVar
 from hyenacli.errors import UsageError, UserError, abbreviate
 from hyenacli.genome.dna import reverse_complement
 from hyenacli.genome.region import Region
+from hyenacli.readers.features import FEATURE_COLUMNS, Feature, FeatureChoice, Part, is_annotation
 from hyenacli.readers.genome import Genome
 from hyenacli.readers.labelled import LabelledRows
-from hyenacli.readers.regions import Reference, ResolvedRegion, load_regions, parse_regions
+from hyenacli.readers.regions import Reference, ResolvedRegion, fetch_parts, load_regions, parse_regions
 from hyenacli.readers.sequences import FastaRecord, read_fasta
 from hyenacli.readers.shards import Shard, fingerprint, survey_fasta, survey_rows
 from hyenacli.readers.tables import Columns, LabelledRecord
@@ -21,6 +22,8 @@ from hyenacli.readers.text import source_name
 
 _logger = logging.getLogger("hyena")
 OK, EMPTY = "OK", "EMPTY"
+# Column of a feature with its type; those after it are kept too.
+_TYPE = FEATURE_COLUMNS.index("type")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,8 @@ class SequenceRecord:
         status: OK, or why there is nothing to embed (then `bases` is empty).
         line: of the input, 1-based; 0 where it has no lines.
         problem: what is wrong, for messages, unless the status is OK.
+        parts: start and end of what the region consists of, as on the + strand; empty for all of it.
+        extra: further columns of its row, names and values.
     """
 
     id: str
@@ -50,10 +55,17 @@ class SequenceRecord:
     status: str = OK
     line: int = 0
     problem: str = ""
+    parts: tuple[Part, ...] = ()
+    extra: tuple[tuple[str, str], ...] = ()
 
     def __len__(self) -> int:
-        """Return the bases of the region."""
-        return self.end - self.start
+        """Return the bases of the region, or of its parts."""
+        return sum(end - start for start, end in self.spans)
+
+    @property
+    def spans(self) -> tuple[Part, ...]:
+        """Start and end of the parts of the region, which may be one."""
+        return self.parts or ((self.start, self.end),)
 
     @classmethod
     def of_sequence(cls, name: str, bases: bytes, status: str = OK, line: int = 0, problem: str = "") -> Self:
@@ -71,7 +83,9 @@ class SequenceRecord:
         return self.bases, self.left
 
 
-def region_records(regions: Iterable[ResolvedRegion], genome: Genome, flank: int) -> Iterator[SequenceRecord]:
+def region_records(
+    regions: Iterable[ResolvedRegion], genome: Genome, flank: int, columns: Sequence[str] = ()
+) -> Iterator[SequenceRecord]:
     """Read regions of a genome in order, each when it is needed.
 
     The id is the region's name, or else its 1-based string (chr1:101-200). The output keeps the input's
@@ -81,6 +95,7 @@ def region_records(regions: Iterable[ResolvedRegion], genome: Genome, flank: int
         regions: each on the genome, or with the reason why it is not.
         genome: to read the bases from.
         flank: bases read on each side, as far as the contig goes; on a circle at most once around.
+        columns: names of the further columns of features.
     """
     for resolved in regions:
         named, region = resolved.record.region, resolved.region
@@ -92,7 +107,14 @@ def region_records(regions: Iterable[ResolvedRegion], genome: Genome, flank: int
                 end = min(region.end + flank, start + length)
             else:
                 start, end = max(0, region.start - flank), min(length, region.end + flank)
-            bases = genome.fetch(region.contig, start, end)
+            if resolved.parts:
+                flanked = (start, region.start), *resolved.parts, (region.end, end)
+                bases = fetch_parts(genome, region, flanked)
+            else:
+                bases = genome.fetch(region.contig, start, end)
+        extra: tuple[tuple[str, str], ...] = ()
+        if isinstance(resolved.record, Feature):
+            extra = tuple(zip(columns, resolved.record.fields[_TYPE:], strict=True))
         yield SequenceRecord(
             named.name or str(named),
             named.contig,
@@ -104,6 +126,8 @@ def region_records(regions: Iterable[ResolvedRegion], genome: Genome, flank: int
             resolved.status,
             resolved.record.line,
             resolved.problem,
+            resolved.parts,
+            extra,
         )
 
 
@@ -155,6 +179,7 @@ class Input:
         bases: of all regions together; None where they have not been counted.
         shard: metadata for the output of a shard, under the key "shard".
         contigs: length of every contig of the regions, by the input's names, on the genome.
+        columns: names of the further columns of its records.
     """
 
     records: Iterable[SequenceRecord]
@@ -162,6 +187,7 @@ class Input:
     bases: int | None = None
     shard: dict[str, Any] = field(default_factory=dict)
     contigs: dict[str, int] = field(default_factory=dict)
+    columns: tuple[str, ...] = ()
 
 
 def open_regions(
@@ -172,27 +198,38 @@ def open_regions(
     shard: Shard | None = None,
     apart: bool = False,
     in_order: bool = False,
+    choice: FeatureChoice | None = None,
 ) -> Input:
-    """Open regions of a genome: of a BED, or 1-based texts such as chr1:101-200.
+    """Open regions of a genome: of a BED or an annotation, or 1-based texts such as chr1:101-200.
 
     Args:
-        source: the BED or the texts.
+        source: the file or the texts.
         reference: the genome; its contigs may have other names in the source.
         flank: bases read on each side, as far as the contig goes.
         shard: the part to take.
         apart: refuse two regions, of all shards, that have a base in common.
         in_order: read them in the order of contigs' names and positions, not in the input's.
+        choice: of the features of an annotation.
 
     Raises:
         UserError: as `load_regions` and `Region.parse`, or two regions overlap and must not.
     """
     genome = reference.genome
+    columns: tuple[str, ...] = ()
     if isinstance(source, BufferedReader):
-        name, regions = source_name(source), load_regions(source, reference)
+        name = source_name(source)
+        if choice is not None and is_annotation(source, choice):
+            columns = ("type", *choice.attributes)
+        regions = load_regions(source, reference, choice=choice)
     else:
         name, regions = "-r", parse_regions(source, reference)
     if apart:
-        _check_apart([resolved.record.region for resolved in regions if resolved.region is not None])
+        _check_apart(
+            replace(resolved.record.region, start=start, end=end)
+            for resolved in regions
+            if resolved.region is not None
+            for start, end in resolved.parts or ((resolved.region.start, resolved.region.end),)
+        )
     if in_order:
         regions = sorted(regions, key=lambda resolved: _position(resolved.record.region))
     contigs = {
@@ -202,12 +239,14 @@ def open_regions(
     }
     metadata = {}
     if shard is not None:
-        sha256 = fingerprint((repr(resolved.record.region) for resolved in regions), genome.lengths)
+        sha256 = fingerprint(
+            (f"{resolved.record.region!r}{resolved.parts or ''}" for resolved in regions), genome.lengths
+        )
         metadata, part = shard.describe(len(regions), sha256), shard.part(len(regions))
         regions = regions[part.start : part.stop]
     bases = sum(len(resolved.region) for resolved in regions if resolved.region is not None)
-    records = warn_of_unusable(region_records(regions, genome, flank), name)
-    return Input(records, len(regions), bases, metadata, contigs)
+    records = warn_of_unusable(region_records(regions, genome, flank, columns), name)
+    return Input(records, len(regions), bases, metadata, contigs, columns)
 
 
 def _position(region: Region) -> tuple[str, int]:

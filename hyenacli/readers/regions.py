@@ -8,15 +8,24 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from io import BufferedReader
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hyenacli.errors import UserError, quote
+from hyenacli.errors import UsageError, UserError, quote
 from hyenacli.genome.contigs import ContigMap, ContigStyle, match_contigs, named_region, parse_circular
 from hyenacli.genome.dna import reverse_complement
 from hyenacli.genome.region import Region, Strand
+from hyenacli.readers.features import (
+    FEATURE_COLUMNS,
+    Feature,
+    FeatureChoice,
+    Part,
+    is_annotation,
+    read_features,
+)
 from hyenacli.readers.genome import Genome
 from hyenacli.readers.tables import ColumnIndices, Columns, LabelledRecord, Track, find_columns
 from hyenacli.readers.text import Source, bare, open_binary, read_lines, source_name, split_at_blanks
@@ -43,6 +52,9 @@ class BedRecord:
     region: Region
     fields: tuple[str, ...]
     line: int
+
+
+RegionRecord = BedRecord | Feature
 
 
 @dataclass(frozen=True)
@@ -73,52 +85,80 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedRegion:
-    """A BED record and its region on the genome.
+    """A record of a BED or an annotation, and its region on the genome.
 
     Attributes:
-        record: the line as read, with the contig name of the BED file.
+        record: as read, with the contig name of its file.
         region: the same with the genome's contig name; None unless the status is OK.
-        status: OK, NO_CONTIG, EMPTY (a region of no bases) or OUT_OF_RANGE (it ends outside its contig).
+        status: OK, NO_CONTIG, EMPTY (a region of no bases), OUT_OF_RANGE (it ends outside its contig), or
+            that of a feature.
         problem: what is wrong, for messages.
     """
 
-    record: BedRecord
+    record: RegionRecord
     region: Region | None
     status: str = "OK"
     problem: str = ""
 
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Start and end of the parts of the record, on the + strand; empty for all of its region."""
+        return self.record.parts if isinstance(self.record, Feature) else ()
+
 
 def load_regions(
-    source: Source, reference: Reference, *, clip: bool = False, keep_fields: bool = False
+    source: Source,
+    reference: Reference,
+    *,
+    clip: bool = False,
+    keep_fields: bool = False,
+    choice: FeatureChoice | None = None,
 ) -> list[ResolvedRegion]:
-    """Read every region of a BED file in order, each on the genome or with the reason why it is not.
+    """Read every region of a file in order, each on the genome or with the reason why it is not.
 
     Args:
-        source: the BED.
+        source: a BED, or an annotation where a choice is given.
         reference: the genome.
         clip: end regions with their contig, as samtools and bcftools do.
-        keep_fields: keep the columns too, which take as much memory as the regions.
+        keep_fields: keep the columns of a BED too, which take as much memory as the regions.
+        choice: of the features of an annotation.
 
     Raises:
-        UserError: the BED file cannot be read, or shares no contig with the genome.
+        UsageError: as `read_features`, or features are chosen of a BED.
+        UserError: the file cannot be read, or shares no contig with the genome.
     """
     genome = reference.genome
     with open_binary(source) as stream:
         name = source_name(stream)
-        records = [
-            record if keep_fields else BedRecord(record.region, (), record.line)
-            for record in read_bed(stream)
-        ]
+        records = _read_records(stream, choice, keep_fields=keep_fields)
     if not records:
         _logger.warning("%s: no regions", name)
         return []
     contigs = reference.match((record.region.contig for record in records), name)
     contigs.report()
     targets = {contig: contigs.resolve(contig) for contig in contigs.names}
-    return [_on_genome(record, targets[record.region.contig], genome, clip=clip) for record in records]
+    return [
+        ResolvedRegion(record, None, record.status, record.problem)
+        if isinstance(record, Feature) and record.status != "OK"
+        else _on_genome(record, targets[record.region.contig], genome, clip=clip)
+        for record in records
+    ]
 
 
-def _on_genome(record: BedRecord, contig: str | None, genome: Genome, *, clip: bool) -> ResolvedRegion:
+def _read_records(
+    stream: BufferedReader, choice: FeatureChoice | None, *, keep_fields: bool
+) -> Sequence[RegionRecord]:
+    if choice is not None and is_annotation(stream, choice):
+        return read_features(stream, choice)
+    if choice is not None and choice != FeatureChoice():
+        remedy = "--feature, --attributes and the like are for GFF3, GTF, GenBank and EMBL"
+        raise UsageError("has no features", at=source_name(stream), remedy=remedy)
+    return [
+        record if keep_fields else BedRecord(record.region, (), record.line) for record in read_bed(stream)
+    ]
+
+
+def _on_genome(record: RegionRecord, contig: str | None, genome: Genome, *, clip: bool) -> ResolvedRegion:
     region = record.region
     if contig is None:
         problem = f"the genome has no contig {quote(region.contig)}"
@@ -284,8 +324,17 @@ class Signal:
             raise UserError(what, at=self.name, line=line, remedy="give every base one number")
         return starts, ends, np.array([row[2] for row in rows], np.float32)
 
-    def over(self, region: Region) -> Track:
-        """Return the numbers of a region's bases (L,) in reading direction, NaN for a base without one."""
+    def over(self, region: Region, parts: Sequence[Part] = ()) -> Track:
+        """Return the numbers of a region's bases (L,) in reading direction, NaN for a base without one.
+
+        Args:
+            region: of the genome.
+            parts: that it consists of; empty for all of it.
+        """
+        if parts:
+            forward = [self.over(replace(region, start=start, end=end, strand="+")) for start, end in parts]
+            joined = np.concatenate(forward)
+            return joined[::-1].copy() if region.strand == "-" else joined
         track = np.full(len(region), np.nan, np.float32)
         if region.contig in self._spans:
             starts, ends, values = self._spans[region.contig]
@@ -297,30 +346,43 @@ class Signal:
 
 
 def read_regions(
-    source: Source, reference: Reference, columns: Columns, signal: Signal | None, *, labelled: bool
+    source: Source,
+    reference: Reference,
+    columns: Columns,
+    signal: Signal | None,
+    *,
+    labelled: bool,
+    choice: FeatureChoice | None = None,
 ) -> tuple[tuple[str, ...], Iterator[LabelledRecord]]:
-    """Read the names of the label columns of a BED, and its records, in order.
+    """Read the names of the label columns of a BED or an annotation, and its records, in order.
 
     Sequences are read 5' to 3' on the region's strand, and so is a text with a label per base. A record is
     named by column 4, or else by its 1-based region.
 
     Args:
-        source: the BED.
+        source: the file.
         reference: the genome.
         columns: to read; `sequence` is not used.
         signal: numbers per base instead of labels from columns.
         labelled: whether labels are required.
+        choice: of the features of an annotation.
 
     Raises:
         UserError: as `load_regions`; a column is missing, in all records or in one, or a split is unknown.
     """
     with open_binary(source) as stream:
         file = source_name(stream)
-        regions = load_regions(stream, reference, keep_fields=True)
+        annotated = choice is not None and is_annotation(stream, choice)
+        if choice is not None and annotated:
+            choice = choice.including(columns, labelled=labelled and signal is None)
+        regions = load_regions(stream, reference, keep_fields=True, choice=choice)
     if not regions:
         raise UserError("no regions", at=file)
     width = max(len(region.record.fields) for region in regions)
-    header = [*_NAMES[:width], *(f"column{i}" for i in range(len(_NAMES) + 1, width + 1))]
+    if choice is not None and annotated:
+        header = [*FEATURE_COLUMNS, *choice.attributes]
+    else:
+        header = [*_NAMES[:width], *(f"column{i}" for i in range(len(_NAMES) + 1, width + 1))]
     indices = find_columns(header, columns, file, labelled=labelled and signal is None)
     names = tuple(header[i] for i in indices.labels) if signal is None else ("signal",)
     return names, _records(regions, reference.genome, indices, signal, file)
@@ -338,7 +400,7 @@ def _records(
         fields, region = resolved.record.fields, resolved.region
         record = LabelledRecord(
             id=resolved.record.region.name or str(resolved.record.region),
-            sequence=_bases(genome, region) if region else b"",
+            sequence=_bases(genome, region, resolved.parts) if region else b"",
             region=region or resolved.record.region,
             file=file,
             line=resolved.record.line,
@@ -350,13 +412,26 @@ def _records(
             raise record.error(what, "separate columns by tabs")
         record = indices.complete(record, fields)
         if signal is not None:
-            record = replace(record, label=signal.over(region) if region else None)
+            record = replace(record, label=signal.over(region, resolved.parts) if region else None)
         yield record
 
 
-def _bases(genome: Genome, region: Region) -> bytes:
-    bases = genome.fetch(region.contig, region.start, region.end)
+def _bases(genome: Genome, region: Region, parts: Sequence[Part]) -> bytes:
+    bases = fetch_parts(genome, region, parts)
     return reverse_complement(bases) if region.strand == "-" else bases
+
+
+def fetch_parts(genome: Genome, region: Region, parts: Sequence[Part]) -> bytes:
+    """Return the bases of a region's parts, joined as on the + strand; of all of it where it has none."""
+    spans = parts or ((region.start, region.end),)
+    return b"".join(genome.fetch(region.contig, *_within(span, region.contig, genome)) for span in spans)
+
+
+def _within(span: Part, contig: str, genome: Genome) -> Part:
+    """Return a span that begins behind the end of a circle as it is on the circle."""
+    start, end = span
+    around = genome.lengths[contig] if start >= genome.lengths[contig] else 0
+    return start - around, end - around
 
 
 def _number(fields: tuple[str, ...], file: str, line: int) -> float:

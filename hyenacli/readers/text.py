@@ -271,6 +271,12 @@ def sniff_format(stream: io.BufferedReader, otherwise: InputFormat | None = None
     )
 
 
+def file_format(stream: io.BufferedReader) -> str:
+    """Return the format that a stream begins as, such as "a FASTQ"; "" for one that is not recognised."""
+    head = stream.peek(1).lstrip(b"\n")
+    return next((name for name, start, _ in _FORMATS if start.match(head)), "")
+
+
 def refuse_foreign(stream: io.BufferedReader) -> None:
     """Refuse a stream that begins as another format does, by its name; call it when reading has failed.
 

@@ -12,6 +12,7 @@ from hyenacli.inference.embedding import RECORD_COLUMNS, record_rows
 from hyenacli.inference.embedding_options import EmbeddingOptions, check_stride
 from hyenacli.inference.likelihood import SequenceLikelihood, score_sequences
 from hyenacli.inference.perplexity import warn_of_labels
+from hyenacli.readers.features import FeatureChoice
 from hyenacli.readers.genome import fingerprint
 from hyenacli.readers.inputs import SequenceInput
 from hyenacli.score_sequences.background import Background
@@ -53,10 +54,11 @@ def run(config: ScoreSequencesSettings) -> None:
         model = load_model(config.model).to(device)
         warn_of_labels(model.config, config.model)
         score = partial(score_sequences, model, options=options, batch_size=batch_size, precision=precision)
-        columns, background = COLUMNS, None
+        columns = [*COLUMNS, *(Column(name, str) for name in inputs.columns)]
+        background = None
         if config.background is not None:
             background = Background(config.background, config.background_windows, config.seed, score)
-            columns = [*COLUMNS, _QUANTILE]
+            columns.append(_QUANTILE)
         provenance = _provenance(config, model_sha256(model)) | inputs.shard
         summary = RunSummary("score-sequences", "scoring", "scored")
         mean = _Mean()
@@ -80,6 +82,7 @@ def _input(config: ScoreSequencesSettings) -> SequenceInput:
         flank=config.flank,
         sequence_column=config.sequence_column,
         id_column=config.id_column,
+        choice=FeatureChoice.of(config),
     )
 
 

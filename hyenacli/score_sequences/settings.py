@@ -14,6 +14,7 @@ class ScoreSequencesSettings(
     options.ModelOptions,
     options.TableOutputOptions,
     options.RegionOptions,
+    options.FeatureOptions,
     options.CircularOptions,
     options.ColumnOptions,
     options.WindowOptions,

@@ -1,0 +1,104 @@
+"""Sequences in formats that Biopython reads: GenBank, EMBL and 2bit.
+
+A 2bit file is read at random; the others may be streams.
+"""
+
+import io
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, Literal
+
+from hyenacli.errors import UserError, quote
+from hyenacli.readers.text import file_format
+
+AnnotatedFormat = Literal["genbank", "embl", "twobit"]
+ANNOTATED: dict[str, AnnotatedFormat] = {
+    "a GenBank file": "genbank",
+    "an EMBL file": "embl",
+    "a 2bit file": "twobit",
+}
+# Bases of a 2bit that are decoded together.
+_PIECE = 1 << 24
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotatedSequence:
+    """One record.
+
+    Attributes:
+        name: accession and version, or else the name of the locus.
+        description: its definition, "" for none.
+        sequence: of Biopython; see `pieces`.
+        circular: whether the file calls it circular.
+        features: of Biopython.
+    """
+
+    name: str
+    description: str
+    sequence: Any
+    circular: bool = False
+    features: tuple[Any, ...] = ()
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the bases, in the case of the file (of 2bit, lower where it is masked)."""
+        for start in range(0, len(self.sequence), _PIECE):
+            yield bytes(self.sequence[start : start + _PIECE])
+
+
+def read_annotated(stream: io.BufferedReader) -> Iterator[AnnotatedSequence]:
+    """Read the records of a GenBank, EMBL or 2bit file, in order.
+
+    Raises:
+        UserError: the file is damaged, a record has no bases in it (as where CONTIG stands for ORIGIN), or
+            their number is not that of its first line.
+    """
+    name, kind = str(stream.name), ANNOTATED[file_format(stream)]
+    if kind == "twobit" and not isinstance(getattr(stream, "raw", None), io.FileIO):
+        what = "a 2bit file is read at random, not from a pipe or gzip"
+        raise UserError(what, at=name, remedy="decompress it")
+    source: Any = stream if kind == "twobit" else io.TextIOWrapper(stream, "utf-8", "replace")
+    try:
+        yield from _records(source, kind, name)
+    finally:
+        if source is not stream:
+            source.detach()  # the stream is the caller's
+
+
+def _records(source: Any, kind: AnnotatedFormat, name: str) -> Iterator[AnnotatedSequence]:
+    from Bio import SeqIO
+
+    records: Iterator[Any] = iter(())
+    for number in count():
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                if number == 0:
+                    records = SeqIO.parse(source, kind)  # type: ignore[no-untyped-call]
+                record = next(records, None)
+            except Exception as error:  # whatever Biopython makes of damaged data
+                what = f"record {number + 1} cannot be read as {kind}: {error!r}"
+                raise UserError(what, at=name, remedy="copy or download it again") from error
+        if record is None:
+            return
+        for warning in caught:
+            if (message := str(warning.message)).startswith("Expected sequence length"):
+                what = f"record {quote(record.name)} is not of the length in its first line: {message}"
+                raise UserError(what, at=name, remedy="copy or download it again")
+        yield _checked(record, kind, name)
+
+
+def _checked(record: Any, kind: AnnotatedFormat, file: str) -> AnnotatedSequence:
+    if kind == "twobit":
+        return AnnotatedSequence(record.id, "", record.seq)
+    name = record.id if record.id not in ("", "<unknown id>", ".") else record.name
+    try:
+        bytes(record.seq[:1])
+    except Exception:  # Bio.Seq.UndefinedSequenceError, which older versions lack
+        what = f"record {quote(name)} has no bases in this file"
+        remedy = 'download it with its sequence ("GenBank (full)"), not only the list of its contigs'
+        raise UserError(what, at=file, remedy=remedy) from None
+    circular = str(record.annotations.get("topology", "")).lower() == "circular"
+    description = "" if record.description == "<unknown description>" else record.description
+    return AnnotatedSequence(name, description, record.seq, circular, tuple(record.features))
