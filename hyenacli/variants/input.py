@@ -1,5 +1,6 @@
 """The input of `score-variants`: a file of variants, or regions whose every substitution is a variant."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,10 @@ from hyenacli.variants.journal import BLOCK_RECORDS
 from hyenacli.variants.settings import ScoreVariantsSettings
 
 _FETCHED_BASES = 1 << 16
+_LETTERS = "[A-Za-z]+"
+_TYPED = re.compile(
+    rf"(?P<contig>\S+):(?P<position>[0-9][0-9,]*):(?P<ref>{_LETTERS})>(?P<alts>{_LETTERS}(?:,{_LETTERS})*)"
+)
 
 
 class NamedRegion(NamedTuple):
@@ -81,7 +86,12 @@ def open_input(
     naming = settings.contig_style, settings.contig_aliases, settings.circular
     with open_reference(settings.fasta, *naming) as reference:
         source = settings.input or Path("-")
-        if settings.all_snvs:
+        if (typed := parse_typed(str(source))) and not settings.all_snvs:
+            if settings.region or settings.regions_file:
+                what = "-r and -R pick records of a file"
+                raise UsageError(what, remedy="leave them out, or name a VCF")
+            yield _open_typed(typed, reference, shard, block_records)
+        elif settings.all_snvs:
             yield _open_substitutions(settings, reference, shard, block_records)
         elif source.is_file():
             with _open_file(settings, reference, shard, block_records) as opened:
@@ -93,6 +103,48 @@ def open_input(
                 raise UsageError(what, at=source, remedy=remedy)
             with _open_stream(settings, reference, block_records) as opened:
                 yield opened
+
+
+def parse_typed(text: str) -> list[VariantRecord]:
+    """Return the variants of a text such as `chr1:12345:A>G chr1:12350:AT>A`; none if it is not all variants.
+
+    >>> [(r.contig, r.position, r.ref, r.alts) for r in parse_typed("chr1:12,345:A>G,T")]
+    [('chr1', 12344, b'A', (b'G', b'T'))]
+    >>> parse_typed("calls.vcf.gz")
+    []
+    """
+    records = []
+    for line, word in enumerate(text.split(), start=1):
+        match = _TYPED.fullmatch(word)
+        if match is None:
+            return []
+        contig, ref, alts = match["contig"], match["ref"].encode(), match["alts"].encode()
+        position = int(match["position"].replace(",", ""))
+        columns = (contig.encode(), b"%d" % position, b".", ref, alts, b".", b".", b".")
+        spelled = tuple(alts.split(b","))
+        records.append(VariantRecord(line, b"\t".join(columns), b"\n", contig, position - 1, ref, spelled))
+    return records
+
+
+def _open_typed(
+    records: Sequence[VariantRecord], reference: Reference, shard: Shard | None, block_records: int
+) -> VariantInput:
+    """Return variants that were typed on the command line."""
+    names = Counter(record.contig for record in records)
+    contigs = _match(reference, names, VariantHeader("vcf"), "INPUT")
+    contigs.report()
+    resolved = {name: contigs.resolve(name) for name in names}
+    lengths = {name: reference.genome.lengths[contig] for name, contig in resolved.items() if contig}
+    typed = VariantInput(
+        name="INPUT",
+        genome=reference.genome,
+        header=vcf_header(lengths),
+        records=records,
+        resolve=contigs.resolve,
+        total=len(records),
+    )
+    texts = (record.text.decode() for record in records)
+    return _select(typed, shard, fingerprint(texts, reference.genome.lengths), block_records)
 
 
 @contextmanager
@@ -236,7 +288,11 @@ def _select(whole: VariantInput, shard: Shard | None, sha256: str, block_records
 
 def substitutions_header(regions: Sequence[NamedRegion], genome: Sequences) -> VariantHeader:
     """Return the header of a VCF of these regions."""
-    lengths = {named.contig: genome.lengths[region.contig] for named, region in regions}
+    return vcf_header({named.contig: genome.lengths[region.contig] for named, region in regions})
+
+
+def vcf_header(lengths: Mapping[str, int]) -> VariantHeader:
+    """Return the header of a VCF without samples, of contigs of these lengths."""
     contigs = [f"##contig=<ID={name},length={length}>" for name, length in lengths.items()]
     lines = ["##fileformat=VCFv4.2", *contigs, "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO"]
     return VariantHeader("vcf", tuple(f"{line}\n".encode() for line in lines))

@@ -6,6 +6,7 @@ B window, L position, K position from the first that any score needs, D width, n
 M scored positions of several alleles one after another, N allele, V one of A, C, G and T.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -87,6 +88,16 @@ class LogRatios(NamedTuple):
     real_M: NDArray[np.bool_]
 
 
+class _Predictions(NamedTuple):
+    """The scored bases and the log-probabilities at each, all alleles one after another."""
+
+    starts_N: NDArray[np.int64]
+    ref_M: Tensor
+    alt_M: Tensor
+    ref_MV: Tensor
+    alt_MV: Tensor
+
+
 class Comparison:
     """ALT and REF of several alleles under the model; a quantity is computed when a score first needs it.
 
@@ -103,8 +114,8 @@ class Comparison:
         self._windows, self._alleles, self._pooled = windows, alleles, pooled
 
     @cached_property
-    def log_ratios(self) -> LogRatios:
-        """The log-likelihood ratio of every position."""
+    def _predictions(self) -> _Predictions:
+        """What each scored base is predicted from under REF and under ALT."""
         alleles, first, log_p_BKV = self._alleles, self._windows.first, self._windows.log_p_BKV
         lengths = np.array([len(allele.ref) for allele in alleles])
         starts_N = np.cumsum(lengths) - lengths
@@ -124,9 +135,26 @@ class Comparison:
             torch.from_numpy(np.concatenate(parts)).to(device).long()
             for parts in ([allele.ref for allele in alleles], [allele.alt for allele in alleles])
         )
+        return _Predictions(starts_N, ref_M, alt_M, ref_MV, alt_MV)
+
+    @cached_property
+    def log_ratios(self) -> LogRatios:
+        """The log-likelihood ratio of every position."""
+        starts_N, ref_M, alt_M, ref_MV, alt_MV = self._predictions
         nats_M = _base_log_p(alt_MV, alt_M) - _base_log_p(ref_MV, ref_M)
         real_M = (_is_base(ref_M) & _is_base(alt_M)).cpu().numpy()
         return LogRatios(starts_N, _check_finite(nats_M).cpu().double().numpy(), real_M)
+
+    @cached_property
+    def divergences(self) -> Sequence[float]:
+        """The mean divergence of every allele's predictions after the site; NaN where there are none."""
+        starts_N, _, _, ref_MV, alt_MV = self._predictions
+        bits_M = _check_finite(_jensen_shannon(ref_MV, alt_MV)).cpu().double().numpy()
+        counted_M = self.log_ratios.real_M.astype(np.float64)
+        counted_M[starts_N] = 0  # both haplotypes predict the site from the same bases
+        n_N = np.add.reduceat(counted_M, starts_N)
+        sums_N = np.add.reduceat(bits_M * counted_M, starts_N)
+        return [total / n if n else math.nan for total, n in zip(sums_N.tolist(), n_N.tolist(), strict=True)]
 
     @cached_property
     def mean_states(self) -> list[tuple[Tensor, Tensor]]:
@@ -160,6 +188,15 @@ def _base_log_p(log_p_nV: Tensor, ids_n: Tensor) -> Tensor:
     return picked_n1[:, 0].where(real_n, 0)
 
 
+def _jensen_shannon(first_MV: Tensor, second_MV: Tensor) -> Tensor:
+    """Return the Jensen-Shannon divergence of distributions given as logarithms, in bits, 0 to 1."""
+    # small differences cancel to second order: float64 where the device has it
+    dtype = torch.float32 if first_MV.device.type == "mps" else torch.float64
+    pair_2MV = torch.stack([first_MV, second_MV]).to(dtype)
+    mixture_MV = pair_2MV.logsumexp(0) - math.log(2)
+    return (pair_2MV.exp() * (pair_2MV - mixture_MV)).sum((0, -1)).clamp(min=0) / (2 * math.log(2))
+
+
 def _mean_state(states_nD: Tensor, ids_n: Tokens) -> Tensor:
     """Return the mean state of the positions that are not N, in float64 where the device has it; else NaN."""
     real_n = torch.from_numpy((ids_n >= A) & (ids_n <= T)).to(states_nD.device)
@@ -189,6 +226,10 @@ def _llr(comparison: Comparison) -> Sequence[float]:
 def _site(comparison: Comparison) -> Sequence[float]:
     starts_N, nats_M, real_M = comparison.log_ratios
     return list(np.where(real_M[starts_N], nats_M[starts_N], np.nan).tolist())
+
+
+def _jsd(comparison: Comparison) -> Sequence[float]:
+    return comparison.divergences
 
 
 def _cosine(comparison: Comparison) -> Sequence[float]:
@@ -227,6 +268,11 @@ SCORES = {
         "it, p over A C G T, {strands}; negative: ALT is less likely",
         compute=_site,
         site_only=True,
+    ),
+    "jsd": Score(
+        description="Mean Jensen-Shannon divergence in bits, 0 to 1, of the next-base distributions of ALT "
+        "and REF over {span}, this one not counted, {strands}",
+        compute=_jsd,
     ),
     "cosine": Score(
         description="Cosine distance of the mean embeddings of ALT and REF over {span}, {strands}",

@@ -26,7 +26,8 @@ class ScoreVariantsSettings(
     strands. Negative: ALT is less likely than REF. It is not a pathogenicity score: zero-shot, HyenaDNA is
     near chance on disease variants.
 
-    INPUT is VCF, BCF, or a table with the columns chrom, pos, ref and alt; plain, gzip or bgzip; - is stdin.
+    INPUT is VCF, BCF, or a table with the columns chrom, pos, ref and alt; plain, gzip or bgzip; - is stdin;
+    or variants themselves: 'chr1:12345:A>G chr1:12350:AT>A' (positions count from 1).
     OUT is .vcf, .vcf.gz, .bcf, .tsv, .csv or .parquet. Under torchrun each process writes a shard beside
     OUT, and the last to finish joins them.
 
@@ -36,7 +37,9 @@ class ScoreVariantsSettings(
     input: Annotated[
         Path | None,
         typer.Argument(
-            help="VCF, BCF or table of variants, - for stdin; with --all-snvs a BED.", metavar="INPUT"
+            help="VCF, BCF or table of variants, - for stdin, or variants such as 'chr1:12345:A>G', "
+            "separated by blanks; with --all-snvs a BED.",
+            metavar="INPUT",
         ),
     ] = None
     fasta: Annotated[
@@ -69,8 +72,9 @@ class ScoreVariantsSettings(
     score: Annotated[
         str,
         typer.Option(
-            help="One or more of llr, site (only the first base that differs), cosine and l2 (distances of "
-            "the mean embeddings from that base on), comma-separated. site alone is many times faster.",
+            help="One or more of llr, site (only the first base that differs), jsd (divergence of the "
+            "predictions after it), cosine and l2 (distances of the mean embeddings from it on), "
+            "comma-separated. site alone is many times faster.",
             metavar="NAMES",
             rich_help_panel=SCORING,
         ),
@@ -94,7 +98,8 @@ class ScoreVariantsSettings(
         int | None,
         typer.Option(
             help="Windows start at multiples of this, and variants in one window share most of the work: a "
-            "site lies window/2 to window/2 + grid bases into it. 1 centres each variant. Default window/8.",
+            "site lies window/2 to window/2 + grid bases into it. 1 centres each variant. Default window/2 - "
+            "downstream, at least window/8.",
             min=1,
             rich_help_panel=SCORING,
         ),
@@ -102,8 +107,8 @@ class ScoreVariantsSettings(
     downstream: Annotated[
         int | None,
         typer.Option(
-            help="Score only this many bases from the site on, which is faster. Default: to the end of the "
-            "window.",
+            help="Score this many bases from the site on; fewer are faster. Default 512, at most window/4. "
+            "With the size of the window or more, all to its end.",
             min=1,
             rich_help_panel=SCORING,
         ),

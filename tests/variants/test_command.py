@@ -413,7 +413,7 @@ def test_a_stream_may_begin_with_a_contig_that_the_genome_lacks(
 
 def test_pictures_of_regions(hyena: Run) -> None:
     Path("r.bed").write_text("chr1\t100\t130\tpeak\ngap\t195\t205\n")
-    line = "score-variants r.bed --all-snvs -m model -f g.fa -o out.tsv --heatmap out-pictures"
+    line = "score-variants r.bed --all-snvs -m model -f g.fa -o out.tsv --grid 8 --heatmap out-pictures"
     result = hyena(f"{line} --score site")
     assert result.exit_code == 0
     assert "scored 105 alleles of 35 records" in result.stderr
@@ -687,3 +687,21 @@ def test_events_say_what_was_done(hyena: Run) -> None:
     assert event["records"] == 90
     assert sum(event["statuses"].values()) >= 90
     assert event["ref_differing"] == 0
+
+
+def test_variants_may_be_typed(hyena: Run, folder: Path) -> None:
+    typed = f"chr1:50:{BASES[49]}>{other(BASES[49])} chr1:1,0:A>G MT:9:{BASES[108]}{BASES[109]}>{BASES[108]}"
+    words = [
+        "score-variants",
+        typed.replace("1,0", "9,999"),
+        *["-m", "model", "-f", "g.fa", "-q", "-o", "out.tsv"],
+    ]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    rows = [line.split("\t") for line in Path("out.tsv").read_text().splitlines() if line[0] != "#"]
+    assert [row[-1] for row in rows[1:] or rows][-3:] == ["OK", "REF_MISMATCH", "EDGE"]
+    lines = snv("chr1", 50) + record("MT", 9, BASES[108:110], BASES[108])
+    alone = scored(hyena, lines, "--window 64")
+    assert [row[-2] for row in rows[-3:]][::2] == [item["HYENA_LLR"][0] for item in alone]
+    result = CliRunner().invoke(app, [*words, "-r", "1:1-9"])
+    assert result.exit_code == 2
+    assert "-r and -R pick records of a file" in result.stderr

@@ -121,10 +121,22 @@ def brute_force(
         ]
         pooled = [out.hidden[row, kept].mean(0) for row, kept in zip(rows, real, strict=True)]
         both = all(offset in kept for kept in real)
+        p = [log_p[row].exp() for row in rows]
+        jsd = [
+            float(
+                sum(
+                    (q * (2 * q / (p[0][i - 1] + p[1][i - 1])).log2()).sum()
+                    for q in (p[0][i - 1], p[1][i - 1])
+                )
+            )
+            for i in real[0]
+            if i > offset and i in real[1]
+        ]
         by_strand.append(
             {
                 "llr": sum(nats[1].values()) - sum(nats[0].values()),
                 "site": nats[1][offset] - nats[0][offset] if both else np.nan,
+                "jsd": sum(jsd) / 2 / len(jsd) if jsd else np.nan,
                 "cosine": 1 - float(torch.cosine_similarity(*pooled, dim=0)),
                 "l2": float((pooled[1] - pooled[0]).norm()),
             }
@@ -186,11 +198,13 @@ def test_a_soft_prompt_is_context_of_both_haplotypes(
 
 
 def test_windows_leave_room_for_a_soft_prompt(model: HyenaDNA) -> None:
-    assert ScoringOptions.for_model(model).rule == WindowRule(128, 16)
+    assert ScoringOptions.for_model(model).rule == WindowRule(128, 32, 32)
     assert ScoringOptions.for_model(model).longest_allele == 32
     prompted = with_prompt(model, 30)
-    assert ScoringOptions.for_model(prompted).rule == WindowRule(100, 12)
+    assert ScoringOptions.for_model(prompted).rule == WindowRule(100, 25, 25)
     assert ScoringOptions.for_model(prompted, window=100).rule.size == 100
+    assert ScoringOptions.for_model(model, window=64, downstream=4).rule == WindowRule(64, 28, 4)
+    assert ScoringOptions.for_model(model, window=64, downstream=64).rule == WindowRule(64, 8)
     with pytest.raises(UsageError, match="takes at most 100 after a soft prompt of 30 in 130, not 101"):
         ScoringOptions.for_model(prompted, window=101)
     with pytest.raises(UsageError, match="takes at most 128 bases, not 131"):
