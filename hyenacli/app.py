@@ -37,7 +37,7 @@ from hyenacli.tools.settings import (
     MergeSettings,
     VerifySettings,
 )
-from hyenacli.tracks.settings import DependencyMapSettings
+from hyenacli.tracks.settings import DependencyMapSettings, TrackSettings
 from hyenacli.variants.settings import ScoreVariantsSettings
 
 BROKEN_PIPE = 128 + signal.SIGPIPE
@@ -267,6 +267,7 @@ add_verb(app, "embed", EmbedSettings, "hyenacli.embed.command:run")
 add_verb(app, "score-variants", ScoreVariantsSettings, "hyenacli.variants.command:run")
 add_verb(app, "generate", GenerateSettings, "hyenacli.generate.command:run")
 add_verb(app, "score-sequences", ScoreSequencesSettings, "hyenacli.score_sequences.command:run")
+add_verb(app, "track", TrackSettings, "hyenacli.tracks.track_command:run")
 add_verb(app, "dependency-map", DependencyMapSettings, "hyenacli.tracks.dependency_map_command:run")
 add_verb(app, "merge", MergeSettings, "hyenacli.tools.merge:run")
 add_verb(app, "doctor", DoctorSettings, "hyenacli.tools.doctor:run")

@@ -1,4 +1,4 @@
-"""Settings of `hyena dependency-map`."""
+"""Settings of `hyena dependency-map` and `hyena track`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,3 +73,67 @@ class DependencyMapSettings(
     plot_type: Annotated[
         Literal["svg", "png"], typer.Option(help="Type of the pictures.", rich_help_panel=options.OUTPUT)
     ] = "svg"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackSettings(options.ModelOptions, options.ContigNameOptions, options.ShardOptions):
+    """Write a number for every base: how probable a model finds it, or how sure the model is.
+
+    INPUT is a BED; -r gives regions, --all the whole genome. Every base gets one number, read on both
+    strands, with at least --context bases before it unless the contig ends. N have none.
+
+    OUT is .bw, .bedgraph, .bedgraph.gz or .npz; a logo makes four tracks, OUT.A.bw and so on.
+
+    Example: hyena track --all -f genome.fa -m run -o logp.bw
+    """
+
+    input: Annotated[Path | None, typer.Argument(help="BED (plain or gzip), - for stdin.", metavar="BED")] = (
+        None
+    )
+    fasta: Annotated[
+        Path, typer.Option("-f", "--fasta", help="Genome FASTA (plain, bgzip or gzip).", metavar="FASTA")
+    ]
+    region: options.Regions = None
+    output: Annotated[Path, typer.Option("-o", "--output", help="File of the track.", metavar="OUT")]
+    all_contigs: Annotated[bool, typer.Option("--all", help="Read all contigs of the genome.")] = False
+    value: Annotated[
+        Literal["logp", "entropy", "information", "logo"],
+        typer.Option(
+            help="logp: log p of the base, in nats; entropy: of A, C, G and T, in bits; information: 2 less "
+            "the entropy; logo: probability times information of each letter."
+        ),
+    ] = "logp"
+    strand: Annotated[
+        Literal["mean", "forward", "reverse"],
+        typer.Option(help="Predict from the bases before it (forward), after it (reverse), or both."),
+    ] = "mean"
+    window: Annotated[
+        int | None,
+        typer.Option(
+            help="Bases read at once; default what the model takes, at most 8,192.", min=2, metavar="BASES"
+        ),
+    ] = None
+    context: Annotated[
+        int | None,
+        typer.Option(
+            help="Bases of a window that are read as context only; default window / 8.",
+            min=1,
+            metavar="BASES",
+        ),
+    ] = None
+    hub: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for a UCSC track hub that shows the bigWigs.",
+            metavar="FOLDER",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = None
+    assembly: Annotated[
+        str | None,
+        typer.Option(
+            help="UCSC's name of the genome, as hg38, for the hub.",
+            metavar="NAME",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = None

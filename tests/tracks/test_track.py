@@ -1,0 +1,162 @@
+"""`hyena track` against plain passes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pybigtools
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from hyenacli.app import app
+from hyenadna import Tokenizer, save_model
+from tests.builders import random_dna, write_bed, write_fasta
+from tests.toys import tiny_model
+
+Run = Callable[..., Any]
+COMPLEMENT = str.maketrans("ACGTN", "TGCAN")
+CHR1 = random_dna(100, 1) + "NN" + random_dna(98, 2)
+CONTIGS = {"chr1": CHR1, "chr2": random_dna(70, 3), "single": "A"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("track")
+    save_model(tiny_model(), path / "model")
+    write_fasta(path / "g.fa", CONTIGS.items())
+    write_bed(path / "r.bed", [("2", 5, 25), ("chr1", 90, 150), ("chr1", 140, 160), ("chr9", 1, 2)])
+    return path
+
+
+@pytest.fixture
+def run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.chdir(folder)
+    return lambda line, verb="track": CliRunner().invoke(app, [verb, *line.split()])
+
+
+def bigwig(path: Path, contig: str, start: int, end: int) -> np.ndarray:
+    with pybigtools.open(str(path)) as file:
+        return np.array(file.values(contig, start, end, fillna=None))
+
+
+def strand_log_p(text: str, window: int, context: int) -> np.ndarray:
+    """log p (L, 4) of each base given what its tile's window has before it, a plain pass for each tile."""
+    result = np.full((len(text), 4), np.nan)
+    step = window - context
+    for tile in range(0, len(text), step):
+        first = max(0, tile - context)
+        ids = torch.from_numpy(Tokenizer().encode_array(text[first : tile + step].encode())).long()[None]
+        with torch.no_grad():
+            log_p = tiny_model().plain(ids).logits[0, :, 7:11].log_softmax(-1).numpy()
+        for position in range(max(tile, 1), min(tile + step, len(text))):
+            result[position] = log_p[position - 1 - first]
+    return result
+
+
+def expected(text: str, value: str, strand: str, window: int = 64, context: int = 8) -> np.ndarray:
+    """The numbers of a contig, tile by tile."""
+    step = window - context
+    forward = strand_log_p(text, window, context)
+    reverse_text = text.translate(COMPLEMENT)[::-1]
+    reverse = np.full((len(text), 4), np.nan)
+    for tile in range(0, len(text), step):
+        end = min(len(text), tile + step + context)
+        read = reverse_text[len(text) - end : len(text) - tile]
+        ids = torch.from_numpy(Tokenizer().encode_array(read.encode())).long()[None]
+        with torch.no_grad():
+            log_p = tiny_model().plain(ids).logits[0, :, 7:11].log_softmax(-1).numpy()
+        for position in range(tile, min(tile + step, end - 1)):
+            reverse[position] = log_p[end - position - 2][::-1]
+    both = np.nanmean([forward, reverse], axis=0)
+    log_p = {"forward": forward, "reverse": reverse, "mean": both}[strand]
+    log_p = log_p - np.log(np.exp(log_p).sum(1, keepdims=True))
+    p = np.exp(log_p)
+    entropy = -(p * log_p).sum(1) / np.log(2)
+    observed = ["ACGTN".index(base) for base in text]
+    log_p_base = np.array([log_p[i, b] if b < 4 else np.nan for i, b in enumerate(observed)])
+    shown = {
+        "logp": log_p_base,
+        "entropy": entropy,
+        "information": 2 - entropy,
+        "logo": p * (2 - entropy)[:, None],
+    }
+    values = shown[value]
+    values[np.array(observed) == 4] = np.nan
+    return values
+
+
+@pytest.mark.parametrize("strand", ["forward", "reverse", "mean"])
+@pytest.mark.filterwarnings("ignore:Mean of empty slice")
+def test_every_base_of_a_genome_once(run: Run, folder: Path, strand: str) -> None:
+    result = run(f"--all -f g.fa -m model -o all.bw --strand {strand}")
+    assert result.exit_code == 0, result.stderr
+    for contig in ("chr1", "chr2"):
+        text = CONTIGS[contig]
+        actual = bigwig(folder / "all.bw", contig, 0, len(text))
+        np.testing.assert_allclose(actual, expected(text, "logp", strand), atol=1e-5)
+    assert "tracked 271 bases" in result.stderr
+    assert np.isnan(bigwig(folder / "all.bw", "single", 0, 1)).all()
+
+
+@pytest.mark.filterwarnings("ignore:Mean of empty slice")
+def test_regions_have_the_numbers_of_the_genome(run: Run, folder: Path) -> None:
+    result = run("r.bed -f g.fa -m model -o r.npz --value logo --window 40 --context 10")
+    assert result.exit_code == 0, result.stderr
+    assert "chr9" in result.stderr
+    with np.load(folder / "r.npz") as arrays:
+        assert arrays["chrom"].tolist() == ["chr1", "chr2"]
+        assert arrays["start"].tolist() == [90, 5]
+        assert arrays["end"].tolist() == [160, 25]
+        for number, (contig, start, end) in enumerate((("chr1", 90, 160), ("chr2", 5, 25))):
+            values = expected(CONTIGS[contig], "logo", "mean", 40, 10)[start:end]
+            np.testing.assert_allclose(arrays[f"track_{number}"], values, atol=1e-5)
+
+
+def test_a_logo_is_four_tracks_and_a_hub_shows_them(run: Run, folder: Path) -> None:
+    line = "-r chr1:1-60 -f g.fa -m model -o logo.bw --value logo --hub hub --assembly hg38"
+    assert run(line).exit_code == 0
+    heights = [bigwig(folder / f"logo.{base}.bw", "chr1", 0, 60) for base in "ACGT"]
+    assert run("-r chr1:1-60 -f g.fa -m model -o information.bw --value information").exit_code == 0
+    information = bigwig(folder / "information.bw", "chr1", 0, 60)
+    np.testing.assert_allclose(np.sum(heights, axis=0), information, atol=1e-5)
+    text = (folder / "hub" / "trackDb.txt").read_text()
+    assert text.count("bigDataUrl ../logo.") == 4
+    assert "genome hg38" in (folder / "hub" / "genomes.txt").read_text()
+    assert run("-r chr1:1-60 -f g.fa -m model -o p.bw --hub hub2 --assembly hg38").exit_code == 0
+    assert "logo on" in (folder / "hub2" / "trackDb.txt").read_text()
+
+
+def test_shards_and_batches_change_nothing(run: Run, folder: Path) -> None:
+    assert run("--all -f g.fa -m model -o w.bedgraph").exit_code == 0
+    for number in (1, 2, 3):
+        line = f"--all -f g.fa -m model -o s{number}.bedgraph --shard {number}/3 -b 1"
+        assert run(line).exit_code == 0
+    assert run("s2.bedgraph s1.bedgraph s3.bedgraph -o joined.bedgraph", verb="merge").exit_code == 0
+
+    def rows(path: Path) -> np.ndarray:
+        lines = [line.split("\t") for line in path.read_text().splitlines()]
+        return np.array([[float(start), float(end), float(value)] for _, start, end, value in lines])
+
+    np.testing.assert_allclose(rows(folder / "joined.bedgraph"), rows(folder / "w.bedgraph"), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("-f g.fa -m model -o x.bw", "no regions"),
+        ("r.bed --all -f g.fa -m model -o x.bw", "several kinds"),
+        ("--all -f g.fa -m model -o x.tsv", "names no table type"),
+        ("--all -f g.fa -m model -o x.npz --shard 1/2", "no shards"),
+        ("--all -f g.fa -m model -o x.bw --window 999", "takes at most"),
+        ("--all -f g.fa -m model -o x.bw --window 9 --context 9", "leaves no base"),
+        ("--all -f g.fa -m model -o x.bw --hub h", "--assembly"),
+        ("--all -f g.fa -m model -o x.bedgraph --hub h --assembly hg38", "a hub shows bigWigs"),
+    ],
+)
+def test_mistakes_end_in_one_line(run: Run, folder: Path, line: str, message: str) -> None:
+    result = run(line)
+    assert result.exit_code in (1, 2)
+    assert message in result.stderr
+    assert not (folder / "x.bw").exists()
