@@ -202,13 +202,12 @@ class _RegionArrays:
 def _write_all(tracks: Iterator[PieceTrack], total: int, write: Write, output: OutputShard) -> None:
     """Write the pieces, show the progress, and log how many bases have a number."""
     start, bases, without = time.monotonic(), 0, 0
-    with console.progress("{task.completed} tiles", "{task.fields[speed]} bases/s") as bar:
-        task = bar.add_task("tracking", total=total, speed="")
-        for track in tracks:
+    with console.Progress("tracking", total, "tiles") as progress:
+        for number, track in enumerate(tracks, 1):
             write(track)
             bases += len(track.piece)
             without += int(np.isnan(track.log_p_LV[:, 0]).sum())
-            bar.update(task, advance=1, speed=f"{bases / (time.monotonic() - start):,.0f}")
+            progress.update(number, f"{bases / max(1e-9, time.monotonic() - start):,.0f} bases/s")
     seconds = time.monotonic() - start
     details = f", {without:,} of them without a number" if without else ""
     log.info(
