@@ -8,10 +8,11 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 from typing import Any, Literal
 
 from hyenacli.errors import UserError, quote
-from hyenacli.readers.text import file_format
+from hyenacli.readers.text import compression, file_format
 
 AnnotatedFormat = Literal["genbank", "embl", "twobit"]
 ANNOTATED: dict[str, AnnotatedFormat] = {
@@ -55,15 +56,18 @@ def read_annotated(stream: io.BufferedReader) -> Iterator[AnnotatedSequence]:
             their number is not that of its first line.
     """
     name, kind = str(stream.name), ANNOTATED[file_format(stream)]
-    if kind == "twobit" and not isinstance(getattr(stream, "raw", None), io.FileIO):
-        what = "a 2bit file is read at random, not from a pipe or gzip"
-        raise UserError(what, at=name, remedy="decompress it")
-    source: Any = stream if kind == "twobit" else io.TextIOWrapper(stream, "utf-8", "replace")
+    if kind == "twobit":
+        if not Path(name).is_file() or compression(Path(name)) != "plain":
+            what = "a 2bit file is read at random, not from a pipe or gzip"
+            raise UserError(what, at=name, remedy="decompress it")
+        with Path(name).open("rb") as file:
+            yield from _records(file, kind, name)
+        return
+    text = io.TextIOWrapper(stream, "utf-8", "replace")
     try:
-        yield from _records(source, kind, name)
+        yield from _records(text, kind, name)
     finally:
-        if source is not stream:
-            source.detach()  # the stream is the caller's
+        text.detach()  # the stream is the caller's
 
 
 def _records(source: Any, kind: AnnotatedFormat, name: str) -> Iterator[AnnotatedSequence]:

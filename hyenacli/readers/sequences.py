@@ -7,10 +7,20 @@ import io
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 
 from hyenacli.errors import UserError, abbreviate, quote
 from hyenacli.genome.dna import first_invalid, normalise
-from hyenacli.readers.text import Source, carriage_return, open_binary, refuse_foreign, source_name
+from hyenacli.readers.annotated import ANNOTATED, read_annotated
+from hyenacli.readers.text import (
+    FASTQ,
+    Source,
+    carriage_return,
+    file_format,
+    open_binary,
+    refuse_foreign,
+    source_name,
+)
 
 PIECE = 1 << 20
 """Bytes of a file that are read together."""
@@ -178,13 +188,23 @@ def read_fasta(source: Source, *, keep_text: bool = False, piece: int = PIECE) -
 
 
 def read_entries(stream: io.BufferedReader, piece: int = PIECE) -> Iterator[FastaEntry]:
-    """Read the headers of a FASTA stream in order; what an entry leaves unread of its sequence is skipped.
+    """Read the headers of a stream of sequences in order; what an entry leaves unread is skipped.
+
+    It is FASTA, or FASTQ (whose qualities are not used), GenBank, EMBL or 2bit.
 
     Raises:
-        UserError: there is text before the first '>', or no record at all.
+        UserError: as `read_annotated`, a FASTQ record is not whole, there is text before the first '>', or
+            no record at all.
     """
     start = stream.peek(1)
     if not start:  # only where `open_binary` allows it
+        return
+    kind = file_format(stream)
+    if kind in ANNOTATED:
+        yield from _annotated_entries(stream)
+        return
+    if kind == FASTQ:
+        yield from _fastq_entries(stream)
         return
     if not start.lstrip().startswith(b">"):
         refuse_foreign(stream)
@@ -196,6 +216,26 @@ def read_entries(stream: io.BufferedReader, piece: int = PIECE) -> Iterator[Fast
         yield FastaEntry(stream.name, line, header_line, body)
         for _ in body:
             pass
+
+
+def _annotated_entries(stream: io.BufferedReader) -> Iterator[FastaEntry]:
+    for number, entry in enumerate(read_annotated(stream), 1):
+        header = f">{entry.name} {entry.description}\n".encode()
+        yield FastaEntry(str(stream.name), number, header, entry.pieces())
+
+
+def _fastq_entries(stream: io.BufferedReader) -> Iterator[FastaEntry]:
+    """Read FASTQ of four lines a record."""
+    for number in count(1, 4):
+        header, bases, plus, qualities = (stream.readline() for _ in range(4))
+        if not header.strip():
+            return
+        same_length = len(bases.rstrip()) == len(qualities.rstrip())
+        if not (header.startswith(b"@") and plus.startswith(b"+") and same_length):
+            what = "not a FASTQ record of four lines, with as many qualities as bases"
+            remedy = "the file may be cut short; sequences on several lines are not read (seqtk seq -l 0)"
+            raise UserError(what, at=stream.name, line=number, remedy=remedy)
+        yield FastaEntry(str(stream.name), number, b">" + header[1:], [bases])
 
 
 class _Scanner:

@@ -80,6 +80,8 @@ _FORMATS = [
         ),
     )
 ]
+FASTQ = "a FASTQ"
+_SEQUENCES = (FASTQ, "a GenBank file", "an EMBL file", "a 2bit file")
 _FOREIGN = {b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip"}
 
 
@@ -242,6 +244,8 @@ def is_bgzip(head: bytes) -> bool:
 def sniff_format(stream: io.BufferedReader, otherwise: InputFormat | None = None) -> InputFormat:
     """Tell FASTA, BED and VCF apart by content, without taking a byte from the stream.
 
+    FASTQ, GenBank, EMBL and 2bit are sequences, read as FASTA is.
+
     Args:
         stream: from `open_binary`.
         otherwise: what it must be if it looks like none of them; its reader can say better what is wrong.
@@ -249,6 +253,8 @@ def sniff_format(stream: io.BufferedReader, otherwise: InputFormat | None = None
     Raises:
         UserError: it is none of them, as far as the first 256 KiB tell, and nothing else is given.
     """
+    if file_format(stream) in _SEQUENCES:
+        return "fasta"
     lines = stream.peek(1).splitlines()
     for line in filter(None, map(bytes.strip, lines)):
         if line.startswith(b">"):

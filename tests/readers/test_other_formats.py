@@ -1,0 +1,78 @@
+"""Sequences and genomes in FASTQ, GenBank, EMBL and 2bit are those of the same FASTA."""
+
+import gzip
+import struct
+from pathlib import Path
+
+import pytest
+from Bio import SeqIO
+from Bio.Seq import Seq
+from Bio.SeqRecord import SeqRecord
+
+from hyenacli.errors import UserError
+from hyenacli.readers.genome import Genome
+from hyenacli.readers.sequences import read_fasta
+
+RECORDS = {"c1": "ACGTNNNNACGTTTGA", "c2": "GGGTA"}
+
+
+def two_bit(order: str) -> bytes:
+    """RECORDS, of which bases 8 to 11 of c1 are masked."""
+    codes = {"T": 0, "C": 1, "A": 2, "G": 3, "N": 0}
+    start, index, body = 16 + 2 * (1 + 2 + 4), b"", b""
+    for name, bases in RECORDS.items():
+        index += struct.pack("B", len(name)) + name.encode() + struct.pack(order + "I", start + len(body))
+        blocks = [(4, 4)] if "N" in bases else []
+        masks = [(8, 4)] if name == "c1" else []
+        body += struct.pack(order + "I", len(bases))
+        for spans in (blocks, masks):
+            body += struct.pack(order + "I", len(spans))
+            body += b"".join(struct.pack(order + "I", at) for at, _ in spans)
+            body += b"".join(struct.pack(order + "I", size) for _, size in spans)
+        body += struct.pack(order + "I", 0)
+        padded = bases + "T" * (-len(bases) % 4)
+        for i in range(0, len(padded), 4):
+            packed = 0
+            for base in padded[i : i + 4]:
+                packed = packed << 2 | codes[base]
+            body += bytes([packed])
+    return struct.pack(order + "4I", 0x1A412743, 0, 2, 0) + index + body
+
+
+def write(path: Path, kind: str) -> Path:
+    if kind.startswith("2bit"):
+        path.write_bytes(two_bit(kind[-1]))
+    else:
+        about = {"molecule_type": "DNA"}
+        records = [SeqRecord(Seq(text), name, name, "", annotations=about) for name, text in RECORDS.items()]
+        for record in records:
+            record.letter_annotations["phred_quality"] = [30] * len(record)
+        SeqIO.write(records, path, kind)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["fastq", "genbank", "embl", "2bit<", "2bit>"])
+def test_they_are_the_same_sequences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path = write(tmp_path / "a", kind)
+    assert {record.name: record.sequence.decode() for record in read_fasta(path)} == RECORDS
+    with Genome(path, codes_required=True) as genome:
+        assert genome.lengths == {name: len(bases) for name, bases in RECORDS.items()}
+        assert genome.fetch("c1", 2, 12).decode() == RECORDS["c1"][2:12]
+        if kind.startswith("2bit"):
+            assert [contig.n_soft_masked for contig in genome.contigs] == [4, 0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("@r\nACGT\n+\nIII\n", "line 1: not a FASTQ record"),
+        ("@r\nACGT\n+\nIIII\n@s\nAC\n", "line 5: not a FASTQ record"),
+        ("LOCUS       c1  9 bp  DNA  linear  UNK\nCONTIG      join(X.1:1..9)\n//\n", "has no bases"),
+    ],
+)
+def test_what_is_not_whole_is_named(tmp_path: Path, text: str, message: str) -> None:
+    with gzip.open(tmp_path / "a.gz", "wt") as file:
+        file.write(text)
+    with pytest.raises(UserError, match=message):
+        list(read_fasta(tmp_path / "a.gz"))
