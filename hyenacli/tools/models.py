@@ -9,8 +9,9 @@ import typer
 
 import hyenadna
 from hyenacli.console import event, log
-from hyenacli.errors import UserError
+from hyenacli.errors import UsageError, UserError
 from hyenacli.terminal_tables import print_table
+from hyenacli.tools.filters import write_filters
 from hyenacli.tools.settings import (
     ConvertSettings,
     DownloadSettings,
@@ -18,6 +19,8 @@ from hyenacli.tools.settings import (
     ListSettings,
     VerifySettings,
 )
+from hyenacli.writers.atomic import ensure_writable
+from hyenacli.writers.tables import SCALAR_TABLES, table_type
 from hyenadna import PRESETS, HyenaDNA
 
 
@@ -83,12 +86,35 @@ def download(settings: DownloadSettings) -> None:
 
 
 def info(settings: InfoSettings) -> None:
-    """Print the description of a model; see `hyenadna.describe`."""
+    """Print the description of a model, or how far its filters reach; see `hyenadna.describe`.
+
+    Raises:
+        UserError: the model cannot be read, or a file cannot be written.
+    """
+    if settings.filters is not None or settings.filters_plot is not None:
+        _filters(settings)
+        return
     facts = hyenadna.describe(settings.model).to_dict()
     if settings.json:
         typer.echo(json.dumps(facts, indent=2))
         return
     print_table(("field", "value"), _flat(facts | facts.pop("config")))
+
+
+def _filters(settings: InfoSettings) -> None:
+    """Write the table and the picture of the filters, and print a row per layer."""
+    table, plot = settings.filters, settings.filters_plot
+    if table is not None:
+        table_type(table, None, SCALAR_TABLES)
+        ensure_writable(table)
+    if plot is not None:
+        if plot.suffix != ".svg":
+            raise UsageError("the plot is an SVG", at=plot, remedy="give it the suffix .svg")
+        ensure_writable(plot)
+    rows = write_filters(hyenadna.load_model(settings.model), table, plot)
+    if str(table) != "-":
+        titles = ("layer", "half_mass median", "half_mass max", "mass_99 median", "mass_99 max")
+        print_table(titles, rows)
 
 
 def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:

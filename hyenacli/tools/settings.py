@@ -94,11 +94,27 @@ class DownloadSettings(options.Settings):
 class InfoSettings(options.Settings):
     """Describe a model: checkpoint format, architecture, size, context, head, and hash of its weights.
 
+    --filters says how far back the model can look: for every long filter, the bases that have half and 99 %
+    of its absolute sum.
+
     Example: hyena models info hyenadna-tiny-1k
     """
 
     model: Source
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False
+    filters: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a row for every filter of every layer; the suffix sets the type of table.",
+            metavar="TABLE",
+        ),
+    ] = None
+    filters_plot: Annotated[
+        Path | None,
+        typer.Option(
+            help="Draw the share of the filters within a distance, by layer, as SVG.", metavar="FILE.svg"
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
