@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from hyenacli.evaluation.baselines import MarkovModels
+from hyenacli.evaluation.markov import MarkovModels
 from hyenacli.inference.embedding_options import EmbeddingOptions
 from hyenacli.inference.likelihood import score_sequences
 from hyenacli.inference.sampling import complement
