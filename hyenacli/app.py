@@ -20,6 +20,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.models import OptionInfo
 
 from hyenacli import __version__, console, options, settings_file
+from hyenacli.compare.settings import CompareSettings
 from hyenacli.distributed import current_ranks, handle_signals, launch, launched
 from hyenacli.embed.settings import EmbedSettings
 from hyenacli.errors import UsageError
@@ -266,6 +267,7 @@ add_verb(app, "predict", PredictSettings, "hyenacli.finetune.predict_command:run
 add_verb(app, "embed", EmbedSettings, "hyenacli.embed.command:run")
 add_verb(app, "score-variants", ScoreVariantsSettings, "hyenacli.variants.command:run")
 add_verb(app, "generate", GenerateSettings, "hyenacli.generate.command:run")
+add_verb(app, "compare", CompareSettings, "hyenacli.compare.command:run")
 add_verb(app, "score-sequences", ScoreSequencesSettings, "hyenacli.score_sequences.command:run")
 add_verb(app, "track", TrackSettings, "hyenacli.tracks.track_command:run")
 add_verb(app, "dependency-map", DependencyMapSettings, "hyenacli.tracks.dependency_map_command:run")

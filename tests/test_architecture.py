@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 VERBS = (
+    "compare",
     *("pretrain", "finetune", "embed", "variants", "species"),
     *("score_sequences", "generate", "tracks", "tools"),
 )

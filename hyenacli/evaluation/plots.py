@@ -173,6 +173,29 @@ def write_length_chart(
     console.log.info("wrote %s", target)
 
 
+def write_interval_chart(
+    target: Path, rows: Sequence[tuple[str, float, float, float]], *, x_label: str
+) -> None:
+    """Write an SVG file of values with their intervals, a line each, the first on top.
+
+    Args:
+        target: the file.
+        rows: name, value, and the ends of its interval.
+        x_label: meaning of the values.
+    """
+
+    def draw(axes: Any) -> None:
+        for height, (_, value, low, high) in enumerate(reversed(rows)):
+            axes.plot([low, high], [height, height], color=GREY, lw=2)
+            axes.plot([value], [height], "o", color=BLUE)
+        axes.set(xlabel=x_label, ylim=(-0.6, len(rows) - 0.4))
+        axes.set_yticks(range(len(rows)), [_shortened(row[0], 40) for row in reversed(rows)])
+
+    with atomic_path(target) as path:
+        path.write_text(_svg(draw, (7.6, 0.9 + 0.4 * len(rows))), encoding="utf-8")
+    console.log.info("wrote %s", target)
+
+
 def confusion_matrix(counts: npt.ArrayLike, labels: Sequence[str]) -> str:
     """Draw items by true class (rows) and predicted class (columns), shaded by their share of the row.
 

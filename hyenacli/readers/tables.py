@@ -353,6 +353,22 @@ def _rows(lines: Iterator[str], delimiter: str, number: int, name: str) -> Itera
             yield line, cells
 
 
+def parquet_rows(path: Path) -> list[dict[str, Any]]:
+    """Read all rows of a Parquet file.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(str(path), error) from error
+    return rows
+
+
 def read_parquet(source: Path | bytes, name: str, columns: Columns, *, labelled: bool) -> Table:
     """Read the names of a Parquet table's label columns, and its records; other columns are not read.
 

@@ -1,0 +1,1 @@
+"""`hyena compare`: runs on the same test records side by side."""

@@ -1,0 +1,39 @@
+"""Settings of `hyena compare`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hyenacli import options
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareSettings(options.TableOutputOptions):
+    """Compare runs of `hyena finetune` that were tested on the same records.
+
+    RUN is a run directory, or a single trial of one. The first is what the others are compared with; its
+    k-mer model is compared too. All are measured on the same bootstrap draws of the test records, so that a
+    small difference shows where both are right and wrong on the same ones.
+
+    OUT is a table with a row per run: the metric with its 95 % interval, the
+    difference from the first run with its interval, and better, worse or no different.
+
+    Example: hyena compare full lora head --plot runs.svg
+    """
+
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="Runs of `hyena finetune`; the first is the reference.", metavar="RUN..."),
+    ]
+    output: options.TableOutput = Path("-")
+    metric: Annotated[
+        str | None,
+        typer.Option(help="Metric to compare; default the one that chooses models of the task."),
+    ] = None
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Draw the values with their intervals into this SVG.", metavar="FILE.svg"),
+    ] = None
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.", min=0)] = 0
