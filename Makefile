@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 PIP_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-slow bench fmt dist clean
+.PHONY: help demo test check test-slow bench docs fmt dist clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,10 @@ bench: $(READY) ## Time what is claimed to be fast, on an idle machine: an hour;
 	$(BIN)/python -m benchmarks.variants
 	$(BIN)/python -m benchmarks.plumbing
 
+docs: $(READY) ## Build the documentation in site/, offline and strictly.
+	$(BIN)/python docs/reference.py
+	$(BIN)/python -m mkdocs build --strict --quiet
+
 fmt: $(READY) ## Format the code.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -51,5 +55,5 @@ dist: $(READY) ## Build wheel and sdist.
 	$(BIN)/python -m build
 
 clean: ## Remove what the other targets made.
-	rm -rf $(VENV) demo-output dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo-output dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -8,6 +8,7 @@ import importlib
 import inspect
 import itertools
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -30,6 +31,8 @@ from hyenacli.pretrain.settings import EvaluateSettings, PretrainSettings
 from hyenacli.score_sequences.settings import ScoreSequencesSettings
 from hyenacli.species.settings import SpeciesEvaluateSettings, SpeciesPredictSettings, SpeciesTrainSettings
 from hyenacli.tools.settings import (
+    CacheCleanSettings,
+    CacheListSettings,
     ConvertSettings,
     DoctorSettings,
     DownloadSettings,
@@ -45,6 +48,15 @@ BROKEN_PIPE = 128 + signal.SIGPIPE
 # Values that users of other tools give to flags.
 _BOOLEANS = ("true", "false", "yes", "no", "on", "off", "1", "0")
 INTERRUPTED = 128 + signal.SIGINT
+# Verbs by what they are for, in the order of the help.
+_VERB_GROUPS = {
+    "Train": ("pretrain", "finetune", "classify-species"),
+    "Apply": (
+        *("embed", "predict", "score-variants", "score-sequences", "generate", "track"),
+        *("dependency-map", "attribute", "evaluate"),
+    ),
+    "Tools": ("models", "merge", "doctor", "cache"),
+}
 # What to put behind -m.
 _ANY_MODEL = (
     "for human DNA -m hyenadna-small-32k (16 MB; `hyena models list` has all), or your own run or model"
@@ -52,24 +64,72 @@ _ANY_MODEL = (
 _WHICH_MODEL = {"predict": "give the directory of a `hyena finetune` run"}
 
 
-def _show_flags(parameters: list[Any]) -> list[Any]:
-    """Let the help show flags without a value: Typer would print <bool>."""
+def _name_values(parameters: list[Any]) -> list[Any]:
+    """Let the help name values in the user's words: Typer would print its types, as <bool>."""
     for option in parameters:
+        words = options.literal_words(option.type_descriptor.annotation)
         if getattr(option, "is_flag", False):
             option.metavar = ""
+        elif option.metavar is None:
+            is_text = "str" in str(option.type_descriptor.annotation)
+            option.metavar = "|".join(words) or ("NAME" if is_text else "N")
     return parameters
 
 
+def _write_options(command: Any, context: Any, formatter: Any) -> None:
+    """Write arguments and options by panel, as plain text: a table would cut names at 80 columns."""
+    panels: dict[str, list[tuple[str, str]]] = {}
+    for parameter in command.get_params(context):
+        if record := parameter.get_help_record(context):
+            record = (re.sub(r" <.*>$", "", record[0]), record[1])  # the type of an argument
+            default = "Arguments" if parameter.param_type_name == "argument" else "Options"
+            panels.setdefault(getattr(parameter, "rich_help_panel", None) or default, []).append(record)
+    for title, records in panels.items():
+        with formatter.section(title):
+            formatter.write_dl(records)
+
+
 class VerbGroup(TyperGroup):
-    """Group of verbs."""
+    """Group of verbs, which the help lists by what they are for."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the options."""
-        return _show_flags(super().get_params(ctx))
+        return _name_values(super().get_params(ctx))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments; without any, print the help and exit with 2."""
+        if not args:
+            typer.echo(ctx.get_help(), err=True)
+            raise typer.Exit(2)
+        return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the options, then the commands by group."""
+        _write_options(self, ctx, formatter)
+        grouped = {name for names in _VERB_GROUPS.values() for name in names}
+        others = [name for name in self.commands if name not in grouped]
+        for title, names in (*_VERB_GROUPS.items(), ("Commands", others)):
+            commands = [(name, self.commands[name]) for name in names if name in self.commands]
+            if commands and (title == "Commands" or len(self.commands) > 6):
+                with formatter.section(title):
+                    formatter.write_dl(
+                        [(name, command.get_short_help_str(200)) for name, command in commands]
+                    )
 
 
 class HyenaGroup(VerbGroup):
     """The top-level command; every run ends in its `main`."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Take `help VERB` for `VERB --help`, and `version` for `--version`."""
+        if args[:1] == ["help"]:
+            return super().resolve_command(ctx, [*args[1:2], "--help"]) if args[1:] else self._own_help(ctx)
+        return super().resolve_command(ctx, args)
+
+    @staticmethod
+    def _own_help(ctx: Any) -> Any:
+        typer.echo(ctx.get_help())
+        raise typer.Exit
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run and exit: 0 done, 1 data or run-time error, 2 usage, 130 Ctrl-C, 141 closed pipe.
@@ -98,7 +158,11 @@ class VerbCommand(TyperCommand):
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the arguments and options."""
-        return _show_flags(super().get_params(ctx))
+        return _name_values(super().get_params(ctx))
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write arguments and options."""
+        _write_options(self, ctx, formatter)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments.
@@ -106,6 +170,9 @@ class VerbCommand(TyperCommand):
         Raises:
             UsageError: a flag is followed by a word such as `true`, which would be taken for an input.
         """
+        if not args and any(parameter.required for parameter in self.params):
+            typer.echo(ctx.get_help(), err=True)
+            raise typer.Exit(2)
         flags = {name for option in self.params if getattr(option, "is_flag", False) for name in option.opts}
         for flag, word in itertools.pairwise(args):
             if flag in flags and word.lower() in _BOOLEANS and not Path(word).exists():
@@ -167,8 +234,9 @@ def one_line(error: Exception) -> str | None:
 app = typer.Typer(
     cls=HyenaGroup,
     help="Pretrain, adapt and apply HyenaDNA genomic language models on FASTA, BED, VCF and tables.",
-    epilog="Region strings (chr1:101-200) and VCF count from 1, BED from 0. `-` is stdin or stdout.",
-    no_args_is_help=True,
+    epilog="Region strings (chr1:101-200) and VCF count from 1, BED from 0. `-` is stdin or stdout. "
+    "`hyena help VERB` explains a verb. Every long option may be set in a file (--config).",
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -233,8 +301,7 @@ def _take_signature(run: Callable[..., None], settings: type[options.Settings]) 
     run.__annotations__ = {p.name: p.annotation for p in parameters}
     # A paragraph is a line to Typer, which breaks lines itself.
     paragraphs = inspect.cleandoc(settings.__doc__ or "").split("\n\n")
-    # Typer hands it to rich, which takes [a] for markup.
-    run.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs).replace("[", r"\[")
+    run.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
 def _in_order_of_help(settings: type[options.Settings]) -> list[inspect.Parameter]:
@@ -254,10 +321,15 @@ def _in_order_of_help(settings: type[options.Settings]) -> list[inspect.Paramete
 
 
 species_app = typer.Typer(
-    cls=VerbGroup, help="Predict which species contigs come from.", no_args_is_help=True
+    cls=VerbGroup,
+    rich_markup_mode=None,
+    help="Predict which species contigs come from.",
 )
+cache_app = typer.Typer(cls=VerbGroup, rich_markup_mode=None, help="List or remove what is kept of genomes.")
 models_app = typer.Typer(
-    cls=VerbGroup, help="List, inspect, convert and verify models.", no_args_is_help=True
+    cls=VerbGroup,
+    rich_markup_mode=None,
+    help="List, inspect, convert and verify models.",
 )
 
 add_verb(app, "pretrain", PretrainSettings, "hyenacli.pretrain.command:run")
@@ -278,6 +350,9 @@ add_verb(species_app, "train", SpeciesTrainSettings, "hyenacli.species.train:run
 add_verb(species_app, "evaluate", SpeciesEvaluateSettings, "hyenacli.species.evaluate:run")
 add_verb(species_app, "predict", SpeciesPredictSettings, "hyenacli.species.predict:run")
 app.add_typer(models_app, name="models")
+app.add_typer(cache_app, name="cache")
+add_verb(cache_app, "list", CacheListSettings, "hyenacli.tools.cache:show")
+add_verb(cache_app, "clean", CacheCleanSettings, "hyenacli.tools.cache:clean")
 add_verb(models_app, "list", ListSettings, "hyenacli.tools.models:show_list")
 add_verb(models_app, "download", DownloadSettings, "hyenacli.tools.models:download")
 add_verb(models_app, "info", InfoSettings, "hyenacli.tools.models:info")

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -46,7 +47,7 @@ def test_every_verb_explains_itself_with_an_example(verb: str, flag: str) -> Non
     ("arguments", "message"),
     [
         ("pretrian", "No such command 'pretrian'"),
-        ("pretrain", "Missing argument 'FASTA'"),
+        ("pretrain -o x", "Missing argument 'FASTA'"),
         ("pretrain a.fa", "Missing option '-o'"),
         ("pretrain a.fa -o x --lr abc", "Invalid value for '--lr'"),
         ("pretrain a.fa -o x --max-steps 0", "Invalid value for '--max-steps'"),
@@ -149,6 +150,36 @@ def test_names_in_a_settings_file_stay_as_they_are_written(tmp_path: Path, name:
 @pytest.mark.parametrize("verb", ["", "models", "classify-species", *VERBS])
 def test_flags_have_no_value_in_the_help(verb: str) -> None:
     assert "<bool>" not in hyena(*verb.split(), "--help").output
+
+
+@pytest.mark.parametrize("verb", ["models", "classify-species", *VERBS])
+def test_help_cuts_no_name_at_80_columns(verb: str) -> None:
+    from typer.main import get_command
+
+    text = hyena(*verb.split(), "--help").output
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 80
+    command: Any = get_command(app)
+    for word in verb.split():
+        command = command.commands[word]
+    for parameter in command.params:
+        assert all(name in text for name in parameter.opts if name.startswith("--")), parameter.name
+    assert not re.search(r"<\w+( range)?>|INTEGER|FLOAT|TEXT|PATH", text)
+
+
+def test_help_of_a_verb_in_other_words() -> None:
+    assert hyena("help", "embed").output == hyena("embed", "--help").output
+    assert hyena("help").output == hyena("--help").output
+    assert hyena("help", "embed").exit_code == 0
+    assert hyena("help", "nothing").exit_code == 2
+
+
+@pytest.mark.parametrize("verb", ["embed", "pretrain", "merge"])
+def test_a_verb_without_arguments_prints_its_usage(verb: str) -> None:
+    done = hyena(verb)
+    assert done.exit_code == 2
+    assert f"Usage: hyena {verb}" in done.stderr
+    assert done.stdout == ""
 
 
 def test_debug_shows_the_traceback_of_a_user_error() -> None:

@@ -75,7 +75,7 @@ def run(config: PredictSettings) -> None:
             window=config.window,
             stride=config.stride,
         )
-        records = _readable(inputs.records, options)
+        records = readable_records(inputs.records, options)
         predicted = predict(model, records, options, batch_size=batch_size, precision=precision)
         expert = load_expert(folder)
         if expert is not None:
@@ -153,7 +153,9 @@ def _refuse_columns(config: PredictSettings, name: str) -> None:
         )
 
 
-def _readable(records: Iterable[SequenceRecord], options: EmbeddingOptions) -> Iterator[SequenceRecord]:
+def readable_records(
+    records: Iterable[SequenceRecord], options: EmbeddingOptions
+) -> Iterator[SequenceRecord]:
     """Mark records that have nothing but N, and warn once if the strand of regions makes a difference.
 
     A model answers for a sequence of N, but the answer means nothing.

@@ -19,7 +19,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
@@ -190,7 +190,7 @@ def build_folder(path: Path, folder: Path, build: Callable[[Path, Path], dict[st
         raise CacheError(
             f"the cache cannot be written: {error.strerror or error}",
             at=folder.parent,
-            remedy="set XDG_CACHE_HOME to a folder with space",
+            remedy="set HYENA_CACHE to a folder with space",
         ) from error
     for other in folder.parent.glob(f"{glob.escape(_family(path))}*"):
         if other != folder:
@@ -202,6 +202,39 @@ def discard(folder: Path) -> None:
     """Mark a folder of which a block is damaged, so that `build_folder` builds it again."""
     with _locked(folder.parent), contextlib.suppress(FileNotFoundError):
         (folder / _DESCRIPTION).unlink()
+
+
+class CacheEntry(NamedTuple):
+    """What the cache keeps of one file.
+
+    Attributes:
+        name: of the entry; it begins with the name of the file.
+        megabytes: on disk.
+        changed: when it was made, in seconds since the epoch.
+    """
+
+    name: str
+    megabytes: float
+    changed: float
+
+
+def list_cache() -> tuple[Path, list[CacheEntry]]:
+    """Return the folder of the cache, and its entries by name."""
+    root = _cache_root()
+    entries = []
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        size = sum(file.stat().st_size for file in folder.iterdir() if not file.is_symlink())
+        entries.append(CacheEntry(folder.name, size / 1e6, folder.stat().st_mtime))
+    return root, entries
+
+
+def clean_cache() -> list[CacheEntry]:
+    """Remove every entry, and return them; running commands keep the files that they have open."""
+    root, entries = list_cache()
+    with _locked(root):
+        for entry in entries:
+            shutil.rmtree(root / entry.name, ignore_errors=True)
+    return entries
 
 
 def _build(path: Path, folder: Path, build: Callable[[Path, Path], dict[str, Any]]) -> dict[str, Any]:
@@ -256,11 +289,14 @@ def _cache_root() -> Path:
         if root.stat().st_uid == os.getuid() and os.access(genomes, os.W_OK):
             return genomes
     raise UserError(
-        "no folder to keep what is made of a genome in", remedy="set XDG_CACHE_HOME to a writable folder"
+        "no folder to keep what is made of a genome in", remedy="set HYENA_CACHE to a writable folder"
     )
 
 
 def _candidates() -> Iterator[Path]:
+    if chosen := os.environ.get("HYENA_CACHE"):
+        yield Path(chosen)
+        return
     configured = os.environ.get("XDG_CACHE_HOME")
     with contextlib.suppress(RuntimeError):  # raised where the user has no home
         yield (Path(configured) if configured else Path.home() / ".cache") / "hyena"

@@ -46,6 +46,24 @@ class DoctorSettings(options.Settings):
     threads: options.Threads = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class CacheListSettings(options.Settings):
+    """List the genomes in the cache, with their size.
+
+    The cache is HYENA_CACHE, or else hyena under XDG_CACHE_HOME, or else ~/.cache/hyena.
+
+    Example: hyena cache list
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheCleanSettings(options.Settings):
+    """Remove all genomes from the cache; a command that needs one reads its FASTA again.
+
+    Example: hyena cache clean
+    """
+
+
 Source = Annotated[
     str,
     typer.Argument(

@@ -191,6 +191,11 @@ class HyenaDNA(nn.Module):
             block.dropout.p = resid
 
     @property
+    def device(self) -> torch.device:
+        """Device of the parameters."""
+        return next(self.parameters()).device
+
+    @property
     def n_parameters(self) -> int:
         """Numbers in all parameters, a shared one counted once; z, t and deltas are buffers."""
         return sum(parameter.numel() for parameter in self.parameters())

@@ -1,6 +1,7 @@
 """Single-nucleotide tokens: one id per base, 256-entry table, no merging."""
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +24,18 @@ def _table() -> NDArray[np.uint8]:
 
 
 TABLE = _table()
+
+
+class TokenBatch(NamedTuple):
+    """Sequences of several lengths as one input of the model.
+
+    Attributes:
+        ids_BL: (B, L) int64, L the length of the longest sequence; [PAD] after the end of the others.
+        mask_BL: (B, L) bool, true at tokens of a sequence: leave the rest out of means and losses.
+    """
+
+    ids_BL: Tensor
+    mask_BL: Tensor
 
 
 class Tokenizer:
@@ -52,8 +65,28 @@ class Tokenizer:
         return np.append(ids_L, np.uint8(SEP)) if self.sep else ids_L
 
     def encode(self, sequence: str | bytes) -> Tensor:
-        """Encode as `encode_array`, into an int64 tensor ready for the model (add the batch axis)."""
+        """Encode as `encode_array`, into an int64 tensor ready for the model (add the batch axis).
+
+        Raises:
+            ModelError: several sequences are given.
+        """
+        if not isinstance(sequence, str | bytes):
+            raise ModelError(
+                f"encode takes one sequence, not a {type(sequence).__name__}",
+                remedy="a str is one sequence; Tokenizer()(sequences) makes a padded batch",
+            )
         return torch.from_numpy(self.encode_array(sequence).astype(np.int64))
+
+    def __call__(self, sequences: Iterable[str | bytes]) -> TokenBatch:
+        """Encode several sequences as one batch, padded on the right with [PAD].
+
+        >>> Tokenizer()(["ACG", "A"]).ids_BL.tolist()
+        [[7, 8, 9], [7, 4, 4]]
+        """
+        rows = [self.encode(sequence) for sequence in sequences]
+        ids_BL = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PAD)
+        lengths_B1 = torch.tensor([[len(row)] for row in rows])
+        return TokenBatch(ids_BL, torch.arange(ids_BL.shape[1]) < lengths_B1)
 
     def decode(self, ids: Iterable[int] | Tensor) -> str:
         """Decode ids to text; specials are spelled in brackets.

@@ -1,0 +1,61 @@
+"""The documentation: its links, and the page that is made from the code."""
+
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`]*`", "", text)):
+        if target.startswith(("http://", "https://", "mailto:")):
+            continue
+        name, _, anchor = target.partition("#")
+        linked = (page.parent / name).resolve() if name else page
+        assert linked.exists(), target
+        assert not anchor or anchor in anchors(linked), target
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_bytes()) < 7500
+
+
+def test_every_page_can_be_reached_from_the_first() -> None:
+    reached, waiting = set(), [ROOT / "docs" / "index.md", ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        if page in reached or not page.exists():
+            continue
+        reached.add(page)
+        targets = re.findall(r"\]\(([^)#\s]+\.md)[^)]*\)", page.read_text())
+        waiting += [(page.parent / target).resolve() for target in targets]
+    verbs = {ROOT / "docs" / "reference.md", ROOT / "docs" / "pipelines.md", ROOT / "docs" / "python.md"}
+    assert verbs <= reached
+
+
+def test_the_reference_is_that_of_the_code() -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "reference.py"))["page"]()
+    assert (ROOT / "docs" / "reference.md").read_text() == made, "run python docs/reference.py"
+    assert "<bool>" not in made
+    assert "## hyena models download" in made
+
+
+@pytest.mark.slow
+def test_the_site_builds_offline(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs")
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", tmp_path]
+    subprocess.run(build, cwd=ROOT, check=True)
+    assert (tmp_path / "score-sequences" / "index.html").exists()
