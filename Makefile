@@ -43,7 +43,6 @@ bench: $(READY) ## Time what is claimed to be fast, on an idle machine: an hour;
 	$(BIN)/python -m benchmarks.plumbing
 
 docs: $(READY) ## Build the documentation in site/, offline and strictly.
-	$(BIN)/python docs/reference.py
 	$(BIN)/python -m mkdocs build --strict --quiet
 
 fmt: $(READY) ## Format the code.

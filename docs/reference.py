@@ -1,6 +1,5 @@
-"""Writes docs/reference.md, the options of every command, from the code: `python docs/reference.py`."""
+"""The page `reference.md` of the site: the options of every command, from the code."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,6 @@ from typer.main import get_command
 
 from hyenacli.app import app
 from hyenacli.options import GENERAL, literal_words
-
-PAGE = Path(__file__).with_name("reference.md")
 
 
 def commands(group: Any, path: str) -> Iterator[tuple[str, Any]]:
@@ -63,7 +60,7 @@ def page() -> str:
     lines = [
         "# Options of every command",
         "",
-        "Written by `docs/reference.py` from the code; `hyena help COMMAND` prints the same.",
+        "Made from the code; `hyena help COMMAND` prints the same.",
     ]
     general: dict[str, None] = {}
     for name, command in commands(get_command(app), "hyena"):
@@ -79,6 +76,9 @@ def page() -> str:
     return "\n".join(lines) + "\n"
 
 
-if __name__ == "__main__":
-    PAGE.write_text(page())
-    sys.stderr.write(f"wrote {PAGE}\n")
+def on_files(files: Any, config: Any) -> Any:
+    """Add the page to the site; mkdocs calls this."""
+    from mkdocs.structure.files import File
+
+    files.append(File.generated(config, "reference.md", content=page()))
+    return files

@@ -24,6 +24,8 @@ def test_links_lead_somewhere(page: Path) -> None:
         if target.startswith(("http://", "https://", "mailto:")):
             continue
         name, _, anchor = target.partition("#")
+        if name == "reference.md":  # made when the site is built
+            continue
         linked = (page.parent / name).resolve() if name else page
         assert linked.exists(), target
         assert not anchor or anchor in anchors(linked), target
@@ -42,13 +44,11 @@ def test_every_page_can_be_reached_from_the_first() -> None:
         reached.add(page)
         targets = re.findall(r"\]\(([^)#\s]+\.md)[^)]*\)", page.read_text())
         waiting += [(page.parent / target).resolve() for target in targets]
-    verbs = {ROOT / "docs" / "reference.md", ROOT / "docs" / "pipelines.md", ROOT / "docs" / "python.md"}
-    assert verbs <= reached
+    assert set(PAGES[2:]) <= reached
 
 
-def test_the_reference_is_that_of_the_code() -> None:
+def test_the_reference_is_made_of_the_code() -> None:
     made = runpy.run_path(str(ROOT / "docs" / "reference.py"))["page"]()
-    assert (ROOT / "docs" / "reference.md").read_text() == made, "run python docs/reference.py"
     assert "<bool>" not in made
     assert "## hyena models download" in made
 
@@ -59,3 +59,4 @@ def test_the_site_builds_offline(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", tmp_path]
     subprocess.run(build, cwd=ROOT, check=True)
     assert (tmp_path / "score-sequences" / "index.html").exists()
+    assert "--all-snvs" in (tmp_path / "reference" / "index.html").read_text()
