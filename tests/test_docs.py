@@ -35,18 +35,6 @@ def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_bytes()) < 7500
 
 
-def test_every_page_can_be_reached_from_the_first() -> None:
-    reached, waiting = set(), [ROOT / "docs" / "index.md", ROOT / "README.md"]
-    while waiting:
-        page = waiting.pop()
-        if page in reached or not page.exists():
-            continue
-        reached.add(page)
-        targets = re.findall(r"\]\(([^)#\s]+\.md)[^)]*\)", page.read_text())
-        waiting += [(page.parent / target).resolve() for target in targets]
-    assert set(PAGES[2:]) <= reached
-
-
 def test_the_reference_is_made_of_the_code() -> None:
     made = runpy.run_path(str(ROOT / "docs" / "reference.py"))["page"]()
     assert "<bool>" not in made

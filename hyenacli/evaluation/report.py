@@ -7,9 +7,13 @@ from pathlib import Path
 from hyenacli.writers.atomic import atomic_path
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 800px; margin: 2em auto; }
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 800px; margin: 2em auto;
+  padding: 0 12px; }
 h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; }
-table { border-collapse: collapse; } td, th { padding: 2px 14px 2px 0; text-align: left; }
+table { border-collapse: collapse; }
+@media (max-width: 600px) { table { display: block; overflow-x: auto; } .charts svg { width: 100%; } }
+@media print { body { max-width: none; margin: 0; } svg, table { break-inside: avoid; } }
+ td, th { padding: 2px 14px 2px 0; text-align: left; }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; } td { white-space: nowrap; }
 td:last-child { white-space: normal; } td.n:last-child { white-space: nowrap; } tr.model { font-weight: 600; }
 svg { max-width: 100%; height: auto; } .charts { display: flex; flex-wrap: wrap; align-items: flex-start; }
@@ -26,7 +30,10 @@ def write_page(path: Path, title: str, sections: Sequence[str]) -> None:
         title: of the page.
         sections: its body, as HTML.
     """
-    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
+    head = '<!doctype html><html lang="en"><meta charset="utf-8">'
+    head += (
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)}</title>'
+    )
     with atomic_path(path) as draft:
         draft.write_text(f"{head}<style>{_STYLE}</style><body>{''.join(sections)}</body></html>\n")
 

@@ -92,8 +92,9 @@ def _provenance(config: EvaluateSettings, genomes: Iterable[Genome], sha256: str
 
 def _log(result: PerplexityAtLength) -> None:
     console.log.info(
-        "length %s: perplexity %.4f, %s bases, %s bases/s",
+        "context of %s bases: %.4f bits per base (2 is guessing), perplexity %.4f, %s bases, %s bases/s",
         f"{result.length:,}",
+        result.bits_per_base,
         result.perplexity,
         f"{result.bases:,}",
         f"{result.bases / result.seconds:,.0f}",

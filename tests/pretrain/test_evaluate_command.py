@@ -63,7 +63,7 @@ def test_the_table_goes_to_stdout(run: Run) -> None:
     for _, _, _, loss, bits, perplexity in found:
         assert float(bits) == pytest.approx(float(loss) / np.log(2), rel=1e-6)
         assert float(perplexity) == pytest.approx(np.exp(float(loss)), rel=1e-6)
-    assert "length 256: perplexity" in done.stderr
+    assert "context of 256 bases: " in done.stderr
 
 
 def test_files_and_contigs_say_what_is_read(run: Run) -> None:
