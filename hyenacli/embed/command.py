@@ -104,10 +104,10 @@ def _open_input(config: EmbedSettings, output: OutputShard, stack: ExitStack) ->
     otherwise: InputFormat | None = "bed" if config.fasta else None if stream.peek(1) else "fasta"
     kind = sniff_regions(stream, choice, otherwise)
     if kind == "vcf":
-        raise UsageError("is a VCF", at=stream.name, remedy="embed takes BED, GFF or FASTA")
+        raise UsageError("is a VCF", at=stream.name, remedy="embed takes BED or FASTA")
     if kind == "bed":
         if config.fasta is None:
-            raise UsageError("has regions", at=stream.name, remedy="give their genome with -f/--fasta")
+            raise UsageError("is a BED", at=stream.name, remedy="give its genome with -f/--fasta")
         reference = stack.enter_context(open_reference(config.fasta, *naming))
         return open_regions(stream, reference, flank=config.flank, shard=output.shard, choice=choice)
     if config.fasta is not None or config.flank:

@@ -115,7 +115,7 @@ def _read(settings: FinetuneSettings) -> tuple[list[LabelledRecord], tuple[str, 
                     raise UserError(what, at=rows.names[0], remedy="give files of the same columns")
                 names = rows.label_names
     if settings.fasta and all(record.region is None for record in records):
-        what = "a genome is for regions (BED, GFF), and no input has any"
+        what = "a genome is for BED, and no input is one"
         raise UsageError(what, at="--fasta", remedy="leave it out")
     return records, names
 

@@ -248,7 +248,7 @@ def _open(
     if kind == "table":
         return kind, *read_text_table(stream, columns, labelled=labelled)
     if reference is None:
-        raise UsageError("has regions", at=stream.name, remedy="give their genome with -f/--fasta")
+        raise UsageError("is a BED", at=stream.name, remedy="give its genome with -f/--fasta")
     return kind, *read_regions(stream, reference, columns, signal, labelled=labelled, choice=choice)
 
 
