@@ -142,6 +142,26 @@ def line_chart(
     return _inline(_svg(draw, (7.6, 3.0)))
 
 
+def histogram_chart(values: npt.ArrayLike, *, x_label: str, y_label: str) -> str:
+    """Draw how numbers are distributed; the outer 0.5 % at each end are counted in the last bars.
+
+    Args:
+        values: finite numbers.
+        x_label: what they are.
+        y_label: what is counted.
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    if not numbers.size:
+        return NO_DATA
+    low, high = np.quantile(numbers, (0.005, 0.995))
+
+    def draw(axes: Any) -> None:
+        axes.set(xlabel=x_label, ylabel=y_label)
+        axes.hist(numbers.clip(low, high), bins=min(60, max(5, round(numbers.size**0.5))), color=BLUE)
+
+    return _inline(_svg(draw, (7.6, 3.0)))
+
+
 def write_length_chart(
     target: Path, lengths: Sequence[int], lines: Mapping[str, Sequence[float]], *, x_label: str, y_label: str
 ) -> None:

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 from hyenacli import console
 from hyenacli.console import log
@@ -14,6 +15,7 @@ from hyenacli.inference.perplexity import warn_of_labels
 from hyenacli.readers.genome_cache import signature
 from hyenacli.readers.shards import fingerprint
 from hyenacli.readers.vcf import VariantRecord
+from hyenacli.variants.background import ScoreBackground, parse_source
 from hyenacli.variants.haplotypes import EDGE, NO_CONTIG, OK, REF_MISMATCH, SYMBOLIC, AlleleReader
 from hyenacli.variants.heatmap import draw_regions
 from hyenacli.variants.input import VariantInput, open_input
@@ -36,6 +38,7 @@ from hyenacli.variants.scorer import (
 )
 from hyenacli.variants.scores import parse_scores
 from hyenacli.variants.settings import ScoreVariantsSettings
+from hyenacli.variants.summary import ScoreSummary
 from hyenacli.writers.output_shards import OutputShard, merge_if_last, resolve_shard
 from hyenacli.writers.variants import open_annotated, resolve_format
 from hyenacli.writers.vcf import shard_line
@@ -187,8 +190,9 @@ def run(settings: ScoreVariantsSettings, block_records: int = BLOCK_RECORDS) -> 
     _check_environment(settings, shard)
     with output_lock(shard.target), open_input(settings, shard.shard, block_records) as source:
         progress = ScoringProgress(settings.check_ref, source)
-        _score(settings, shard, source, progress, block_records)
+        summary = _score(settings, shard, source, progress, block_records)
     progress.report(shard)
+    summary.report()
     merge_if_last(shard)
 
 
@@ -206,6 +210,10 @@ def _check_arguments(settings: ScoreVariantsSettings, shard: OutputShard) -> Non
     if settings.heatmap is not None and (not settings.all_snvs or shard.shard is not None):
         remedy = "use it with --all-snvs, unsharded"
         raise UsageError("a picture needs every substitution", at="--heatmap", remedy=remedy)
+    if settings.quantile is not None:
+        parse_source(settings.quantile)
+    if settings.report is not None and shard.shard is not None:
+        raise UsageError("a report needs every allele", at="--report", remedy="use it unsharded")
     if shard.whole is not None and str(settings.input) == "-":
         raise UsageError("several processes cannot share standard input", remedy="write it to a file")
     if settings.resume and str(settings.output) == "-":
@@ -227,8 +235,8 @@ def _score(
     source: VariantInput,
     progress: ScoringProgress,
     block_records: int,
-) -> None:
-    """Load the model, and write every record with its scores."""
+) -> ScoreSummary:
+    """Load the model, and write every record with its scores; return what they look like together."""
     device = resolve_device(settings.device)
     set_threads(settings.threads)
     model = load_model(settings.model).to(device)
@@ -250,14 +258,15 @@ def _score(
     batch_size = parse_batch_size(settings.batch_size)
     budget = make_budget(batch_size, model.config.d_model, 0, device)
     pass_tokens = model.backbone.n_soft + options.rule.read
-    scorer = VariantScorer(
+    make_scorer = partial(
+        VariantScorer,
         model,
         source.genome,
         options,
         batch_tokens=budget.tokens if batch_size is None else batch_size * pass_tokens,
         precision=autocast(device, settings.dtype),
-        on_progress=progress.add_alleles,
     )
+    scorer = make_scorer(on_progress=progress.add_alleles)
     reader = AlleleReader(source.genome, source.resolve, options.longest_allele)
     provenance = describe_run(settings, model)
     # a genome that was corrected in place gives other answers
@@ -267,7 +276,10 @@ def _score(
     if source.shard:
         # joining counts records where none is left out
         lines.append(shard_line(source.shard["shard"] | {"every_record": settings.check_ref != "x"}))
-    fields = info_fields(options)
+    fields, background, summary = info_fields(options), None, ScoreSummary(options.scores[0])
+    if settings.quantile is not None:
+        background = ScoreBackground(settings.quantile, settings.seed, source.genome, reader, make_scorer())
+        fields += background.fields(options.scores)
     with (
         open_journal(shard.target, identity, options.scores, resume=settings.resume) as journal,
         open_annotated(shard.target, settings.output_type, source.header, fields, lines) as out,
@@ -278,7 +290,11 @@ def _score(
             description = f"{fields[0].description}. Model {settings.model}"
             score = options.scores[0]
             scored = draw_regions(scored, source.regions, source.genome, settings.heatmap, score, description)
-        for record, alleles in scored:
-            out.write(record, info_values(options, alleles))
+        for record, alleles in summary.watch(scored):
+            values = info_values(options, alleles)
+            out.write(record, values | (background.values(options.scores, alleles) if background else {}))
+    if settings.report is not None:
+        summary.write(settings.report, fields[0], provenance)
     if guessing := compare_with_guessing(scorer.reference_loss):
         log.warning("on the reference of %s, %s: is this the right model?", source.name, guessing)
+    return summary

@@ -79,6 +79,26 @@ class ScoreVariantsSettings(
             rich_help_panel=SCORING,
         ),
     ] = "llr"
+    quantile: Annotated[
+        str | None,
+        typer.Option(
+            help="Add HYENA_<SCORE>_QUANTILE: the share of N random substitutions of the genome, or of the "
+            "alleles of a file, with a lower score.",
+            metavar="N|VCF",
+            rich_help_panel=SCORING,
+        ),
+    ] = None
+    seed: Annotated[
+        int, typer.Option(help="Seed of the random substitutions.", min=0, rich_help_panel=SCORING)
+    ] = 0
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write an HTML page: distribution and extremes of the first score, by kind, and statuses.",
+            metavar="FILE",
+            rich_help_panel=SCORING,
+        ),
+    ] = None
     rc: Annotated[
         Literal["mean", "none"],
         typer.Option(

@@ -705,3 +705,41 @@ def test_variants_may_be_typed(hyena: Run, folder: Path) -> None:
     result = CliRunner().invoke(app, [*words, "-r", "1:1-9"])
     assert result.exit_code == 2
     assert "-r and -R pick records of a file" in result.stderr
+
+
+def test_quantiles_are_shares_of_other_variants_in_any_shard(
+    hyena: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "run", partial(command.run, block_records=32))
+    line = "score-variants v.vcf -m model -f g.fa -q --score llr,jsd"
+    assert hyena(f"{line} -o out.tsv --quantile v.vcf --report out.html").exit_code == 0
+    table = table_rows("out.tsv")
+    scores = [float(row["HYENA_LLR"]) for row in table if row["HYENA_LLR"] != "."]
+    for row in table:
+        if row["HYENA_LLR"] != ".":
+            value = float(row["HYENA_LLR"])
+            share = sum((s < value) + (s == value) / 2 for s in scores) / len(scores)
+            assert float(row["HYENA_LLR_QUANTILE"]) == pytest.approx(share, abs=1e-6)
+    page = Path("out.html").read_text()
+    assert "<svg" in page
+    assert f"{min(scores):.4g}" in page
+    assert "insertion" in page
+    line += " --quantile 40 --seed 3"
+    assert hyena(f"{line} -o out.tsv").exit_code == 0
+    for i in (1, 2):
+        assert hyena(f"{line} --shard {i}/2 -o out{i}.tsv").exit_code == 0
+    assert hyena("merge out1.tsv out2.tsv -o out3.tsv").exit_code == 0
+    assert Path("out3.tsv").read_bytes() == Path("out.tsv").read_bytes()
+    assert hyena(f"{line} -o out.tsv --quantile absent.vcf").exit_code == 2
+    assert hyena(f"{line} -o out.tsv --report out.html --shard 1/2").exit_code == 2
+
+
+def table_rows(name: str) -> list[dict[str, str]]:
+    header, *rows = (line.split("\t") for line in Path(name).read_text().splitlines() if line[:2] != "##")
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def test_a_run_ends_with_what_its_scores_look_like(hyena: Run) -> None:
+    result = hyena("score-variants v.vcf -m model -f g.fa -o out.tsv")
+    assert re.search(r"llr: median \S+, 90 % from \S+ to \S+\nlowest: chr", result.stderr)
+    assert "the model finds ALT less likely than REF" in result.stderr
