@@ -17,7 +17,7 @@ class FinetuneSettings(
 ):
     """Adapt a model to labelled sequences, and measure how well it predicts held-out ones.
 
-    DATA is a table (csv, tsv, Parquet) with the columns sequence and label, a FASTA with headers
+    DATA is a table (csv, tsv, Parquet, JSON Lines) with the columns sequence and label, a FASTA with headers
     `>name|label` or `>name|label|train`, one FASTA per class as `label=FILE`, a BED with -f, or a folder
     train/CLASS/*.txt, test/CLASS/*.txt.
 
@@ -229,8 +229,8 @@ class PredictSettings(
 ):
     """Predict with a fine-tuned model: for sequences, for regions of a genome, or for each of their bases.
 
-    INPUT is a table (csv, tsv or Parquet) with a column of sequences, a FASTA, a folder of sequences, a BED
-    (with -f) or - for stdin; -r gives regions of -f instead. Labels are not needed.
+    INPUT is a table (csv, tsv, Parquet or JSON Lines) with a column of sequences, a FASTA, a folder of
+    sequences, a BED (with -f) or - for stdin; -r gives regions of -f instead. Labels are not needed.
 
     OUT is .tsv(.gz), .csv, .jsonl, .parquet or .npz: a row per record in input order, or, from a model that
     predicts every base, a row per base. For regions and FASTA, such a model also writes .bedgraph or

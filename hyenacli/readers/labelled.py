@@ -12,6 +12,7 @@ from typing import Literal, Self
 from hyenacli.errors import UsageError, UserError, abbreviate, quote
 from hyenacli.genome.contigs import natural_key
 from hyenacli.readers.features import FeatureChoice, is_annotation
+from hyenacli.readers.json_lines import is_json_lines, read_json_lines
 from hyenacli.readers.regions import Reference, Signal, read_regions
 from hyenacli.readers.sequences import read_entries
 from hyenacli.readers.tables import (
@@ -129,7 +130,7 @@ def open_labelled(
 ) -> LabelledRows:
     """Open inputs of labelled sequences; their kind is detected by content, and gzip is read everywhere.
 
-    * Tables (csv, tsv, Parquet), with a line of column names or without.
+    * Tables (csv, tsv, Parquet, JSON Lines); csv and tsv with a line of column names or without.
     * FASTA with the label in the header: `>name|label`, or with a split `>name|label|train`.
     * BED, on a genome, with the label in a column or in a bedGraph.
     * Folders of one file per sequence, `train/<class>/*.txt` and `test/<class>/*.txt` as GenomicBenchmarks
@@ -246,7 +247,8 @@ def _open(
     if kind == "fasta":
         return kind, ("label",) * labelled, _read_fasta(stream, labelled=labelled)
     if kind == "table":
-        return kind, *read_text_table(stream, columns, labelled=labelled)
+        read = read_json_lines if is_json_lines(stream) else read_text_table
+        return kind, *read(stream, columns, labelled=labelled)
     if reference is None:
         raise UsageError("is a BED", at=stream.name, remedy="give its genome with -f/--fasta")
     return kind, *read_regions(stream, reference, columns, signal, labelled=labelled, choice=choice)
@@ -256,6 +258,8 @@ def _kind(stream: io.BufferedReader) -> Kind:
     """Return the kind of an input by its first lines; an input of no other kind is a table."""
     if stream.peek(1).startswith(_PARQUET):
         return "parquet"
+    if is_json_lines(stream):
+        return "table"
     try:
         kind = sniff_format(stream)
     except UserError:

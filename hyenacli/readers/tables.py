@@ -409,9 +409,9 @@ def read_parquet(source: Path | bytes, name: str, columns: Columns, *, labelled:
         with table:
             for number, values in enumerate(rows(), 1):
                 row = dict(zip(selected, values, strict=True))
-                raw = row[sequence] if isinstance(row[sequence], bytes) else _text(row[sequence]).encode()
+                raw = row[sequence] if isinstance(row[sequence], bytes) else cell_text(row[sequence]).encode()
                 cells = {
-                    index: _track_or_text(row[index]) if indices.labels == (index,) else _text(row[index])
+                    index: track_or_text(row[index]) if indices.labels == (index,) else cell_text(row[index])
                     for index in indices.all()
                 }
                 bases, status, problem = read_bases(raw)
@@ -428,15 +428,16 @@ def _damaged(name: str, error: Exception) -> UserError:
     return UserError(what, at=name, remedy="copy or write it again")
 
 
-def _track_or_text(value: Any) -> str | Track:
+def track_or_text(value: Any) -> str | Track:
+    """Return a list of numbers as a number per base, and any other value as `cell_text` does."""
     if isinstance(value, list) and all(
         item is None or isinstance(item, bool | int | float) for item in value
     ):
         return np.array([np.nan if item is None else item for item in value], dtype=np.float32)
-    return _text(value)
+    return cell_text(value)
 
 
-def _text(value: Any) -> str:
+def cell_text(value: Any) -> str:
     """Return a value as a text table would have it; a missing value is empty."""
     if value is None:
         return ""
@@ -445,5 +446,5 @@ def _text(value: Any) -> str:
     if isinstance(value, bytes):
         return value.decode(errors="replace")
     if isinstance(value, list):
-        return ",".join(map(_text, value))
-    return bare(str(value))
+        return ",".join(map(cell_text, value))
+    return bare(str(value).encode(errors="replace").decode())  # JSON may have halves of characters

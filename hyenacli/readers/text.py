@@ -71,7 +71,11 @@ _FORMATS = [
             "a page was saved in place of the file: download it again",
         ),
         ("XML", rb"\s*<\?xml", "give text or Parquet"),
-        ("JSON", rb"\s*(\{\s*[\"}]|\[\s*[\[{\"\d\]])", "write a table (csv, tsv or Parquet)"),
+        (
+            "JSON",
+            rb"\s*(\{\s*[\"}]|\[\s*[\[{\"\d\]])",
+            "write a table (csv, tsv, Parquet, or JSON with one object a line)",
+        ),
         ("a pointer of Git LFS", rb"version https://git-lfs", "fetch the file with git lfs pull"),
         (
             "a wiggle track",
