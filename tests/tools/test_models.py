@@ -1,6 +1,9 @@
 """`hyena models`, through the command line."""
 
 import json
+import re
+import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +122,49 @@ def test_damage_is_one_line(hyena: Any, native: Path) -> None:
             "",
             f"hyena: error: {file}: is damaged: its checksum does not fit; take an undamaged copy\n",
         )
+
+
+NOT_TO_DO = {
+    "native": "--to hf",
+    "hf": "random weights and no exception",
+    "multimolecule": "first\n  token only",
+    "official": "use_head=True",
+}
+HEADS = {
+    "hf": HeadConfig(task="multiclass", n_outputs=3, pool="last", bias=False),
+    "official": HeadConfig(task="binary", n_outputs=2),
+}
+
+
+@pytest.mark.parametrize("headed", [False, True])
+@pytest.mark.parametrize("layout", NOT_TO_DO)
+def test_every_export_says_how_to_open_it(
+    hyena: Any, model: HyenaDNA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str, headed: bool
+) -> None:
+    if headed and layout in HEADS:
+        model = HyenaDNA(replace(model.config, head=HEADS[layout])).eval()
+    save_model(model, tmp_path / "native")
+    out = tmp_path / "it's {mine}"
+    assert hyena("convert", tmp_path / "native", out, "--to", layout) == (0, "", "")
+    card = (out / "README.md").read_text()
+    assert NOT_TO_DO[layout] in card
+    assert len(dict.fromkeys(card.split("## What not to do"))) == 2
+    monkeypatch.chdir(tmp_path)
+    [commands] = re.findall(r"```sh\n(.*?)```", card, re.DOTALL)
+    [command] = commands.splitlines()
+    program, verb, *arguments = shlex.split(command)
+    assert (program, verb) == ("hyena", "models")
+    code, printed, _ = hyena(*arguments)
+    assert code == 0
+    assert layout in printed
+    ours, *foreign = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(ours, names)
+    assert names["out"].logits.shape == (1, 4, 16)
+    for code in foreign:
+        compile(code, "README.md", "exec")
+    auto = "AutoModelForSequenceClassification" if headed else "AutoModelForCausalLM"
+    assert (auto in card) == (layout == "hf")
 
 
 def test_convert(hyena: Any, native: Path, tmp_path: Path) -> None:

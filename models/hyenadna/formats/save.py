@@ -1,4 +1,4 @@
-"""Saving: from a model to files, with the model card; and the description of a model."""
+"""Saving: from a model to files; and the description of a model."""
 
 import io
 import json
@@ -14,9 +14,9 @@ from hyenadna.adapters import LoraConfig, merge
 from hyenadna.config import HyenaConfig
 from hyenadna.errors import ModelError
 from hyenadna.model import HyenaDNA
-from hyenadna.tokenizer import VOCABULARY
 
 from .adapters import save_adapter
+from .cards import model_card
 from .configs import CheckpointFormat, write_config
 from .files import whole_directory, write_json, write_tensors
 from .load import ModelFiles, interpret, load_files, locate
@@ -150,39 +150,11 @@ def _write(
         raw = write_config(model.config, checkpoint_format, provenance)
         if checkpoint_format == "native":
             write_json(raw, new / "config.json")
-            (new / "README.md").write_text(model_card(model, target.name, provenance), encoding="utf-8")
         else:
             # without a checksum: other programs change such a file, and keep the keys that they do not know
             (new / "config.json").write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
-
-
-_TEMPLATE = """\
-# {name}
-
-A HyenaDNA model: a causal language model of DNA, one token per nucleotide (Nguyen et al., arXiv 2306.15794).
-
-| | |
-|---|---|
-| width | {d_model} |
-| layers | {n_layer} |
-| longest input | {l_max:,} tokens |
-| trainable parameters | {n_parameters:,} |
-| filter window shift | {window_shift} |
-| head | {head} |
-| tokens | {tokens} |
-
-Bases are upper-cased, U is read as T, IUPAC codes as N. No start token is used. The model reads one strand
-from left to right: score the reverse complement as well where the strand does not matter.
-
-```python
-import torch
-from hyenadna import Tokenizer, load_model
-
-model = load_model("{name}")
-with torch.no_grad():
-    out = model(Tokenizer().encode("ACGT")[None])
-```
-{provenance}"""
+        card = model_card(model, target.absolute().name, checkpoint_format, provenance)
+        (new / "README.md").write_text(card, encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -242,34 +214,3 @@ def _adapter(model: HyenaDNA) -> dict[str, Any] | None:
         return None
     kind = "LoRA" if isinstance(model.adapter.config, LoraConfig) else "soft prompt"
     return {"kind": kind, **asdict(model.adapter.config), "base": model.adapter.base}
-
-
-def model_card(model: HyenaDNA, name: str, provenance: Mapping[str, Any]) -> str:
-    """Write the README.md of a native model directory called `name`."""
-    config = model.config
-    rows = "".join(f"* {key}: {value}\n" for key, value in provenance.items())
-    return _TEMPLATE.format(
-        name=name,
-        d_model=config.d_model,
-        n_layer=config.n_layer,
-        l_max=config.l_max,
-        n_parameters=model.n_parameters,
-        window_shift=config.window_shift,
-        head=_describe_head(model),
-        tokens=" ".join(VOCABULARY),
-        provenance=f"\n## Provenance\n\n{rows}" if rows else "",
-    )
-
-
-def _describe_head(model: HyenaDNA) -> str:
-    """Describe in a line what the model predicts."""
-    head, demonstrations = model.config.head, model.config.demonstrations
-    if demonstrations is not None:
-        letters = zip(demonstrations.letters, demonstrations.labels, strict=True)
-        classes = ", ".join(f"{letter} = {label}" for letter, label in letters)
-        return f"none: a class is the next token ({classes}) after {len(demonstrations.shots)} demonstrations"
-    if head is None:
-        return "next nucleotide only"
-    labels = f" ({', '.join(head.labels)})" if head.labels else ""
-    where = f"{head.pool} pool" if head.level == "sequence" else "every position"
-    return f"{head.task}, {head.n_outputs} outputs{labels}, {where}"
