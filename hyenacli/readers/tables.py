@@ -164,12 +164,26 @@ def require_column(names: Sequence[str], column: str, flag: str, file: str) -> i
     """Return the 0-based index of a column.
 
     Raises:
-        UserError: there is none; the message lists the columns.
+        UserError: there is none, and the message lists the columns; or several have its name.
     """
     index = find_column(names, column)
     if index is None:
         raise _missing_column(names, column, flag, file)
+    _refuse_same_names(names, column, [index], flag, file)
     return index
+
+
+def _refuse_same_names(
+    names: Sequence[str], column: str, indices: Sequence[int], flag: str, file: str
+) -> None:
+    """Raise UserError if another column has the name of one that was not chosen by its number."""
+    if column not in names and (column.isdigit() or _RANGE.fullmatch(column)):
+        return
+    for index in indices:
+        same = [str(number) for number, name in enumerate(names, 1) if name == names[index]]
+        if len(same) > 1:
+            what = f"columns {abbreviate(same)} are all called {quote(names[index])}"
+            raise UserError(what, at=file, remedy=f"rename all but one, or give its number with {flag}")
 
 
 def _missing_column(names: Sequence[str], column: str, flag: str, file: str) -> UserError:
@@ -187,18 +201,20 @@ def find_columns(names: Sequence[str], columns: Columns, file: str, *, labelled:
         labelled: whether labels are required; otherwise missing label columns are left out.
 
     Raises:
-        UserError: a required column is missing.
+        UserError: a required column is missing, or several have the name of a column to read.
     """
     labels: list[int] = []
     for column in columns.labels:
         indices = _label_columns(names, column)
         if not indices and labelled:
             raise _missing_column(names, column, "--label-column", file)
+        _refuse_same_names(names, column, indices, "--label-column", file)
         labels += indices
 
     def optional(column: str | None, default: str | None, flag: str) -> int | None:
         if column is None:
-            return find_column(names, default) if default else None
+            present = default is not None and find_column(names, default) is not None
+            return require_column(names, default, flag, file) if default and present else None
         return require_column(names, column, flag, file) if column else None
 
     return ColumnIndices(

@@ -242,13 +242,28 @@ def parse_column_names(text: bytes) -> TableLayout | None:
         return None
     indices: dict[str, int] = {}
     for index, name in enumerate(names):
-        plain = bare(name).lstrip(b"#").lower().decode(errors="replace")
-        indices.setdefault(_SYNONYMS.get(plain, plain), index)
+        indices.setdefault(_plain_name(name), index)
     if not all(name in indices for name in _REQUIRED):
         return None
     return TableLayout(
         names, delimiter, {name: indices[name] for name in (*_REQUIRED, "id") if name in indices}
     )
+
+
+def _plain_name(name: bytes) -> str:
+    """Return the name of a column as it is compared: in lower case, without `#`, and chrom for chr."""
+    plain = bare(name).lstrip(b"#").lower().decode(errors="replace")
+    return _SYNONYMS.get(plain, plain)
+
+
+def _refuse_same_names(layout: TableLayout, name: str, line: int) -> None:
+    """Raise UserError if two columns have the name of one that is read."""
+    plain = [_plain_name(column) for column in layout.names]
+    for column, index in layout.indices.items():
+        if plain.count(column) > 1:
+            second = plain.index(column, index + 1)
+            what = f"columns {index + 1} and {second + 1} are both {column}"
+            raise UserError(what, at=name, line=line, remedy="rename or remove one of them")
 
 
 def read_table(lines: Lines, name: str) -> tuple[TableLayout, Iterator[VariantRecord]]:
@@ -259,8 +274,8 @@ def read_table(lines: Lines, name: str) -> tuple[TableLayout, Iterator[VariantRe
         name: what messages call the file.
 
     Raises:
-        UserError: the first line that is neither blank nor a comment is neither header nor variant; while
-            reading, a line is not a variant. The message names file and line.
+        UserError: the first line that is neither blank nor a comment is neither header nor variant, or it
+            names a column twice; while reading, a line is not a variant. The message names file and line.
     """
     rest = iter(lines)
     for number, text, newline in rest:
@@ -270,6 +285,7 @@ def read_table(lines: Lines, name: str) -> tuple[TableLayout, Iterator[VariantRe
             continue
         layout = parse_column_names(text)
         if layout:
+            _refuse_same_names(layout, name, number)
             return layout, _records(rest, layout, name)
         if text.startswith(b"#"):
             continue

@@ -1,6 +1,7 @@
 """A run directory: one process at a time writes into it; config.yaml, run.json, and what --resume checks."""
 
 import datetime as dt
+import hashlib
 import json
 import os
 import platform
@@ -17,7 +18,7 @@ from hyenacli import __version__, console, settings_file
 from hyenacli.distributed import barrier, current_ranks
 from hyenacli.errors import UsageError, UserError, abbreviate
 from hyenacli.readers.labelled import split_label_prefix
-from hyenacli.state_files import read_sealed, remove, remove_leftovers, seal, sole_writer
+from hyenacli.state_files import file_sha256, read_sealed, remove, remove_leftovers, seal, sole_writer
 from hyenacli.training.settings import TrainingOptions
 from hyenacli.writers.atomic import atomic_path, unwritable_error
 
@@ -134,25 +135,28 @@ def open_run(settings: TrainingOptions, inputs: Fingerprints, device: torch.devi
         if settings.resume and (run / CONFIG).is_file():
             check_resumable(run, settings, inputs)
         else:
+            config = _config_text(settings)
             write_record(
                 run,
                 inputs=inputs,
+                config_sha256=hashlib.sha256(config.encode()).hexdigest(),
                 seed=settings.seed,
                 device=str(device),
                 dtype=settings.dtype,
                 world_size=current_ranks().world_size,
                 **facts,
             )
-            write_config(run, settings)  # last: its presence means that there is a run
+            with atomic_path(run / CONFIG) as draft:  # last: its presence means that there is a run
+                draft.write_bytes(config.encode())
     barrier()
 
 
-def write_config(run: Path, settings: Any) -> None:
-    """Write config.yaml, which `--config` reads back, without --resume and --force."""
+def _config_text(settings: Any) -> str:
+    """Return the text of config.yaml, which `--config` reads back, without --resume and --force."""
     import yaml
 
-    with atomic_path(run / CONFIG) as draft:
-        draft.write_text(yaml.safe_dump(_portable(settings), sort_keys=False))
+    text: str = yaml.safe_dump(_portable(settings), sort_keys=False)
+    return text
 
 
 def _portable(settings: Any) -> dict[str, Any]:
@@ -188,8 +192,14 @@ def check_resumable(run: Path, settings: Any, inputs: Fingerprints) -> None:
         inputs: fingerprints of the input files as they are now.
 
     Raises:
-        UserError: they differ; the message names what does.
+        UserError: they differ, and the message names what does; or config.yaml is damaged or was edited.
     """
+    if file_sha256(run / CONFIG) != read_json(run / RECORD).get("config_sha256"):
+        raise UserError(
+            f"is damaged, or was edited: its contents do not fit their hash in {RECORD}",
+            at=run / CONFIG,
+            remedy="restore it from a copy, or start anew with --force",
+        )
     now = {key: value for key, value in _portable(settings).items() if value is not None}
     earlier = settings_file.read_yaml(run / CONFIG, list(settings_file.to_dict(settings)))
     differing = [

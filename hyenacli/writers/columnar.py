@@ -82,11 +82,18 @@ def open_parquet(
 
 
 def read_parquet(path: Path) -> Content:
-    """Read columns, provenance and rows of a file that `open_parquet` has written."""
+    """Read columns, provenance and rows of a file that `open_parquet` has written.
+
+    Raises:
+        ValueError: the footer is damaged: its two copies of the provenance differ.
+    """
     schema = pq.read_schema(path)
     if _KEY not in (schema.metadata or {}):
         return [], {}, iter(())
     provenance, of_file = json.loads(schema.metadata[_KEY]), pq.read_metadata(path).metadata
+    # Arrow stores it twice and reads the copy inside its own schema; other programs read the plain one.
+    if of_file.get(_KEY) != schema.metadata[_KEY]:
+        raise ValueError("the provenance is damaged")
     if _SHARD_KEY in of_file:
         provenance["shard"] = json.loads(of_file[_SHARD_KEY])
     types = {arrow: python for python, arrow in _ARROW_TYPES.items()}

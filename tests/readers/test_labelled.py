@@ -374,6 +374,11 @@ def test_folders_of_something_else(tmp_path: Path) -> None:
         (CSV + b"c,ACGT,\xff\n", "line 4: the line is not UTF-8"),
         (CSV.replace(b"\n", b"\r", 1), "line 1: a carriage return inside the line"),
         (b"sequence,label,split\nACGT,1,trian\n", "line 2: split 'trian' is none of train, valid and test"),
+        (
+            b"sequence,label,label\nACGT,1,2\n",
+            "columns 2, 3 are all called 'label'; rename all but one, or give its number with --label-column",
+        ),
+        (b"id,sequence,label,id\na,ACGT,1,b\n", "columns 1, 4 are all called 'id'; rename all but one"),
         (b"# nothing\n\n", "no rows"),
         (b"ACGT\t1\t2\n", "no column 'label'; the columns are column1, column2, column3"),
     ],
@@ -384,6 +389,13 @@ def test_errors_name_file_and_line(tmp_path: Path, text: bytes, message: str) ->
         read(path)
     assert str(error.value).startswith(str(path))
     assert message in str(error.value)
+
+
+def test_a_number_chooses_between_columns_of_the_same_name(tmp_path: Path) -> None:
+    path = write_bytes(tmp_path / "a.csv", b"sequence,label,label\nACGT,1,2\n")
+    assert [record.label for record in read(path, columns=Columns(labels=("3",)))] == ["2"]
+    with pytest.raises(UserError, match="columns 2, 3 are all called 'label'"):
+        read(path, columns=Columns(labels=("lab*",)))
 
 
 def test_columns_asked_for_by_name_must_be_there(tmp_path: Path) -> None:

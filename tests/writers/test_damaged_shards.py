@@ -117,6 +117,21 @@ def test_no_damage_reaches_the_merged_file(tmp_path: Path, kind: str) -> None:
     check_damage(tmp_path, kind, flips=25, cuts=5)
 
 
+def test_the_plain_copy_of_a_parquets_provenance_is_compared(tmp_path: Path) -> None:
+    for number in (1, 2):
+        write_shard(tmp_path / f"{number}.parquet", "parquet", number)
+    path = tmp_path / "1.parquet"
+    sound = path.read_bytes()
+    for word in (b'"layer"', b'"model_sha256"', b'"settings"'):
+        assert sound.count(word) >= 1
+        path.write_bytes(sound.replace(word, word.replace(b"e", b"d"), 1))
+        with (
+            pytest.raises(UserError, match=r"1\.parquet: .*make this shard again"),
+            merged(tmp_path, "parquet", 0),
+        ):
+            pass
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_damage_of_many_reaches_the_merged_file(tmp_path: Path, kind: str) -> None:

@@ -42,6 +42,7 @@ _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CHECKSUM = "sha256"
 # where the base of an adapter lies: users edit it when they move one, and the base has a hash of its own
 _UNCHECKED = (_CHECKSUM, "base_model_name_or_path")
+_UNDAMAGED = "take an undamaged copy"
 # the format's own bound
 _MAX_HEADER = 100_000_000
 
@@ -75,14 +76,14 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"is not valid JSON ({_reason(error)})", at=path) from error
+        raise ModelError(f"is not valid JSON ({_reason(error)})", at=path, remedy=_UNDAMAGED) from error
     if not isinstance(raw, dict):
-        raise ModelError("is JSON, but not an object", at=path)
+        raise ModelError("is JSON, but not an object", at=path, remedy=_UNDAMAGED)
     if raw.pop(_CHECKSUM, None) not in (None, _json_sha256(raw)):
         raise ModelError(
             "has been changed since it was written: its checksum does not fit",
             at=path,
-            remedy=f'take an undamaged copy, or if you edited it, delete its line "{_CHECKSUM}"',
+            remedy=f'{_UNDAMAGED}, or if you edited it, delete its line "{_CHECKSUM}"',
         )
     return raw
 
