@@ -194,7 +194,14 @@ def main(out: Path) -> None:
     picture = out / "regions_pca.png"
     draw(picture, tables["untrained"]["embedding"][held], rows["embedding"][held], kinds[held])
     Console().print("", table, "", effects(out / "variants.tsv"))
-    print(f"\nPicture: {picture}\nReport:  {run / 'report.html'}")
+    start = int(rows["start"][held & (kinds == "repeat")][0])
+    region = ("-r", f"{HELD_OUT}:{start + 1}-{start + 120}", "-f", genome, "-m", run, "-q")
+    hyena("dependency-map", *region, "-o", out / "map.npz", "--plot", out / "map")
+    hyena("generate", *region, "--length", 60, "-o", out / "generated.fa")
+    generated = (out / "generated.fa").read_text().splitlines()
+    print(f"\n60 bases that the model writes after a repeat of the held-out contig:\n{generated[-1]}")
+    print(f"\nPicture: {picture}\nMap of which bases depend on which: {out / 'map'}")
+    print(f"Report:  {run / 'report.html'}")
 
 
 if __name__ == "__main__":
