@@ -4,13 +4,14 @@ Legend of shape suffixes: L bases, C label columns.
 """
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hyenacli import console
 from hyenacli.adaptation.labels import (
     LabelScheme,
     RequestedTask,
@@ -79,9 +80,27 @@ def infer_task(
         _refuse_labels_of_bases(records)
     counts = _count_labels(records, requested, level, names[0])
     inferred = _task_of_column(counts, requested, names[0], records)
-    outputs = names if inferred == "regression" else natural_order(list(counts.counts))
+    if inferred == "regression":
+        outputs = names
+    else:
+        outputs = natural_order(list(counts.counts))
+        _warn_of_cases(outputs, names[0])
     description = _describe_column(counts, inferred, outputs, names[0], n, level)
     return LabelScheme(inferred, level, outputs, f"task {inferred} ({how}): {description}")
+
+
+def _warn_of_cases(labels: Sequence[str], name: str) -> None:
+    """Warn of classes that differ in upper and lower case only: they may be meant as one."""
+    spellings: dict[str, list[str]] = defaultdict(list)
+    for label in labels:
+        spellings[label.casefold()].append(label)
+    same = [" and ".join(map(quote, group)) for group in spellings.values() if len(group) > 1]
+    if same:
+        console.log.warning(
+            "column '%s' has classes that differ in case only: %s; write them alike if they are one class",
+            name,
+            abbreviate(same),
+        )
 
 
 @dataclass

@@ -234,7 +234,7 @@ def _region(fields: tuple[str, ...], file: str, line: int) -> Region:
     start, end = (_position(fields[i], name, file, line) for i, name in ((1, "start"), (2, "end")))
     if end < start:
         raise UserError(
-            f"end {end} is before start {start}", at=file, line=line, remedy="swap the two columns"
+            f"end {end} is before start {start}", at=file, line=line, remedy="correct or remove the line"
         )
     name = fields[3] if len(fields) > 3 else ""
     strand = _STRANDS.get(fields[5], ".") if len(fields) > 5 else "."

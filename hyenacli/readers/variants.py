@@ -19,9 +19,11 @@ from typing import Literal
 from hyenacli.errors import UserError, quote
 from hyenacli.genome.region import Region
 from hyenacli.readers.text import (
+    PARQUET,
     Source,
     bare,
     carriage_return,
+    file_format,
     is_missing,
     open_binary,
     refuse_foreign,
@@ -221,6 +223,9 @@ def _sniff(stream: BufferedReader) -> VariantFormat:
     try:
         kind = sniff_format(stream)
     except UserError:  # the reader of tables has the better message
+        if file_format(stream) == PARQUET:
+            remedy = "convert it to VCF, BCF, TSV or CSV"
+            raise UserError(f"is {PARQUET}, which is not read here", at=stream.name, remedy=remedy) from None
         refuse_foreign(stream)
         return "table"
     if kind == "vcf":
@@ -337,6 +342,9 @@ def _record(line: tuple[int, bytes, bytes], layout: TableLayout, name: str) -> V
     except csv.Error as error:
         raise UserError(f"cannot be read as CSV: {error}", at=name, line=number) from None
     if len(cells) != len(layout.names):
+        if layout.delimiter == b"," and text.count(b'"') % 2:
+            remedy = "write a blank in place of line breaks inside cells"
+            raise UserError("a cell in quotes has a line break", at=name, line=number, remedy=remedy)
         what = f"{len(cells)} columns where the table has {len(layout.names)}"
         raise UserError(what, at=name, line=number, remedy="separate all lines' columns alike")
     chrom, pos, ref, alt = (bare(cells[layout.indices[required]]) for required in _REQUIRED)

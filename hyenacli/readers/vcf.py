@@ -213,14 +213,16 @@ def _not_a_record(number: int, text: bytes, name: str) -> UserError:
         what, remedy = "a header line below the header", "join VCF files with bcftools concat"
     elif len(columns) < 8:
         what = f"{len(columns)} column{'s' * (len(columns) > 1)} where VCF has at least 8, separated by tabs"
+        remedy = "write '.' for what is missing, or copy the file again if its end is cut off"
     elif not columns[1].isdigit() or len(columns[1]) > 18:
         what = f"POS {quote(columns[1])} is not a position"
+        remedy = "write a whole number without separators"
     elif not columns[3]:
-        what = "REF is empty"
+        what, remedy = "REF is empty", "write the reference's bases"
     elif b"" in columns[4].split(b","):
         what, remedy = "ALT is empty", "write '.' for no allele"
     else:
-        what = "CHROM is empty or not UTF-8"
+        what, remedy = "CHROM is empty or not UTF-8", "write the name of a contig"
     return UserError(what, at=name, line=number or None, remedy=remedy)
 
 

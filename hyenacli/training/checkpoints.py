@@ -20,6 +20,7 @@ from hyenacli import console
 from hyenacli.distributed import barrier, current_ranks
 from hyenacli.errors import UserError
 from hyenacli.state_files import file_sha256, read_sealed, seal, sync
+from hyenacli.writers.atomic import unwritable_error
 from hyenadna import HyenaDNA, ModelError, load_model, save_model
 from hyenadna.formats.files import write_tensors
 
@@ -171,11 +172,10 @@ class Checkpoints:
             self._fill(draft, model, optimizer, progress)
         except (ModelError, OSError) as error:
             shutil.rmtree(draft.parent, ignore_errors=True)  # a full disk needs the space
-            raise UserError(
-                f"the checkpoint cannot be written ({error})",
-                at=final,
-                remedy="free disk space; --resume continues from the checkpoint before",
-            ) from error
+            cause = error if isinstance(error, OSError) else error.__cause__
+            if not isinstance(cause, OSError):
+                raise
+            raise unwritable_error(cause, final) from error
         shutil.rmtree(final, ignore_errors=True)
         draft.rename(final)
         draft.parent.rmdir()

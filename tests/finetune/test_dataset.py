@@ -146,6 +146,16 @@ def test_what_has_no_bases_is_left_out(tmp_path: Path, caplog: pytest.LogCapture
     assert "(20 in all)" in caplog.text
 
 
+def test_classes_that_differ_in_case_only_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    bases = [random_dna(30, seed=i) for i in range(40)]
+    labels = ["TRUE", "true", "FALSE", "FALSE"] * 10
+    rows = "".join(f"{b},{label}\n" for b, label in zip(bases, labels, strict=True))
+    (tmp_path / "t.csv").write_text("sequence,label\n" + rows)
+    with caplog.at_level("WARNING", logger="hyena"):
+        open_set(settings(tmp_path / "t.csv", "model", tmp_path / "run"))
+    assert caplog.text.count("differ in case only: 'TRUE' and 'true'; write them alike") == 1
+
+
 def test_folds_test_on_shares_of_their_own(table: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--test-fraction: every fold tests on its own part of the data"):
         sizes(table, tmp_path, test_fraction=0.2, folds=3)

@@ -110,12 +110,29 @@ def test_errors_name_file_and_line(tmp_path: Path, line: bytes, message: str) ->
     [
         (b"gene\tscore\nx\t5\n", "line 1: neither VCF nor BCF nor a table of variants"),
         (b"# nothing\n\n", "no variants"),
+        (
+            b"PAR1\x15\x04PAR1",
+            "is a Parquet table, which is not read here; convert it to VCF, BCF, TSV or CSV",
+        ),
+        (
+            b'chrom,pos,ref,alt,note\n1,4,A,C,x\n1,5,A,C,"two\nlines"\n',
+            "line 4: a cell in quotes has a line break; write a blank in place of line breaks",
+        ),
         (b"chrom\tpos\tref\talt\rchr1\t5\tA\tC\n", "line 1: a carriage return inside the line; convert the"),
         (b"chrom,pos,ref,alt,alt\n1,5,A,C,G\n", "line 1: columns 4 and 5 are both alt; rename or remove one"),
         (b"Chr,chrom,pos,ref,alt\n1,1,5,A,C\n", "line 1: columns 1 and 2 are both chrom; rename"),
         (b'a,"' + b"x" * 200_000 + b"\n", "neither VCF nor BCF nor a table of variants"),
     ],
-    ids=["another table", "comments only", "a carriage return", "alt twice", "a synonym", "an endless cell"],
+    ids=[
+        "another table",
+        "comments only",
+        "Parquet",
+        "a line break in a cell",
+        "a carriage return",
+        "alt twice",
+        "a synonym",
+        "an endless cell",
+    ],
 )
 def test_what_is_no_table_of_variants(tmp_path: Path, text: bytes, message: str) -> None:
     path = write_bytes(tmp_path / "a", text)

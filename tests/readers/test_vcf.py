@@ -134,12 +134,15 @@ def test_a_header_alone_has_no_records(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (b"chr1\t5\t.\tA\tC\t.\t.", "7 columns where VCF has at least 8, separated by tabs"),
+        (b"chr1\t5\t.\tA\tC\t.\t.", "7 columns where VCF has at least 8, separated by tabs; write '.' for"),
         (b"chr1 5 . A C . . .", "1 column where VCF has at least 8"),
-        (b"chr1\tx5\t.\tA\tC\t.\t.\t.", "POS 'x5' is not a position"),
+        (
+            b"chr1\tx5\t.\tA\tC\t.\t.\t.",
+            "POS 'x5' is not a position; write a whole number without separators",
+        ),
         (b"chr1\t-5\t.\tA\tC\t.\t.\t.", "POS '-5' is not a position"),
         (b"chr1\t" + b"9" * 5000 + b"\t.\tA\tC\t.\t.\t.", "is not a position"),
-        (b"chr1\t5\t.\t\tC\t.\t.\t.", "REF is empty"),
+        (b"chr1\t5\t.\t\tC\t.\t.\t.", "REF is empty; write the reference's bases"),
         (b"chr1\t5\t.\tA\t\t.\t.\t.", "ALT is empty; write '.' for no allele"),
         (b"chr1\t5\t.\tA\tC,\t.\t.\t.", "ALT is empty"),
         (b"\t5\t.\tA\tC\t.\t.\t.", "CHROM is empty or not UTF-8"),

@@ -23,7 +23,7 @@ from hyenacli.training import checkpoints, loop, training_run
 from hyenacli.training.checkpoints import Progress
 from hyenacli.training.loop import MAX_SKIPPED_IN_A_ROW, LoopSettings
 from hyenacli.training.training_run import BatchShape, MemoryPlanner, training_bytes
-from hyenadna import HyenaConfig, HyenaDNA, load_model
+from hyenadna import HyenaConfig, HyenaDNA, ModelError, load_model
 from tests.runs import TINY, losses, rows, settings, small_model, weights
 
 pytestmark = pytest.mark.usefixtures("without_figures")
@@ -232,7 +232,10 @@ def test_a_full_disk_leaves_the_checkpoint_before(
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints, "write_tensors", full)
-        with pytest.raises(UserError, match=r"cannot be written .*No space left.*; free disk space"):
+        message = (
+            r"step-4: cannot be written: no space left on device; free some space or choose another disk$"
+        )
+        with pytest.raises(UserError, match=message):
             pretrain(settings(genome, run))
     names = {path.name for path in (run / "checkpoints").iterdir()}
     assert "step-2" in names
@@ -241,6 +244,18 @@ def test_a_full_disk_leaves_the_checkpoint_before(
     pretrain(settings(genome, run, resume=True))
     assert losses(run) == losses(tmp_path / "whole")
     assert TINY["max_steps"] == len(losses(run)) - 1
+
+
+def test_a_limit_of_file_size_is_called_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any, **__: Any) -> None:
+        raise ModelError("cannot be written", remedy="free some space") from OSError(errno.EFBIG, "large")
+
+    monkeypatch.setattr(checkpoints, "save_model", refused)
+    model = small_model()
+    with pytest.raises(UserError, match=r"step-0: cannot be written: file too large; .* a limit that allows"):
+        checkpoints.Checkpoints(tmp_path, 1, {}).save(
+            model, torch.optim.AdamW(model.parameters()), Progress()
+        )
 
 
 def test_the_state_of_what_had_no_gradient_is_not_missed(tmp_path: Path) -> None:
