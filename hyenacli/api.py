@@ -15,14 +15,18 @@ from numpy.typing import NDArray
 
 from hyenacli.devices import autocast, resolve_device, set_threads
 from hyenacli.errors import UsageError
-from hyenacli.finetune.predict_command import readable_records
 from hyenacli.genome.dna import normalise
 from hyenacli.inference.batching import make_budget
 from hyenacli.inference.embedding import embed as embed_records
 from hyenacli.inference.embedding import record_rows
 from hyenacli.inference.embedding_options import parse_embedding_options
 from hyenacli.inference.prediction import predict as predict_records
-from hyenacli.inference.prediction import prediction_head, prediction_options, prediction_rows
+from hyenacli.inference.prediction import (
+    prediction_head,
+    prediction_options,
+    prediction_rows,
+    readable_records,
+)
 from hyenacli.readers.inputs import SequenceInput
 from hyenacli.readers.records import SequenceRecord
 from hyenacli.readers.regions import Reference, open_reference

@@ -41,7 +41,7 @@ from hyenacli.tools.settings import (
     MergeSettings,
     VerifySettings,
 )
-from hyenacli.tracks.settings import DependencyMapSettings, TrackSettings
+from hyenacli.tracks.settings import AttributeSettings, DependencyMapSettings, TrackSettings
 from hyenacli.variants.settings import ScoreVariantsSettings
 
 BROKEN_PIPE = 128 + signal.SIGPIPE
@@ -61,7 +61,7 @@ _VERB_GROUPS = {
 _ANY_MODEL = (
     "for human DNA -m hyenadna-small-32k (16 MB; `hyena models list` has all), or your own run or model"
 )
-_WHICH_MODEL = {"predict": "give the directory of a `hyena finetune` run"}
+_WHICH_MODEL = dict.fromkeys(("predict", "attribute"), "give the directory of a `hyena finetune` run")
 
 
 def _name_values(parameters: list[Any]) -> list[Any]:
@@ -343,6 +343,7 @@ add_verb(app, "compare", CompareSettings, "hyenacli.compare.command:run")
 add_verb(app, "score-sequences", ScoreSequencesSettings, "hyenacli.score_sequences.command:run")
 add_verb(app, "track", TrackSettings, "hyenacli.tracks.track_command:run")
 add_verb(app, "dependency-map", DependencyMapSettings, "hyenacli.tracks.dependency_map_command:run")
+add_verb(app, "attribute", AttributeSettings, "hyenacli.tracks.attribute_command:run")
 add_verb(app, "merge", MergeSettings, "hyenacli.tools.merge:run")
 add_verb(app, "doctor", DoctorSettings, "hyenacli.tools.doctor:run")
 app.add_typer(species_app, name="classify-species")

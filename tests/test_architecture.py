@@ -102,6 +102,7 @@ def test_models_is_a_source_root_and_no_package() -> None:
         ["score-variants", "--help"],
         ["score-sequences", "--help"],
         ["dependency-map", "--help"],
+        ["attribute", "--help"],
         ["generate", "--help"],
         ["doctor", "--help"],
     ],

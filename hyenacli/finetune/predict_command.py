@@ -1,8 +1,7 @@
 """`hyena predict`: predictions of a fine-tuned model for sequences and regions."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +25,12 @@ from hyenacli.inference.prediction import (
     prediction_head,
     prediction_options,
     prediction_rows,
+    readable_records,
 )
 from hyenacli.readers.features import FeatureChoice, sniff_regions
 from hyenacli.readers.labelled import open_labelled
 from hyenacli.readers.records import (
     Input,
-    SequenceRecord,
     check_input,
     open_regions,
     open_rows,
@@ -151,22 +150,6 @@ def _refuse_columns(config: PredictSettings, name: str) -> None:
         raise UsageError(
             "has no such columns", at=name, remedy="--sequence-column and --id-column are for tables"
         )
-
-
-def readable_records(
-    records: Iterable[SequenceRecord], options: EmbeddingOptions
-) -> Iterator[SequenceRecord]:
-    """Mark records that have nothing but N, and warn once if the strand of regions makes a difference.
-
-    A model answers for a sequence of N, but the answer means nothing.
-    """
-    strand_matters = not options.stranded and options.rc != "mean"
-    for record in records:
-        if record.strand == "-" and strand_matters:
-            log.warning("regions on the - strand are read as on the + strand; --stranded reads their own")
-            strand_matters = False
-        all_n = record.status == "OK" and not record.bases.strip(b"N")
-        yield replace(record, status="ALL_N", bases=b"") if all_n else record
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hyenacli.console import log
 from hyenacli.errors import UsageError, UserError, abbreviate, nearest
 from hyenacli.evaluation.calibration import probabilities
 from hyenacli.inference.embedding import RECORD_COLUMNS, Embedded, embed, record_rows
@@ -94,6 +95,22 @@ def prediction_options(
         stride=stride,
         average=head.average_windows,
     )
+
+
+def readable_records(
+    records: Iterable[SequenceRecord], options: EmbeddingOptions
+) -> Iterator[SequenceRecord]:
+    """Mark records that have nothing but N, and warn once if the strand of regions makes a difference.
+
+    A model answers for a sequence of N, but the answer means nothing.
+    """
+    strand_matters = not options.stranded and options.rc != "mean"
+    for record in records:
+        if record.strand == "-" and strand_matters:
+            log.warning("regions on the - strand are read as on the + strand; --stranded reads their own")
+            strand_matters = False
+        all_n = record.status == "OK" and not record.bases.strip(b"N")
+        yield replace(record, status="ALL_N", bases=b"") if all_n else record
 
 
 def predict(

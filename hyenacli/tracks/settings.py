@@ -1,4 +1,4 @@
-"""Settings of `hyena dependency-map` and `hyena track`."""
+"""Settings of `hyena dependency-map`, `hyena track` and `hyena attribute`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,6 +134,70 @@ class TrackSettings(options.ModelOptions, options.ContigNameOptions, options.Sha
         typer.Option(
             help="UCSC's name of the genome, as hg38, for the hub.",
             metavar="NAME",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttributeSettings(options.ModelOptions, options.RegionOptions, options.ColumnOptions):
+    """Show which bases a fine-tuned model's prediction rests on.
+
+    ism substitutes every base by the three others and predicts again, which takes three predictions a base.
+    gradient is input x gradient, which takes one pass. Both are relative to the mean of the four bases.
+
+    INPUT is a BED (with -f), a FASTA, a table with sequences or - for stdin; -r gives regions of -f instead.
+    OUT is .npz or .h5, with the arrays one_hot and attributions, (N, 4, L).
+
+    Example: hyena attribute peaks.bed -f genome.fa -m run --target enhancer -o attributions.npz
+    """
+
+    input: Annotated[
+        Path | None,
+        typer.Argument(help="BED, FASTA or table (plain or gzip), - for stdin.", metavar="INPUT"),
+    ] = None
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="File of the attributions, .npz or .h5.", metavar="OUT")
+    ]
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="Class, label or output to attribute; default the only one, the second of two classes, or "
+            "the predicted one of several.",
+            metavar="NAME",
+        ),
+    ] = None
+    method: Annotated[
+        Literal["ism", "gradient"], typer.Option(help="In-silico mutagenesis, or input x gradient.")
+    ] = "ism"
+    rc: Annotated[
+        Literal["auto", "none", "mean"],
+        typer.Option(
+            help="Attribute the prediction from the forward strand, or the mean of both; auto: as the model "
+            "was trained for."
+        ),
+    ] = "auto"
+    max_length: Annotated[
+        int,
+        typer.Option(
+            help="Longer records get the status TOO_LONG, and so do those above the model's window with "
+            "gradient.",
+            min=1,
+        ),
+    ] = 2000
+    track: Annotated[
+        Path | None,
+        typer.Option(
+            help="Track of the attribution of the base that stands there: .bw, .bedgraph or .bedgraph.gz.",
+            metavar="FILE",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = None
+    modisco: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the two files that TF-MoDISco reads, ohe.npz and attr.npz.",
+            metavar="FOLDER",
             rich_help_panel=options.OUTPUT,
         ),
     ] = None

@@ -1,0 +1,158 @@
+"""`hyena attribute`: which bases a prediction of a fine-tuned model rests on."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hyenacli import __version__
+from hyenacli.console import log
+from hyenacli.devices import autocast, resolve_device, set_threads
+from hyenacli.errors import UsageError
+from hyenacli.genome.contigs import check_naming
+from hyenacli.inference.attribution import (
+    Attribution,
+    AttributionOptions,
+    attribute,
+    attribution_head,
+    choose_target,
+)
+from hyenacli.inference.batching import RunSummary, parse_batch_size
+from hyenacli.inference.experts import load_expert
+from hyenacli.inference.prediction import prediction_options, readable_records
+from hyenacli.readers.inputs import SequenceInput
+from hyenacli.settings_file import to_dict
+from hyenacli.tracks.settings import AttributeSettings
+from hyenacli.writers.arrays import check_arrays_type, open_arrays
+from hyenacli.writers.atomic import ensure_writable
+from hyenacli.writers.tables import table_type
+from hyenacli.writers.tracks import TRACKS, TrackWriter, open_track
+from hyenadna import load_model, model_sha256
+from hyenadna.formats.load import locate
+
+_MODISCO = {"ohe.npz": "one_hot", "attr.npz": "attributions"}
+
+
+def run(config: AttributeSettings) -> None:
+    """Check the arguments, then the input, then the outputs; load the model and write the attributions.
+
+    Raises:
+        UserError: bad input, an output that cannot be written, or a model that cannot do what is asked.
+    """
+    batch_size = parse_batch_size(config.batch_size)
+    track_kind = _check(config)
+    device = resolve_device(config.device)
+    precision = autocast(device, config.dtype)
+    set_threads(config.threads)
+    folder = locate(config.model).config.parent
+    with ExitStack() as stack:
+        in_order = track_kind is not None and TRACKS[track_kind].needs_order
+        inputs = _input(config, in_order=in_order).open(stack, None)
+        model = load_model(config.model).to(device)
+        head = attribution_head(model, config.model)
+        choose_target(head, config.target)
+        reading = prediction_options(
+            head, rc=head.rc if config.rc == "auto" else config.rc == "mean", stranded=config.stranded
+        )
+        if load_expert(folder) is not None:
+            log.info("attributions are of the network alone, without the k-mer model beside it")
+        provenance = _provenance(config, model_sha256(model))
+        track = None
+        if config.track is not None and track_kind is not None:
+            track = stack.enter_context(open_track(config.track, track_kind, inputs.contigs, provenance))
+        options = AttributionOptions(config.method, config.target, config.max_length)
+        records = readable_records(inputs.records, reading)
+        answers = attribute(model, records, options, reading, batch_size=batch_size, precision=precision)
+        summary = RunSummary("attribute", "attributing", "attributed")
+        collected = []
+        for answer in summary.watch(answers, inputs.total):
+            collected.append(answer)
+            if track is not None:
+                _write_track(track, answer, config.track)
+        _write(config, collected, provenance)
+    summary.report(f"to {config.output}")
+
+
+def _check(config: AttributeSettings) -> str | None:
+    """Check the options that need no input, and return the type of the track."""
+    check_arrays_type(config.output)
+    track_kind = None if config.track is None else table_type(config.track, None, tuple(TRACKS))
+    check_naming(config.contig_style, config.contig_aliases, config.fasta)
+    targets = [config.output, config.track]
+    if config.modisco is not None:
+        config.modisco.mkdir(parents=True, exist_ok=True)
+        targets += [config.modisco / name for name in _MODISCO]
+    for target in targets:
+        if target is not None:
+            ensure_writable(target, config.input, config.fasta, config.contig_aliases)
+    return track_kind
+
+
+def _input(config: AttributeSettings, *, in_order: bool) -> SequenceInput:
+    return SequenceInput(
+        verb="attribute",
+        source=config.input,
+        regions=config.region,
+        fasta=config.fasta,
+        contig_style=config.contig_style,
+        contig_aliases=config.contig_aliases,
+        sequence_column=config.sequence_column,
+        id_column=config.id_column,
+        apart=config.track is not None,
+        in_order=in_order,
+    )
+
+
+def _write_track(track: TrackWriter, answer: Attribution, target: Path | None) -> None:
+    if answer.values_4L is None:
+        return
+    if not answer.record.chrom:
+        what = "sequences of a table have no coordinates, which a track needs"
+        raise UsageError(what, at=target, remedy="give a FASTA, or regions as BED with their genome as -f")
+    track.write(answer.record.chrom, answer.record.start, answer.observed())
+
+
+def _write(config: AttributeSettings, answers: list[Attribution], provenance: dict[str, Any]) -> None:
+    """Write the arrays of all records, and those of TF-MoDISco, which has no use for records without any."""
+    length = max((answer.n_bases for answer in answers), default=0)
+    stacked = _stack(answers, length)
+    columns: dict[str, NDArray[Any]] = {
+        name: np.array([getattr(answer.record, name) for answer in answers], dtype=kind)
+        for name, kind in (
+            *(("id", np.str_), ("chrom", np.str_), ("start", np.int64), ("end", np.int64)),
+            *(("strand", np.str_), ("status", np.str_)),
+        )
+    }
+    columns["target"] = np.array([answer.target for answer in answers], dtype=np.str_)
+    columns["score"] = np.array([answer.score for answer in answers], dtype=np.float64)
+    with open_arrays(config.output, provenance) as arrays:
+        for name, values in (stacked | columns).items():
+            arrays.write(name, values)
+    if config.modisco is not None:
+        done = np.array([answer.n_bases > 0 for answer in answers], dtype=np.bool_)
+        for file, name in _MODISCO.items():
+            with open_arrays(config.modisco / file, provenance) as arrays:
+                arrays.write("arr_0", stacked[name][done])
+
+
+def _stack(answers: list[Attribution], length: int) -> dict[str, NDArray[np.float32]]:
+    """Return one-hot and attributions (N, 4, L), zeros beyond the end of a record."""
+    arrays = {name: np.zeros((len(answers), 4, length), np.float32) for name in _MODISCO.values()}
+    for i, answer in enumerate(answers):
+        if answer.values_4L is not None:
+            arrays["one_hot"][i, :, : answer.n_bases] = answer.one_hot()
+            arrays["attributions"][i, :, : answer.n_bases] = answer.values_4L
+    return arrays
+
+
+def _provenance(config: AttributeSettings, sha256: str) -> dict[str, Any]:
+    """Return what the file says about how it was made."""
+    return {
+        "hyena_version": __version__,
+        "model_sha256": sha256,
+        "axes": "record, base (A, C, G, T), position on the + strand",
+        "coordinates": "start and end are 0-based, half-open",
+        "settings": to_dict(config),
+    }
