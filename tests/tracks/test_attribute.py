@@ -42,7 +42,8 @@ def run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 @pytest.mark.parametrize("method", ["ism", "gradient"])
 def test_arrays_and_a_track_of_regions(run: Run, folder: Path, method: str) -> None:
-    line = f"r.bed -f g.fa -m binary -o r.npz --method {method} --track r.bedgraph --modisco modisco"
+    outputs = "-o r.npz --track r.bedgraph --modisco modisco"
+    line = f"r.bed -f g.fa -m binary {outputs} --method {method} --max-length 50"
     result = run(line)
     assert result.exit_code == 0, result.stderr
     assert "attributed 2 records, 1 NO_CONTIG, 1 TOO_LONG, 1 ALL_N" in result.stderr
