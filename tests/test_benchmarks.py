@@ -18,10 +18,24 @@ def test_a_row_has_ratio_memory_and_floor() -> None:
         "transforms": Timing([0.25]),
     }
     assert engine.row("forward", timings) == [
-        *("forward", "7 (6-8)", "2 (2-2)", "**3.5**", "4.00", "1.00", "0.25", "1.25 (1 + 0.25)", "1.60")
+        *(
+            "forward",
+            "7 (6-8)",
+            "2 (2-2)",
+            "**3.5**",
+            "4.00",
+            "1.00",
+            "0.25",
+            "1.25 (1 + 0.25)",
+            "1.60",
+            "-",
+            "-",
+        )
     ]
     alone = engine.row("forward", {"fast": timings["fast"]})
-    assert alone == ["forward", "-", "2 (2-2)", "-", "-", "1.00", "-", "-", "-"]
+    assert alone == ["forward", "-", "2 (2-2)", "-", "-", "1.00", "-", "-", "-", "-", "-"]
+    older = engine.row("forward", timings | {"base": Timing([4.0])})
+    assert older[-2:] == ["4 (4-4)", "**2.00**"]
     generation = engine.row("generation", {"plain": timings["plain"], "fast": timings["fast"]})
     assert generation[1:4] == ["1,000 x 7 (6-8)", "2 (2-2)", "**3,500.0**"]
 

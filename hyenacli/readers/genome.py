@@ -98,7 +98,7 @@ class Genome:
     """The bases of a FASTA file (plain, gzip or bgzip), read at random.
 
     Nothing is written beside the file and no index found there is trusted: what the first opening makes of it
-    is in `$XDG_CACHE_HOME/hyena` (`~/.cache/hyena`). Objects can be pickled and used after a fork: every
+    is in the cache (`$HYENA_CACHE`, or else `~/.cache/hyena`). Objects can be pickled and used after a fork: every
     process opens what it reads at its first `fetch`. Not for several threads.
 
     Attributes:
@@ -345,7 +345,7 @@ def _write_index(source: Path, folder: Path) -> dict[str, Any]:
         raise CacheError(
             "cannot be indexed as it is, and the cache has no room for its bases",
             at=source,
-            remedy="set XDG_CACHE_HOME to a folder with space, or give it even lines, plain or in bgzip",
+            remedy="set HYENA_CACHE to a folder with space, or give it even lines, plain or in bgzip",
         )
     return description
 

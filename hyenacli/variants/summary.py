@@ -29,7 +29,7 @@ _MEANINGS = {
 _STATUS_MEANINGS = {
     "OK": "scored",
     "EDGE": "scored; the window reaches past the contig's end, where it is N",
-    "REF_MISMATCH": "REF is not what the genome has: another genome build?",
+    "REF_MISMATCH": "REF is not what the genome has; where many are, VCF and genome are of two assemblies",
     "NO_CONTIG": "the genome has no contig of this name: see --contig-aliases",
     "SYMBOLIC": "ALT is not a sequence (`*`, `<DEL>`, a breakend)",
     "TOO_LONG": "longer than --max-allele",

@@ -201,7 +201,7 @@ def test_without_a_usable_cache_the_temporary_folder_serves(
     assert private.stat().st_mode & 0o777 == 0o700
     shutil.rmtree(private)
     private.write_bytes(b"in the way")
-    with pytest.raises(UserError, match="no folder to keep what is made of a genome in; set XDG_CACHE_HOME"):
+    with pytest.raises(UserError, match="no folder to keep what is made of a genome in; set HYENA_CACHE"):
         Genome(path)
 
 
@@ -422,7 +422,7 @@ def test_without_room_bases_are_read_through_an_index(
     (line,) = caplog.messages
     assert line == f"{path} is read through its index; remove {folder} to try to cache its bases again"
     assert list(path.parent.iterdir()) == [path]
-    with pytest.raises(UserError, match="the cache cannot be written: File too large; set XDG_CACHE_HOME"):
+    with pytest.raises(UserError, match="the cache cannot be written: File too large; set HYENA_CACHE"):
         open_genomes([path])
 
 
@@ -459,7 +459,7 @@ def test_what_pyfaidx_would_read_wrongly_is_refused(
     path = write_bytes(tmp_path / "g.fa", text, compression)
     usage = shutil.disk_usage(tmp_path)._replace(free=0)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(UserError, match=r"cannot be indexed as it is.*; set XDG_CACHE_HOME to a folder"):
+    with pytest.raises(UserError, match=r"cannot be indexed as it is.*; set HYENA_CACHE to a folder"):
         Genome(path)
 
 

@@ -362,7 +362,7 @@ def test_accuracy_by_length(run: Path, tmp_path: Path) -> None:
             taken_for = [int(row[f"{name}_as_{other}"]) for other in KINDS]
             assert sum(taken_for) == 20
             assert int(row[f"{name}_as_{name}"]) == round(20 * recall)
-    assert "6-mers" in plot.read_text()
+    assert "k-mers" in plot.read_text()
 
 
 @pytest.mark.parametrize("rc", [False, True])
