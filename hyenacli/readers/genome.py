@@ -98,8 +98,8 @@ class Genome:
     """The bases of a FASTA file (plain, gzip or bgzip), read at random.
 
     Nothing is written beside the file and no index found there is trusted: what the first opening makes of it
-    is in the cache (`$HYENA_CACHE`, or else `~/.cache/hyena`). Objects can be pickled and used after a fork: every
-    process opens what it reads at its first `fetch`. Not for several threads.
+    is in the cache (`$HYENA_CACHE`, or else `~/.cache/hyena`). Objects can be pickled and used after a fork:
+    every process opens what it reads at its first `fetch`. Not for several threads.
 
     Attributes:
         path: the file as given.

@@ -82,8 +82,8 @@ class ScoreVariantsSettings(
     quantile: Annotated[
         str | None,
         typer.Option(
-            help="Add a quantile to each score (HYENA_LLR_QUANTILE): the share of N random substitutions of the "
-            "genome, or of the alleles of a file, with a lower score.",
+            help="Add a quantile to each score (HYENA_LLR_QUANTILE): the share of N random "
+            "substitutions of the genome, or of the alleles of a file, with a lower score.",
             metavar="N|VCF",
             rich_help_panel=SCORING,
         ),
