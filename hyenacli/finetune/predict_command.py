@@ -27,22 +27,12 @@ from hyenacli.inference.prediction import (
     prediction_rows,
     readable_records,
 )
-from hyenacli.readers.features import FeatureChoice, sniff_regions
-from hyenacli.readers.labelled import open_labelled
-from hyenacli.readers.records import (
-    Input,
-    check_input,
-    open_regions,
-    open_rows,
-    require_regions,
-)
-from hyenacli.readers.regions import open_reference
-from hyenacli.readers.tables import Columns
-from hyenacli.readers.text import open_binary
+from hyenacli.readers.inputs import SequenceInput
+from hyenacli.readers.records import Input
 from hyenacli.settings_file import to_dict
-from hyenacli.writers.output_shards import OutputShard, merge_if_last, resolve_shard
+from hyenacli.writers.output_shards import merge_if_last, resolve_shard
 from hyenacli.writers.tables import SCALAR_TABLES, open_table, table_type
-from hyenacli.writers.tracks import TRACKS, TrackFormat, open_track
+from hyenacli.writers.tracks import TRACKS, open_track, track_input
 from hyenadna import load_model, model_sha256
 from hyenadna.config import HeadConfig
 from hyenadna.formats.load import locate
@@ -64,7 +54,9 @@ def run(config: PredictSettings) -> None:
     folder = locate(config.model).config.parent
     output.clear()
     with ExitStack() as stack:
-        inputs = _open_input(config, output, stack, TRACKS.get(kind))
+        inputs = SequenceInput.of(config, "predict", **track_input(kind)).open(
+            stack, output.shard, several_processes=output.whole is not None
+        )
         model = load_model(config.model).to(device)
         head = prediction_head(model, config.model)
         options = prediction_options(
@@ -99,57 +91,6 @@ def _check(config: PredictSettings) -> str:
         check_stride(config.window, config.stride)
     check_naming(config.contig_style, config.contig_aliases, config.fasta)
     return kind
-
-
-def _open_input(
-    config: PredictSettings, output: OutputShard, stack: ExitStack, track: TrackFormat | None
-) -> Input:
-    """Open the records of the input, checked as far as they can be without a model.
-
-    A track has one number for a base, so its regions must not overlap; a bigWig has them in order.
-    """
-    naming = config.contig_style, config.contig_aliases
-    apart, in_order = track is not None, track is not None and track.needs_order
-    if config.input is None:
-        regions, fasta = require_regions(config.region, config.fasta, "predict")
-        reference = stack.enter_context(open_reference(fasta, *naming))
-        return open_regions(regions, reference, shard=output.shard, apart=apart, in_order=in_order)
-    check_input(config.input, config.region, several_processes=output.whole is not None)
-    if config.fasta is None:
-        return _open_sequences(config, config.input, output, stack, track)
-    stream = stack.enter_context(open_binary(config.input, allow_empty=True))
-    choice = FeatureChoice.of(config)
-    if (kind := sniff_regions(stream, choice, otherwise="bed")) != "bed":
-        problem = f"is a {kind.upper()}, and -f gives the genome of a BED"
-        remedy = "leave out -f, or give regions as BED" if kind == "fasta" else "give regions as BED"
-        raise UsageError(problem, at=stream.name, remedy=remedy)
-    _refuse_columns(config, stream.name)
-    reference = stack.enter_context(open_reference(config.fasta, *naming))
-    return open_regions(stream, reference, shard=output.shard, apart=apart, in_order=in_order, choice=choice)
-
-
-def _open_sequences(
-    config: PredictSettings, source: Path, output: OutputShard, stack: ExitStack, track: TrackFormat | None
-) -> Input:
-    columns = Columns(config.sequence_column, labels=(), id=config.id_column, split="")
-    rows = stack.enter_context(open_labelled([source], columns, labelled=False))
-    if rows.kinds[0] in ("fasta", "folder"):
-        _refuse_columns(config, rows.names[0])
-    if track is not None and (track.needs_order or rows.kinds[0] != "fasta"):
-        also = "" if track.needs_order else "a FASTA or "
-        raise UsageError(
-            f"its sequences have no coordinates, which a {track.suffix} needs",
-            at=rows.names[0],
-            remedy=f"write a table, or give {also}regions as BED, with their genome as -f",
-        )
-    return open_rows(rows, source, columns, shard=output.shard, apart=track is not None)
-
-
-def _refuse_columns(config: PredictSettings, name: str) -> None:
-    if config.sequence_column != PredictSettings.sequence_column or config.id_column is not None:
-        raise UsageError(
-            "has no such columns", at=name, remedy="--sequence-column and --id-column are for tables"
-        )
 
 
 @contextmanager

@@ -124,18 +124,7 @@ def _open_input(config: GenerateSettings, output: OutputShard, stack: ExitStack)
         part = output.shard.part(1)
         sha256 = fingerprint([config.prompt], {})
         return Input([record][part.start : part.stop], len(part), shard=output.shard.describe(1, sha256))
-    inputs = SequenceInput(
-        verb="generate from",
-        source=config.input,
-        regions=config.region,
-        fasta=config.fasta,
-        contig_style=config.contig_style,
-        contig_aliases=config.contig_aliases,
-        circular=config.circular,
-        flank=config.prompt_length or 0,
-        sequence_column=config.sequence_column,
-        id_column=config.id_column,
-    )
+    inputs = SequenceInput.of(config, "generate from", flank=config.prompt_length or 0)
     return inputs.open(stack, output.shard, several_processes=output.whole is not None)
 
 

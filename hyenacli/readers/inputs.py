@@ -3,10 +3,11 @@
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from hyenacli.errors import UsageError
 from hyenacli.genome.contigs import ContigStyle
+from hyenacli.options import FeatureOptions
 from hyenacli.readers.features import FeatureChoice, sniff_regions
 from hyenacli.readers.labelled import open_labelled
 from hyenacli.readers.records import Input, check_input, open_regions, open_rows, require_regions
@@ -16,6 +17,8 @@ from hyenacli.readers.tables import Columns
 from hyenacli.readers.text import open_binary
 
 _DEFAULT = Columns()
+# Options of verbs that are fields of `SequenceInput`, where a verb has them.
+_OPTIONS = ("fasta", "contig_style", "contig_aliases", "circular", "flank", "sequence_column", "id_column")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +34,9 @@ class SequenceInput:
         flank: bases of the genome read on each side of a region.
         sequence_column: of a table.
         id_column: of a table; None for `id` if it has one.
-        apart: refuse two regions with a base in common, and two sequences of one name.
-        in_order: read regions in the order of contigs' names and positions.
+        track: suffix of the track that the records' numbers go into: regions have no base in common, and
+            sequences have coordinates.
+        in_order: the track needs regions in the order of contigs' names and positions.
         choice: of the features of an annotation.
     """
 
@@ -46,9 +50,21 @@ class SequenceInput:
     flank: int = 0
     sequence_column: str = _DEFAULT.sequence
     id_column: str | None = None
-    apart: bool = False
+    track: str | None = None
     in_order: bool = False
     choice: FeatureChoice | None = None
+
+    @classmethod
+    def of(cls, options: Any, verb: str, **more: Any) -> Self:
+        """Return the input that the settings of a verb name; `more` are further fields, or other values.
+
+        Raises:
+            UsageError: as `FeatureChoice.of`.
+        """
+        fields = {name: getattr(options, name) for name in _OPTIONS if hasattr(options, name)}
+        choice = FeatureChoice.of(options) if isinstance(options, FeatureOptions) else None
+        fields |= {"source": options.input, "regions": options.region, "choice": choice} | more
+        return cls(verb=verb, **fields)
 
     def open(self, stack: ExitStack, shard: Shard | None, *, several_processes: bool = False) -> Input:
         """Open the records, checked as far as they can be without a model.
@@ -81,7 +97,7 @@ class SequenceInput:
 
     @property
     def _reading(self) -> dict[str, Any]:
-        return {"flank": self.flank, "apart": self.apart, "in_order": self.in_order}
+        return {"flank": self.flank, "apart": self.track is not None, "in_order": self.in_order}
 
     @property
     def _naming(self) -> tuple[ContigStyle, Path | None, str | None]:
@@ -92,7 +108,14 @@ class SequenceInput:
         rows = stack.enter_context(open_labelled([source], columns, labelled=False))
         if rows.kinds[0] in ("fasta", "folder"):
             self._refuse_columns(rows.names[0])
-        return open_rows(rows, source, columns, shard=shard, apart=self.apart)
+        if self.track is not None and (self.in_order or rows.kinds[0] != "fasta"):
+            also = "" if self.in_order else "a FASTA or "
+            raise UsageError(
+                f"its sequences have no coordinates, which a {self.track} needs",
+                at=rows.names[0],
+                remedy=f"leave out the {self.track}, or give {also}regions as BED, with their genome as -f",
+            )
+        return open_rows(rows, source, columns, shard=shard, apart=self.track is not None)
 
     def _refuse_columns(self, name: str) -> None:
         if self.sequence_column != _DEFAULT.sequence or self.id_column is not None:

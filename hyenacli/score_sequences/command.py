@@ -12,7 +12,6 @@ from hyenacli.inference.embedding import RECORD_COLUMNS, record_rows
 from hyenacli.inference.embedding_options import EmbeddingOptions, check_stride
 from hyenacli.inference.likelihood import SequenceLikelihood, score_sequences
 from hyenacli.inference.perplexity import warn_of_labels
-from hyenacli.readers.features import FeatureChoice
 from hyenacli.readers.genome import fingerprint
 from hyenacli.readers.inputs import SequenceInput
 from hyenacli.score_sequences.background import Background
@@ -50,7 +49,9 @@ def run(config: ScoreSequencesSettings) -> None:
         rc=config.rc, stranded=config.stranded, window=config.window, stride=config.stride
     )
     with ExitStack() as stack:
-        inputs = _input(config).open(stack, output.shard, several_processes=output.whole is not None)
+        inputs = SequenceInput.of(config, "score").open(
+            stack, output.shard, several_processes=output.whole is not None
+        )
         model = load_model(config.model).to(device)
         warn_of_labels(model.config, config.model)
         score = partial(score_sequences, model, options=options, batch_size=batch_size, precision=precision)
@@ -68,22 +69,6 @@ def run(config: ScoreSequencesSettings) -> None:
                 table.write(_rows(scored, background))
     summary.report(output.describe(), mean.describe(), bits_per_base=mean.bits_per_base)
     merge_if_last(output)
-
-
-def _input(config: ScoreSequencesSettings) -> SequenceInput:
-    return SequenceInput(
-        verb="score",
-        source=config.input,
-        regions=config.region,
-        fasta=config.fasta,
-        contig_style=config.contig_style,
-        contig_aliases=config.contig_aliases,
-        circular=config.circular,
-        flank=config.flank,
-        sequence_column=config.sequence_column,
-        id_column=config.id_column,
-        choice=FeatureChoice.of(config),
-    )
 
 
 def _rows(scored: SequenceLikelihood, background: Background | None) -> Batch:

@@ -1,7 +1,6 @@
 """`hyena attribute`: which bases a prediction of a fine-tuned model rests on."""
 
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,6 @@ from numpy.typing import NDArray
 from hyenacli import __version__
 from hyenacli.console import log
 from hyenacli.devices import autocast, resolve_device, set_threads
-from hyenacli.errors import UsageError
 from hyenacli.genome.contigs import check_naming
 from hyenacli.inference.attribution import (
     Attribution,
@@ -28,7 +26,7 @@ from hyenacli.tracks.settings import AttributeSettings
 from hyenacli.writers.arrays import check_arrays_type, open_arrays
 from hyenacli.writers.atomic import ensure_writable
 from hyenacli.writers.tables import table_type
-from hyenacli.writers.tracks import TRACKS, TrackWriter, open_track
+from hyenacli.writers.tracks import TRACKS, open_track, track_input
 from hyenadna import load_model, model_sha256
 from hyenadna.formats.load import locate
 
@@ -48,8 +46,7 @@ def run(config: AttributeSettings) -> None:
     set_threads(config.threads)
     folder = locate(config.model).config.parent
     with ExitStack() as stack:
-        in_order = track_kind is not None and TRACKS[track_kind].needs_order
-        inputs = _input(config, in_order=in_order).open(stack, None)
+        inputs = SequenceInput.of(config, "attribute", **track_input(track_kind)).open(stack, None)
         model = load_model(config.model).to(device)
         head = attribution_head(model, config.model)
         choose_target(head, config.target)
@@ -69,8 +66,8 @@ def run(config: AttributeSettings) -> None:
         collected = []
         for answer in summary.watch(answers, inputs.total):
             collected.append(answer)
-            if track is not None:
-                _write_track(track, answer, config.track)
+            if track is not None and answer.values_4L is not None:
+                track.write(answer.record.chrom, answer.record.start, answer.observed())
         _write(config, collected, provenance)
     summary.report(f"to {config.output}")
 
@@ -88,30 +85,6 @@ def _check(config: AttributeSettings) -> str | None:
         if target is not None:
             ensure_writable(target, config.input, config.fasta, config.contig_aliases)
     return track_kind
-
-
-def _input(config: AttributeSettings, *, in_order: bool) -> SequenceInput:
-    return SequenceInput(
-        verb="attribute",
-        source=config.input,
-        regions=config.region,
-        fasta=config.fasta,
-        contig_style=config.contig_style,
-        contig_aliases=config.contig_aliases,
-        sequence_column=config.sequence_column,
-        id_column=config.id_column,
-        apart=config.track is not None,
-        in_order=in_order,
-    )
-
-
-def _write_track(track: TrackWriter, answer: Attribution, target: Path | None) -> None:
-    if answer.values_4L is None:
-        return
-    if not answer.record.chrom:
-        what = "sequences of a table have no coordinates, which a track needs"
-        raise UsageError(what, at=target, remedy="give a FASTA, or regions as BED with their genome as -f")
-    track.write(answer.record.chrom, answer.record.start, answer.observed())
 
 
 def _write(config: AttributeSettings, answers: list[Attribution], provenance: dict[str, Any]) -> None:

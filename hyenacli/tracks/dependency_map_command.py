@@ -18,7 +18,7 @@ from hyenacli.tracks.settings import DependencyMapSettings
 from hyenacli.writers.arrays import ArrayWriter, check_arrays_type, open_arrays
 from hyenacli.writers.atomic import ensure_writable
 from hyenacli.writers.tables import table_type
-from hyenacli.writers.tracks import TRACKS, open_track
+from hyenacli.writers.tracks import TRACKS, open_track, track_input
 from hyenadna import load_model, model_sha256
 from hyenadna.formats.load import locate
 
@@ -42,8 +42,7 @@ def run(config: DependencyMapSettings) -> None:
     locate(config.model)
     options = MapOptions(config.measure, config.symmetrize, config.max_length)
     with ExitStack() as stack:
-        in_order = track_kind is not None and TRACKS[track_kind].needs_order
-        inputs = _input(config, in_order=in_order).open(stack, None)
+        inputs = SequenceInput.of(config, "map", **track_input(track_kind)).open(stack, None)
         model = load_model(config.model).to(device)
         warn_of_labels(model.config, config.model)
         provenance = _provenance(config, model_sha256(model))
@@ -65,23 +64,6 @@ def run(config: DependencyMapSettings) -> None:
                 _draw(config, answer, index.count)
         index.write(arrays)
     summary.report(f"to {config.output}")
-
-
-def _input(config: DependencyMapSettings, *, in_order: bool) -> SequenceInput:
-    return SequenceInput(
-        verb="map",
-        source=config.input,
-        regions=config.region,
-        fasta=config.fasta,
-        contig_style=config.contig_style,
-        contig_aliases=config.contig_aliases,
-        circular=config.circular,
-        flank=config.flank,
-        sequence_column=config.sequence_column,
-        id_column=config.id_column,
-        apart=config.influence is not None,
-        in_order=in_order,
-    )
 
 
 class _Index:

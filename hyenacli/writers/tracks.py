@@ -224,6 +224,13 @@ TRACKS: dict[str, TrackFormat] = {
 }
 
 
+def track_input(kind: str | None) -> dict[str, Any]:
+    """Return what an output of this type asks of `SequenceInput`, as its fields; a table asks nothing."""
+    if kind not in TRACKS:
+        return {}
+    return {"track": kind, "in_order": TRACKS[kind].needs_order}
+
+
 def open_track(
     target: Path, kind: str, contigs: Mapping[str, int], provenance: Mapping[str, Any]
 ) -> AbstractContextManager[TrackWriter]:

@@ -29,6 +29,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_bed(
         path / "r.bed", [("chr1", 40, 60, "first"), ("chr9", 0, 5), ("chr2", 2, 12), ("chr1", 100, 190)]
     )
+    (path / "t.csv").write_text("sequence\nACGTACGT\n")
+    write_fasta(path / "s.fa", [("a", "ACGTAC")])
     return path
 
 
@@ -90,6 +92,8 @@ def test_sequences_need_no_genome(run: Run, folder: Path) -> None:
         ("r.bed -f g.fa -m model -o x.tsv", "end it with .npz or .h5"),
         ("r.bed -f g.fa -m model -o x.npz --influence x.txt", "names no table type"),
         ("-r chr1:1-5 -r chr1:5-9 -f g.fa -m model -o x.npz --influence x.bedgraph", "bases in common"),
+        ("t.csv -m model -o x.npz --influence x.bedgraph", "no coordinates, which a bedgraph needs"),
+        ("s.fa -m model -o x.npz --influence x.bw", "no coordinates, which a bw needs"),
         ("-r chr3:1-5 -f g.fa -m model -o x.npz", "chr3"),
         ("r.bed -f g.fa -m none -o x.npz", "none"),
     ],
