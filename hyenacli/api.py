@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from hyenacli.inference.batching import make_budget
 from hyenacli.inference.embedding import embed as embed_records
 from hyenacli.inference.embedding import record_rows
 from hyenacli.inference.embedding_options import parse_embedding_options
+from hyenacli.inference.experts import KmerExpert, join_predictions, load_expert
 from hyenacli.inference.prediction import predict as predict_records
 from hyenacli.inference.prediction import (
     prediction_head,
@@ -37,6 +39,7 @@ from hyenacli.variants.haplotypes import AlleleReader
 from hyenacli.variants.scorer import ScoringOptions, VariantScorer, info_values
 from hyenacli.variants.scores import parse_scores
 from hyenadna import HyenaDNA, load_model
+from hyenadna.formats.load import locate
 
 if TYPE_CHECKING:
     from hyenacli.readers.genome import Genome
@@ -48,6 +51,8 @@ Sequences = str | Path | Iterable[str | bytes | SequenceRecord] | Mapping[str, A
 """One sequence, a file (FASTA, table, BED with `fasta`), sequences or records, or a data frame."""
 Rows = dict[str, list[Any]]
 """Columns by name, all of one length: `pandas.DataFrame(rows)` makes a table of it."""
+# The k-mer models beside networks that `load` returned.
+_experts: WeakKeyDictionary[HyenaDNA, KmerExpert] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -72,15 +77,19 @@ def load(model: Model, *, device: str = "auto", threads: int | None = None) -> H
         threads: CPU threads; None for all.
 
     Returns:
-        The model in eval mode on the device.
+        The model in eval mode on the device. `predict` joins it with the k-mer model that is saved beside it.
 
     Raises:
         ModelError: there is no such model, or it cannot be loaded exactly.
         UsageError: there is no such device.
     """
     set_threads(threads)
-    loaded = model if isinstance(model, HyenaDNA) else load_model(model)
-    return loaded.to(resolve_device(device))
+    if isinstance(model, HyenaDNA):
+        return model.to(resolve_device(device))
+    loaded = load_model(model).to(resolve_device(device))
+    if (expert := load_expert(locate(model).config.parent)) is not None:
+        _experts[loaded] = expert
+    return loaded
 
 
 def embed(
@@ -185,7 +194,10 @@ def predict(
     rows: Rows = {}
     with _open(source, fasta, column, 0) as records:
         readable = readable_records(records, options)
-        for answer in predict_records(loaded, readable, options, batch_size=batch_size, precision=precision):
+        answers = predict_records(loaded, readable, options, batch_size=batch_size, precision=precision)
+        if (expert := _experts.get(loaded)) is not None:
+            answers = join_predictions(answers, expert, stranded=stranded)
+        for answer in answers:
             _extend(rows, prediction_rows(answer, head))
     return rows
 
@@ -212,7 +224,7 @@ def score_variants(
             several ALT separated by commas, or a data frame with columns of these names.
         model: a name or path, or what `load` returned.
         genome: its FASTA, or sequences by contig.
-        score: one or more of llr, site, cosine and l2, comma-separated.
+        score: one or more of llr, site, jsd, cosine and l2, comma-separated.
         rc: the mean of both strands, or the forward strand only.
         window: bases of each haplotype.
         grid: windows start at multiples of this.

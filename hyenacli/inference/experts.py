@@ -3,7 +3,6 @@
 N records, F features, T outputs.
 """
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 
 from hyenacli.errors import UserError
 from hyenacli.evaluation.bootstrap import Floats
@@ -20,8 +18,9 @@ from hyenacli.evaluation.kmers import KmerFeatures, KmerModel
 from hyenacli.evaluation.linear import LinearModel
 from hyenacli.genome.dna import reverse_complement
 from hyenacli.inference.prediction import Predicted
+from hyenacli.state_files import file_sha256, read_sealed, seal
 from hyenacli.writers.atomic import atomic_path
-from hyenadna.formats.files import write_tensors
+from hyenadna.formats.files import read_tensors, write_tensors
 
 EXPERTS = "experts.safetensors"
 FACTS = "experts.json"
@@ -52,23 +51,25 @@ class KmerExpert:
             "penalty": self.model.penalty,
             "valid_loss": self.model.valid_loss,
             "joint": asdict(self.weights),
+            "arrays_sha256": file_sha256(folder / EXPERTS),
         }
         with atomic_path(folder / FACTS) as path:
-            path.write_text(json.dumps(facts, indent=1) + "\n")
+            path.write_text(seal(facts, readable=True) + "\n")
 
 
 def load_expert(folder: Path) -> KmerExpert | None:
     """Load the expert of a model directory; None where it has none.
 
     Raises:
-        UserError: its files are damaged.
+        UserError: one of its files is missing or damaged, or they are of two models.
     """
-    if not (folder / FACTS).is_file():
+    if not (folder / FACTS).exists() and not (folder / EXPERTS).exists():
         return None
+    facts: dict[str, Any] = read_sealed(folder / FACTS, _REMEDY)
     try:
-        facts: dict[str, Any] = json.loads((folder / FACTS).read_text())
-        with safe_open(folder / EXPERTS, framework="numpy") as file:
-            arrays = {name: file.get_tensor(name) for name in ("weights", "bias")}
+        if file_sha256(folder / EXPERTS) != facts["arrays_sha256"]:
+            raise ValueError(f"its hash is not the one in {FACTS}")
+        arrays = {name: tensor.numpy() for name, tensor in read_tensors(folder / EXPERTS).items()}
         lengths = {name: tuple(facts["features"][name]) for name in ("lengths", "part_lengths")}
         features = KmerFeatures(**lengths, symmetric=bool(facts["features"]["symmetric"]))
         joint = JointWeights(**{**facts["joint"], "bias": tuple(facts["joint"]["bias"])})
@@ -78,7 +79,7 @@ def load_expert(folder: Path) -> KmerExpert | None:
         model = KmerModel(
             facts["task"], features, float(facts["penalty"]), float(facts["valid_loss"]), linear
         )
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         what = f"the k-mer model beside the network cannot be read ({error})"
         raise UserError(what, at=folder / EXPERTS, remedy=_REMEDY) from error
     return KmerExpert(model, joint)

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from hyenacli import api
 from hyenacli.errors import UsageError, UserError
 from hyenacli.finetune import predict_command
 from hyenacli.finetune.command import finetune
 from hyenacli.finetune.settings import PredictSettings
+from hyenacli.inference.experts import load_expert
 from tests.finetunes import base_model, metrics, predictions, settings, two_classes
 
 pytestmark = pytest.mark.usefixtures("without_figures")
@@ -31,9 +33,23 @@ def test_a_joined_run_predicts_as_it_was_measured(tmp_path: Path) -> None:
         again = list(csv.DictReader(stream, delimiter="\t"))
     for row in again:
         assert float(row["p_rich"]) == pytest.approx(float(rows[row["id"]]["p_rich"]), abs=1e-5)
-    (run / "checkpoints" / "best" / "experts.safetensors").write_bytes(b"damaged")
-    with pytest.raises(UserError, match="cannot be read"):
-        predict_command.run(PredictSettings(input=data, model=str(run), output=out, device="cpu"))
+    sequences = [row["sequence"] for row in csv.DictReader(data.read_text().splitlines())]
+    joined = api.predict(sequences, run)
+    assert joined["p_rich"] == pytest.approx([float(row["p_rich"]) for row in again], abs=1e-5)
+    best = run / "checkpoints" / "best"
+    for name in ("experts.json", "experts.safetensors"):
+        undamaged = (best / name).read_bytes()
+        for position in range(3, len(undamaged), len(undamaged) // 12):
+            damaged = bytearray(undamaged)
+            damaged[position] ^= 1
+            (best / name).write_bytes(damaged)
+            with pytest.raises(UserError):
+                load_expert(best)
+        (best / name).unlink()
+        with pytest.raises(UserError, match=f"{name}|cannot be read"):
+            load_expert(best)
+        (best / name).write_bytes(undamaged)
+    assert load_expert(best) is not None
 
 
 def test_the_network_stays_alone_where_it_is_told_to(tmp_path: Path) -> None:
