@@ -34,7 +34,8 @@ def stderr() -> "Console":
     if _stderr is None or _stderr.file is not sys.stderr:
         from rich.console import Console
 
-        _stderr = Console(file=sys.stderr, highlight=False)
+        # without emoji=False chr1:100:A>G has a picture in its middle
+        _stderr = Console(file=sys.stderr, highlight=False, emoji=False)
     return _stderr
 
 

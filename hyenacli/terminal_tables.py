@@ -20,4 +20,4 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None
         table.add_column(name, overflow="fold")
     for row in rows:
         table.add_row(*(f"{cell:,}" if type(cell) is int else str(cell) for cell in row))
-    Console().print(table)
+    Console(markup=False, emoji=False).print(table)

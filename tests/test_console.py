@@ -62,3 +62,9 @@ def test_verbs_beat(
             app(line.split(), prog_name="hyena")
         assert end.value.code == 0
         assert re.search(rf"^\d{{4}}-.* {doing}: \d+(/\d+)? \w+, .*/s", capsys.readouterr().err, re.MULTILINE)
+
+
+def test_positions_are_no_pictures(capsys: pytest.CaptureFixture[str]) -> None:
+    with console.session():
+        console.log.info("lowest: chrM:100:G>A [b]")
+    assert "lowest: chrM:100:G>A [b]" in capsys.readouterr().err
