@@ -65,7 +65,11 @@ def read_json_lines(stream: io.BufferedReader, columns: Columns, *, labelled: bo
                     raise record.error(
                         f"the value of '{header[index]}' is an object", "write text or a number"
                     )
-                cells[index] = convert(value) if index in indices.labels else cell_text(value)
+                try:
+                    cells[index] = convert(value) if index in indices.labels else cell_text(value)
+                except OverflowError:
+                    what = f"a number of '{header[index]}' is out of range"
+                    raise record.error(what, "write numbers of single precision") from None
             yield indices.complete(record, cells)
 
     return tuple(header[index] for index in indices.labels), records()

@@ -267,7 +267,7 @@ def _kind(stream: io.BufferedReader) -> Kind:
         return "table"
     if kind == "vcf":
         remedy = "give a table, FASTA, BED or a folder of classes"
-        raise UserError("is a VCF, which has no labelled sequences", at=stream.name, remedy=remedy)
+        raise UserError("is a VCF, which holds no sequences", at=stream.name, remedy=remedy)
     # A sequence and two whole numbers look like a region.
     return "table" if kind == "bed" and is_sequence(_first_word(stream)) else kind
 

@@ -192,7 +192,16 @@ def read_bed(source: Source) -> Iterator[BedRecord]:
                 continue
             if "\N{REPLACEMENT CHARACTER}" in fields[0]:
                 raise UserError("the contig (column 1) is not UTF-8", at=stream.name, line=number)
-            yield BedRecord(_region(fields, stream.name, number), fields, number)
+            try:
+                region = _region(fields, stream.name, number)
+            except UserError:
+                if not line.startswith(">"):
+                    raise
+                remedy = "give regions as contig, start and end"
+                raise UserError(
+                    "a FASTA header, not a region", at=stream.name, line=number, remedy=remedy
+                ) from None
+            yield BedRecord(region, fields, number)
 
 
 def read_aliases(path: Path) -> dict[str, str]:

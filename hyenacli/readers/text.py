@@ -38,7 +38,6 @@ _OLD_MAC = bytes.maketrans(b"\r", b"\n")
 _BUFFER = 1 << 18
 _GZIP = b"\x1f\x8b"
 _BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
-PARQUET = "a Parquet table"
 _TO_FASTA = "convert it to FASTA"
 # What a file is by its beginning, and what to do with it.
 _FORMATS = [
@@ -59,7 +58,7 @@ _FORMATS = [
         ("a VCF", rb"##fileformat=VCF|#CHROM\tPOS\tID\tREF", "score its variants with hyena score-variants"),
         ("a BCF", rb"BCF\x02", "score its variants with hyena score-variants"),
         ("a MAF alignment", rb"##maf", _TO_FASTA),
-        (PARQUET, rb"PAR1", "give it under its own name, not compressed"),
+        ("a Parquet table", rb"PAR1", "convert it to text (VCF, BED, FASTA, CSV or TSV)"),
         ("a bigWig", rb"\x26\xfc\x8f\x88|\x88\x8f\xfc\x26", "convert it to bedGraph (bigWigToBedGraph)"),
         ("a bigBed", rb"\xeb\xf2\x89\x87|\x87\x89\xf2\xeb", "convert it to BED (bigBedToBed)"),
         ("an HDF5 file", rb"\x89HDF", "give text or Parquet"),

@@ -19,11 +19,9 @@ from typing import Literal
 from hyenacli.errors import UserError, quote
 from hyenacli.genome.region import Region
 from hyenacli.readers.text import (
-    PARQUET,
     Source,
     bare,
     carriage_return,
-    file_format,
     is_missing,
     open_binary,
     refuse_foreign,
@@ -223,9 +221,6 @@ def _sniff(stream: BufferedReader) -> VariantFormat:
     try:
         kind = sniff_format(stream)
     except UserError:  # the reader of tables has the better message
-        if file_format(stream) == PARQUET:
-            remedy = "convert it to VCF, BCF, TSV or CSV"
-            raise UserError(f"is {PARQUET}, which is not read here", at=stream.name, remedy=remedy) from None
         refuse_foreign(stream)
         return "table"
     if kind == "vcf":

@@ -131,12 +131,12 @@ def _open_typed(
 ) -> VariantInput:
     """Return variants that were typed on the command line."""
     names = Counter(record.contig for record in records)
-    contigs = _match(reference, names, VariantHeader("vcf"), "INPUT")
+    contigs = _match(reference, names, VariantHeader("vcf"), "the variants given")
     contigs.report()
     resolved = {name: contigs.resolve(name) for name in names}
     lengths = {name: reference.genome.lengths[contig] for name, contig in resolved.items() if contig}
     typed = VariantInput(
-        name="INPUT",
+        name="the variants given",
         genome=reference.genome,
         header=vcf_header(lengths),
         records=records,

@@ -299,7 +299,7 @@ BAD = [
         1,
         "t.csv: no column 'sequence'; the columns are id, label, Seq, split: name",
     ),
-    ("v.vcf -m sites -o o.tsv", 1, "v.vcf: is a VCF, which has no labelled sequences"),
+    ("v.vcf -m sites -o o.tsv", 1, "v.vcf: is a VCF, which holds no sequences"),
     ("no.csv -m sites -o o.tsv", 1, "no.csv: no such file"),
     ("foreign.bed -f g.fa -m sites -o o.tsv", 1, "foreign.bed: no contig of this input is in g.fa"),
     ("r.bed -f g.fa -m nowhere/model -o o.tsv", 1, "nowhere/model"),

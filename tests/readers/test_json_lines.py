@@ -114,3 +114,9 @@ def test_labels_may_begin_late_and_inputs_to_predict_need_none(tmp_path: Path) -
     path = write_bytes(tmp_path / "a", lines(rows))
     assert [r.label for r in read(path)] == [""] * 999 + ["1"] * 2
     assert read(write_bytes(path, lines(rows[:3])), labelled=False)[2].label is None
+
+
+def test_a_number_out_of_range_is_one_line(tmp_path: Path) -> None:
+    path = write_bytes(tmp_path / "a.jsonl", b'{"sequence": "AC", "label": [1, 1' + b"0" * 400 + b"]}\n")
+    with pytest.raises(UserError, match="line 1: a number of 'label' is out of range"):
+        read(path)

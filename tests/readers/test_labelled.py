@@ -406,7 +406,7 @@ def test_columns_asked_for_by_name_must_be_there(tmp_path: Path) -> None:
 
 
 def test_a_vcf_is_no_input(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is a VCF, which has no labelled sequences"):
+    with pytest.raises(UserError, match="is a VCF, which holds no sequences"):
         read(write_bytes(tmp_path / "a", b"##fileformat=VCFv4.2\n"))
 
 

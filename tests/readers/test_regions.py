@@ -147,6 +147,7 @@ def test_records(tmp_path: Path, compression: Compression) -> None:
         ("chr1\t1\t" + "9" * 5000, "is not a position"),
         ("chr1\t-1\t5", "start '-1' is negative; BED counts bases from 0"),
         ("chr1\t9\t5", "end 5 is before start 9; correct or remove the line"),
+        (">chr1 human 1", "a FASTA header, not a region"),
         ("\t5\t6", "the contig (column 1) is empty"),
     ],
 )

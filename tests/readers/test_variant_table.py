@@ -112,7 +112,7 @@ def test_errors_name_file_and_line(tmp_path: Path, line: bytes, message: str) ->
         (b"# nothing\n\n", "no variants"),
         (
             b"PAR1\x15\x04PAR1",
-            "is a Parquet table, which is not read here; convert it to VCF, BCF, TSV or CSV",
+            "is a Parquet table, which is not read here; convert it to text (VCF",
         ),
         (
             b'chrom,pos,ref,alt,note\n1,4,A,C,x\n1,5,A,C,"two\nlines"\n',
