@@ -42,8 +42,10 @@ class KmerExpert:
         """Write the expert into a model directory: two arrays, and what they mean."""
         linear = self.model.model
         arrays = {"weights": linear.weights_TF, "bias": linear.bias_T}
+        # a solver may return the transpose of an array, which safetensors refuses
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(a, np.float32)) for name, a in arrays.items()}
         with atomic_path(folder / EXPERTS) as path:
-            write_tensors({name: torch.from_numpy(np.float32(array)) for name, array in arrays.items()}, path)
+            write_tensors(tensors, path)
         facts = {
             "kind": "kmers",
             "task": self.model.task,

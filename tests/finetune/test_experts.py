@@ -11,7 +11,7 @@ from hyenacli.finetune import predict_command
 from hyenacli.finetune.command import finetune
 from hyenacli.finetune.settings import PredictSettings
 from hyenacli.inference.experts import load_expert
-from tests.finetunes import base_model, metrics, predictions, settings, two_classes
+from tests.finetunes import base_model, metrics, predictions, settings, two_classes, write_table
 
 pytestmark = pytest.mark.usefixtures("without_figures")
 
@@ -50,6 +50,15 @@ def test_a_joined_run_predicts_as_it_was_measured(tmp_path: Path) -> None:
             load_expert(best)
         (best / name).write_bytes(undamaged)
     assert load_expert(best) is not None
+
+
+def test_many_classes_can_be_joined_and_saved(tmp_path: Path) -> None:
+    rows = [(bases, name) for name in ("A", "C", "G", "T") for bases in (name * 9 + "ACGT", name * 12) * 12]
+    data, base = write_table(tmp_path / "table.csv", rows), base_model(tmp_path / "base")
+    finetune(settings(data, base, tmp_path / "run", epochs=1, no_baseline=False, experts="kmers"))
+    expert = load_expert(tmp_path / "run" / "checkpoints" / "best")
+    assert expert is not None
+    assert len(expert.model.model.bias_T) == 4
 
 
 def test_the_network_stays_alone_where_it_is_told_to(tmp_path: Path) -> None:
