@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from hyenacli import __version__
-from hyenacli.console import log
 from hyenacli.devices import autocast, resolve_device, set_threads
 from hyenacli.errors import UsageError
 from hyenacli.generate.constraints import Automaton, Constraints, parse_gc, parse_iupac, parse_words
-from hyenacli.generate.generation import TOO_LONG, Generated, GenerationOptions, generate
+from hyenacli.generate.generation import Generated, GenerationOptions, generate
 from hyenacli.generate.sampling import SamplingRule
 from hyenacli.generate.settings import GenerateSettings
 from hyenacli.genome.contigs import check_naming
@@ -63,16 +62,14 @@ def run(config: GenerateSettings) -> None:
         prompts = (_prompt(record, config) for record in inputs.records)
         generated = generate(model, prompts, options, batch_size=batch_size, precision=precision)
         provenance = _provenance(config, model_sha256(model)) | inputs.shard
-        summary = RunSummary("generate", "generating", "generated", unit="sequence")
+        summary = RunSummary(
+            *("generate", "generating", "generated", "sequence"),
+            too_long="use --slide, --prompt-length or a smaller --length",
+        )
         total = None if inputs.total is None else inputs.total * config.samples
         with _open_output(config, output.target, kind, provenance) as write:
             for answer in summary.watch(generated, total):
                 write(answer)
-    if summary.statuses[TOO_LONG]:
-        log.warning(
-            "prompt and new bases exceed the model's %s: use --slide, --prompt-length or a smaller --length",
-            model.backbone.describe_room(),
-        )
     summary.report(output.describe())
     merge_if_last(output)
 

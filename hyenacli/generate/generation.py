@@ -21,14 +21,14 @@ from hyenacli.devices import free_memory, is_out_of_memory
 from hyenacli.errors import UserError
 from hyenacli.generate.constraints import Automaton, Constraints, RepeatGuard
 from hyenacli.generate.sampling import SamplingRule, draws
-from hyenacli.readers.records import OK, SequenceRecord
+from hyenacli.readers.records import OK, TOO_LONG, SequenceRecord
 from hyenadna import HyenaDNA, Tokenizer
 from hyenadna.engine.decoding import Decoder
 from hyenadna.engine.inference import BASES
 from hyenadna.tokenizer import PAD, A
 
 LENGTH, STOP, REJECTED = "LENGTH", "STOP", "REJECTED"
-TOO_LONG, NO_SOLUTION = "TOO_LONG", "NO_SOLUTION"
+NO_SOLUTION = "NO_SOLUTION"
 _LETTERS = np.frombuffer(b"ACGT", np.uint8)
 _TOKENIZER = Tokenizer()
 # Batches' worth of sequences sorted by the length of their prompts at a time.
@@ -165,9 +165,10 @@ class _Run:
         state = 0
         if status == OK:
             state = self._automaton.start(prompt.bases)
-            tokens = len(prompt.bases) + self._options.constraints.length - 1
-            if tokens > self._model.longest_input and not self._options.slide:
-                status, problem = TOO_LONG, f"prompt and new bases are {tokens + 1:,} tokens"
+            bases = len(prompt.bases) + self._options.constraints.length
+            room = self._model.longest_input + 1  # the last base is drawn, and not read
+            if bases > room and not self._options.slide:
+                status, problem = TOO_LONG, f"prompt and new bases are {bases:,}, of {room:,} at most"
             elif not self._automaton.allowed(0)[state].any():
                 status, problem = NO_SOLUTION, "no sequence after this prompt meets the constraints"
         requests = [_Request(prompt, number + 1, state) for number in range(self._options.samples)]

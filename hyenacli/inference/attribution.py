@@ -19,13 +19,12 @@ from hyenacli.inference.batching import BatchItem, Engine, make_budget
 from hyenacli.inference.embedding import check_finite
 from hyenacli.inference.embedding_options import EmbeddingOptions
 from hyenacli.inference.prediction import Predicted, predict, prediction_head, value_names
-from hyenacli.readers.records import OK, SequenceRecord
+from hyenacli.readers.records import SequenceRecord, refuse_longer
 from hyenadna import HyenaDNA, Tokenizer
 from hyenadna.config import HeadConfig
 from hyenadna.engine.inference import BASES
 from hyenadna.engine.training import run as run_with_gradients
 
-TOO_LONG = "TOO_LONG"
 _LETTERS = b"ACGT"
 # States of a layer that its gradient keeps, in numbers per token and dimension: both halves of a block, the
 # three projections, and the inner width of the MLP.
@@ -205,19 +204,12 @@ def attribute(
         value = int(scores_V.argmax()) if chosen is None else chosen
         return _Target(answer.record, names[value], float(scores_V[value]), contrasts_VC[value])
 
-    short = (_refused_if_longer(record, longest) for record in records)
+    short = (refuse_longer(record, longest) for record in records)
     targets = map(target, predict(model, short, reading, **how))
     for answer in METHODS[options.method](model, targets, reading, **how):
         if answer.values_4L is not None:
             check_finite(answer.values_4L, answer.record)
         yield answer
-
-
-def _refused_if_longer(record: SequenceRecord, longest: int) -> SequenceRecord:
-    if record.status != OK or len(record) <= longest:
-        return record
-    problem = f"{len(record):,} bases are more than {longest:,}"
-    return replace(record, status=TOO_LONG, problem=problem, bases=b"")
 
 
 def _mutagenesis(

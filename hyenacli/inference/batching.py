@@ -20,7 +20,7 @@ from hyenacli import console
 from hyenacli.console import log
 from hyenacli.devices import free_memory, is_out_of_memory
 from hyenacli.errors import UsageError, UserError
-from hyenacli.readers.records import SequenceRecord
+from hyenacli.readers.records import TOO_LONG, SequenceRecord
 from hyenadna.tokenizer import PAD
 
 Metadata = TypeVar("Metadata")
@@ -222,11 +222,13 @@ class RunSummary:
         doing: shown beside the bar, as embedding.
         done: begins the last line, as embedded.
         unit: what a record is called.
+        too_long: what to do about records that are too long for the verb.
     """
 
-    def __init__(self, verb: str, doing: str, done: str, unit: str = "record") -> None:
+    def __init__(self, verb: str, doing: str, done: str, unit: str = "record", too_long: str = "") -> None:
         self.verb, self.doing, self.done, self.unit = verb, doing, done, unit
         self.statuses: Counter[str] = Counter()
+        self._too_long, self._first_too_long = too_long, ""
         self.bases = 0
         self.start = time.monotonic()
 
@@ -241,6 +243,8 @@ class RunSummary:
             for records, answer in enumerate(answers, 1):
                 yield answer
                 self.statuses[answer.record.status] += 1
+                if answer.record.status == TOO_LONG and not self._first_too_long:
+                    self._first_too_long = f"{answer.record.id}: {answer.record.problem}"
                 self.bases += len(answer.record) if answer.n_bases else 0
                 speed = self.bases / max(1e-9, time.monotonic() - self.start)
                 progress.update(records, f"{speed:,.0f} bases/s")
@@ -254,6 +258,8 @@ class RunSummary:
             facts: what else the event says.
         """
         seconds = time.monotonic() - self.start
+        if self._first_too_long:
+            log.warning("TOO_LONG, the first as %s; %s", self._first_too_long, self._too_long)
         done = self.statuses.pop("OK", 0)
         failed = "".join(f", {count:,} {status}" for status, count in self.statuses.most_common())
         counts = f"{console.counted(done, self.unit)}{details}{failed}: {console.counted(self.bases, 'base')}"

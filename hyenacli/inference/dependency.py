@@ -5,7 +5,7 @@ L bases of a region, N suffixes, n positions of all suffixes of a batch, D width
 
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,11 @@ from hyenacli.devices import is_out_of_memory
 from hyenacli.errors import UserError
 from hyenacli.inference.batching import make_budget
 from hyenacli.inference.embedding import check_finite
-from hyenacli.readers.records import OK, SequenceRecord
+from hyenacli.readers.records import OK, SequenceRecord, refuse_longer
 from hyenadna import HyenaDNA, Tokenizer
 from hyenadna.engine.inference import BASES
 from hyenadna.engine.suffix import ReferencePass, Suffix
 
-TOO_LONG = "TOO_LONG"
 MEASURES = {"log2odds": "log2 odds", "logp": "log p (nats)"}
 """Names of the measures, for people."""
 # Added to probabilities, as the paper of the maps does: odds stay finite.
@@ -110,12 +109,9 @@ def dependency_maps(
     tokens = make_budget(batch_size, model.config.d_model, 0, device).tokens
     mapper = _Mapper(model, options.measure, batch_size or tokens, tokens, precision or nullcontext())
     longest = min(options.max_length, model.longest_input, model.config.context)
-    for record in records:
+    for record in (refuse_longer(record, longest) for record in records):
         if record.status != OK:
             yield DependencyMap(record)
-        elif len(record) > longest:
-            problem = f"{len(record):,} bases are more than {longest:,}"
-            yield DependencyMap(replace(record, status=TOO_LONG, problem=problem, bases=b""))
         else:
             values_LL = mapper.strand(record, reverse=False)
             values_LL += mapper.strand(record, reverse=True)[::-1, ::-1]

@@ -21,7 +21,7 @@ from hyenacli.readers.tables import Columns, LabelledRecord
 from hyenacli.readers.text import source_name
 
 _logger = logging.getLogger("hyena")
-OK, EMPTY = "OK", "EMPTY"
+OK, EMPTY, TOO_LONG = "OK", "EMPTY", "TOO_LONG"
 # Column of a feature with its type; those after it are kept too.
 _TYPE = FEATURE_COLUMNS.index("type")
 
@@ -81,6 +81,14 @@ class SequenceRecord:
         if reverse:
             return reverse_complement(self.bases), len(self.bases) - self.left - len(self)
         return self.bases, self.left
+
+
+def refuse_longer(record: SequenceRecord, longest: int) -> SequenceRecord:
+    """Return a record, without its bases and with the status TOO_LONG if they are more than `longest`."""
+    if record.status != OK or len(record) <= longest:
+        return record
+    problem = f"{len(record):,} bases are more than {longest:,}"
+    return replace(record, status=TOO_LONG, problem=problem, bases=b"")
 
 
 def region_records(

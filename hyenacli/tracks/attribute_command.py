@@ -62,7 +62,9 @@ def run(config: AttributeSettings) -> None:
         options = AttributionOptions(config.method, config.target, config.max_length)
         records = readable_records(inputs.records, reading)
         answers = attribute(model, records, options, reading, batch_size=batch_size, precision=precision)
-        summary = RunSummary("attribute", "attributing", "attributed")
+        summary = RunSummary(
+            "attribute", "attributing", "attributed", too_long="raise --max-length, or use --method ism"
+        )
         collected = []
         for answer in summary.watch(answers, inputs.total):
             collected.append(answer)

@@ -53,7 +53,9 @@ def run(config: DependencyMapSettings) -> None:
         if config.plot is not None:
             config.plot.mkdir(parents=True, exist_ok=True)
         answers = dependency_maps(model, inputs.records, options, batch_size=batch_size, precision=precision)
-        summary = RunSummary("dependency-map", "mapping", "mapped")
+        summary = RunSummary(
+            "dependency-map", "mapping", "mapped", too_long="map a part of it, or raise --max-length"
+        )
         index = _Index()
         for answer in summary.watch(answers, inputs.total):
             index.add(answer)

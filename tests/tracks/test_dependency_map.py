@@ -46,6 +46,8 @@ def test_maps_influence_and_pictures_of_regions(run: Run, folder: Path) -> None:
     )
     assert result.exit_code == 0, result.stderr
     assert "mapped 2 records, 1 NO_CONTIG, 1 TOO_LONG" in result.stderr
+    assert "bases are more than" in result.stderr
+    assert "map a part of it, or raise --max-length" in result.stderr
     with np.load(folder / "r.npz") as arrays:
         values = dict(arrays)
     assert values["status"].tolist() == ["OK", "NO_CONTIG", "OK", "TOO_LONG"]
