@@ -52,13 +52,14 @@ PUBLISHED_MODELS = {
 _COLUMNS = ("model", "context", "parameters", "download_mb", "s_per_mb", "memory_gib", "choose_it_for")
 _EXPLANATION = """\
 All were trained on the human reference genome (hg38); the licence of the weights is BSD-3-Clause.
-s_per_mb: seconds to read 1,000,000 bases once on two CPU cores; memory_gib: of the process.
+s_per_mb: seconds to read 1,000,000 bases once on two CPU cores; memory_gib: of the process. Both are
+measured for tiny-1k, small-32k, medium-160k and large-1m, and estimated for the others.
 Use one with -m MODEL; `hyena models download MODEL --to DIR` fetches one for a machine without internet.
 For other species: `hyena pretrain` on your genome, or fine-tune one of these."""
 
 
 def show_list(_settings: ListSettings) -> None:
-    """Print the table of published models, and on a terminal what its columns mean."""
+    """Print the table of published models, and log what its columns mean."""
     rows = []
     for name, config in PRESETS.items():
         with torch.device("meta"):  # shapes without memory: the count is the model's own
