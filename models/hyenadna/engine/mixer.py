@@ -63,7 +63,8 @@ class MixerWithGradients(torch.autograd.Function):
                 kept = Workspace() if keep else swap.work
                 group = swap.open(in_w, h_ND, w, (rows, channels), kept)
                 swap.multiply(group.y.to(yx_DN.dtype), group.x0, swap.rows(yx_DN, channels))
-                opened.append(group)
+                if keep:  # a group holds the spectra of its filters
+                    opened.append(group)
             if keep:
                 ctx.parts.append((h_ND, opened))
             product(yx_DN.T, out_w, out_b, out_BLD[rows].view(-1, d))

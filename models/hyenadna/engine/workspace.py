@@ -10,9 +10,11 @@ from collections import defaultdict
 import torch
 from torch import Tensor
 
-_IDLE_BYTES = 3 << 28
+_IDLE_BYTES = 1 << 28
 _LEAST_BYTES = 1 << 16
 """Less than this stays with the process anyway."""
+_MOST_BYTES = 1 << 26
+"""More than this at once belongs to a pass so long that fresh memory costs it little."""
 
 
 class _Idle:
@@ -41,7 +43,7 @@ class _Idle:
     def give(self, buffer: Tensor) -> None:
         """Keep memory for the next `take`, after dropping what has been kept if both are too much."""
         size = buffer.numel()
-        if size > _IDLE_BYTES:
+        if size > min(_MOST_BYTES, _IDLE_BYTES):
             return
         if self.n_bytes + size > _IDLE_BYTES:
             self.drop()
