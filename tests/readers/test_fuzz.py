@@ -258,7 +258,7 @@ def resolved(text: bytes) -> Found:
     rows, fault = naive_bed(text)
     if fault is not None:
         return Found([], fault)
-    if not any(row[0] in CONTIGS for row in rows):
+    if rows and not any(row[0] in CONTIGS for row in rows):
         return Found([], 0)
     inside = [row[0] in CONTIGS and row[1] < row[2] <= CONTIGS[row[0]] for row in rows]
     return Found([row[:3] if good else None for row, good in zip(rows, inside, strict=True)], None)
