@@ -1,61 +1,86 @@
-"""The Typer app: the verbs, and the boundary where errors become a line and an exit code.
+"""The Typer app: the table of verbs, and the boundary where errors become a line and an exit code.
 
-torch is not imported here: a verb's command module is imported when the verb runs, so that help stays fast.
+torch is not imported here: a verb's module is imported when the verb runs, so that help stays fast.
 """
 
 import errno
-import importlib
-import inspect
-import itertools
 import os
-import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
-from typer.models import OptionInfo
 
-from hyenacli import __version__, console, options, settings_file
-from hyenacli.compare.settings import CompareSettings
-from hyenacli.distributed import current_ranks, handle_signals, launch, launched
-from hyenacli.embed.settings import EmbedSettings
-from hyenacli.errors import UsageError
-from hyenacli.finetune.settings import FinetuneSettings, PredictSettings
-from hyenacli.generate.settings import GenerateSettings
-from hyenacli.pretrain.settings import EvaluateSettings, PretrainSettings
-from hyenacli.score_sequences.settings import ScoreSequencesSettings
-from hyenacli.species.settings import SpeciesEvaluateSettings, SpeciesPredictSettings, SpeciesTrainSettings
-from hyenacli.tools.settings import (
-    CacheCleanSettings,
-    CacheListSettings,
-    ConvertSettings,
-    DoctorSettings,
-    DownloadSettings,
-    InfoSettings,
-    ListSettings,
-    MergeSettings,
-    VerifySettings,
-)
-from hyenacli.tracks.settings import AttributeSettings, DependencyMapSettings, TrackSettings
-from hyenacli.variants.settings import ScoreVariantsSettings
+from hyenacli import __version__
+from hyenacli.distributed import current_ranks
+from hyenacli.verbs import Group, Verb, VerbGroup
 
-BROKEN_PIPE = 128 + signal.SIGPIPE
-# Values that users of other tools give to flags.
-_BOOLEANS = ("true", "false", "yes", "no", "on", "off", "1", "0")
 INTERRUPTED = 128 + signal.SIGINT
+_SPECIES = Group(
+    "Predict which species contigs come from.",
+    {
+        "train": Verb("hyenacli.species.settings:SpeciesTrainSettings", "hyenacli.species.train:run"),
+        "evaluate": Verb(
+            "hyenacli.species.settings:SpeciesEvaluateSettings", "hyenacli.species.evaluate:run"
+        ),
+        "predict": Verb("hyenacli.species.settings:SpeciesPredictSettings", "hyenacli.species.predict:run"),
+    },
+)
+_MODELS = Group(
+    "List, inspect, convert and verify models.",
+    {
+        "list": Verb("hyenacli.tools.settings:ListSettings", "hyenacli.tools.models:show_list"),
+        "download": Verb("hyenacli.tools.settings:DownloadSettings", "hyenacli.tools.models:download"),
+        "info": Verb("hyenacli.tools.settings:InfoSettings", "hyenacli.tools.models:info"),
+        "convert": Verb("hyenacli.tools.settings:ConvertSettings", "hyenacli.tools.models:convert"),
+        "verify": Verb("hyenacli.tools.settings:VerifySettings", "hyenacli.tools.models:verify"),
+    },
+)
+_CACHE = Group(
+    "List or remove what is kept of genomes.",
+    {
+        "list": Verb("hyenacli.tools.settings:CacheListSettings", "hyenacli.tools.cache:show"),
+        "clean": Verb("hyenacli.tools.settings:CacheCleanSettings", "hyenacli.tools.cache:clean"),
+    },
+)
 # Verbs by what they are for, in the order of the help.
-_VERB_GROUPS = {
-    "Train": ("pretrain", "finetune", "classify-species"),
-    "Apply": (
-        *("embed", "predict", "score-variants", "score-sequences", "generate", "track"),
-        *("dependency-map", "attribute", "evaluate"),
-    ),
-    "Tools": ("models", "merge", "doctor", "cache"),
+VERBS: dict[str, dict[str, Verb | Group]] = {
+    "Train": {
+        "pretrain": Verb("hyenacli.pretrain.settings:PretrainSettings", "hyenacli.pretrain.command:run"),
+        "finetune": Verb("hyenacli.finetune.settings:FinetuneSettings", "hyenacli.finetune.command:run"),
+        "classify-species": _SPECIES,
+    },
+    "Apply": {
+        "embed": Verb("hyenacli.embed.settings:EmbedSettings", "hyenacli.embed.command:run"),
+        "predict": Verb(
+            "hyenacli.finetune.settings:PredictSettings", "hyenacli.finetune.predict_command:run"
+        ),
+        "score-variants": Verb(
+            "hyenacli.variants.settings:ScoreVariantsSettings", "hyenacli.variants.command:run"
+        ),
+        "score-sequences": Verb(
+            "hyenacli.score_sequences.settings:ScoreSequencesSettings", "hyenacli.score_sequences.command:run"
+        ),
+        "generate": Verb("hyenacli.generate.settings:GenerateSettings", "hyenacli.generate.command:run"),
+        "track": Verb("hyenacli.tracks.settings:TrackSettings", "hyenacli.tracks.track_command:run"),
+        "dependency-map": Verb(
+            "hyenacli.tracks.settings:DependencyMapSettings", "hyenacli.tracks.dependency_map_command:run"
+        ),
+        "attribute": Verb(
+            "hyenacli.tracks.settings:AttributeSettings", "hyenacli.tracks.attribute_command:run"
+        ),
+        "evaluate": Verb(
+            "hyenacli.pretrain.settings:EvaluateSettings", "hyenacli.pretrain.evaluate_command:run"
+        ),
+        "compare": Verb("hyenacli.compare.settings:CompareSettings", "hyenacli.compare.command:run"),
+    },
+    "Tools": {
+        "models": _MODELS,
+        "merge": Verb("hyenacli.tools.settings:MergeSettings", "hyenacli.tools.merge:run"),
+        "doctor": Verb("hyenacli.tools.settings:DoctorSettings", "hyenacli.tools.doctor:run"),
+        "cache": _CACHE,
+    },
 }
 # What to put behind -m.
 _ANY_MODEL = (
@@ -64,61 +89,12 @@ _ANY_MODEL = (
 _WHICH_MODEL = dict.fromkeys(("predict", "attribute"), "give the directory of a `hyena finetune` run")
 
 
-def _name_values(parameters: list[Any]) -> list[Any]:
-    """Let the help name values in the user's words: Typer would print its types, as <bool>."""
-    for option in parameters:
-        words = options.literal_words(option.type_descriptor.annotation)
-        if getattr(option, "is_flag", False):
-            option.metavar = ""
-        elif option.metavar is None:
-            is_text = "str" in str(option.type_descriptor.annotation)
-            option.metavar = "|".join(words) or ("NAME" if is_text else "N")
-    return parameters
-
-
-def _write_options(command: Any, context: Any, formatter: Any) -> None:
-    """Write arguments and options by panel, as plain text: a table would cut names at 80 columns."""
-    panels: dict[str, list[tuple[str, str]]] = {}
-    for parameter in command.get_params(context):
-        if record := parameter.get_help_record(context):
-            record = (re.sub(r" <.*>$", "", record[0]), record[1])  # the type of an argument
-            default = "Arguments" if parameter.param_type_name == "argument" else "Options"
-            panels.setdefault(getattr(parameter, "rich_help_panel", None) or default, []).append(record)
-    for title, records in panels.items():
-        with formatter.section(title):
-            formatter.write_dl(records)
-
-
-class VerbGroup(TyperGroup):
-    """Group of verbs, which the help lists by what they are for."""
-
-    def get_params(self, ctx: Any) -> list[Any]:
-        """Return the options."""
-        return _name_values(super().get_params(ctx))
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the arguments; without any, print the help and exit with 2."""
-        if not args:
-            typer.echo(ctx.get_help(), err=True)
-            raise typer.Exit(2)
-        return super().parse_args(ctx, args)
-
-    def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the options, then the commands by group."""
-        _write_options(self, ctx, formatter)
-        grouped = {name for names in _VERB_GROUPS.values() for name in names}
-        others = [name for name in self.commands if name not in grouped]
-        for title, names in (*_VERB_GROUPS.items(), ("Commands", others)):
-            commands = [(name, self.commands[name]) for name in names if name in self.commands]
-            if commands and (title == "Commands" or len(self.commands) > 6):
-                with formatter.section(title):
-                    formatter.write_dl(
-                        [(name, command.get_short_help_str(200)) for name, command in commands]
-                    )
-
-
 class HyenaGroup(VerbGroup):
     """The top-level command; every run ends in its `main`."""
+
+    def __init__(self, **extra: Any) -> None:
+        """Take the verbs of the table."""
+        super().__init__(panels=VERBS, **extra)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Take `help VERB` for `VERB --help`, and `version` for `--version`."""
@@ -151,50 +127,6 @@ class HyenaGroup(VerbGroup):
                 _print_error(line)
             code = getattr(error, "exit_code", 1)
         sys.exit(code if isinstance(code, int) else 0)
-
-
-class VerbCommand(TyperCommand):
-    """Command of a verb, whose flags take no value."""
-
-    def get_params(self, ctx: Any) -> list[Any]:
-        """Return the arguments and options."""
-        return _name_values(super().get_params(ctx))
-
-    def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write arguments and options."""
-        _write_options(self, ctx, formatter)
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the arguments.
-
-        Raises:
-            UsageError: a flag is followed by a word such as `true`, which would be taken for an input.
-        """
-        if not args and any(parameter.required for parameter in self.params):
-            typer.echo(ctx.get_help(), err=True)
-            raise typer.Exit(2)
-        flags = {name for option in self.params if getattr(option, "is_flag", False) for name in option.opts}
-        for flag, word in itertools.pairwise(args):
-            if flag in flags and word.lower() in _BOOLEANS and not Path(word).exists():
-                remedy = "write the flag alone, or leave it out"
-                raise UsageError(f"takes no value, but '{word}' follows", at=flag, remedy=remedy)
-        return super().parse_args(ctx, args)
-
-
-@contextmanager
-def _exit_on_closed_stdout() -> Iterator[None]:
-    """Exit silently with 141 when stdout is closed (`| head`); typer would exit with 1."""
-    try:
-        yield
-    except BrokenPipeError:
-        # The interpreter flushes stdout once more at its end: it needs a stream that is open.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(BROKEN_PIPE) from None
-
-
-def _exit_on_signal(number: int, _frame: object) -> None:
-    """Exit so that temporary files are removed; training saves a checkpoint first instead."""
-    raise SystemExit(128 + number)
 
 
 def _print_error(line: str) -> None:
@@ -255,107 +187,3 @@ def main(
     ),
 ) -> None:
     """Take the options of `hyena` itself."""
-
-
-def add_verb(parent: typer.Typer, name: str, settings: type[options.Settings], target: str) -> None:
-    """Add a verb whose arguments and options are the fields of a frozen dataclass.
-
-    Args:
-        parent: the app to add to.
-        name: the verb.
-        settings: dataclass whose fields are `Annotated` with typer parameters; its docstring is the help.
-        target: "module:function", imported when the verb runs and called with one instance; it returns the
-            exit code, or None for 0. With --nproc-per-node, processes are started that do this instead.
-    """
-
-    def run(**values: Any) -> None:
-        how = {key: values.pop(key) for key in options.RUN_OPTIONS}
-        resolved = settings(**values)
-        if how["print_config"]:
-            typer.echo(settings_file.to_yaml(resolved), nl=False)
-            return
-        module, function = target.split(":")
-        with (
-            handle_signals((signal.SIGTERM, signal.SIGHUP), _exit_on_signal),
-            _exit_on_closed_stdout(),
-            console.session(quiet=how["quiet"], verbose=how["verbose"], log_json=how["log_json"]),
-        ):
-            if (processes := getattr(resolved, "nproc_per_node", None)) and not launched():
-                raise typer.Exit(launch(processes))
-            code = getattr(importlib.import_module(module), function)(resolved)
-            sys.stdout.flush()
-        raise typer.Exit(code or 0)
-
-    _take_signature(run, settings)
-    parent.command(name, cls=VerbCommand)(run)
-
-
-def _take_signature(run: Callable[..., None], settings: type[options.Settings]) -> None:
-    """Give `run` the fields of the dataclass, in the order of the help, and the run options as parameters."""
-    general = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-        for name, (annotation, default) in options.RUN_OPTIONS.items()
-    ]
-    parameters = [*_in_order_of_help(settings), *general]
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {p.name: p.annotation for p in parameters}
-    # A paragraph is a line to Typer, which breaks lines itself.
-    paragraphs = inspect.cleandoc(settings.__doc__ or "").split("\n\n")
-    run.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
-
-
-def _in_order_of_help(settings: type[options.Settings]) -> list[inspect.Parameter]:
-    """Sort the fields: arguments, required options, then by panel the verb's own and the shared options."""
-    blocks = [list(inspect.get_annotations(block)) for block in settings.__mro__]
-    panels = {panel: number for number, panel in enumerate(options.PANELS)}
-
-    def rank(parameter: inspect.Parameter) -> tuple[bool, bool, int, int, int]:
-        option = get_args(parameter.annotation)[1]
-        is_option, is_optional = isinstance(option, OptionInfo), parameter.default is not parameter.empty
-        panel = panels.get(option.rich_help_panel, -1)
-        block = next(i for i, names in enumerate(blocks) if parameter.name in names)
-        return is_option, is_optional, panel, block, blocks[block].index(parameter.name)
-
-    parameters = inspect.signature(settings).parameters.values()
-    return sorted((p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters), key=rank)
-
-
-species_app = typer.Typer(
-    cls=VerbGroup,
-    rich_markup_mode=None,
-    help="Predict which species contigs come from.",
-)
-cache_app = typer.Typer(cls=VerbGroup, rich_markup_mode=None, help="List or remove what is kept of genomes.")
-models_app = typer.Typer(
-    cls=VerbGroup,
-    rich_markup_mode=None,
-    help="List, inspect, convert and verify models.",
-)
-
-add_verb(app, "pretrain", PretrainSettings, "hyenacli.pretrain.command:run")
-add_verb(app, "finetune", FinetuneSettings, "hyenacli.finetune.command:run")
-add_verb(app, "evaluate", EvaluateSettings, "hyenacli.pretrain.evaluate_command:run")
-add_verb(app, "predict", PredictSettings, "hyenacli.finetune.predict_command:run")
-add_verb(app, "embed", EmbedSettings, "hyenacli.embed.command:run")
-add_verb(app, "score-variants", ScoreVariantsSettings, "hyenacli.variants.command:run")
-add_verb(app, "generate", GenerateSettings, "hyenacli.generate.command:run")
-add_verb(app, "compare", CompareSettings, "hyenacli.compare.command:run")
-add_verb(app, "score-sequences", ScoreSequencesSettings, "hyenacli.score_sequences.command:run")
-add_verb(app, "track", TrackSettings, "hyenacli.tracks.track_command:run")
-add_verb(app, "dependency-map", DependencyMapSettings, "hyenacli.tracks.dependency_map_command:run")
-add_verb(app, "attribute", AttributeSettings, "hyenacli.tracks.attribute_command:run")
-add_verb(app, "merge", MergeSettings, "hyenacli.tools.merge:run")
-add_verb(app, "doctor", DoctorSettings, "hyenacli.tools.doctor:run")
-app.add_typer(species_app, name="classify-species")
-add_verb(species_app, "train", SpeciesTrainSettings, "hyenacli.species.train:run")
-add_verb(species_app, "evaluate", SpeciesEvaluateSettings, "hyenacli.species.evaluate:run")
-add_verb(species_app, "predict", SpeciesPredictSettings, "hyenacli.species.predict:run")
-app.add_typer(models_app, name="models")
-app.add_typer(cache_app, name="cache")
-add_verb(cache_app, "list", CacheListSettings, "hyenacli.tools.cache:show")
-add_verb(cache_app, "clean", CacheCleanSettings, "hyenacli.tools.cache:clean")
-add_verb(models_app, "list", ListSettings, "hyenacli.tools.models:show_list")
-add_verb(models_app, "download", DownloadSettings, "hyenacli.tools.models:download")
-add_verb(models_app, "info", InfoSettings, "hyenacli.tools.models:info")
-add_verb(models_app, "convert", ConvertSettings, "hyenacli.tools.models:convert")
-add_verb(models_app, "verify", VerifySettings, "hyenacli.tools.models:verify")

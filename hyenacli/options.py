@@ -1,6 +1,6 @@
 """Options that several verbs share, as base dataclasses of their settings: each flag is declared once.
 
-A verb's settings are a frozen dataclass that inherits the blocks it needs; `app.add_verb` makes its command
+A verb's settings are a frozen dataclass that inherits the blocks it needs; `verbs.Verb` makes its command
 line of the fields. Only typer is imported here, so that `hyena --help` stays fast.
 """
 

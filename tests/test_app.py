@@ -10,14 +10,17 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from hyenacli import __version__, settings_file
+from hyenacli.app import VERBS as TABLE
 from hyenacli.app import app, one_line
 from hyenacli.errors import UserError
+from hyenacli.verbs import Group
 
-VERBS = (
-    *("pretrain", "finetune", "predict", "evaluate", "embed", "score-variants", "merge", "doctor"),
-    *("classify-species train", "classify-species evaluate", "classify-species predict"),
-    *("models list", "models info", "models convert", "models verify"),
-)
+_VERBS = {name: verb for panel in TABLE.values() for name, verb in panel.items()}
+GROUPS = [name for name, verb in _VERBS.items() if isinstance(verb, Group)]
+VERBS = [
+    *(name for name in _VERBS if name not in GROUPS),
+    *(f"{name} {verb}" for name in GROUPS for verb in _VERBS[name].verbs),
+]
 
 
 def hyena(*arguments: str) -> Result:
@@ -147,12 +150,12 @@ def test_names_in_a_settings_file_stay_as_they_are_written(tmp_path: Path, name:
     assert (values["test_contigs"], values["intervals"]) == ("null", "null")
 
 
-@pytest.mark.parametrize("verb", ["", "models", "classify-species", *VERBS])
+@pytest.mark.parametrize("verb", ["", *GROUPS, *VERBS])
 def test_flags_have_no_value_in_the_help(verb: str) -> None:
     assert "<bool>" not in hyena(*verb.split(), "--help").output
 
 
-@pytest.mark.parametrize("verb", ["models", "classify-species", *VERBS])
+@pytest.mark.parametrize("verb", [*GROUPS, *VERBS])
 def test_help_cuts_no_name_at_80_columns(verb: str) -> None:
     from typer.main import get_command
 

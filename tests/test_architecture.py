@@ -26,6 +26,7 @@ LEVELS = (
     ("writers",),
     ("readers",),
     ("genome",),
+    ("verbs",),
     ("options", "terminal_tables"),
     ("console", "devices", "settings_file", "state_files"),
     ("distributed", "errors", "__init__"),
