@@ -26,7 +26,6 @@ from benchmarks.data import GENOMES, VARIANTS
 from benchmarks.results import table, write_section
 from hyenacli.evaluation.markov import MarkovModels
 from hyenacli.genome.variant import Variant
-from hyenacli.inference.sampling import complement
 from hyenacli.readers.genome import Genome, Tokens, open_genomes
 from hyenacli.readers.variants import open_variants
 from hyenacli.variants.haplotypes import Strand, WindowRule, build_haplotypes, tokens
@@ -137,8 +136,7 @@ def _nats(models: MarkovModels, window_W: Tokens) -> float:
 def fitted_markov() -> MarkovModels:
     """Markov models of both strands of the human pieces."""
     (pieces,) = open_genomes([PIECES])
-    whole = [contig.tokens(0, len(contig)) for contig in pieces.contigs]
-    return MarkovModels(strand for piece in whole for strand in (piece, complement(piece)))
+    return MarkovModels((contig.tokens(0, len(contig)) for contig in pieces.contigs), both_strands=True)
 
 
 def pearson(first_A: Floats, second_A: Floats) -> float:

@@ -5,6 +5,7 @@ Runs are kept in FOLDER: what is there already is not made again.
 
 import argparse
 import csv
+import json
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,6 +48,17 @@ ABOUT = textwrap.dedent("""\
 FRESH, PRETRAINED, LONGER = "fresh", "pretrained", "longer"
 PUBLISHED, PUBLISHED_LONGER = "published", "published-longer"
 STARTS = FRESH, PRETRAINED, LONGER, PUBLISHED, PUBLISHED_LONGER
+# From published weights, brief, and with Markov models joined; has a table of its own.
+JOINED = "joined"
+ABOUT_JOINED = textwrap.dedent("""\
+    ## Species with Markov models joined (`python -m benchmarks.species --runs FOLDER --joined`)
+
+    Accuracy on the test windows of the sets above. *k-mers*: the linear model of 3- to 6-mers, fitted to
+    4,000 training windows of the length. *Markov*: order 6, 8 and 10 of both strands of all training bases,
+    the orders weighted by the validation windows of the length. *network*: HyenaDNA's published tiny-1k,
+    {steps} steps of 16 windows of 1,024 bases (microbes, vertebrates), one strand read. *joined*:
+    network and Markov models with weights fitted to the validation windows of 1,024 bases, 64 a species,
+    with its 95 % bootstrap interval; longer windows are pooled.""")
 
 
 @dataclass(frozen=True)
@@ -62,6 +74,7 @@ class Task:
         lengths: of the windows it is judged on.
         windows: of each species and length.
         starts: what it is learnt from, and flags that replace those of `training` there.
+        joined: those of the brief training that Markov models join; empty for none.
     """
 
     about: str
@@ -72,6 +85,7 @@ class Task:
     lengths: Sequence[int]
     windows: int
     starts: Mapping[str, Sequence[object]]
+    joined: Sequence[object] = ()
 
 
 # Two windows of 32,768 a step, or as many bases of short ones, which teach what is local.
@@ -81,6 +95,8 @@ _HELD_OUT = ("--valid-fraction", 0.1, "--test-fraction", 0.3)
 _LEARNING = ("--lr", "1e-3", "--rc-augment", "--embed-dropout", 0)
 _LONG = (1024, 4096, 16_384, 32_768)
 _EXTENDED = ("--dtype", "bfloat16", "--rc", "mean", "--max-steps")
+_ALONE = ("--experts", "none")
+_JOINED = ("--rc", "none", "--max-steps")
 _BRIEF = ("--max-steps", 250, "--lr", "2e-3", "--rc-augment", "--eval-windows", 64)
 TASKS = {
     "microbes": Task(
@@ -92,6 +108,7 @@ TASKS = {
         (256, 1024, 4096),
         200,
         {FRESH: (), PRETRAINED: (), PUBLISHED: (), PUBLISHED_LONGER: (*_EXTENDED, 2000)},
+        (*_JOINED, 150),
     ),
     "vertebrates": Task(
         "1,024 bases at once, longer windows pooled",
@@ -108,6 +125,7 @@ TASKS = {
             PUBLISHED: (),
             PUBLISHED_LONGER: (*_EXTENDED, 2800),
         },
+        (*_JOINED, 200),
     ),
     "vertebrates-32k": Task(
         "32,768 bases at once, trained by length warm-up",
@@ -128,7 +146,7 @@ def trained(name: str, task: Task, start: str, folder: Path, threads: int) -> Pa
     flags = ("-@", threads)
     if start == LONGER:
         weights = trained(name, task, PRETRAINED, folder, threads)
-    elif start in (PUBLISHED, PUBLISHED_LONGER):
+    elif start in (PUBLISHED, PUBLISHED_LONGER, JOINED):
         weights = PUBLISHED_WEIGHTS
     else:
         # A step at learning rate 0 keeps fresh weights of any context.
@@ -136,7 +154,7 @@ def trained(name: str, task: Task, start: str, folder: Path, threads: int) -> Pa
         weights = made(folder / f"{name}.{start}.weights", "pretrain", *genomes, *task.preset, *how, *flags)
     named = [part for one, file in task.species.items() for part in ("--species", f"{one}={GENOMES / file}")]
     run = folder / f"{name}.{start}"
-    settings = (*task.training, *task.starts[start])
+    settings = (*task.training, *(task.joined if start == JOINED else (*task.starts[start], *_ALONE)))
     return made(run, "classify-species", "train", *named, "-m", weights, *settings, *flags)
 
 
@@ -185,6 +203,31 @@ def length_rows(name: str, task: Task, folder: Path) -> Iterator[list[str]]:
             yield [f"{length:,}", rows[0]["windows"], kmers, *cells, recall]
 
 
+def joined_table(task: Task, rows: Sequence[Mapping[str, str]]) -> str:
+    """The accuracies of one set, of each predictor alone and of both joined."""
+    header = ["bases of a window", "windows", "k-mers", "Markov", "network", "joined", "recall of the joined"]
+    lines = []
+    for row in rows:
+        alone = [f"{float(row[f'{name}_accuracy']):.3f}" for name in ("kmers", "markov", "network")]
+        recall = ", ".join(f"{one} {float(row[f'recall_{one}']):.2f}" for one in task.species)
+        lines.append([f"{int(row['length']):,}", row["windows"], *alone, _interval(row), recall])
+    return table(header, lines)
+
+
+def join(chosen: Mapping[str, Task], args: argparse.Namespace) -> None:
+    """Make what is missing of the joined models, and write their table."""
+    tasks = {name: task for name, task in chosen.items() if task.joined}
+    parts = [ABOUT_JOINED.format(steps=" and ".join(str(task.joined[-1]) for task in tasks.values()))]
+    for name, task in tasks.items():
+        if not args.table:
+            evaluate(name, task, JOINED, args)
+        if lengths_of(name, JOINED, args.runs).exists():
+            rows = _rows(lengths_of(name, JOINED, args.runs))
+            verdict = json.loads((args.runs / f"{name}.{JOINED}" / "metrics.json").read_text())["verdict"]
+            parts.append(f"{name}: {verdict['sentence']}.\n\n{joined_table(task, rows)}")
+    write_section("species-joined", "\n\n".join(parts))
+
+
 def _interval(row: Mapping[str, str]) -> str:
     value, low, high = (float(row[f"accuracy{end}"]) for end in ("", "_low", "_high"))
     return f"{value:.3f} [{low:.3f}, {high:.3f}]"
@@ -206,12 +249,16 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=list(TASKS), default=list(TASKS))
     parser.add_argument("--starts", nargs="*", choices=STARTS, default=STARTS)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--joined", action="store_true", help="only the models that Markov models join")
     parser.add_argument(
         "--table", action="store_true", help="write the table of what is there, train nothing"
     )
     args = parser.parse_args()
     args.runs.mkdir(parents=True, exist_ok=True)
     chosen = {name: TASKS[name] for name in args.only}
+    if args.joined:
+        join(chosen, args)
+        return
     for name, task in chosen.items() if not args.table else ():
         for start in task.starts:
             if start in args.starts:

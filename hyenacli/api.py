@@ -21,7 +21,7 @@ from hyenacli.inference.batching import make_budget
 from hyenacli.inference.embedding import embed as embed_records
 from hyenacli.inference.embedding import record_rows
 from hyenacli.inference.embedding_options import parse_embedding_options
-from hyenacli.inference.experts import KmerExpert, join_predictions, load_expert
+from hyenacli.inference.experts import Expert, join_predictions, load_expert
 from hyenacli.inference.prediction import predict as predict_records
 from hyenacli.inference.prediction import (
     prediction_head,
@@ -52,7 +52,7 @@ Sequences = str | Path | Iterable[str | bytes | SequenceRecord] | Mapping[str, A
 Rows = dict[str, list[Any]]
 """Columns by name, all of one length: `pandas.DataFrame(rows)` makes a table of it."""
 # The k-mer models beside networks that `load` returned.
-_experts: WeakKeyDictionary[HyenaDNA, KmerExpert] = WeakKeyDictionary()
+_experts: WeakKeyDictionary[HyenaDNA, Expert] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def load(model: Model, *, device: str = "auto", threads: int | None = None) -> H
         threads: CPU threads; None for all.
 
     Returns:
-        The model in eval mode on the device. `predict` joins it with the k-mer model that is saved beside it.
+        The model in eval mode on the device. `predict` joins it with the expert that is saved beside it.
 
     Raises:
         ModelError: there is no such model, or it cannot be loaded exactly.
@@ -195,9 +195,7 @@ def predict(
     with _open(source, fasta, column, 0) as records:
         readable = readable_records(records, options)
         answers = predict_records(loaded, readable, options, batch_size=batch_size, precision=precision)
-        if (expert := _experts.get(loaded)) is not None:
-            answers = join_predictions(answers, expert, stranded=stranded)
-        for answer in answers:
+        for answer in join_predictions(answers, _experts.get(loaded), stranded=stranded):
             _extend(rows, prediction_rows(answer, head))
     return rows
 

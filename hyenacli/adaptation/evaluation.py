@@ -1,11 +1,11 @@
-"""Evaluation of an adapted model: metrics of every split, calibration, and a k-mer baseline beside them.
+"""Evaluation of an adapted model: metrics of every split, calibration, and baselines beside them.
 
 N record, P base of any record, C output.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,8 +17,8 @@ from hyenacli.distributed import current_ranks, sum_array
 from hyenacli.evaluation.bootstrap import Floats
 from hyenacli.evaluation.calibration import Calibration, calibrate, cross_entropy, probabilities
 from hyenacli.evaluation.joining import Joint
-from hyenacli.evaluation.kmers import KmerModel
 from hyenacli.evaluation.metrics import intervals, measure, paired_difference
+from hyenacli.inference.experts import ExpertModel
 from hyenacli.inference.prediction import prediction_head
 from hyenadna import HyenaDNA
 
@@ -115,60 +115,65 @@ class SplitResult:
 
 @dataclass(frozen=True)
 class Baseline:
-    """A linear k-mer model on the same splits.
+    """A model of words on the same splits, which may join the network as an expert.
 
     Attributes:
-        model: fitted to the training split, its features and penalty chosen by the validation split.
-        splits: its results.
+        kind: "kmer" or "markov".
+        title: what it is called, in the plural.
+        description: what it was fitted to and how, for the report.
+        model: fitted to the training split, with choices made by the validation split.
+        outputs: of the model (E, N, T), by split.
+        splits: the results of its outputs, which are weighted by the validation split where they are several.
+        facts: what metrics.json says of it before its results.
     """
 
-    model: KmerModel
+    kind: Literal["kmer", "markov"]
+    title: str
+    description: str
+    model: ExpertModel
+    outputs: dict[str, Floats]
     splits: dict[str, SplitResult]
+    facts: Mapping[str, Any]
 
     def to_json(self) -> dict[str, Any]:
         """Return what metrics.json says of the baseline."""
-        features = self.model.features
-        return {
-            "features": str(features),
-            "k": list(features.lengths),
-            "k_by_fifths": list(features.part_lengths),
-            "penalty": self.model.penalty,
-            "splits": {name: result.to_json() for name, result in self.splits.items()},
-        }
+        return {**self.facts, "splits": {name: result.to_json() for name, result in self.splits.items()}}
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How far a model is above the k-mers on the same records.
+    """How far a model is above a baseline on the same records.
 
     Attributes:
         metric: which is compared.
         split: of the records.
-        values: of the model and of the k-mers.
+        baseline: what it is called, in the plural.
+        values: of the model and of the baseline.
         difference: of both, with the ends of its paired bootstrap interval.
-        joined: the model has the k-mers joined to it.
+        joined: what the experts are called that are joined to the network; None for the network alone.
     """
 
     metric: str
     split: str
+    baseline: str
     values: tuple[float, float]
     difference: tuple[float, float, float]
-    joined: bool = False
+    joined: str | None = None
 
     @property
     def sentence(self) -> str:
         """The comparison in plain words."""
         change, low, high = self.difference
-        model = "network and k-mers joined are" if self.joined else "the model is"
-        where = f"{self.split} {self.metric} {self.values[0]:.3f}, k-mers {self.values[1]:.3f}"
+        model = f"network and {self.joined} joined are" if self.joined else "the model is"
+        where = f"{self.split} {self.metric} {self.values[0]:.3f}, {self.baseline} {self.values[1]:.3f}"
         span = f"{abs(change):.3f} [{low:.3f}, {high:.3f}]"
         if low > 0:
-            return f"{model} better than k-mers by {span} ({where})"
+            return f"{model} better than {self.baseline} by {span} ({where})"
         if high < 0:
-            remedy = "use the k-mers, train longer, or begin with published weights"
+            remedy = f"use the {self.baseline}, train longer, or begin with published weights"
             span = f"{-change:.3f} [{-high:.3f}, {-low:.3f}]"
-            return f"{model} worse than k-mers by {span} ({where}): {remedy}"
-        return f"{model} no different from k-mers: {change:+.3f} [{low:.3f}, {high:.3f}] ({where})"
+            return f"{model} worse than {self.baseline} by {span} ({where}): {remedy}"
+        return f"{model} no different from {self.baseline}: {change:+.3f} [{low:.3f}, {high:.3f}] ({where})"
 
     def to_json(self) -> dict[str, Any]:
         """Return what metrics.json says of the comparison."""
@@ -177,8 +182,8 @@ class Verdict:
             "sentence": self.sentence,
             "metric": self.metric,
             "split": self.split,
-            "model": self.values[0],
-            "kmers": self.values[1],
+            "baseline": self.baseline,
+            "values": {"model": self.values[0], "baseline": self.values[1]},
             "difference": {"value": change, "low": low, "high": high},
         }
 
@@ -189,18 +194,20 @@ class EvaluationResult:
 
     Attributes:
         splits: each, in the order train, valid, test; of the joined model where experts have joined it.
-        baseline: the k-mer model, or None.
+        baselines: models of words on the same splits.
         calibration: temperature and offsets fitted to the validation split, or None.
         network: the splits of the network alone, where an expert has joined it.
-        joint: the weights of network and k-mer model, where they were fitted.
-        verdict: the model beside the k-mers on the final split.
+        joint: the weights of network and experts, where they were fitted.
+        expert: the baseline that has joined the network, or was tried.
+        verdict: the model beside the baseline that is best on the validation split, on the final split.
     """
 
     splits: dict[str, SplitResult]
-    baseline: Baseline | None = None
+    baselines: Sequence[Baseline] = ()
     calibration: Calibration | None = None
     network: dict[str, SplitResult] | None = None
     joint: Joint | None = None
+    expert: Baseline | None = None
     verdict: Verdict | None = None
 
     @property
@@ -222,7 +229,7 @@ class EvaluationResult:
             "verdict": self.verdict and self.verdict.to_json(),
             "network": self.network and {name: result.to_json() for name, result in self.network.items()},
             "experts": self.joint and {**asdict(self.joint), "joined": self.network is not None},
-            "kmer_baseline": self.baseline and self.baseline.to_json(),
+            **{f"{baseline.kind}_baseline": baseline.to_json() for baseline in self.baselines},
             "calibration": calibration,
             "intervals": f"95 % bootstrap over records, {draws} draws",
         }

@@ -130,32 +130,28 @@ def _text(value: float | None) -> str:
 
 
 def _metrics(evaluation: EvaluationResult) -> str:
-    """Return a table with a row for each metric, and the baseline beside the final split."""
-    splits, baseline = evaluation.splits, evaluation.baseline
-    last = evaluation.final_split
+    """Return a table with a row for each metric, and the baselines beside the final split."""
+    splits, last = evaluation.splits, evaluation.final_split
     header = ["", *(f"{name} ({len(result.logits):,})" for name, result in splits.items())]
-    caption = "95 % bootstrap intervals in brackets. "
-    if baseline is not None:
-        header.append(f"k-mers, {last}")
+    caption = "95 % bootstrap intervals in brackets."
+    beside = {}
+    if evaluation.network is not None and evaluation.joint is not None and evaluation.expert is not None:
+        beside["network alone"] = evaluation.network
+        network, *experts = (f"{factor:.3g}" for factor in evaluation.joint.weights.factors)
         caption += (
-            f"Beside it a linear model of the frequencies of {baseline.model.features} on both strands, "
-            f"fitted to the same training split; its penalty, {baseline.model.penalty:g} per sequence, is "
-            "chosen by the same validation split."
+            f" The first columns are of both joined: {network} times the network's outputs and "
+            f"{', '.join(experts)} times those of the {evaluation.expert.title}, weights fitted to the "
+            "validation split."
         )
-    if evaluation.network is not None and evaluation.joint is not None:
-        header.insert(-1, f"network alone, {last}")
-        weights = evaluation.joint.weights
-        caption += (
-            f" The first columns are of both joined: {weights.network:.3g} times the network's outputs and "
-            f"{weights.expert:.3g} times those of the k-mers, weights fitted to the validation split."
-        )
+    for baseline in evaluation.baselines:
+        beside[baseline.title] = baseline.splits
+        caption += f" {baseline.title}: {baseline.description}."
+    header += [f"{title}, {last}" for title in beside]
     rows = []
     for metric in splits[last].metrics:
-        row = [_with_span(result.metrics[metric], result.intervals.get(metric)) for result in splits.values()]
-        beside = [evaluation.network] if evaluation.network is not None else []
-        beside += [baseline.splits] if baseline is not None else []
-        row += [_with_span(part[last].metrics[metric], part[last].intervals.get(metric)) for part in beside]
-        rows.append([metric, *row])
+        results = [*splits.values(), *(results[last] for results in beside.values())]
+        cells = [_with_span(result.metrics[metric], result.intervals.get(metric)) for result in results]
+        rows.append([metric, *cells])
     return f"<p>{caption}</p>{number_table(header, rows)}"
 
 
@@ -200,10 +196,10 @@ def _of_classes(evaluation: EvaluationResult, outputs: Floats, targets: Any, sch
     counts_CC = np.zeros((scheme.n_outputs, scheme.n_outputs))
     np.add.at(counts_CC, (truth_P, p_PC.argmax(axis=-1)), 1)
     lines = _lines(truth_P, p_PC, scheme, "")
-    if evaluation.baseline is not None and scheme.n_outputs == 2:
-        beside = evaluation.baseline.splits[evaluation.final_split]
+    for baseline in evaluation.baselines if scheme.n_outputs == 2 else ():
+        beside = baseline.splits[evaluation.final_split]
         outputs_PC = beside.evaluator.outputs(beside.logits)[labelled]
-        lines += _lines(truth_P, outputs_PC, scheme, "k-mer baseline: ", color=GREY)
+        lines += _lines(truth_P, outputs_PC, scheme, f"{baseline.title}: ", color=GREY)
     reliable = reliability_chart([(evaluation.final_split, reliability(scheme.task, outputs, targets))])
     matrix = confusion_matrix(counts_CC, scheme.names)
     return f"{matrix}{_side_by_side(roc_chart(lines), pr_chart(lines))}<h2>Calibration</h2>{reliable}"

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 
 from hyenacli import console
-from hyenacli.adaptation.baseline import Experts, with_baseline
+from hyenacli.adaptation.baseline import Experts, with_baselines
 from hyenacli.adaptation.evaluation import (
     Baseline,
     EvaluationConfig,
@@ -27,7 +27,7 @@ from hyenacli.adaptation.settings import AdaptationOptions
 from hyenacli.devices import autocast
 from hyenacli.distributed import broadcast, current_ranks, stop_on_signals
 from hyenacli.evaluation.metrics import monitor
-from hyenacli.inference.experts import KmerExpert
+from hyenacli.inference.experts import Expert
 from hyenacli.training.checkpoints import Checkpoints, Progress
 from hyenacli.training.curriculum import Steps
 from hyenacli.training.loop import LoopSettings
@@ -78,7 +78,7 @@ class AdaptationRun(ABC):
     Attributes:
         kind: of the run, for the title of its report.
         unit: what an example is called, in the plural.
-        experts: whether the k-mer model joins the network; see `with_baseline`.
+        experts: which baseline joins the network; see `with_baselines`.
         precision: makes the context of every pass.
     """
 
@@ -121,8 +121,8 @@ class AdaptationRun(ABC):
         """Return the choices of the evaluation at the end."""
 
     @abstractmethod
-    def fit_baseline(self) -> Baseline | None:
-        """Fit the k-mer model to the same splits; None where there is to be none."""
+    def fit_baselines(self) -> list[Baseline]:
+        """Fit models of words to the same splits; an empty list where there are to be none."""
 
     def report_sections(self) -> list[str]:
         """Return sections of report.html after the metrics."""
@@ -250,7 +250,7 @@ def evaluate_run(run: AdaptationRun, training: TrainingResult, splits: Collectio
     if current_ranks().first:
         evaluation = evaluate_splits(model, evaluators, logits, run.evaluation_config())
         if len(evaluators) == len(run.evaluators):
-            evaluation = with_baseline(evaluation, run.fit_baseline(), run.experts, run.evaluation_config())
+            evaluation = with_baselines(evaluation, run.fit_baselines(), run.experts, run.evaluation_config())
         metrics = write_results(run, model, training, evaluation)
     return broadcast(metrics)
 
@@ -273,8 +273,8 @@ def write_results(
     if (calibration := evaluation.calibration) is not None:
         fitted = {"temperature": calibration.temperature, "offsets": list(calibration.offsets)}
         Checkpoints(directory, 1, run.origin() | fitted).replace_best("calibrated", model)
-    if evaluation.network is not None and evaluation.baseline is not None and evaluation.joint is not None:
-        expert = KmerExpert(evaluation.baseline.model, evaluation.joint.weights)
+    if evaluation.network is not None and evaluation.expert is not None and evaluation.joint is not None:
+        expert = Expert(evaluation.expert.model, evaluation.joint.weights)
         expert.save((directory / "checkpoints" / "best").resolve())
     sha256 = model_sha256(model)
     run.write_tables(model, evaluation, sha256)
@@ -327,14 +327,13 @@ def _log_results(run: AdaptationRun, training: TrainingResult, evaluation: Evalu
 
 
 def _log_comparison(evaluation: EvaluationResult, metric: str) -> None:
-    if (baseline := evaluation.baseline) is not None:
-        split = evaluation.final_split
-        if evaluation.network is not None:
-            console.log.info(
-                "network alone, %s: %s %.3f", split, metric, evaluation.network[split].metrics[metric]
-            )
-        console.log.info("k-mers, %s: %s %.3f", split, metric, baseline.splits[split].metrics[metric])
-    if evaluation.joint is not None and evaluation.network is None:
-        console.log.info("the k-mers do not join the network: the validation split is predicted no better")
+    split = evaluation.final_split
+    beside = {"network alone": evaluation.network} if evaluation.network is not None else {}
+    beside |= {baseline.title: baseline.splits for baseline in evaluation.baselines}
+    for title, results in beside.items():
+        console.log.info("%s, %s: %s %.3f", title, split, metric, results[split].metrics[metric])
+    if evaluation.expert is not None and evaluation.network is None:
+        text = "the %s do not join the network: the validation split is predicted no better"
+        console.log.info(text, evaluation.expert.title)
     if evaluation.verdict is not None:
         console.log.info("%s", evaluation.verdict.sentence)

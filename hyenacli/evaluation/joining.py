@@ -1,11 +1,12 @@
-"""Predictions of a network and of a linear model joined: a weighted sum, fitted on the validation split.
+"""Predictions of a network and of its experts joined: a weighted sum, fitted on the validation split.
 
-The weights are shrunk towards the plain mean of both, each at its own temperature, so that a few hundred
+The weights are shrunk towards the plain mean of all, each at its own temperature, so that a few hundred
 records suffice.
 
-N records, T outputs, P items.
+N records, T outputs, P items, E parts: the network and its experts, or some of them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,20 +27,20 @@ _SHRINKAGE = 20.0
 
 @dataclass(frozen=True)
 class JointWeights:
-    """Weights of the outputs of a network and of an expert.
+    """Weights of the outputs of several predictors.
 
     Attributes:
-        bias: of each output of a regression; empty otherwise.
+        factors: of each; the network is the first.
+        bias: of each output; empty for none.
     """
 
-    network: float
-    expert: float
+    factors: tuple[float, ...]
     bias: tuple[float, ...] = ()
 
-    def apply(self, network: Floats, expert: Floats) -> Floats:
-        """Return joined outputs (..., T)."""
-        joined = self.network * network + self.expert * expert
-        return joined + np.array(self.bias) if self.bias else joined
+    def apply(self, parts: Sequence[Floats]) -> Floats:
+        """Return joined outputs (..., T) of those of each predictor."""
+        joined = sum(factor * part for factor, part in zip(self.factors, parts, strict=True))
+        return np.asarray(joined + np.array(self.bias) if self.bias else joined)
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Joint:
     """A fit of weights.
 
     Attributes:
-        losses: mean validation loss of the network, the expert and both joined, each with its weights fitted
+        losses: mean validation loss of the network, the experts and all joined, each with its weights fitted
             to the other folds of the validation split.
     """
 
@@ -56,70 +57,96 @@ class Joint:
 
     @property
     def helps(self) -> bool:
-        """True where both together predict unseen validation records better than the network alone."""
+        """True where all together predict unseen validation records better than the network alone."""
         return self.losses[2] < self.losses[0]
 
 
-def fit_joint(task: Task, network: Floats, expert: Floats, targets: npt.NDArray[Any]) -> Joint:
+def fit_joint(
+    task: Task,
+    network: Floats,
+    experts: Sequence[Floats],
+    targets: npt.NDArray[Any],
+    *,
+    offsets: bool = False,
+) -> Joint:
     """Fit weights, and measure by nested folds what they are worth.
 
     Args:
         task: meaning of the outputs.
         network: logits or numbers (N, T) of the network on the validation split.
-        expert: those of the expert.
+        experts: those of each expert.
         targets: as in `metrics.measure`.
+        offsets: see `fit_weights`.
     """
     fold_N = np.argsort(np.random.Philox(key=0).random_raw(len(targets)), kind="stable") % FOLDS
-    none = np.zeros_like(network)
     losses = []
-    for parts in ((network, none), (none, expert), (network, expert)):
+    for parts in ([network], [*experts], [network, *experts]):
         held_out = np.empty_like(network)
         for fold in range(FOLDS):
             train, test = fold_N != fold, fold_N == fold
-            weights = fit_weights(task, parts[0][train], parts[1][train], targets[train])
-            held_out[test] = weights.apply(parts[0][test], parts[1][test])
+            weights = fit_weights(task, [part[train] for part in parts], targets[train], offsets=offsets)
+            held_out[test] = weights.apply([part[test] for part in parts])
         losses.append(_loss(task, held_out, targets))
-    weights = fit_weights(task, network, expert, targets)
+    weights = fit_weights(task, [network, *experts], targets, offsets=offsets)
     return Joint(weights, (losses[0], losses[1], losses[2]))
 
 
-def fit_weights(task: Task, network: Floats, expert: Floats, targets: npt.NDArray[Any]) -> JointWeights:
-    """Fit weights to validation records, shrunk towards the mean of both."""
+def fit_weights(
+    task: Task, parts: Sequence[Floats], targets: npt.NDArray[Any], *, offsets: bool = False
+) -> JointWeights:
+    """Fit weights to validation records, shrunk towards the mean of all parts.
+
+    Args:
+        task: meaning of the outputs.
+        parts: outputs (N, T) of each predictor.
+        targets: as in `metrics.measure`.
+        offsets: correct each part's leaning towards some classes first, as `calibrate` does, where all
+            classes have records.
+    """
     if task == "regression":
-        return _fit_numbers(network, expert, targets)
-    logits_2PC, scales = [], []
-    for outputs in (network, expert):
-        scale = 1 / calibrate(task, outputs, targets).temperature if np.ptp(outputs) else 0.0
+        return _fit_numbers(parts, targets)
+    logits_EPC, scales, offsets_EC = [], [], []
+    classes = {int(target) for target in np.ravel(targets) if target >= 0} if offsets else set()
+    offsets = offsets and len(classes) == parts[0].shape[-1]
+    for outputs in parts:
+        calibration = calibrate(task, outputs, targets, offsets=offsets)
+        scale = 1 / calibration.temperature if np.ptp(outputs) else 0.0
         pairs_PC, truth_P = label_items(task, outputs, targets)
-        logits_2PC.append(pairs_PC * scale)
+        offset_C = torch.tensor(calibration.offsets, dtype=torch.float64)
+        logits_EPC.append(pairs_PC * scale + (offset_C if offsets else 0))
         scales.append(scale)
-    weight_2 = torch.full((2,), 0.5, dtype=torch.float64, requires_grad=True)
+        offsets_EC.append(offset_C)
+    mean = 1 / len(parts)
+    weight_E = torch.full((len(parts),), mean, dtype=torch.float64, requires_grad=True)
+    stacked_EPC = torch.stack(logits_EPC)
 
     def objective() -> Tensor:
-        joined_PC = weight_2[0] * logits_2PC[0] + weight_2[1] * logits_2PC[1]
+        joined_PC = torch.tensordot(weight_E, stacked_EPC, dims=1)
         nats = functional.cross_entropy(joined_PC, truth_P, reduction="sum")
-        return nats + _SHRINKAGE * (weight_2 - 0.5).square().sum()
+        return nats + _SHRINKAGE * (weight_E - mean).square().sum()
 
-    minimise(objective, [weight_2])
-    fitted = weight_2.tolist()
-    return JointWeights(fitted[0] * scales[0], fitted[1] * scales[1])
+    minimise(objective, [weight_E])
+    fitted = weight_E.detach()
+    bias_C = tuple((fitted @ torch.stack(offsets_EC)).tolist())
+    return JointWeights(tuple(w * s for w, s in zip(fitted.tolist(), scales, strict=True)), bias_C)
 
 
-def _fit_numbers(network: Floats, expert: Floats, targets: npt.NDArray[Any]) -> JointWeights:
-    """Fit weights by ridge regression around the mean of both, all columns in units of their deviation."""
-    targets = targets.reshape(network.shape)
+def _fit_numbers(parts: Sequence[Floats], targets: npt.NDArray[Any]) -> JointWeights:
+    """Fit weights by ridge regression around the mean of all, all columns in units of their deviation."""
+    targets = targets.reshape(parts[0].shape)
     y = np.where(np.isfinite(targets), targets, np.nan)
     missing = np.isnan(y)
-    parts = [np.where(missing, np.nan, outputs) for outputs in (network, expert)]
+    parts = [np.where(missing, np.nan, outputs) for outputs in parts]
     mean_T, scale_T = np.nanmean(y, axis=0), np.nanstd(y, axis=0)
     scale_T[scale_T == 0] = 1.0
     centres = [np.nanmean(part, axis=0) for part in parts]
-    x_P2 = np.stack([((p - c) / scale_T)[~missing] for p, c in zip(parts, centres, strict=True)], axis=1)
-    rest_P = ((y - mean_T) / scale_T)[~missing] - x_P2 @ [0.5, 0.5]
-    change_2 = np.linalg.solve(x_P2.T @ x_P2 + _SHRINKAGE * np.eye(2), x_P2.T @ rest_P)
-    a, b = (0.5 + change_2).tolist()
-    bias_T = mean_T - a * centres[0] - b * centres[1]
-    return JointWeights(a, b, tuple(bias_T.tolist()))
+    x_PE = np.stack([((p - c) / scale_T)[~missing] for p, c in zip(parts, centres, strict=True)], axis=1)
+    mean_E = np.full(len(parts), 1 / len(parts))
+    rest_P = ((y - mean_T) / scale_T)[~missing] - x_PE @ mean_E
+    change_E = np.linalg.solve(x_PE.T @ x_PE + _SHRINKAGE * np.eye(len(parts)), x_PE.T @ rest_P)
+    factors = tuple((mean_E + change_E).tolist())
+    bias_T = mean_T - sum(factor * centre for factor, centre in zip(factors, centres, strict=True))
+    return JointWeights(factors, tuple(bias_T.tolist()))
 
 
 def _loss(task: Task, outputs: Floats, targets: npt.NDArray[Any]) -> float:

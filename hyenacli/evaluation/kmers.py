@@ -19,6 +19,7 @@ import numpy.typing as npt
 from hyenacli.evaluation.bootstrap import Floats, Ints
 from hyenacli.evaluation.calibration import cross_entropy, probabilities
 from hyenacli.evaluation.linear import LinearModel, fit_linear
+from hyenacli.evaluation.words import DIGITS, word_codes
 from hyenacli.genome.dna import reverse_complement
 from hyenadna.config import Task
 
@@ -38,8 +39,6 @@ _PATIENCE = 1
 _TOLERANCE = 1e-3
 # Numbers of a block of features that are counted at once.
 _BLOCK = 1 << 23
-_DIGITS = np.full(256, -1, dtype=np.int64)
-_DIGITS[np.frombuffer(b"ACGT", dtype=np.uint8)] = range(4)
 
 
 @dataclass(frozen=True)
@@ -121,6 +120,10 @@ class KmerModel:
         parts = [sequences[first : first + block] for first in range(0, len(sequences), block)]
         outputs = [self.model.logits(self.features.of(part)).astype(np.float64) for part in parts]
         return np.concatenate(outputs) if outputs else np.empty((0, len(self.model.bias_T)))
+
+    def outputs(self, sequences: Sequence[bytes]) -> Floats:
+        """Return the outputs (1, N, T), as an expert of one part."""
+        return self.logits(sequences)[None]
 
     def predict(self, sequences: Sequence[bytes]) -> Floats:
         """Return what `metrics.measure` takes: probabilities (N, T), or numbers (N, T)."""
@@ -231,7 +234,7 @@ def _counts(sequences: Sequence[bytes], k: int, parts: int) -> Floats:
     """Count the k-mers (N, P, F) of sequences, in equal parts of each, by the beginning of the k-mer."""
     # no k-mer has an N, and so none spans two sequences
     joined = np.frombuffer(b"N".join(sequences), dtype=np.uint8)
-    codes_K, at_K = _codes(joined, k)
+    codes_K, at_K = word_codes(DIGITS[joined], k)
     length_N = np.array([len(sequence) for sequence in sequences], np.int64)
     start_N = np.cumsum(length_N + 1) - length_N - 1
     row_K = np.searchsorted(start_N, at_K, side="right") - 1
@@ -240,18 +243,6 @@ def _counts(sequences: Sequence[bytes], k: int, parts: int) -> Floats:
     cell_K = (row_K * parts + part_K) * size + _columns(k)[codes_K]
     counts = np.bincount(cell_K, minlength=len(sequences) * parts * size)
     return counts.reshape(len(sequences), parts, size).astype(np.float64)
-
-
-def _codes(letters_L: npt.NDArray[np.uint8], k: int) -> tuple[Ints, Ints]:
-    """Return the k-mers without N as base-4 numbers, and where each begins."""
-    base = _DIGITS[letters_L]
-    count = max(0, len(base) - k + 1)
-    code, real = np.zeros(count, dtype=np.int64), np.ones(count, dtype=np.bool_)
-    for offset in range(k):
-        digit = base[offset : offset + count]
-        code = code * 4 + digit
-        real &= digit >= 0
-    return code[real], np.flatnonzero(real)
 
 
 @cache

@@ -170,11 +170,11 @@ def write_length_chart(
     Args:
         target: the file.
         lengths: in bases.
-        lines: for each name, a number for every length; NaN leaves a gap.
+        lines: for each name, five at most, a number for every length; NaN leaves a gap.
         x_label: meaning of the lengths.
         y_label: meaning of the numbers.
     """
-    colors = (BLUE, GREY, "#c0c0c0")
+    colors = (BLUE, GREY, "#c0c0c0", RED, GREEN)
     series = [
         Series(name, list(zip(lengths, numbers, strict=True)), color, dots=True)
         for (name, numbers), color in zip(lines.items(), colors, strict=False)

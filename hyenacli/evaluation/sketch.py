@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hyenacli.evaluation.words import word_codes
 from hyenacli.readers.genome import Codes, plain_tokens
-from hyenadna.tokenizer import A, T
+from hyenadna.tokenizer import A
 
 Hashes = NDArray[np.uint64]
 
@@ -84,22 +85,11 @@ def _kept(codes: Codes, scale: int, chunk: int) -> Iterator[Hashes]:
 
 def hash_kmers(codes_L: Codes) -> tuple[Hashes, NDArray[np.intp]]:
     """Hash the k-mers (P,) without N of codes (L,), alike on both strands; return where each begins too."""
-    if len(codes_L) < K:
-        return np.empty(0, np.uint64), np.empty(0, np.intp)
-    tokens_L = plain_tokens(codes_L)
-    whole_P = (tokens_L >= A) & (tokens_L <= T)
-    forward_P = np.where(whole_P, tokens_L - A, 0).astype(np.uint64)
-    reverse_P = forward_P ^ np.uint64(3)
-    # Words of `width` bases become wider by those of the word `step` places on; the bases they share agree.
-    width = 1
-    while width < K:
-        step = min(width, K - width)
-        bits = np.uint64(2 * step)
-        forward_P = (forward_P[:-step] << bits) | forward_P[step:]
-        reverse_P = reverse_P[:-step] | (reverse_P[step:] << bits)
-        whole_P = whole_P[:-step] & whole_P[step:]
-        width += step
-    return _mixed(np.minimum(forward_P, reverse_P)[whole_P]), np.flatnonzero(whole_P)
+    digit_L = plain_tokens(codes_L) - np.uint8(A)
+    forward_P, starts_P = word_codes(digit_L, K, np.uint64)
+    # what is no base, above 3, stays so
+    reverse_P, _ = word_codes((3 - digit_L)[::-1], K, np.uint64)
+    return _mixed(np.minimum(forward_P, reverse_P[::-1])), starts_P
 
 
 def _mixed(words_P: Hashes) -> Hashes:

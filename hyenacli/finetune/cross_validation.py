@@ -121,7 +121,7 @@ class CrossValidation:
         self._leaks = [finder.find(splits) for splits in data.splits]
         pairs = zip(data.splits, self._leaks, strict=True)
         self._warnings = [_find_warnings(data, splits, leaks) for splits, leaks in pairs]
-        self._baseline = cache(self._fit_baseline)
+        self._baselines = cache(self._fit_baselines)
 
     def run(self) -> RunResult:
         """Make the runs that are not made yet, up to a signal."""
@@ -222,26 +222,25 @@ class CrossValidation:
             self._device,
             self._warnings[planned.fold],
             self._leaks[planned.fold],
-            partial(self._baseline, planned.fold),
+            partial(self._baselines, planned.fold),
         )
         result = run.run(evaluated)
         if result.exit_code:
             raise _StoppedError(result.exit_code)
         return result.metrics
 
-    def _fit_baseline(self, fold: int) -> Baseline | None:
+    def _fit_baselines(self, fold: int) -> list[Baseline]:
         """Fit the k-mer model of a fold, which all its seeds share."""
         data, splits = self._data, self._data.splits[fold]
         if self._settings.no_baseline or data.scheme.level != "sequence":
-            return None
+            return []
         sequences = {
             name: [data.records[i].sequence for i in indices] for name, indices in splits.indices().items()
         }
         run = FinetuneRun(self._settings, data, splits, self._device)
         features = replace(TRIED, symmetric=self._settings.rc == "mean")
-        return fit_kmer_baseline(
-            data.evaluators(splits), sequences, run.evaluation_config(), features=features
-        )
+        config = run.evaluation_config()
+        return [fit_kmer_baseline(data.evaluators(splits), sequences, config, features=features)]
 
     def _monitored(self, metrics: dict[str, Any]) -> float:
         value = metrics["splits"]["valid"]["metrics"][monitor(self._data.scheme.task)]["value"]

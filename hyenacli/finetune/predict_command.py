@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 
 from hyenacli import __version__
-from hyenacli.console import log
 from hyenacli.devices import autocast, resolve_device, set_threads
 from hyenacli.errors import UsageError
 from hyenacli.finetune.settings import PredictSettings
 from hyenacli.genome.contigs import check_naming
 from hyenacli.inference.batching import RunSummary, parse_batch_size
 from hyenacli.inference.embedding_options import EmbeddingOptions, check_stride
-from hyenacli.inference.experts import join_predictions, load_expert
+from hyenacli.inference.experts import join_predictions, open_expert
 from hyenacli.inference.prediction import (
     Predicted,
     choose_track,
@@ -68,10 +67,7 @@ def run(config: PredictSettings) -> None:
         )
         records = readable_records(inputs.records, options)
         predicted = predict(model, records, options, batch_size=batch_size, precision=precision)
-        expert = load_expert(folder)
-        if expert is not None:
-            log.info("the k-mer model beside the network joins its predictions")
-            predicted = join_predictions(predicted, expert, stranded=config.stranded)
+        predicted = join_predictions(predicted, open_expert(folder), stranded=config.stranded)
         provenance = _provenance(config, head, options, model_sha256(model)) | inputs.shard
         summary = RunSummary("predict", "predicting", "predicted")
         with _open_output(config, output.target, kind, head, inputs, provenance) as write:

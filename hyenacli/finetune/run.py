@@ -58,7 +58,7 @@ class FinetuneRun(AdaptationRun):
         settings: with the method's defaults; its output is the run's directory.
         warnings: sentences about the splits.
         leaks: what the splits share.
-        baseline: fits the k-mer model, or returns None.
+        baselines: fits the k-mer model, or returns an empty list.
     """
 
     kind = "fine-tuning"
@@ -73,7 +73,7 @@ class FinetuneRun(AdaptationRun):
         device: torch.device,
         warnings: Sequence[str] = (),
         leaks: Sequence[Leak] = (),
-        baseline: Callable[[], Baseline | None] = lambda: None,
+        baselines: Callable[[], list[Baseline]] = list,
     ) -> None:
         self.data, self.splits = data, splits
         self._train_targets = [data.targets[i] for i in splits.train.tolist()]
@@ -81,7 +81,7 @@ class FinetuneRun(AdaptationRun):
         criterion = make_criterion(data.scheme, self._train_targets, settings.class_weights, self._head.scale)
         super().__init__(settings, data.scheme, criterion, device, warnings)
         self.experts = settings.experts
-        self._baseline, self._leaks = baseline, leaks
+        self._baselines, self._leaks = baselines, leaks
         self._features: Features | None = None
 
     def run(self, evaluated: Collection[str] = SPLITS) -> RunResult:
@@ -192,17 +192,14 @@ class FinetuneRun(AdaptationRun):
             self.criterion, settings.seed, calibrate=settings.calibrate, letters=not self.method.has_head
         )
 
-    def fit_baseline(self) -> Baseline | None:
-        """Fit the k-mer model to the same splits; None where there is to be none."""
-        return self._baseline()
+    def fit_baselines(self) -> list[Baseline]:
+        """Fit the k-mer model to the same splits; an empty list where there is to be none."""
+        return self._baselines()
 
     def write_tables(self, model: HyenaDNA, evaluation: EvaluationResult, model_sha256: str) -> None:
         """Write the predictions of the evaluated splits."""
-        beside = {}
-        if evaluation.network is not None:
-            beside["network"] = evaluation.network
-        if evaluation.baseline is not None:
-            beside["kmers"] = evaluation.baseline.splits
+        beside = {"network": evaluation.network} if evaluation.network is not None else {}
+        beside |= {f"{baseline.kind}s": baseline.splits for baseline in evaluation.baselines}
         write_predictions(
             self.settings,
             self.data,

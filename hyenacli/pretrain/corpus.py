@@ -9,7 +9,7 @@ from hyenacli import console
 from hyenacli.errors import UsageError, UserError
 from hyenacli.evaluation.markov import MarkovModels
 from hyenacli.inference.intervals import Splits, split_by_contigs, split_by_fraction, split_by_intervals
-from hyenacli.inference.sampling import WindowSampler, complement, fixed_windows
+from hyenacli.inference.sampling import WindowSampler, fixed_windows
 from hyenacli.pretrain.settings import PretrainSettings
 from hyenacli.readers.genome import Contig, Genome, Tokens, count_bases, open_genomes, plain_tokens
 
@@ -44,9 +44,11 @@ class Corpus:
         Args:
             rc: fit them to both strands, as for a model that reads both.
         """
-        return MarkovModels(self._stretches(rc=rc)).cross_entropy(self.valid_NW) if len(self.valid_NW) else []
+        if not len(self.valid_NW):
+            return []
+        return MarkovModels(self._stretches(), both_strands=rc).cross_entropy(self.valid_NW)
 
-    def _stretches(self, *, rc: bool) -> Iterator[Tokens]:
+    def _stretches(self) -> Iterator[Tokens]:
         pieces = [
             (i.contig, start, min(start + _PIECE, i.end))
             for i in self.splits.train
@@ -54,10 +56,7 @@ class Corpus:
         ]
         bases = sum(end - start for _, start, end in pieces)
         for contig, start, end in pieces[:: max(1, math.ceil(bases / MARKOV_BASES))]:
-            piece = self.contigs[contig].tokens(start, end)
-            yield piece
-            if rc:
-                yield complement(piece)
+            yield self.contigs[contig].tokens(start, end)
 
     def describe(self) -> str:
         """Describe the bases of each split, and how several files share the windows."""

@@ -4,23 +4,25 @@ N window, K species.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from hyenacli import __version__, console, settings_file
 from hyenacli.devices import autocast, resolve_device, set_threads
 from hyenacli.distributed import current_ranks
 from hyenacli.errors import UsageError, UserError
+from hyenacli.evaluation.joining import fit_weights
 from hyenacli.evaluation.kmers import fit_kmers
-from hyenacli.evaluation.metrics import measure
+from hyenacli.inference.experts import Expert, join_predictions, load_expert
 from hyenacli.inference.perplexity import parse_lengths
 from hyenacli.species.genomes import open_run_genomes
 from hyenacli.species.predict import species_head
@@ -32,8 +34,11 @@ from hyenacli.writers.atomic import ensure_writable
 from hyenacli.writers.columns import Column
 from hyenacli.writers.tables import SCALAR_TABLES, open_table, table_type
 from hyenadna import HyenaDNA, load_model, model_sha256
+from hyenadna.formats.load import locate
 
 _SHORTEST, _FACTOR = 256, 4
+# What accuracies are reported of beside that of the model, and how a plot calls it.
+_BESIDE = {"network": "network alone", "markov": "Markov models", "kmers": "k-mers"}
 
 
 def run(config: SpeciesEvaluateSettings, baseline_windows: int = MAX_BASELINE_WINDOWS) -> None:
@@ -53,6 +58,7 @@ def run(config: SpeciesEvaluateSettings, baseline_windows: int = MAX_BASELINE_WI
     set_threads(config.threads)
     settings = read_run(config.run)
     model = load_model(config.run).to(device)
+    expert = load_expert(locate(config.run).config.parent)
     window = species_head(model, config.run).window or model.longest_input
     warn_unfinished(config.run)
     splits = _splits(config, settings, window)
@@ -62,7 +68,7 @@ def run(config: SpeciesEvaluateSettings, baseline_windows: int = MAX_BASELINE_WI
         "settings": settings_file.to_dict(config),
     }
     results = evaluate_species(
-        model,
+        (model, expert),
         splits,
         settings,
         lengths or default_lengths(window),
@@ -79,8 +85,9 @@ def run(config: SpeciesEvaluateSettings, baseline_windows: int = MAX_BASELINE_WI
     with open_table(config.output, config.output_type, _columns(splits.names), provenance) as table:
         for result in chain([first], results):
             written.append(result)
-            kmers = "" if math.isnan(result.kmers) else f", k-mers {result.kmers:.3f}"
-            console.log.info("length %s: accuracy %.3f%s", f"{result.length:,}", result.accuracy, kmers)
+            others = [f", {name} {value:.3f}" for name, value in result.beside.items()]
+            text = "length %s: accuracy %.3f%s"
+            console.log.info(text, f"{result.length:,}", result.accuracy, "".join(others))
             table.write(_row(result, splits.names, config.threshold))
     if config.plot is not None:
         _plot(config.plot, config, written)
@@ -148,7 +155,8 @@ class AccuracyAtLength:
         truth_N: labels of the windows' species.
         p_NK: probabilities of the species.
         low: of the 95 % bootstrap interval of the accuracy.
-        kmers: accuracy of the k-mer model fitted to windows of this length; NaN without such a model.
+        beside: accuracies by name: of the `network` alone where an expert joins it, of the `markov` models
+            alone, and of the `kmers` fitted to windows of this length; only of what there is.
     """
 
     length: int
@@ -156,7 +164,7 @@ class AccuracyAtLength:
     p_NK: NDArray[np.float64]
     low: float
     high: float
-    kmers: float
+    beside: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
     def confusion(self) -> NDArray[np.int64]:
@@ -214,7 +222,7 @@ def default_lengths(longest: int) -> list[int]:
 
 
 def evaluate_species(
-    model: HyenaDNA,
+    model: tuple[HyenaDNA, Expert | None],
     splits: SpeciesSplits,
     settings: SpeciesTrainSettings,
     lengths: Sequence[int],
@@ -227,7 +235,7 @@ def evaluate_species(
     """Evaluate a model on windows of each length, read as `hyena classify-species predict` reads contigs.
 
     Args:
-        model: of the run, in eval mode, on its device.
+        model: of the run, in eval mode, on its device, and what joins it.
         splits: of the run's genomes.
         settings: of the run: its seed and its strands.
         lengths: bases of a window.
@@ -237,6 +245,7 @@ def evaluate_species(
             as well; 0 for no such model.
         precision: context of every pass.
     """
+    network, expert = model
     for length in lengths:
         held_out = HeldOut(splits, split, length, per_species)
         for sentence in held_out.missing:
@@ -244,36 +253,55 @@ def evaluate_species(
         if len(np.unique(held_out.labels_N)) < len(splits.names):
             console.log.warning("%s bases are left out: a species has no such window", f"{length:,}")
             continue
-        device = next(model.parameters()).device
-        logits = held_out.logits(model, rc=settings.rc == "mean", precision=precision, device=device)
+        with torch.inference_mode(), precision():
+            answers = list(held_out.answers(network, range(len(held_out)), rc=settings.rc == "mean"))
+        alone, logits = (
+            [answer.logits for answer in part if answer.logits is not None]
+            for part in (answers, join_predictions(answers, expert))
+        )
         low, high = held_out.evaluator.intervals(logits, settings.seed)["accuracy"]
-        baseline = math.nan
-        if baseline_windows:
-            baseline = _kmer_accuracy(splits, settings, held_out, length, baseline_windows)
+        beside = {} if expert is None else {"network": held_out.evaluator.metrics(alone)["accuracy"]}
+        beside |= _baseline_accuracies(splits, settings, held_out, length, baseline_windows, expert)
         p_NK = held_out.evaluator.outputs(logits)
-        yield AccuracyAtLength(length, held_out.labels_N, p_NK, low, high, baseline)
+        yield AccuracyAtLength(length, held_out.labels_N, p_NK, low, high, beside)
 
 
-def _kmer_accuracy(
-    splits: SpeciesSplits, settings: SpeciesTrainSettings, held_out: HeldOut, length: int, count: int
-) -> float:
-    """Return the accuracy of the k-mer model of a length; its penalty is chosen by the validation windows.
+def _baseline_accuracies(
+    splits: SpeciesSplits,
+    settings: SpeciesTrainSettings,
+    held_out: HeldOut,
+    length: int,
+    count: int,
+    expert: Expert | None,
+) -> dict[str, float]:
+    """Return the accuracy of the expert alone and of the k-mer model of a length, of what there is.
 
-    Without validation windows of every species: warn, and return NaN.
+    What is free in both is chosen by the validation windows. Without such windows of every species: warn.
     """
+    if not count and expert is None:
+        return {}
     valid = HeldOut(splits, "valid", length, settings.eval_windows)
     if len(np.unique(valid.labels_N)) < len(splits.names):
-        sentence = "no k-mer model of %s bases: a species has no such validation window to choose it by"
+        sentence = "no baseline of %s bases: a species has no such validation window to choose it by"
         console.log.warning(sentence, f"{length:,}")
-        return math.nan
-    train = SpeciesSource(settings, splits, length).baseline_windows(length, count)
-    task, validation = held_out.evaluator.scheme.task, (valid.sequences, valid.evaluator.targets)
-    fitted = fit_kmers(bases_of(train.inputs), train.targets, task, valid=validation)
-    return measure(task, held_out.evaluator.targets, fitted.predict(held_out.sequences))["accuracy"]
+        return {}
+    task, targets = held_out.evaluator.scheme.task, valid.evaluator.targets
+    accuracies = {}
+    if expert is not None:
+        parts = list(expert.model.outputs(valid.sequences))
+        weights = fit_weights(task, parts, targets, offsets=True)
+        joined = weights.apply(list(expert.model.outputs(held_out.sequences)))
+        accuracies["markov"] = held_out.evaluator.metrics(list(joined))["accuracy"]
+    if count:
+        train = SpeciesSource(settings, splits, length).baseline_windows(length, count)
+        fitted = fit_kmers(bases_of(train.inputs), train.targets, task, valid=(valid.sequences, targets))
+        accuracies["kmers"] = held_out.evaluator.metrics(list(fitted.logits(held_out.sequences)))["accuracy"]
+    return accuracies
 
 
 def _columns(names: Sequence[str]) -> list[Column]:
-    numbers = ["accuracy", "accuracy_low", "accuracy_high", "answered", "accuracy_answered", "kmers_accuracy"]
+    numbers = ["accuracy", "accuracy_low", "accuracy_high", "answered", "accuracy_answered"]
+    numbers += [f"{name}_accuracy" for name in _BESIDE]
     numbers += [f"{metric}_{name}" for name in names for metric in ("precision", "recall")]
     columns = [Column("length", int), Column("windows", int)]
     columns += [Column(name, float, digits=4) for name in numbers]
@@ -290,7 +318,7 @@ def _row(result: AccuracyAtLength, names: Sequence[str], threshold: float) -> di
         "accuracy_high": [result.high],
         "answered": [answered],
         "accuracy_answered": [accuracy_answered],
-        "kmers_accuracy": [result.kmers],
+        **{f"{name}_accuracy": [result.beside.get(name, math.nan)] for name in _BESIDE},
     }
     for label, name in enumerate(names):
         row[f"precision_{name}"] = [result.precision[label]]
@@ -305,8 +333,9 @@ def _plot(path: Path, config: SpeciesEvaluateSettings, results: Sequence[Accurac
     from hyenacli.evaluation.plots import write_length_chart  # loads matplotlib
 
     lines = {config.run.absolute().name: [result.accuracy for result in results]}
-    if not config.no_baseline:
-        lines["k-mers"] = [result.kmers for result in results]
+    for name, title in _BESIDE.items():
+        if any(name in result.beside for result in results):
+            lines[title] = [result.beside.get(name, math.nan) for result in results]
     lines["by chance"] = [1 / results[0].p_NK.shape[1]] * len(results)
     lengths = [result.length for result in results]
     write_length_chart(path, lengths, lines, x_label="bases of a window", y_label="accuracy")

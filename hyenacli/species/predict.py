@@ -24,6 +24,7 @@ from hyenacli.evaluation.bootstrap import Floats
 from hyenacli.evaluation.calibration import probabilities
 from hyenacli.inference.batching import RunSummary, parse_batch_size
 from hyenacli.inference.embedding_options import EmbeddingOptions, check_stride
+from hyenacli.inference.experts import Expert, join_predictions, open_expert
 from hyenacli.inference.prediction import Predicted, predict, prediction_options, value_names
 from hyenacli.readers.records import OK, SequenceRecord, check_input, started, warn_of_unusable
 from hyenacli.readers.sequences import FastaRecord, read_fasta
@@ -62,7 +63,7 @@ def run(config: SpeciesPredictSettings) -> None:
     _check_outputs(config, shards)
     device = resolve_device(config.device)
     precision = autocast(device, config.dtype)
-    locate(config.model)
+    folder = locate(config.model).config.parent
     for shard in shards:
         shard.clear()
     with ExitStack() as stack:
@@ -74,13 +75,20 @@ def run(config: SpeciesPredictSettings) -> None:
         head = species_head(model, config.model)
         warn_unfinished(Path(config.model))
         rc = head.rc if config.rc == "auto" else config.rc == "mean"
-        circles = frozenset(name.strip() for name in (config.circular or "").split(",") if name.strip())
+        circles = _circles(config)
         options = species_options(head, rc=rc, window=config.window, stride=config.stride, circles=circles)
         width, _ = options.windows(model.config, model.longest_input)
         table = SpeciesTable(head, config.threshold, config.top)
+        expert = open_expert(folder)
         log.info("model: %s, read in windows of %s bases", ", ".join(table.species), f"{width:,}")
         predicted = classify(
-            model, contigs, options, min_length=config.min_length, batch_size=batch_size, precision=precision
+            model,
+            contigs,
+            options,
+            expert,
+            min_length=config.min_length,
+            batch_size=batch_size,
+            precision=precision,
         )
         provenance = {"model_sha256": model_sha256(model), "strands": "mean of both" if rc else "one"} | facts
         writers = _open_outputs(config, shards, table, provenance, stack)
@@ -103,6 +111,11 @@ def run(config: SpeciesPredictSettings) -> None:
     summary.report(shards[0].describe(), f" ({names})" * bool(names), predictions=dict(predictions))
     for shard in shards:
         merge_if_last(shard)
+
+
+def _circles(config: SpeciesPredictSettings) -> frozenset[str]:
+    names = (name.strip() for name in (config.circular or "").split(","))
+    return frozenset(name for name in names if name)
 
 
 def _tables(config: SpeciesPredictSettings) -> list[Path]:
@@ -234,6 +247,7 @@ def classify(
     model: HyenaDNA,
     contigs: Iterable[FastaRecord],
     options: EmbeddingOptions,
+    expert: Expert | None = None,
     *,
     min_length: int,
     max_bytes: int = 1 << 26,
@@ -245,6 +259,7 @@ def classify(
         model: with a head as of `species_head`, in eval mode, on the device to use.
         contigs: the records.
         options: from `species_options`.
+        expert: joins the model.
         min_length: bases below which a contig is TOO_SHORT.
         max_bytes: size of the contigs that may wait for the end of a batch.
         how: `batch_size` and `precision` of `predict`.
@@ -259,9 +274,8 @@ def classify(
     # the end of a pass completes its last batch, however few windows the contigs of many bytes have
     for _, group in groupby(numbered(), key=itemgetter(0)):
         members = [contig for _, contig in group]
-        yield from zip(
-            members, predict(model, (_record(c, min_length) for c in members), options, **how), strict=True
-        )
+        answers = predict(model, (_record(c, min_length) for c in members), options, **how)
+        yield from zip(members, join_predictions(answers, expert), strict=True)
 
 
 def _record(contig: FastaRecord, min_length: int) -> SequenceRecord:

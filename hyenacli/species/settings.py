@@ -152,6 +152,14 @@ class SpeciesTrainSettings(StepOptions, AdaptationOptions, options.CircularOptio
             rich_help_panel=MODEL,
         ),
     ] = "full"
+    experts: Annotated[
+        Literal["markov", "none"],
+        typer.Option(
+            help="markov: join the model with Markov models (order 6, 8, 10) of all training bases of each "
+            "species, weighted by the validation windows; none: predict with the model alone.",
+            rich_help_panel=MODEL,
+        ),
+    ] = "markov"
     eval_windows: Annotated[
         int, typer.Option(help="Windows of each species per evaluation.", min=1, rich_help_panel=OUTPUT)
     ] = 64
@@ -164,9 +172,10 @@ class SpeciesEvaluateSettings(options.ComputeOptions, options.TableOutputOptions
     Lengths beyond the model's window are read in several windows and pooled, as `predict` does.
 
     For each length: accuracy with its bootstrap interval, the share of windows that reach --threshold and
-    the accuracy on these, the accuracy of a linear model of k-mers fitted to at most 4,000 training windows
-    of the same length, precision and recall of each species, and how many windows of one species were
-    predicted as another (human_as_mouse). Windows do not overlap. Runs in one process only.
+    the accuracy on these, that of the network alone where Markov models join it, of these alone, and of a
+    linear model of k-mers fitted to at most 4,000 training windows of the same length, precision and recall
+    of each species, and how many windows of one species were predicted as another (human_as_mouse). Windows
+    do not overlap. Runs in one process only.
 
     Example: hyena classify-species evaluate run --lengths 256,1024 --plot lengths.svg
     """

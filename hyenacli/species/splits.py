@@ -4,7 +4,7 @@ Legend of shape suffixes: N windows, W bases of a window.
 """
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -63,6 +63,11 @@ class SpeciesSplits:
     def intervals(self, split: str) -> list[list[Interval]]:
         """Return the intervals of every species in "train", "valid" or "test"."""
         return [getattr(splits, split) for splits in self.splits]
+
+    def training_bases(self, label: int) -> Iterator[Tokens]:
+        """Yield the token ids of the training intervals of a species, in order."""
+        for interval in self.splits[label].train:
+            yield self.contigs[interval.contig].tokens(interval.start, interval.end)
 
     def to_bed(self) -> str:
         """Return the splits as a BED: contig, start, end, split and species, by species."""

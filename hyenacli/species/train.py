@@ -1,6 +1,6 @@
 """`hyena classify-species train` as a function: windows of genomes, and which species they are of."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hyenacli import __version__, console
-from hyenacli.adaptation.baseline import fit_kmer_baseline
+from hyenacli.adaptation.baseline import fit_kmer_baseline, markov_baseline
 from hyenacli.adaptation.evaluation import (
     Baseline,
     EvaluationConfig,
@@ -32,10 +32,11 @@ from hyenacli.adaptation.run import AdaptationRun, RunResult, evaluate_run
 from hyenacli.devices import resolve_device, set_threads
 from hyenacli.distributed import current_ranks, process_group
 from hyenacli.errors import UserError, abbreviate
+from hyenacli.evaluation.markov import MarkovClassifier, fit_markov, informative_orders
 from hyenacli.genome.contigs import match_contigs, parse_circular
 from hyenacli.inference.batching import parse_batch_size
 from hyenacli.inference.intervals import SPLITS
-from hyenacli.inference.prediction import predict
+from hyenacli.inference.prediction import Predicted, predict
 from hyenacli.readers.genome import Tokens, plain_tokens
 from hyenacli.readers.records import SequenceRecord
 from hyenacli.species.genomes import SpeciesGenomes, open_run_genomes
@@ -125,6 +126,7 @@ class SpeciesRun(AdaptationRun):
     ) -> None:
         scheme = scheme_of(tuple(species.name for species in genomes.species))
         super().__init__(settings, scheme, Criterion(scheme), device)
+        self.experts = settings.experts
         head = head_config(settings, scheme)
         model = build_model(settings, head)
         self._window = settings.max_length or min(model.config.context, model.longest_input)
@@ -219,15 +221,27 @@ class SpeciesRun(AdaptationRun):
             model, rc=self.settings.rc == "mean", precision=self.precision, device=self.device
         )
 
-    def fit_baseline(self) -> Baseline | None:
-        """Fit the k-mer model to training windows; None with --no-baseline."""
-        if self.settings.no_baseline:
-            return None
-        train = self._source.baseline_windows(self._window, self._baseline_windows)
-        evaluators = {"train": SplitEvaluator(self.scheme, list(train.targets)), **self.evaluators}
-        sequences = {"train": bases_of(train.inputs)}
-        sequences |= {split: windows.sequences for split, windows in self._held_out.items()}
-        return fit_kmer_baseline(evaluators, sequences, self.evaluation_config())
+    def fit_baselines(self) -> list[Baseline]:
+        """Fit the k-mer model to training windows, and Markov models to all training bases."""
+        config, baselines = self.evaluation_config(), []
+        sequences = {split: windows.sequences for split, windows in self._held_out.items()}
+        if self.settings.experts == "markov":
+            model = fit_species_markov(self._splits)
+            baselines.append(markov_baseline(model, self.evaluators, sequences, config))
+        if not self.settings.no_baseline:
+            train = self._source.baseline_windows(self._window, self._baseline_windows)
+            evaluators = {"train": SplitEvaluator(self.scheme, list(train.targets)), **self.evaluators}
+            sequences = {"train": bases_of(train.inputs)} | sequences
+            baselines.append(fit_kmer_baseline(evaluators, sequences, config))
+        return baselines
+
+
+def fit_species_markov(splits: SpeciesSplits) -> MarkovClassifier:
+    """Fit Markov models to both strands of all training bases of each species."""
+    bases = [sum(map(len, intervals)) for intervals in splits.intervals("train")]
+    console.log.info("fitting Markov models to %s bases", f"{sum(bases):,}")
+    orders = informative_orders(max(bases))
+    return fit_markov((splits.training_bases(label) for label in range(len(splits.names))), orders)
 
 
 def scheme_of(names: tuple[str, ...]) -> LabelScheme:
@@ -313,17 +327,20 @@ class HeldOut:
         device: torch.device,
     ) -> list[Logits]:
         """Compute a model's logits (K,) of each window as `predict` does; the same on every rank."""
-        options = species_options(species_head(model), rc=rc)
 
         def compute(model: HyenaDNA, indices: Sequence[int]) -> list[Logits]:
-            sequences = bases_of(self._tokens_NW[list(indices)])
-            records = (SequenceRecord.of_sequence("", bases) for bases in sequences)
-            answers = predict(model, records, options)
+            answers = self.answers(model, indices, rc=rc)
             return [answer.logits for answer in answers if answer.logits is not None]
 
         model.eval()
         with torch.inference_mode(), precision():
             return predict_over_ranks(compute, model, range(len(self)), [0] * len(self), device)
+
+    def answers(self, model: HyenaDNA, indices: Sequence[int], *, rc: bool) -> Iterator[Predicted]:
+        """Predict some windows as `hyena classify-species predict` does, without experts."""
+        sequences = bases_of(self._tokens_NW[list(indices)])
+        records = (SequenceRecord.of_sequence("", bases) for bases in sequences)
+        return predict(model, records, species_options(species_head(model), rc=rc))
 
 
 def bases_of(tokens_NW: Tokens) -> list[bytes]:

@@ -53,8 +53,8 @@ def run(config: AttributeSettings) -> None:
         reading = prediction_options(
             head, rc=head.rc if config.rc == "auto" else config.rc == "mean", stranded=config.stranded
         )
-        if load_expert(folder) is not None:
-            log.info("attributions are of the network alone, without the k-mer model beside it")
+        if (expert := load_expert(folder)) is not None:
+            log.info("attributions are of the network alone, without the %s beside it", expert.title)
         provenance = _provenance(config, model_sha256(model))
         track = None
         if config.track is not None and track_kind is not None:

@@ -19,11 +19,11 @@ def test_two_views_are_better_than_one(n: int) -> None:
     rng = np.random.default_rng(0)
     y, new = rng.integers(0, 2, n), rng.integers(0, 2, 4000)
     (a, b), (c, d) = ([noisy(t, s, rng) for s in (1.5, 1.5)] for t in (y, new))
-    joint = fit_joint("binary", 7 * a, b, y)
+    joint = fit_joint("binary", 7 * a, [b], y)
     assert joint.helps
     # a network that is seven times too sure weighs a seventh as much
-    assert 7 * joint.weights.network == pytest.approx(joint.weights.expert, rel=0.5)
-    joined = joint.weights.apply(7 * c, d)
+    assert 7 * joint.weights.factors[0] == pytest.approx(joint.weights.factors[1], rel=0.5)
+    joined = joint.weights.apply([7 * c, d])
     assert measure("binary", new, joined - joined.min() + 1)["auroc"] > 0.8
     for single in (c, d):
         difference = paired_difference("binary", new, joined, single)["auroc"]
@@ -40,16 +40,28 @@ def test_noise_does_not_join(task: Task) -> None:
         targets = np.stack([1 - y, y], axis=1).astype(float)
     if task == "regression":
         logits, noise, targets = logits[:, 1:], noise[:, 1:], 2 * y[:, None] - 1.0
-    joint = fit_joint(task, logits, noise, targets)
+    joint = fit_joint(task, logits, [noise], targets)
     assert joint.losses[0] < joint.losses[1]
-    assert abs(joint.weights.expert) < 0.3 * joint.weights.network
+    network, expert = joint.weights.factors
+    assert abs(expert) < 0.3 * network
 
 
 def test_few_records_keep_the_mean() -> None:
-    weights = fit_weights(
-        "regression", np.array([[0.0], [1.0]]), np.array([[1.0], [0.0]]), np.array([0.0, 1.0])
+    parts = [np.array([[0.0], [1.0]]), np.array([[1.0], [0.0]])]
+    assert fit_weights("regression", parts, np.array([0.0, 1.0])).factors == pytest.approx(
+        (0.5, 0.5), abs=0.1
     )
-    assert (weights.network, weights.expert) == pytest.approx((0.5, 0.5), abs=0.1)
+
+
+def test_leanings_of_each_part_are_taken_away() -> None:
+    rng = np.random.default_rng(4)
+    y, new = rng.integers(0, 2, 400), rng.integers(0, 2, 4000)
+    parts = [[noisy(truth, 1.0, rng) + lean for lean in ([3.0, 0.0], [9.0, 0.0])] for truth in (y, new)]
+    for offsets, least, most in ((True, 0.88, 1), (False, 0.5, 0.85)):
+        joined = fit_weights("binary", parts[0], y, offsets=offsets).apply(parts[1])
+        assert least < (joined.argmax(axis=1) == new).mean() < most
+    # nothing can be learnt of a class without a record
+    assert not fit_weights("binary", [part[y == 0] for part in parts[0]], y[y == 0], offsets=True).bias
 
 
 def test_numbers_keep_their_mean_and_missing_ones_do_not_count() -> None:
@@ -57,14 +69,15 @@ def test_numbers_keep_their_mean_and_missing_ones_do_not_count() -> None:
     y = rng.normal(50, 3, (500, 2))
     y[:20, 1] = np.nan
     network, expert = (np.nan_to_num(y, nan=50.0) + rng.normal(0, 2, y.shape) for _ in range(2))
-    weights = fit_weights("regression", network, expert, y)
-    error = np.nanmean((weights.apply(network, expert) - y) ** 2)
+    weights = fit_weights("regression", [network, expert], y)
+    joined = weights.apply([network, expert])
+    error = np.nanmean((joined - y) ** 2)
     assert error < 0.75 * np.nanmean((network - y) ** 2)
-    assert np.nanmean(weights.apply(network, expert) - y) == pytest.approx(0, abs=0.01)
+    assert np.nanmean(joined - y) == pytest.approx(0, abs=0.01)
 
 
 def test_weights_add_up() -> None:
-    joined = JointWeights(2.0, 0.5, (1.0,)).apply(np.array([[1.0]]), np.array([[4.0]]))
+    joined = JointWeights((2.0, 0.5), (1.0,)).apply([np.array([[1.0]]), np.array([[4.0]])])
     assert joined.tolist() == [[5.0]]
 
 

@@ -6,7 +6,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from hyenacli.evaluation.markov import MAX_ORDER, PSEUDO_COUNT, MarkovModels
+from hyenacli.evaluation.markov import MAX_ORDER, PSEUDO_COUNT, MarkovModels, fit_markov
+from hyenacli.genome.dna import reverse_complement
 from hyenadna import Tokenizer
 
 TOKENS = Tokenizer()
@@ -62,3 +63,28 @@ def test_a_periodic_sequence_is_learnt_by_the_order_that_sees_the_period() -> No
 def test_nothing_seen_is_uniform() -> None:
     losses = MarkovModels([]).cross_entropy(TOKENS.encode_array("ACGTACGT")[None])
     assert losses == pytest.approx([math.log(4)] * (MAX_ORDER + 1))
+
+
+def test_log_likelihoods_are_of_both_strands_of_short_and_long_stretches(
+    sequences: tuple[str, list[str]],
+) -> None:
+    train, windows = sequences
+    both = train + "N" + reverse_complement(train.encode()).decode()
+    stretches = [TOKENS.encode_array(part) for part in train.split("N")]
+    model = fit_markov([stretches, [TOKENS.encode_array("ACGT" * 50)]], (2, 4))
+    log_p_ONK = model.outputs([window.encode() for window in windows])
+    for o, order in enumerate((2, 4)):
+        counts: Counter[str] = Counter()
+        for i in range(4, len(both)):
+            word = both[i - 4 : i + 1]
+            if "N" not in word:
+                counts.update(word[4 - k :] for k in range(5))
+        for n, window in enumerate(windows):
+            total = 0.0
+            for strand in (window, reverse_complement(window.encode()).decode()):
+                words = [strand[i - order : i + 1] for i in range(order, len(strand))]
+                total += sum(math.log(probability(counts, w[:-1], w[-1])) for w in words if "N" not in w)
+            assert log_p_ONK[o, n, 0] == pytest.approx(total / 2, rel=1e-3)
+    # the other strand is the same to a rounding of the sum
+    swapped = model.outputs([reverse_complement(window.encode()) for window in windows])
+    np.testing.assert_allclose(swapped, log_p_ONK, rtol=1e-12)

@@ -14,9 +14,12 @@ import torch
 import yaml
 from typer.testing import CliRunner
 
+from hyenacli import api
 from hyenacli.app import app
 from hyenacli.distributed import Ranks
 from hyenacli.errors import UserError
+from hyenacli.evaluation.calibration import probabilities
+from hyenacli.inference.experts import load_expert
 from hyenacli.readers.records import SequenceRecord
 from hyenacli.readers.sequences import FastaRecord
 from hyenacli.species import evaluate
@@ -40,6 +43,7 @@ TINY: dict[str, Any] = {
     "eval_windows": 12,
     "lr": 1e-2,
     "no_baseline": True,
+    "experts": "none",
     "device": "cpu",
 }
 # Enough to tell the species below apart, and few enough to be fitted in no time.
@@ -74,7 +78,7 @@ def settings(genomes: dict[str, Path], base: Path, run: Path, **changes: Any) ->
 @pytest.fixture(scope="module")
 def run(genomes: dict[str, Path], base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("species") / "run"
-    config = settings(genomes, base, folder, no_baseline=False, max_steps=45)
+    config = settings(genomes, base, folder, no_baseline=False, experts="markov", max_steps=45)
     result = train_species(config, BASELINE_WINDOWS)
     assert result.exit_code == 0
     return folder
@@ -86,6 +90,11 @@ def test_it_learns_and_leaves_everything(run: Path) -> None:
     assert said["labels"] == list(KINDS)
     assert said["splits"]["test"]["records"] == 36
     assert said["kmer_baseline"]["k"] == [3, 4, 5, 6]
+    assert said["markov_baseline"]["orders"] == [6]  # 8 has more contexts than these genomes have bases
+    for beside in (said["network"], said["markov_baseline"]["splits"], said["kmer_baseline"]["splits"]):
+        assert beside["test"]["metrics"]["accuracy"]["value"] > 0.8
+    assert said["experts"]["joined"]
+    assert said["verdict"]["sentence"].startswith("network and Markov models joined are ")
     assert said["calibration"]["valid_loss"][1] <= said["calibration"]["valid_loss"][0]
     assert "split of rich" in (run / "report.html").read_text()
 
@@ -174,7 +183,7 @@ def test_a_length_that_only_the_test_split_has_is_judged_without_kmers(held_out_
     command = ["classify-species", "evaluate", str(held_out_by_name), "--lengths", "64,256"]
     done = CliRunner().invoke(app, [*command, "--device", "cpu"])
     assert done.exit_code == 0, done.stderr
-    assert "no k-mer model of 256 bases: a species has no such validation window" in done.stderr
+    assert "no baseline of 256 bases: a species has no such validation window" in done.stderr
     short, long = csv.DictReader(
         (line for line in done.stdout.splitlines() if not line.startswith("##")), delimiter="\t"
     )
@@ -356,13 +365,43 @@ def test_accuracy_by_length(run: Path, tmp_path: Path) -> None:
         assert np.mean(recalls) == pytest.approx(float(row["accuracy"]), abs=1e-3)
         assert float(row["accuracy_low"]) <= float(row["accuracy"]) <= float(row["accuracy_high"])
         assert float(row["kmers_accuracy"]) > 0.4
+        assert float(row["network_accuracy"]) > 0.3
+        assert float(row["markov_accuracy"]) > (0.3 if row["length"] == "8" else 0.8)
         assert 0 < float(row["answered"]) <= 1
         assert float(row["accuracy_answered"]) >= float(row["accuracy"])
         for name, recall in zip(KINDS, recalls, strict=True):
             taken_for = [int(row[f"{name}_as_{other}"]) for other in KINDS]
             assert sum(taken_for) == 20
             assert int(row[f"{name}_as_{name}"]) == round(20 * recall)
-    assert "k-mers" in plot.read_text()
+    assert all(name in plot.read_text() for name in ("k-mers", "Markov models", "network alone"))
+
+
+def test_contigs_are_predicted_as_the_joined_model_was_measured(
+    run: Path, genomes: dict[str, Path], tmp_path: Path
+) -> None:
+    config = settings(genomes, run, run)
+    held = HeldOut(split_run(config, open_run_genomes(config), 64), "test", 150, 4)
+    contigs = [(f"c{i}", bases.decode()) for i, bases in enumerate(held.sequences)]
+    write_fasta(tmp_path / "contigs.fa", contigs)
+    command = ["classify-species", "predict", str(tmp_path / "contigs.fa"), "-m", str(run), "-o", "-"]
+    done = CliRunner().invoke(app, [*command, "--min-length", "1", "--device", "cpu"])
+    assert done.exit_code == 0, done.stderr
+    assert "the Markov models beside the network join its predictions" in done.stderr
+    rows = list(csv.DictReader(done.stdout.splitlines(), delimiter="\t"))
+    expert = load_expert((run / "checkpoints" / "best").resolve())
+    assert expert is not None
+    logits_NWK = []
+    records = [SequenceRecord.of_sequence("", bases) for bases in held.sequences]
+    for answer in predict_with(load_model(run), records, rc=True):
+        parts = [answer.record.bases[start:end] for start, end in answer.windows]
+        log_p_WK = expert.model.outputs(parts)[0]
+        network, markov = expert.weights.factors
+        logits_NWK.append(network * answer.window_logits + markov * log_p_WK + expert.weights.bias)
+    p_NK = probabilities("multiclass", np.mean(logits_NWK, axis=1))
+    said_NK = np.array([[float(row[f"p_{name}"]) for name in KINDS] for row in rows])
+    np.testing.assert_allclose(said_NK, p_NK, atol=1e-5)
+    joined = api.predict([bases for _, bases in contigs], run, device="cpu")
+    np.testing.assert_allclose(np.stack([joined[f"p_{name}"] for name in KINDS], axis=1), p_NK, atol=1e-5)
 
 
 @pytest.mark.parametrize("rc", [False, True])
@@ -384,7 +423,7 @@ def test_what_is_longer_than_the_window_is_judged_as_it_is_predicted(
 
 def test_quality_of_a_length() -> None:
     p_NK = np.array([[0.6, 0.4], [0.9, 0.1], [0.2, 0.8], [0.45, 0.55]])
-    one = AccuracyAtLength(64, np.array([1, 0, 1, 1]), p_NK, 0.0, 1.0, 0.5)
+    one = AccuracyAtLength(64, np.array([1, 0, 1, 1]), p_NK, 0.0, 1.0)
     assert one.confusion.tolist() == [[1, 0], [1, 2]]
     assert one.accuracy == 0.75
     assert one.recall.tolist() == [1, pytest.approx(2 / 3)]
