@@ -167,7 +167,7 @@ def evaluate(name: str, task: Task, start: str, args: argparse.Namespace) -> Non
     """Train from a start, and judge by length."""
     run, output = trained(name, task, start, args.runs, args.threads), lengths_of(name, start, args.runs)
     if not output.exists():
-        lengths = ",".join(map(str, task.lengths))
+        lengths = ",".join(map(str, task.lengths[:3] if start == JOINED else task.lengths))
         flags = ("--lengths", lengths, "--windows", task.windows, "--plot", output.with_suffix(".svg"))
         hyena("classify-species", "evaluate", run, "-o", output, *flags, "-@", args.threads)
 
