@@ -213,6 +213,7 @@ def open_h5ad(path: Path, columns: Sequence[Column], provenance: Mapping[str, An
     vectors = [column for column in columns if column.width]
     names = number_repeats(map(str, values[columns[0].name]))
     import anndata
+    from anndata.io import write_elem
 
     data = anndata.AnnData(
         X=values[vectors[-1].name] if vectors else None,
@@ -223,7 +224,9 @@ def open_h5ad(path: Path, columns: Sequence[Column], provenance: Mapping[str, An
     data.obs_names = names
     if vectors:
         data.var_names = vectors[-1].titles
-    data.write_h5ad(path)
+    # by this way in, not write_h5ad, which opens the path by itself and so is killed where the disk is full
+    with _created(path) as file:
+        write_elem(file, "/", data)
 
 
 def number_repeats(names: Iterable[str]) -> list[str]:
