@@ -252,12 +252,9 @@ class _Scanner:
 
     def rest(self) -> bool:
         """Return False at the end of the stream."""
-        return self._start < len(self._text) or self._read_more()
-
-    def _read_more(self) -> bool:
-        data = self._stream.read(self._piece)
-        self._text, self._start = self._text[self._start :] + data, 0
-        return bool(data)
+        if self._start == len(self._text):
+            self._text, self._start = self._stream.read(self._piece), 0
+        return bool(self._text)
 
     def _take(self, end: int) -> bytes:
         text = self._text[self._start : end]
@@ -282,24 +279,26 @@ class _Scanner:
             )
 
     def take_line(self) -> bytes:
-        while (end := self._text.find(b"\n", self._start)) < 0 and self._read_more():
-            pass
-        return self._take(end + 1 or len(self._text))
+        parts, end = list[bytes](), 0
+        while not end and self.rest():
+            end = self._text.find(b"\n", self._start) + 1
+            parts.append(self._take(end or len(self._text)))
+        return b"".join(parts)
 
     def take_body(self) -> Iterator[bytes]:
         """Read up to the next header; pieces before the last end with something else than white space.
 
         So blanks before a line end, and a line end before a header, are never torn from each other.
         """
-        line_start = True
+        line_start, blanks = True, list[bytes]()  # blanks: the white space since the last piece
         while self.rest() and not (line_start and self._text.startswith(b">", self._start)):
-            if next_record := self._text.find(b"\n>", self._start) + 1:
-                yield self._take(next_record)
+            next_record = self._text.find(b"\n>", self._start) + 1
+            end = next_record or len(self._text.rstrip(_BLANKS + b"\n"))
+            if end > self._start:
+                yield b"".join((*blanks, self._take(end)))
+                blanks.clear()
+            if next_record:
                 return
-            text = self._text[self._start :]
-            if solid := len(text.rstrip(_BLANKS + b"\n")):
-                line_start = False
-                yield self._take(self._start + solid)
-            if not self._read_more():
-                yield self._take(len(self._text))
-                return
+            line_start = self._text.endswith(b"\n")
+            blanks.append(self._take(len(self._text)))
+        yield b"".join(blanks)

@@ -1,7 +1,7 @@
 """VCF text: INFO fields added to headers and lines of which every other byte stays."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from types import NoneType
@@ -81,8 +81,6 @@ class VcfWriter:
         self._lines: list[bytes] = []
         self._newlines: list[bytes] = []
         self._counts: list[int] = []
-        # indices of lines that do not simply go on with `;` and the new items
-        self._irregular: list[int] = []
         self._buffer_bytes = self._free_bytes = buffer_bytes
 
     def write(self, record: VariantRecord, values: Values) -> None:
@@ -99,11 +97,12 @@ class VcfWriter:
             raise UserError(what, at=self._target, remedy="write .vcf.gz")
         if count:
             for name, column in self._columns:
-                column.extend(field_values(name, values, record))
+                of_field = values[name]
+                if len(of_field) != count:
+                    raise _miscounted(name, of_field, record)
+                column.extend(of_field)
         if self._table is not None:
             line = _as_vcf(record, self._table)
-        if not count or line[-1] in b"\t.;" or line.count(b"\t") != 7:
-            self._irregular.append(len(self._lines))
         self._lines.append(line)
         self._newlines.append(newline)
         self._counts.append(count)
@@ -114,8 +113,6 @@ class VcfWriter:
     def flush(self) -> None:
         """Hand the lines that wait to the sink."""
         lines, counts, columns = self._lines, self._counts, self._columns
-        text = b"\t".join(lines)
-        annotated_before = any(name in text for name in self._ids)
         # Of each line what goes before the new items, a label and values of every field, and the rest.
         step = 2 + 2 * len(columns)
         pieces = [b""] * (step * len(lines))
@@ -124,7 +121,7 @@ class VcfWriter:
             pieces[1 + 2 * index :: step] = [b";%b=" % name.encode()] * len(lines)
             pieces[2 + 2 * index :: step] = _join_alleles(value_texts(column), counts)
             column.clear()
-        for index in range(len(lines)) if annotated_before else self._irregular:
+        for index in self._irregular_lines():
             start = index * step
             if counts[index] and columns:
                 pieces[start], rest = _split_after_info(lines[index], self._ids)
@@ -133,9 +130,24 @@ class VcfWriter:
             else:
                 pieces[start + 1 : start + step - 1] = [b""] * (step - 2)
         self._sink(b"".join(pieces))
-        for buffer in (lines, self._newlines, counts, self._irregular):
+        for buffer in (lines, self._newlines, counts):
             buffer.clear()
         self._free_bytes = self._buffer_bytes
+
+    def _irregular_lines(self) -> Iterable[int]:
+        """Return the indices of lines that do not simply go on with `;` and the new items."""
+        lines, counts = self._lines, self._counts
+        text = b"\n".join((*lines, b""))
+        if any(name in text for name in self._ids):  # annotated before
+            return range(len(lines))
+        open_ends = any(end in text for end in (b"\t\n", b".\n", b";\n"))
+        if 0 not in counts and not open_ends and text.count(b"\t") == 7 * len(lines):
+            return ()
+        return [
+            index
+            for index, (line, count) in enumerate(zip(lines, counts, strict=True))
+            if not count or line[-1] in b"\t.;" or line.count(b"\t") != 7
+        ]
 
 
 def field_values(name: str, values: Values, record: VariantRecord) -> Sequence[Value]:
@@ -146,8 +158,12 @@ def field_values(name: str, values: Values, record: VariantRecord) -> Sequence[V
     """
     of_field = values[name]
     if len(of_field) != len(record.alts):
-        raise ValueError(f"{len(of_field)} values of {name} for {len(record.alts)} alleles of {record}")
+        raise _miscounted(name, of_field, record)
     return of_field
+
+
+def _miscounted(name: str, of_field: Sequence[Value], record: VariantRecord) -> ValueError:
+    return ValueError(f"{len(of_field)} values of {name} for {len(record.alts)} alleles of {record}")
 
 
 def value_text(value: Value, missing: str = ".") -> str:
