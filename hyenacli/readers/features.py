@@ -6,6 +6,7 @@ record has one line in a BED; here it may have several, as the exons of a transc
 
 import io
 import re
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -83,7 +84,9 @@ class Feature:
     Attributes:
         region: from its first base to its last, with the file's contig name, 0-based half-open.
         parts: that it consists of, where it is not all of its region; in rising order.
-        fields: as `FEATURE_COLUMNS`, then the chosen attributes.
+        score: as written.
+        kind: its type, as gene or CDS.
+        values: of the chosen attributes.
         line: 1-based line of its first part; of a flat file the number of the feature.
         status: OK, NO_PARTS (a transcript without exons) or SEVERAL_STRANDS (its parts lie on both strands,
             or on another contig).
@@ -92,10 +95,19 @@ class Feature:
 
     region: Region
     parts: tuple[Part, ...]
-    fields: tuple[str, ...]
+    score: str
+    kind: str
+    values: tuple[str, ...]
     line: int
     status: str = "OK"
     problem: str = ""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The texts of `FEATURE_COLUMNS`, then of the chosen attributes, made on demand."""
+        region = self.region
+        start, end = str(region.start), str(region.end)
+        return (region.contig, start, end, region.name, self.score, region.strand, self.kind, *self.values)
 
 
 def sniff_regions(
@@ -150,7 +162,7 @@ def _check_types(choice: FeatureChoice, types: Mapping[str, int], name: str) -> 
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """A chosen line of a GFF, or a part of a transcript."""
+    """A chosen line of a GFF, or a part of a transcript, with the attributes that are used."""
 
     kind: str
     contig: str
@@ -168,7 +180,7 @@ class _GffReader:
 
     Attributes:
         types: how many lines have each type.
-        attributes: of the chosen lines.
+        attributes: names of those of the chosen lines.
     """
 
     def __init__(self, choice: FeatureChoice, name: str) -> None:
@@ -176,6 +188,9 @@ class _GffReader:
         self.attributes: set[str] = set()
         self._choice, self._name = choice, name
         self._contigs: dict[bytes, str] = {}
+        chosen = filter(None, (choice.id_attribute, *choice.attributes))
+        self._kept = dict.fromkeys((*_IDS["GFF3"], *_IDS["GTF"], *chosen))
+        self._last_name = ""
 
     def read(self, stream: Iterable[bytes]) -> list[Feature]:
         """Read the features; with joined parts a transcript is complete only at the end."""
@@ -249,7 +264,8 @@ class _GffReader:
         gtf = "=" not in text.partition('"')[0]
         attributes = _gtf_attributes(text) if gtf else _gff_attributes(text)
         self.attributes.update(attributes)
-        kind, score = columns[2].decode(errors="replace"), columns[5].decode(errors="replace")
+        attributes = {key: attributes[key] for key in self._kept if key in attributes}
+        kind, score = (sys.intern(columns[i].decode(errors="replace")) for i in (2, 5))
         strand = _STRANDS.get(columns[6], ".")
         return _Line(kind, contig, start - 1, end, score, strand, attributes, number, gtf)
 
@@ -271,6 +287,12 @@ class _GffReader:
         return feature
 
     def _name_of(self, line: _Line) -> str:
+        """Return the name of a line's feature; lines that follow each other share the text."""
+        if (name := self._find_name(line)) != self._last_name:
+            self._last_name = name
+        return self._last_name
+
+    def _find_name(self, line: _Line) -> str:
         if self._choice.id_attribute is not None:
             return line.attributes.get(self._choice.id_attribute, "")
         names = ("gene_id",) if line.gtf and line.kind == "gene" else _IDS["GTF" if line.gtf else "GFF3"]
@@ -286,10 +308,8 @@ def _make(
     choice: FeatureChoice,
     line: int,
 ) -> Feature:
-    values = (attributes.get(name, "") for name in choice.attributes)
-    start, end = str(region.start), str(region.end)
-    fields = (region.contig, start, end, region.name, score, region.strand, kind, *values)
-    return Feature(region, parts if len(parts) > 1 else (), fields, line)
+    values = tuple(attributes.get(name, "") for name in choice.attributes)
+    return Feature(region, parts if len(parts) > 1 else (), score, kind, values, line)
 
 
 def _scattered(feature: Feature) -> Feature:
