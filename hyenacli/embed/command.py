@@ -18,7 +18,8 @@ from hyenacli.inference.embedding import (
     per_base_bytes,
 )
 from hyenacli.inference.embedding_options import parse_embedding_options
-from hyenacli.readers.features import FeatureChoice, sniff_regions
+from hyenacli.readers.annotation import sniff_regions
+from hyenacli.readers.features import FeatureChoice
 from hyenacli.readers.records import (
     Input,
     check_input,

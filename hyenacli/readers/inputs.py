@@ -8,7 +8,8 @@ from typing import Any, Self
 from hyenacli.errors import UsageError
 from hyenacli.genome.contigs import ContigStyle
 from hyenacli.options import FeatureOptions
-from hyenacli.readers.features import FeatureChoice, sniff_regions
+from hyenacli.readers.annotation import sniff_regions
+from hyenacli.readers.features import FeatureChoice
 from hyenacli.readers.labelled import open_labelled
 from hyenacli.readers.records import Input, check_input, open_regions, open_rows, require_regions
 from hyenacli.readers.regions import open_reference

@@ -11,7 +11,8 @@ from typing import Literal, Self
 
 from hyenacli.errors import UsageError, UserError, abbreviate, quote
 from hyenacli.genome.contigs import natural_key
-from hyenacli.readers.features import FeatureChoice, is_annotation
+from hyenacli.readers.annotation import is_annotation
+from hyenacli.readers.features import FeatureChoice
 from hyenacli.readers.json_lines import is_json_lines, read_json_lines
 from hyenacli.readers.regions import Reference, Signal, read_regions
 from hyenacli.readers.sequences import read_entries

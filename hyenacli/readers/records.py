@@ -11,7 +11,8 @@ from typing import Any, Self, TypeVar
 from hyenacli.errors import UsageError, UserError, abbreviate
 from hyenacli.genome.dna import reverse_complement
 from hyenacli.genome.region import Region
-from hyenacli.readers.features import FEATURE_COLUMNS, Feature, FeatureChoice, Part, is_annotation
+from hyenacli.readers.annotation import is_annotation
+from hyenacli.readers.features import FEATURE_COLUMNS, Feature, FeatureChoice, Part
 from hyenacli.readers.genome import Genome
 from hyenacli.readers.labelled import LabelledRows
 from hyenacli.readers.regions import Reference, ResolvedRegion, fetch_parts, load_regions, parse_regions

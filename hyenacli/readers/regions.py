@@ -18,13 +18,12 @@ from hyenacli.errors import UsageError, UserError, quote
 from hyenacli.genome.contigs import ContigMap, ContigStyle, match_contigs, named_region, parse_circular
 from hyenacli.genome.dna import reverse_complement
 from hyenacli.genome.region import Region, Strand
+from hyenacli.readers.annotation import is_annotation, read_features
 from hyenacli.readers.features import (
     FEATURE_COLUMNS,
     Feature,
     FeatureChoice,
     Part,
-    is_annotation,
-    read_features,
 )
 from hyenacli.readers.genome import Genome
 from hyenacli.readers.tables import ColumnIndices, Columns, LabelledRecord, Track, find_columns
