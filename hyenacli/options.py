@@ -177,7 +177,7 @@ class CircularOptions(Settings):
         str | None,
         typer.Option(
             help="Contigs of the genome that are circles (chrM, plasmids, bacteria), comma-separated: what "
-            "is read there goes on across the end.",
+            "is read there goes on across the end. So are those that a GenBank or EMBL file calls circular.",
             metavar="CONTIG[,...]",
         ),
     ] = None

@@ -53,3 +53,13 @@ def write_bed(path: Path, rows: Iterable[Sequence[object]], *, compression: Comp
     """Write rows of columns (contig, 0-based start, end, ...) as BED and return `path`."""
     text = "".join("\t".join(map(str, row)) + "\n" for row in rows)
     return write_bytes(path, text.encode(), compression)
+
+
+def write_circle(path: Path, name: str, bases: str) -> None:
+    """Write a GenBank file of one record, whose first line says that it is circular."""
+    from Bio import SeqIO
+    from Bio.Seq import Seq
+    from Bio.SeqRecord import SeqRecord
+
+    facts = {"molecule_type": "DNA", "topology": "circular"}
+    SeqIO.write(SeqRecord(Seq(bases), name, name, "", annotations=facts), path, "genbank")

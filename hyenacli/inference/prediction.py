@@ -266,7 +266,7 @@ def _averaged(
         for record in records:
             spans, bases = [], record.bases
             if record.status == OK:
-                circular = record.id in options.circles
+                circular = record.circular or record.id in options.circles
                 bases *= 1 + circular
                 spans = even_windows(len(record), width, stride, circular=circular)
                 spans = [span for span in spans if 2 * bases.count(b"N", *span) <= span[1] - span[0]]

@@ -50,7 +50,7 @@ Codes = npt.NDArray[np.uint8]
 _logger = logging.getLogger("hyena")
 
 SOFT_MASKED = np.uint8(0x80)
-_TOKENS, _INDEX = "tokens-3", "index-3"
+_TOKENS, _INDEX = "tokens-4", "index-4"
 # Bases in a byte of a compressed FASTA, about.
 _EXPANSION = 4
 
@@ -77,6 +77,7 @@ class Contig:
         codes: one per base (length,), on disk until they are read.
         n_bases: number of A, C, G and T.
         n_soft_masked: number of bases in lower case.
+        circular: whether the file calls it circular.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Contig:
     codes: Codes
     n_bases: int
     n_soft_masked: int = 0
+    circular: bool = False
 
     def __len__(self) -> int:
         """Return the length in bases, N included."""
@@ -106,7 +108,8 @@ class Genome:
         lengths: length of every contig in bases, in the file's order.
         n_bytes: size of the file.
         sha256: of its contents as they are on disk.
-        circular: contigs that are circles: what lies beyond an end of one is at its other end.
+        circular: contigs that are circles: what lies beyond an end of one is at its other end; at first
+            those that the file (GenBank, EMBL) calls circular.
 
     Raises:
         CacheError: the cache has no room for the codes, and these are required or pyfaidx cannot index the
@@ -124,7 +127,7 @@ class Genome:
         self.sha256: str = description["sha256"]
         self._counts: list[tuple[str, int, int, int]] = description["contigs"]
         self.lengths = {name: length for name, length, *_ in self._counts}
-        self.circular: frozenset[str] = frozenset()
+        self.circular: frozenset[str] = frozenset(description["circular"])
         starts = accumulate(self.lengths.values(), initial=0)
         self._starts = dict(zip(self.lengths, starts, strict=False))
         self._codes: BlockReader | None = None
@@ -165,9 +168,16 @@ class Genome:
         if not self._codes.check(0, len(self._codes.data)):
             self._rebuild()
             return self.contigs
-        codes, starts = self._codes.data, self._starts
+        codes, starts, circles = self._codes.data, self._starts, self.circular
         return tuple(
-            Contig(name, self.path, codes[starts[name] : starts[name] + length], n_bases, n_soft_masked)
+            Contig(
+                name,
+                self.path,
+                codes[starts[name] : starts[name] + length],
+                n_bases,
+                n_soft_masked,
+                circular=name in circles,
+            )
             for name, length, n_bases, n_soft_masked in self._counts
             if length
         )
@@ -275,10 +285,10 @@ def _prepare(source: Path, *, codes_required: bool) -> tuple[Path, dict[str, Any
     return index, description
 
 
-def _read_contigs(source: Path) -> Iterator[tuple[str, Iterator[Codes]]]:
-    """Read the contigs of a file in order: the name, and codes in blocks, to be read before the next contig.
+def _read_contigs(source: Path) -> Iterator[tuple[FastaEntry, Iterator[Codes]]]:
+    """Read the contigs of a file: the entry, and its codes in blocks, to be read before the next contig.
 
-    Another format than FASTA needs another source of (name, blocks of letters) here.
+    Another format than FASTA needs another source of entries.
 
     Raises:
         UserError: the file is not FASTA of DNA, or two contigs have one name.
@@ -295,13 +305,13 @@ def _read_contigs(source: Path) -> Iterator[tuple[str, Iterator[Codes]]]:
                     remedy="give every contig a name of its own",
                 )
             lines[name] = entry.line
-            yield name, (np.frombuffer(block.translate(_CODES), np.uint8) for block in entry.blocks())
+            yield entry, (np.frombuffer(block.translate(_CODES), np.uint8) for block in entry.blocks())
 
 
 def _describe(source: Path, use: Callable[[Codes], object]) -> dict[str, Any]:
     """Return size and sha256 of a FASTA, its contigs and their counts; `use` gets each block of codes."""
-    contigs = []
-    for name, blocks in _read_contigs(source):
+    contigs, circular = [], []
+    for entry, blocks in _read_contigs(source):
         length = n_bases = n_soft_masked = 0
         try:
             for codes in blocks:
@@ -311,8 +321,12 @@ def _describe(source: Path, use: Callable[[Codes], object]) -> dict[str, Any]:
                 n_soft_masked += int(np.count_nonzero(codes >= SOFT_MASKED))
         except BadLetterError as error:
             raise bad_letters_error(source, error) from None
+        name = entry.title()[0]
+        if entry.circular:
+            circular.append(name)
         contigs.append((name, length, n_bases, n_soft_masked))
-    return {"bytes": source.stat().st_size, "sha256": file_sha256(source), "contigs": contigs}
+    facts = {"bytes": source.stat().st_size, "sha256": file_sha256(source)}
+    return {**facts, "contigs": contigs, "circular": circular}
 
 
 def _write_codes(source: Path, folder: Path) -> dict[str, Any]:

@@ -44,6 +44,7 @@ class SequenceRecord:
         problem: what is wrong, for messages, unless the status is OK.
         parts: start and end of what the region consists of, as on the + strand; empty for all of it.
         extra: further columns of its row, names and values.
+        circular: whether it is the sequence of a circle.
     """
 
     id: str
@@ -58,6 +59,7 @@ class SequenceRecord:
     problem: str = ""
     parts: tuple[Part, ...] = ()
     extra: tuple[tuple[str, str], ...] = ()
+    circular: bool = False
 
     def __len__(self) -> int:
         """Return the bases of the region, or of its parts."""

@@ -289,7 +289,7 @@ def open_reference(
     names = read_aliases(aliases) if aliases else {}
     with Genome(fasta) as genome:
         reference = Reference(genome, style, names)
-        genome.circular = parse_circular(circular, reference.match((), "--circular"))
+        genome.circular |= parse_circular(circular, reference.match((), "--circular"))
         yield reference
 
 

@@ -39,6 +39,7 @@ class FastaRecord:
         text: the record byte for byte as in the file, where it was asked to be kept.
         line: 1-based line of the header, or of the first letter that is not a nucleotide code.
         problem: the letter, for messages; then there is no sequence.
+        circular: whether the file calls it circular.
     """
 
     name: str
@@ -47,6 +48,7 @@ class FastaRecord:
     text: bytes = b""
     line: int = 0
     problem: str = ""
+    circular: bool = False
 
     @property
     def status(self) -> str:
@@ -64,12 +66,14 @@ class FastaEntry:
         header_line: the header byte for byte, with '>' and line end.
         body: everything from the line after the header up to the next record, byte for byte, in pieces; read
             it once, through one of the methods or directly.
+        circular: whether the file calls it circular, as GenBank and EMBL can.
     """
 
     source: str
     line: int
     header_line: bytes
     body: Iterable[bytes]
+    circular: bool = False
 
     @property
     def header(self) -> bytes:
@@ -124,7 +128,14 @@ class FastaEntry:
         name, description = self.title()
         text = self.text() if keep_text else b""
         try:
-            return FastaRecord(name, description, normalise(b"".join(self.blocks())), text, self.line)
+            return FastaRecord(
+                name,
+                description,
+                normalise(b"".join(self.blocks())),
+                text,
+                self.line,
+                circular=self.circular,
+            )
         except BadLetterError as error:
             return FastaRecord(name, description, b"", text, error.line, error.problem)
 
@@ -221,7 +232,7 @@ def read_entries(stream: io.BufferedReader, piece: int = PIECE) -> Iterator[Fast
 def _annotated_entries(stream: io.BufferedReader) -> Iterator[FastaEntry]:
     for number, entry in enumerate(read_annotated(stream), 1):
         header = f">{entry.name} {entry.description}\n".encode()
-        yield FastaEntry(str(stream.name), number, header, entry.pieces())
+        yield FastaEntry(str(stream.name), number, header, entry.pieces(), entry.circular)
 
 
 def _fastq_entries(stream: io.BufferedReader) -> Iterator[FastaEntry]:

@@ -280,6 +280,7 @@ def classify(
 
 def _record(contig: FastaRecord, min_length: int) -> SequenceRecord:
     record = SequenceRecord.of_sequence(contig.name, contig.sequence, contig.status)
+    record = replace(record, circular=contig.circular)
     short = record.status == OK and len(record) < min_length
     return replace(record, status=TOO_SHORT, bases=b"") if short else record
 

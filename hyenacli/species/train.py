@@ -266,7 +266,8 @@ class SpeciesSource:
             splits.intervals("train"),
             settings.seed,
             rc_augment=settings.rc_augment,
-            circles=parse_circular(settings.circular, contigs),
+            circles=parse_circular(settings.circular, contigs)
+            | {contig.name for contig in splits.contigs if contig.circular},
             window=window,
         )
         self._species = len(splits.names)

@@ -253,8 +253,8 @@ def _score(
     for contig in sorted(source.genome.circular):
         length = source.genome.lengths[contig]
         if length < options.rule.size:
-            what = f"contig {contig} has {length:,} bases, fewer than a window of {options.rule.size:,}"
-            raise UsageError(what, at="--circular", remedy="choose a smaller --window")
+            what = f"the circle {contig} has {length:,} bases, fewer than a window of {options.rule.size:,}"
+            raise UsageError(what, at=settings.fasta, remedy="choose a smaller --window")
     batch_size = parse_batch_size(settings.batch_size)
     budget = make_budget(batch_size, model.config.d_model, 0, device)
     pass_tokens = model.backbone.n_soft + options.rule.read

@@ -24,6 +24,7 @@ from hyenacli.inference.embedding import embed
 from hyenacli.inference.embedding_options import EmbeddingOptions
 from hyenacli.readers.records import SequenceRecord
 from hyenadna import save_model
+from tests.builders import write_circle
 from tests.toys import tiny_model
 
 CHR1 = b"ACGTTGCAAC" * 12
@@ -74,8 +75,11 @@ def test_regions_and_flanks_go_around_a_circle(run: Run, tmp_path: Path) -> None
     (tmp_path / "c.fa").write_bytes(b">MT\n" + circle + b"\n")
     (tmp_path / "c.bed").write_text("chrM\t0\t10\nchrM\t50\t70\nchrM\t60\t70\nchrM\t5\t66\n")
     line = "c.bed -f c.fa -m model -q -o out.parquet --circular chrM --flank"
+    write_circle(tmp_path / "c.gb", "MT", circle.decode())
     for flank in (0, 7, 99):
         assert run(f"{line} {flank}").exit_code == 0
+        assert run(f"c.bed -f c.gb -m model -q -o gb.parquet --flank {flank}").exit_code == 0
+        assert str(pq.read_table("gb.parquet").to_pylist()) == str(pq.read_table("out.parquet").to_pylist())
         table = pq.read_table("out.parquet").to_pylist()
         assert [row["status"] for row in table] == ["OK", "OK", "OUT_OF_RANGE", "OUT_OF_RANGE"]
         for row in table[:2]:

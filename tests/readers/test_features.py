@@ -27,10 +27,12 @@ def genome(tmp_path: Path) -> Path:
 
 
 def read(
-    path: Path, choice: FeatureChoice, flank: int = 0, circular: str | None = None
+    path: Path, choice: FeatureChoice, flank: int = 0, circular: str | None = None, genome: str = "g.fa"
 ) -> list[SequenceRecord]:
-    genome = path.with_name("g.fa")
-    with open_reference(genome, "auto", None, circular) as reference, open_binary(path) as stream:
+    with (
+        open_reference(path.with_name(genome), "auto", None, circular) as reference,
+        open_binary(path) as stream,
+    ):
         return list(open_regions(stream, reference, choice=choice, flank=flank).records)
 
 
@@ -130,9 +132,9 @@ def test_features_are_what_biopython_extracts(tmp_path: Path, kind: str) -> None
     SeqIO.write(record, tmp_path / "a.flat", kind)
     with (tmp_path / "a.flat").open() as file:
         parsed = SeqIO.read(file, kind)
-    records = read(
-        tmp_path / "a.flat", FeatureChoice(("CDS",), joined=True, attributes=("product",)), circular="c1"
-    )
+    choice = FeatureChoice(("CDS",), joined=True, attributes=("product",))
+    records = read(tmp_path / "a.flat", choice, circular="c1")
+    assert read(tmp_path / "a.flat", choice, genome="a.flat") == records, "the file says that it is a circle"
     assert [record.id for record in records] == [f"b{i}" for i in range(6)]
     for record, feature in zip(records, parsed.features, strict=True):
         assert stranded(record) == str(feature.extract(parsed.seq))

@@ -19,7 +19,7 @@ from hyenacli.readers.sequences import FastaRecord
 from hyenacli.species.predict import classify, species_options
 from hyenadna import load_model
 from hyenadna.config import HeadConfig
-from tests.builders import random_dna
+from tests.builders import random_dna, write_circle
 from tests.toys import save_heads
 from tests.warm import run_job
 
@@ -135,6 +135,10 @@ def test_contigs_that_are_circles_are_read_across_their_ends(run: Run) -> None:
     assert "--circular: no contig ring" in result.stderr
     spans = [[int(row[1]), int(row[2])] for row in rows(Path("w.tsv").read_text())[1:] if row[0] == "rna"]
     assert spans == [[55, 105], [23, 73]]
+    write_circle(Path("rna.gb"), "rna", CONTIGS["rna"].upper().replace("U", "T"))
+    result = run("rna.gb -m two -o - --per-window gb.tsv --window 50 --min-length 30")
+    assert result.exit_code == 0, result.output
+    assert [[int(row[1]), int(row[2])] for row in rows(Path("gb.tsv").read_text())[1:]] == spans
 
 
 def test_the_windows_in_a_table_of_their_own(run: Run) -> None:

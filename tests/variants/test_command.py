@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 from hyenacli.app import app
 from hyenacli.variants import command
 from hyenadna import save_model
-from tests.builders import write_fasta
+from tests.builders import write_circle, write_fasta
 from tests.toys import tiny_model
 from tests.warm import run_job
 
@@ -311,6 +311,8 @@ def test_circles_have_no_edges(hyena: Run) -> None:
     assert statuses == [["EDGE"]] * 2 + [["OK"]] * 2 + [["EDGE"]] * 2 + [["REF_MISMATCH"]]
     circle = scored(hyena, lines + across, "--circular chrM")
     assert [info["HYENA_STATUS"] for info in circle] == [["OK"]] * 7
+    write_circle(Path("circle.gb"), "MT", mito)
+    assert scored(hyena, lines + across, "", "circle.gb") == circle, "the file says that it is a circle"
     # the same circle, begun elsewhere by a multiple of the grid
     write_fasta(Path("rotated.fa"), [("1", BASES), ("MT", mito[80:] + mito[:80])])
     rotated = [record("chrM", (p - 81) % 200 + 1, mito[p - 1], other(mito[p - 1])) for p in ends]
@@ -647,7 +649,7 @@ BAD = [
     ("v.vcf -f g.fa -m model --resume", 2, "--resume: stdout keeps no scores; name a file with -o"),
     ("v.vcf -f g.fa -m model --shard 3/2", 2, "--shard: unknown shard '3/2'"),
     ("v.vcf -f g.fa -m model --circular 1,MTT", 2, "--circular: no contig 'MTT' in g.fa; did you mean 'MT'?"),
-    ("v.vcf -f g.fa -m model --circular short", 2, "contig short has 5 bases, fewer than a window of 64"),
+    ("v.vcf -f g.fa -m model --circular short", 2, "the circle short has 5 bases, fewer than a window of 64"),
     ("v.vcf -f other.fa -m model", 1, "no contig of this input is in other.fa"),
     ("v.vcf -f g.fa -m model --contig-style exact", 1, "no contig of this input is in g.fa"),
     ("v.vcf -f g.fa -m model -r 7:1-5", 1, "7:1-5: no contig '7'; the contigs are"),
