@@ -1,51 +1,62 @@
-"""Attributions: what each base of a sequence adds to the prediction of a model with a head.
+"""Attributions: what each base of a sequence adds to a score of a model.
 
-B batch, L bases, D width, C outputs of the head, V values shown of them, 4 the bases A, C, G and T.
+B batch, L bases, D width, 4 the bases A, C, G and T.
 """
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from hyenacli.errors import UsageError, UserError, abbreviate, nearest
+from hyenacli.evaluation.seqlets import shuffle_dinucleotides
+from hyenacli.inference.attribution_targets import (
+    Floats,
+    Score,
+    Target,
+    mean_of_strands,
+    one_hot,
+)
 from hyenacli.inference.batching import BatchItem, Engine, make_budget
 from hyenacli.inference.embedding import check_finite
-from hyenacli.inference.embedding_options import EmbeddingOptions
-from hyenacli.inference.prediction import Predicted, predict, prediction_head, value_names
-from hyenacli.readers.records import SequenceRecord, refuse_longer
-from hyenadna import HyenaDNA, Tokenizer
-from hyenadna.config import HeadConfig
+from hyenacli.readers.records import OK, SequenceRecord, refuse_longer
+from hyenadna import Tokenizer
 from hyenadna.engine.inference import BASES
 from hyenadna.engine.training import run as run_with_gradients
 
-_LETTERS = b"ACGT"
 # States of a layer that its gradient keeps, in numbers per token and dimension: both halves of a block, the
 # three projections, and the inner width of the MLP.
 _KEPT_PER_LAYER = 12
+# Points on the path from a shuffled sequence, and their weights in its integral (Gauss-Legendre).
+_SHARES, _WEIGHTS = (
+    (points / 2).tolist() for points in np.polynomial.legendre.leggauss(8) + np.array([[1.0], [0.0]])
+)
 _TOKENIZER = Tokenizer()
-Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
 class AttributionOptions:
-    """What is attributed, and how.
+    """How scores are attributed.
 
     Attributes:
-        method: ism (each substitution through the model) or gradient (input x gradient).
-        target: a class, label or output of the head; None as `choose_target` has it.
+        method: ism (each substitution through the model), gradient (input x gradient) or integrated
+            (gradients along the paths from shuffled sequences).
         max_length: longest record, in bases.
+        references: shuffled sequences of a record that integrated gradients start from.
+        null: shuffled sequences of a record that are attributed as well, to tell what chance gives.
+        seed: of the shuffled sequences.
     """
 
     method: str = "ism"
-    target: str | None = None
     max_length: int = 2000
+    references: int = 20
+    null: int = 0
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,245 +65,217 @@ class Attribution:
 
     Attributes:
         record: its status is TOO_LONG where it is longer than the options allow, or than the window of a
-            gradient.
-        target: class, label or output that is attributed.
-        score: the number of `target_contrasts` for the record.
-        values_4L: change of the score by each base at each position, less the mean of the four, in the order
-            of the + strand; 0 at N. None if the status is not OK.
+            gradient or of a likelihood.
+        target: class, label or output that is attributed, or likelihood.
+        score: the number that is attributed.
+        values_4L: change of the score by each base at each position, in the order of the + strand; 0 at N.
+            Relative to the mean of the four, or of integrated gradients to shuffled sequences. None if the
+            status is not OK.
+        null: attributions (L,) of the bases of shuffled sequences; NaN at N.
     """
 
     record: SequenceRecord
     target: str = ""
     score: float = float("nan")
     values_4L: Floats | None = None
+    null: tuple[Floats, ...] = ()
 
     @property
     def n_bases(self) -> int:
         """Bases with attributions or N; 0 if there are none."""
         return 0 if self.values_4L is None else self.values_4L.shape[1]
 
-    def one_hot(self) -> NDArray[np.bool_]:
+    def one_hot(self) -> Any:
         """Return which base stands at each position (4, L), on the + strand; none at N."""
-        return _one_hot(self.record.bases)
+        left = self.record.left
+        return one_hot(self.record.bases[left : left + len(self.record)])
 
     def observed(self) -> Floats:
         """Return the attribution (L,) of the base that stands at each position; NaN at N."""
         assert self.values_4L is not None  # noqa: S101  (asked of attributions only)
-        one_hot_4L = self.one_hot()
-        return np.where(one_hot_4L.any(axis=0), (self.values_4L * one_hot_4L).sum(axis=0), np.nan)
+        return _observed(self.values_4L, self.one_hot())
 
 
-def attribution_head(model: HyenaDNA, name: object = None) -> HeadConfig:
-    """Return the head whose predictions for sequences can be attributed to bases.
-
-    Args:
-        model: the model.
-        name: what messages call it.
-
-    Raises:
-        UserError: it has none.
-    """
-    if model.config.demonstrations is not None:
-        what, remedy = (
-            "the model answers from demonstrations and has no head",
-            "fine-tune with another method",
-        )
-        raise UserError(what, at=name, remedy=remedy)
-    head = prediction_head(model, name)
-    if head.level != "sequence":
-        what = "the model predicts every base, and attributions are of one prediction for a sequence"
-        raise UserError(what, at=name, remedy="use a model that was fine-tuned on labelled sequences")
-    return head
-
-
-def choose_target(head: HeadConfig, name: str | None) -> int | None:
-    """Return the index of the value of a head that is attributed.
-
-    Without a name it is the only one, the second of two classes, or None: of several classes the likeliest of
-    each record.
-
-    Raises:
-        UsageError: the head has no such value, or has several labels or numbers and none is named.
-
-    >>> choose_target(HeadConfig("binary", 2, ("no", "yes")), None)
-    1
-    """
-    names = value_names(head)
-    if name is not None:
-        if name not in names:
-            what = f"the model has no output '{name}'"
-            raise UsageError(what, at="--target", remedy=nearest(name, list(names)))
-        return names.index(name)
-    if len(names) == 1:
-        return 0
-    if head.task == "binary":
-        return 1
-    if head.task == "multiclass":
-        return None
-    what = f"attributions are of one of the model's {len(names)} outputs"
-    raise UsageError(what, remedy=f"name it with --target: {abbreviate(names, 12)}")
-
-
-def target_contrasts(head: HeadConfig) -> NDArray[np.float64]:
-    """Return the weights (V, C) that make the attributed score of each value from the outputs of a head.
-
-    Of exclusive classes it is the logit less the mean logit of the others, as only differences of their
-    logits mean something; of two classes that is the log odds. A label's is its logit, a regression's the
-    number.
-
-    >>> target_contrasts(HeadConfig("multiclass", 3)).tolist()
-    [[1.0, -0.5, -0.5], [-0.5, 1.0, -0.5], [-0.5, -0.5, 1.0]]
-    >>> target_contrasts(HeadConfig("binary", 1)).tolist()
-    [[-1.0], [1.0]]
-    """
-    own_CC = np.eye(head.n_outputs)
-    if head.task == "binary" and head.n_outputs == 1:
-        return np.array([[-1.0], [1.0]])
-    if head.task in ("binary", "multiclass"):
-        return own_CC - (1 - own_CC) / max(1, head.n_outputs - 1)
-    return own_CC
-
-
-@dataclass(frozen=True, slots=True)
-class _Target:
-    """What is attributed of a record: the score is `contrast_C @ logits`; no contrast if there is nothing."""
-
-    record: SequenceRecord
-    name: str = ""
-    score: float = float("nan")
-    contrast_C: NDArray[np.float64] | None = None
+def _observed(values_4L: Floats, one_hot_4L: Any) -> Floats:
+    return np.where(one_hot_4L.any(axis=0), (values_4L * one_hot_4L).sum(axis=0), np.nan)
 
 
 def attribute(
-    model: HyenaDNA,
+    score: Score,
     records: Iterable[SequenceRecord],
     options: AttributionOptions,
-    reading: EmbeddingOptions,
     *,
     batch_size: int | None = None,
     precision: AbstractContextManager[Any] | None = None,
 ) -> Iterator[Attribution]:
-    """Compute the attributions of records without flanks: one answer each, in their order.
+    """Compute the attributions of records: one answer each, in their order.
 
     Args:
-        model: with a head, in eval mode, on the device to use.
+        score: what is attributed, from `choose_score`.
         records: those whose status is not OK pass through.
-        options: method and target.
-        reading: from `prediction_options`: strands and window. Attributions are of what `predict` says.
+        options: method and shuffled sequences.
         batch_size: sequences per forward pass; None derives it from the free memory.
         precision: entered around every forward pass, such as an autocast.
 
     Raises:
-        UserError: the model has no head, or gave values that are not finite.
-        UsageError: as `choose_target`.
+        UserError: the model gave values that are not finite.
     """
-    head = attribution_head(model)
-    chosen, contrasts_VC, names = (
-        choose_target(head, options.target),
-        target_contrasts(head),
-        value_names(head),
-    )
     longest = options.max_length
-    if options.method == "gradient":
-        longest = min(longest, reading.windows(model.config, model.longest_input)[0])
-    how: dict[str, Any] = {"batch_size": batch_size, "precision": precision or nullcontext()}
+    if options.method != "ism" or not score.cuts_windows:
+        longest = min(longest, score.longest)
+    waiting: deque[Target] = deque()
 
-    def target(answer: Predicted) -> _Target:
-        if answer.logits is None:
-            return _Target(answer.record)
-        scores_V = contrasts_VC @ answer.logits
-        value = int(scores_V.argmax()) if chosen is None else chosen
-        return _Target(answer.record, names[value], float(scores_V[value]), contrasts_VC[value])
-
-    short = (refuse_longer(record, longest) for record in records)
-    targets = map(target, predict(model, short, reading, **how))
-    for answer in METHODS[options.method](model, targets, reading, **how):
-        if answer.values_4L is not None:
-            check_finite(answer.values_4L, answer.record)
-        yield answer
-
-
-def _mutagenesis(
-    model: HyenaDNA, targets: Iterable[_Target], reading: EmbeddingOptions, **how: Any
-) -> Iterator[Attribution]:
-    """Predict every record with each base substituted by the three others."""
-    for target in targets:
-        if target.contrast_C is None:
-            yield Attribution(target.record)
-            continue
-        record = target.record
-        changed_4L = _one_hot(record.bases).any(axis=0) & ~_one_hot(record.bases)
-        sites = [(base, position) for position, base in np.argwhere(changed_4L.T).tolist()]
-        substituted = (
-            replace(record, bases=b"%b%c%b" % (record.bases[:at], _LETTERS[base], record.bases[at + 1 :]))
-            for base, at in sites
-        )
-        values_4L = np.zeros((4, len(record)))
-        for site, answer in zip(sites, predict(model, substituted, reading, **how), strict=True):
-            assert answer.logits is not None  # noqa: S101  (the record itself has a prediction)
-            values_4L[site] = target.contrast_C @ answer.logits - target.score
-        yield _attribution(target, values_4L)
-
-
-def _gradients(
-    model: HyenaDNA,
-    targets: Iterable[_Target],
-    reading: EmbeddingOptions,
-    *,
-    batch_size: int | None,
-    precision: AbstractContextManager[Any],
-) -> Iterator[Attribution]:
-    """Differentiate the score of every record by the one-hot of its bases, on each strand that is read."""
-    assert model.head is not None  # noqa: S101  (internal invariant)
-    model.requires_grad_(False)  # or the gradients of all weights would be computed, too
-    embedding_4D = model.backbone.embeddings.word_embeddings.weight[slice(*BASES)]
-
-    def compute(ids_BL: Tensor, mask_BL: Tensor, batch: Sequence[BatchItem[Floats]]) -> list[Floats]:
-        # tensors of inference mode cannot be differentiated: take copies outside of it
-        with torch.inference_mode(False), torch.enable_grad(), precision:
-            contrasts_BC = torch.from_numpy(np.stack([item.metadata for item in batch])).to(ids_BL.device)
-            x_BLD = model.backbone.embed(ids_BL.clone()).requires_grad_()
-            hidden_BLD = run_with_gradients(model.backbone, x_BLD)[0]
-            assert model.head is not None  # noqa: S101
-            outputs_BC = model.head(hidden_BLD, mask_BL.clone())
-            (slopes_BLD,) = torch.autograd.grad((outputs_BC * contrasts_BC.to(outputs_BC)).sum(), x_BLD)
-        slopes_B4L = torch.einsum("bld,vd->bvl", slopes_BLD.float(), embedding_4D.float()).cpu().numpy()
-        return [slopes_4L[:, : len(item.ids)] for slopes_4L, item in zip(slopes_B4L, batch, strict=True)]
-
-    waiting: deque[_Target] = deque()
-
-    def items() -> Iterator[BatchItem[Floats]]:
-        for target in targets:
+    def sequences() -> Iterator[Target]:
+        """Yield each record with a score, and then its shuffled sequences."""
+        for target in score.targets(refuse_longer(record, longest) for record in records):
             waiting.append(target)
-            if target.contrast_C is not None:
-                for reverse in reading.readings(target.record.strand):
-                    bases, _ = target.record.reading(reverse=reverse)
-                    yield BatchItem(_TOKENIZER.encode_array(bases), target.contrast_C)
+            if target.record.status == OK:
+                yield target
+                yield from (_shuffled(target, options.seed, i) for i in range(options.null))
 
-    kept = _KEPT_PER_LAYER * model.config.n_layer
-    budget = make_budget(batch_size, model.config.d_model, kept, model.device)
-    answers = Engine(compute, budget=budget, device=model.device).run(items())
-    for slopes_4L in answers:
-        while waiting[0].contrast_C is None:
+    if options.method == "ism":
+        answers: Iterator[Floats] = (
+            _finished(score.substituted(target), target, centred=True) for target in sequences()
+        )
+    else:
+        gradients = _Gradients(score, options, batch_size, precision or nullcontext())
+        answers = gradients.run(sequences())
+    for values_4L in answers:
+        while waiting[0].record.status != OK:
             yield Attribution(waiting.popleft().record)
         target = waiting.popleft()
-        strands = []
-        for i, reverse in enumerate(reading.readings(target.record.strand)):
-            strand_4L = slopes_4L if i == 0 else next(answers)
-            # A, C, G, T backwards are their complements
-            strands.append(strand_4L[::-1, ::-1] if reverse else strand_4L)
-        yield _attribution(target, np.mean(strands, axis=0, dtype=np.float64))
+        check_finite(values_4L, target.record)
+        shuffled = (_shuffled(target, options.seed, i) for i in range(options.null))
+        null = tuple(_observed(next(answers), one_hot(other.region)) for other in shuffled)
+        yield Attribution(target.record, target.name, target.score, values_4L, null)
     yield from (Attribution(target.record) for target in waiting)
 
 
-METHODS = {"ism": _mutagenesis, "gradient": _gradients}
+def _shuffled(target: Target, seed: int, number: int) -> Target:
+    """Return a target with the bases of its record shuffled, between the flanks that it has."""
+    record, region = target.record, target.region
+    bases = shuffle_dinucleotides(region, seed, number)
+    end = record.left + len(record)
+    return replace(
+        target, record=replace(record, bases=record.bases[: record.left] + bases + record.bases[end:])
+    )
 
 
-def _attribution(target: _Target, values_4L: Floats) -> Attribution:
-    """Take the mean of the four bases off, and leave out N."""
-    values_4L = (values_4L - values_4L.mean(axis=0)) * _one_hot(target.record.bases).any(axis=0)
-    return Attribution(target.record, target.name, target.score, values_4L.astype(np.float32))
+def _finished(values_4L: Floats, target: Target, *, centred: bool) -> Floats:
+    """Leave out N, and take the mean of the four bases off unless the values are relative to references."""
+    known_L = one_hot(target.region).any(axis=0)
+    offset_L = values_4L.mean(axis=0) if centred else 0
+    finished_4L: Floats = ((values_4L - offset_L) * known_L).astype(np.float32)
+    return finished_4L
 
 
-def _one_hot(bases: bytes) -> NDArray[np.bool_]:
-    return np.equal(np.frombuffer(_LETTERS, np.uint8)[:, None], np.frombuffer(bases, np.uint8))
+@dataclass(frozen=True, slots=True)
+class _Point:
+    """A point on the path from a reference to a sequence, on one strand.
+
+    Attributes:
+        target: of the sequence.
+        span: positions of the record in the tokens.
+        reference: bases of the reference.
+        share: of the sequence at the point; the rest is the reference's.
+    """
+
+    target: Target
+    span: slice
+    reference: bytes = b""
+    share: float = 1.0
+
+    def weights(self, ids: Any) -> Floats:
+        """Return the weights (L, 4) of the bases of the record."""
+        bases_L4: Floats = np.equal(ids[self.span, None], np.arange(*BASES)).astype(np.float32)
+        if self.reference:
+            bases_L4 = self.share * bases_L4 + (1 - self.share) * one_hot(self.reference).T
+        return bases_L4
+
+
+class _Gradients:
+    """Gradients of scores by the weights of the four bases at each position."""
+
+    def __init__(
+        self,
+        score: Score,
+        options: AttributionOptions,
+        batch_size: int | None,
+        precision: AbstractContextManager[Any],
+    ) -> None:
+        self._score, self._options, self._precision = score, options, precision
+        model = self._model = score.model
+        model.requires_grad_(False)  # or the gradients of all weights would be computed, too
+        kept = _KEPT_PER_LAYER * model.config.n_layer
+        device = next(model.parameters()).device
+        budget = make_budget(batch_size, model.config.d_model, kept, device)
+        self._engine: Engine[_Point, Floats] = Engine(self._slopes, budget=budget, device=device)
+
+    def run(self, targets: Iterable[Target]) -> Iterator[Floats]:
+        """Yield the attributions (4, L) of each target."""
+        waiting: deque[Target] = deque()
+
+        def items() -> Iterator[BatchItem[_Point]]:
+            for target in targets:
+                waiting.append(target)
+                yield from self._items(target)
+
+        slopes = self._engine.run(items())
+        for first in slopes:
+            target = waiting.popleft()
+            yield self._joined(target, chain([first], slopes))
+
+    def _references(self, target: Target) -> list[Target]:
+        """Return the shuffled sequences that paths start from, others than those that tell of chance."""
+        first, count = self._options.null, self._options.references
+        if self._options.method == "gradient":
+            return []
+        return [_shuffled(target, self._options.seed, first + i) for i in range(count)]
+
+    def _items(self, target: Target) -> Iterator[BatchItem[_Point]]:
+        for reverse in self._score.reading.readings(target.record.strand):
+            bases, offset = target.record.reading(reverse=reverse)
+            span = slice(offset, offset + len(target.record))
+            ids = _TOKENIZER.encode_array(bases[: span.stop])
+            others = [record.record.reading(reverse=reverse)[0] for record in self._references(target)]
+            points = [_Point(target, span, other[span], share) for other in others for share in _SHARES]
+            yield from (BatchItem(ids, point) for point in points or [_Point(target, span)])
+
+    def _joined(self, target: Target, slopes: Iterator[Floats]) -> Floats:
+        """Return the attributions of a target from the slopes of its points."""
+        references = self._references(target)
+        strands = []
+        for reverse in self._score.reading.readings(target.record.strand):
+            if not references:
+                strands.append(next(slopes))
+                continue
+            effects = []
+            for reference in references:
+                slope_4L = sum(weight * next(slopes) for weight in _WEIGHTS)
+                base_4L = one_hot(reference.region)
+                base_4L = base_4L[::-1, ::-1] if reverse else base_4L
+                # of each base instead of the reference's
+                effects.append(slope_4L - (slope_4L * base_4L).sum(axis=0))
+            strands.append(np.mean(effects, axis=0))
+        values_4L = mean_of_strands(self._score.reading, target, strands)
+        return _finished(values_4L, target, centred=not references)
+
+    def _slopes(self, ids_BL: Tensor, mask_BL: Tensor, batch: Sequence[BatchItem[_Point]]) -> list[Floats]:
+        """Differentiate the scores at points by the weights of the bases, (4, L) of each record."""
+        backbone, points = self._model.backbone, [item.metadata for item in batch]
+        mixed_BL4 = np.zeros((*ids_BL.shape, 4), np.float32)
+        for mixed_L4, item in zip(mixed_BL4, batch, strict=True):
+            mixed_L4[item.metadata.span] = item.metadata.weights(item.ids)
+        # tensors of inference mode cannot be differentiated: take copies outside of it
+        with torch.inference_mode(False), torch.enable_grad():
+            bases_BL4 = torch.from_numpy(mixed_BL4).to(ids_BL.device)
+            embedding_4D = backbone.embeddings.word_embeddings.weight[slice(*BASES)]
+            other_BLD = backbone.embed(ids_BL.clone()).masked_fill(bases_BL4.any(-1, keepdim=True), 0)
+            x_BLD = other_BLD + bases_BL4.requires_grad_().to(embedding_4D) @ embedding_4D
+            with self._precision:
+                hidden_BLD = run_with_gradients(backbone, x_BLD)[0]
+                targets = [point.target for point in points]
+                total = self._score.total(hidden_BLD, mask_BL.clone(), bases_BL4, targets)
+            (slopes_BL4,) = torch.autograd.grad(total, bases_BL4)
+        slopes_B4L = slopes_BL4.transpose(1, 2).cpu().numpy()
+        return [slopes_4L[:, point.span] for slopes_4L, point in zip(slopes_B4L, points, strict=True)]

@@ -1,10 +1,10 @@
 """Dependency maps: what the substitution of one base changes in the predictions of all others.
 
-L bases of a region, N suffixes, n positions of all suffixes of a batch, D width, V one of A, C, G and T.
+L bases of a region, n positions of all substitutions of a batch, D width, V one of A, C, G and T.
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,20 +13,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hyenacli.devices import is_out_of_memory
-from hyenacli.errors import UserError
-from hyenacli.inference.batching import make_budget
 from hyenacli.inference.embedding import check_finite
+from hyenacli.inference.substitutions import Substitutions
 from hyenacli.readers.records import OK, SequenceRecord, refuse_longer
-from hyenadna import HyenaDNA, Tokenizer
+from hyenadna import HyenaDNA
 from hyenadna.engine.inference import BASES
-from hyenadna.engine.suffix import ReferencePass, Suffix
 
 MEASURES = {"log2odds": "log2 odds", "logp": "log p (nats)"}
 """Names of the measures, for people."""
 # Added to probabilities, as the paper of the maps does: odds stay finite.
 _FLOOR = 1e-10
-_TOKENIZER = Tokenizer()
 Map = NDArray[np.floating[Any]]
 
 
@@ -105,16 +101,14 @@ def dependency_maps(
     Raises:
         UserError: the model gave values that are not finite, or one substitution does not fit into memory.
     """
-    device = next(model.parameters()).device
-    tokens = make_budget(batch_size, model.config.d_model, 0, device).tokens
-    mapper = _Mapper(model, options.measure, batch_size or tokens, tokens, precision or nullcontext())
-    longest = min(options.max_length, model.longest_input, model.config.context)
+    reader = Substitutions(model, batch_size, precision)
+    longest = min(options.max_length, reader.longest)
     for record in (refuse_longer(record, longest) for record in records):
         if record.status != OK:
             yield DependencyMap(record)
         else:
-            values_LL = mapper.strand(record, reverse=False)
-            values_LL += mapper.strand(record, reverse=True)[::-1, ::-1]
+            values_LL = _strand(reader, record, options.measure, reverse=False)
+            values_LL += _strand(reader, record, options.measure, reverse=True)[::-1, ::-1]
             check_finite(values_LL, record)
             yield DependencyMap(record, _finished(values_LL, record, options.symmetrize))
 
@@ -132,103 +126,27 @@ def _finished(values_LL: Map, record: SequenceRecord, symmetrize: str) -> Map:
     return values_LL
 
 
-class _Mapper:
-    """Maps of single strands.
-
-    Args:
-        model: the model.
-        measure: of predictions.
-        sequences: most substitutions of a pass.
-        tokens: most tokens of a pass; both shrink where memory runs out.
-        precision: context of every pass.
-    """
-
-    def __init__(
-        self,
-        model: HyenaDNA,
-        measure: str,
-        sequences: int,
-        tokens: int,
-        precision: AbstractContextManager[Any],
-    ):
-        self._model, self._measure, self._precision = model, measure, precision
-        self._sequences, self._tokens = sequences, tokens
-        self._device = next(model.parameters()).device
-        self._exact = torch.float32 if self._device.type == "mps" else torch.float64
-
-    def strand(self, record: SequenceRecord, *, reverse: bool) -> Map:
-        """Return what is above the diagonal of the map of one strand, (L, L) in reading direction."""
-        bases, offset = record.reading(reverse=reverse)
-        length = len(record)
-        end = offset + length - 1  # the last base is predicted, but need not be read
-        begin = max(0, end - min(self._model.longest_input, self._model.config.context))
-        ids_L = torch.from_numpy(_TOKENIZER.encode_array(bases[begin:end])).to(self._device).long()
-        first = offset - begin
-        flat_LL = torch.zeros(length * length, dtype=self._exact, device=self._device)
-        if length > 1:
-            with torch.inference_mode(), self._precision:
-                reference = ReferencePass(self._model, ids_L[None], first)
-                before_LV = self._values(reference.hidden_BLD[0])
-                for batch in self._batches(_substitutions(ids_L, first)):
-                    states = self._read(reference, batch)
-                    self._add(flat_LL, batch, states, before_LV, first)
-        return flat_LL.view(length, length).float().cpu().numpy()
-
-    def _batches(self, suffixes: list[Suffix]) -> Iterator[list[Suffix]]:
-        """Yield suffixes, the longest first, as many as fit into a pass."""
-        start = 0
-        while start < len(suffixes):
-            each = len(suffixes[start].ids) + 8
-            batch = suffixes[start : start + max(1, min(self._sequences, self._tokens // each))]
-            yield batch
-            start += len(batch)
-
-    def _read(self, reference: ReferencePass, batch: list[Suffix]) -> list[Tensor]:
-        """Compute the states of suffixes, with half as many at a time from now on where memory runs out."""
-        try:
-            return reference.suffixes(batch)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-        # Outside the handler, where the error's frames no longer keep the tensors of the failed pass.
-        if len(batch) == 1:
-            what = f"out of memory on {self._device} with one substitution"
-            raise UserError(what, remedy="choose shorter regions or a smaller --flank")
-        half = self._sequences = len(batch) // 2
-        return [*self._read(reference, batch[:half]), *self._read(reference, batch[half:])]
-
-    def _add(
-        self, flat_LL: Tensor, batch: list[Suffix], states: list[Tensor], before_LV: Tensor, first: int
-    ) -> None:
-        """Enter the changes of a batch into the map; the largest of a base's three substitutions stays."""
-        length = len(before_LV) + 1
-        rows = [suffix.start - first for suffix in batch]
-        at_n = torch.cat([torch.arange(row, length - 1, device=self._device) for row in rows])
-        counts = torch.tensor([length - 1 - row for row in rows], device=self._device)
-        row_n = torch.tensor(rows, device=self._device).repeat_interleave(counts)
-        change_n = (self._values(torch.cat(states)) - before_LV[at_n]).abs().amax(dim=1)
-        # the state of a position predicts the base after it
+@torch.inference_mode()
+def _strand(reader: Substitutions, record: SequenceRecord, measure: str, *, reverse: bool) -> Map:
+    """Return what is above the diagonal of the map of one strand, (L, L) in reading direction."""
+    length = len(record)
+    flat_LL = torch.zeros(length * length, dtype=reader.exact, device=reader.device)
+    reading = reader.strand(record, reverse=reverse)
+    before_LV = _values(reader, reading.hidden_LD, measure)
+    for batch in reading:
+        states_nD, number_n, at_n = batch.flat()
+        change_n = (_values(reader, states_nD, measure) - before_LV[at_n]).abs().amax(dim=1)
+        row_n = torch.tensor(batch.positions, device=reader.device)[number_n]
+        # the state of a position predicts the base after it; the largest of three substitutions stays
         flat_LL.scatter_reduce_(0, row_n * length + at_n + 1, change_n, "amax")
-
-    def _values(self, hidden_nD: Tensor) -> Tensor:
-        """Compute the measure of the four next bases (n, V)."""
-        logits_nV = self._model.lm_logits(hidden_nD)[..., slice(*BASES)].to(self._exact)
-        if self._measure == "logp":
-            return logits_nV.log_softmax(-1)
-        p_nV = logits_nV.softmax(-1) + _FLOOR
-        p_nV = p_nV / p_nV.sum(-1, keepdim=True)
-        return torch.log2(p_nV) - torch.log2(1 - p_nV)
+    return flat_LL.view(length, length).float().cpu().numpy()
 
 
-def _substitutions(ids_L: Tensor, first: int) -> list[Suffix]:
-    """Return the three substitutions of every base from position `first` on that is no N, longest first."""
-    suffixes = []
-    for position, token in enumerate(ids_L.tolist()):
-        if position < first or not BASES[0] <= token < BASES[1]:
-            continue
-        for other in range(*BASES):
-            if other != token:
-                changed = ids_L[position:].clone()
-                changed[0] = other
-                suffixes.append(Suffix(0, position, changed))
-    return suffixes
+def _values(reader: Substitutions, hidden_nD: Tensor, measure: str) -> Tensor:
+    """Compute the measure of the four next bases (n, V)."""
+    logits_nV = reader.model.lm_logits(hidden_nD)[..., slice(*BASES)].to(reader.exact)
+    if measure == "logp":
+        return logits_nV.log_softmax(-1)
+    p_nV = logits_nV.softmax(-1) + _FLOOR
+    p_nV = p_nV / p_nV.sum(-1, keepdim=True)
+    return torch.log2(p_nV) - torch.log2(1 - p_nV)

@@ -109,7 +109,8 @@ def readable_records(
         if record.strand == "-" and strand_matters:
             log.warning("regions on the - strand are read as on the + strand; --stranded reads their own")
             strand_matters = False
-        all_n = record.status == "OK" and not record.bases.strip(b"N")
+        region = record.bases[record.left : record.left + len(record)]
+        all_n = record.status == "OK" and not region.strip(b"N")
         yield replace(record, status="ALL_N", bases=b"") if all_n else record
 
 

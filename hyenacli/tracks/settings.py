@@ -141,10 +141,13 @@ class TrackSettings(options.ModelOptions, options.ContigNameOptions, options.Sha
 
 @dataclass(frozen=True, kw_only=True)
 class AttributeSettings(options.ModelOptions, options.RegionOptions, options.ColumnOptions):
-    """Show which bases a fine-tuned model's prediction rests on.
+    """Show which bases a prediction, or the likelihood of a region, rests on.
 
-    ism substitutes every base by the three others and predicts again, which takes three predictions a base.
-    gradient is input x gradient, which takes one pass. Both are relative to the mean of the four bases.
+    A fine-tuned model is attributed by a class, a label or a number it predicts; any other model by the
+    likelihood it gives the region, as it is with --target likelihood.
+
+    ism substitutes every base by the three others. gradient is input x gradient, which takes one pass. Both
+    are relative to the mean of the four bases. integrated sums gradients on the way from shuffled sequences.
 
     INPUT is a BED (with -f), a FASTA, a table with sequences or - for stdin; -r gives regions of -f instead.
     OUT is .npz or .h5, with the arrays one_hot and attributions, (N, 4, L).
@@ -162,29 +165,66 @@ class AttributeSettings(options.ModelOptions, options.RegionOptions, options.Col
     target: Annotated[
         str | None,
         typer.Option(
-            help="Class, label or output to attribute; default the only one, the second of two classes, or "
-            "the predicted one of several.",
+            help="Class, label or output to attribute, or likelihood; default the only one, the second of "
+            "two classes, or the predicted one of several.",
             metavar="NAME",
         ),
     ] = None
     method: Annotated[
-        Literal["ism", "gradient"], typer.Option(help="In-silico mutagenesis, or input x gradient.")
+        Literal["ism", "gradient", "integrated"],
+        typer.Option(help="In-silico mutagenesis, input x gradient, or integrated gradients."),
     ] = "ism"
     rc: Annotated[
         Literal["auto", "none", "mean"],
         typer.Option(
             help="Attribute the prediction from the forward strand, or the mean of both; auto: as the model "
-            "was trained for."
+            "was trained for, of a likelihood both."
         ),
     ] = "auto"
     max_length: Annotated[
         int,
         typer.Option(
             help="Longer records get the status TOO_LONG, and so do those above the model's window with "
-            "gradient.",
+            "gradients and of a likelihood.",
             min=1,
         ),
     ] = 2000
+    flank: Annotated[
+        int | None,
+        typer.Option(
+            help="Bases of the genome read as context on each side for a likelihood, as far as the contig "
+            "and the model go; default 512.",
+            min=0,
+            metavar="BASES",
+        ),
+    ] = None
+    references: Annotated[
+        int, typer.Option(help="Shuffled sequences of each record for integrated gradients.", min=1)
+    ] = 20
+    seed: Annotated[int, typer.Option(help="Seed of the shuffled sequences.", min=0)] = 0
+    seqlets: Annotated[
+        Path | None,
+        typer.Option(
+            help="BED of the spans whose attributions stand out from those of shuffled sequences.",
+            metavar="FILE",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = None
+    fdr: Annotated[
+        float,
+        typer.Option(
+            help="Highest false-discovery rate of seqlets.", min=0, max=1, rich_help_panel=options.OUTPUT
+        ),
+    ] = 0.1
+    null: Annotated[
+        int,
+        typer.Option(
+            help="Shuffled sequences of each record that are attributed as well, to tell which seqlets "
+            "chance gives.",
+            min=1,
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = 2
     track: Annotated[
         Path | None,
         typer.Option(

@@ -2,20 +2,17 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from hyenacli.errors import UsageError, UserError
+from hyenacli.evaluation.seqlets import shuffle_dinucleotides
 from hyenacli.genome.dna import reverse_complement
-from hyenacli.inference.attribution import (
-    Attribution,
-    AttributionOptions,
-    attribute,
-    choose_target,
-    target_contrasts,
-)
+from hyenacli.inference.attribution import Attribution, AttributionOptions, attribute
+from hyenacli.inference.attribution_targets import choose_score, choose_target, target_contrasts
 from hyenacli.inference.prediction import prediction_head, prediction_options
 from hyenacli.readers.records import EMPTY, SequenceRecord
 from hyenadna import HyenaDNA, SoftPromptConfig, Tokenizer, add_soft_prompt
@@ -42,8 +39,11 @@ def record(bases: str, strand: str = "+", name: str = "r") -> SequenceRecord:
 def attributed(
     model: HyenaDNA, *records: SequenceRecord, rc: bool = False, stranded: bool = False, **options: object
 ) -> list[Attribution]:
-    reading = prediction_options(prediction_head(model), rc=rc, stranded=stranded)
-    return list(attribute(model, records, AttributionOptions(**options), reading, batch_size=5))
+    target = options.pop("target", None)
+    head = model.config.head or HeadConfig("binary", 2)
+    reading = prediction_options(head, rc=rc, stranded=stranded)
+    score = choose_score(model, target, reading, batch_size=5)
+    return list(attribute(score, records, AttributionOptions(**options), batch_size=5))
 
 
 def plain_scores(model: HyenaDNA, inputs: Sequence[bytes], *, rc: bool) -> np.ndarray:
@@ -177,7 +177,93 @@ def test_long_records_and_models_that_have_no_answer() -> None:
     }
     assert by_method["gradient"].record.status == "TOO_LONG"
     assert by_method["ism"].values_4L.any(axis=0).all()
-    for model in (tiny_model(), with_head(HeadConfig("binary", 2, level="nucleotide"))):
-        reading = prediction_options(HeadConfig("binary", 2), rc=False)
-        with pytest.raises(UserError, match=r"has no head|predicts every base"):
-            list(attribute(model, [record("ACGT")], AttributionOptions(), reading))
+    with pytest.raises(UserError, match="predicts every base"):
+        attributed(with_head(HeadConfig("binary", 2, level="nucleotide")), record("ACGT"))
+    with pytest.raises(UsageError, match="no head, and so no output 'x'"):
+        attributed(tiny_model(), record("ACGT"), target="x")
+
+
+def likelihoods(model: HyenaDNA, inputs: Sequence[bytes], first: int, end: int) -> np.ndarray:
+    """The sum of log p of bases[first:end], mean of both strands, from the plain model in float64."""
+    exact, totals = deepcopy(model).double(), np.zeros(len(inputs))
+    for bases, start in (
+        (inputs, first),
+        ([reverse_complement(read) for read in inputs], len(inputs[0]) - end),
+    ):
+        ids_BL = torch.from_numpy(np.stack([Tokenizer().encode_array(read) for read in bases])).long()
+        with torch.inference_mode():
+            log_p = exact.plain(ids_BL).logits[:, :-1, 7:11].log_softmax(-1).numpy()
+        for row, read in enumerate(bases):
+            for at in range(max(1, start), start + end - first):
+                totals[row] += 0 if read[at : at + 1] == b"N" else log_p[row, at - 1, b"ACGT".index(read[at])]
+    return totals / 2
+
+
+@pytest.mark.parametrize(("left", "right"), [(6, 9), (0, 0)])
+def test_mutagenesis_of_a_likelihood_equals_every_substitution_by_itself(left: int, right: int) -> None:
+    model, length = tiny_model(), 14
+    bases = random_dna(40, 11).encode()
+    bases = bases[: left + 4] + b"N" + bases[left + 5 : left + length + right]
+    flanked = SequenceRecord("r", "chr1", 10, 10 + length, bases=bases, left=left)
+    (answer,) = attributed(model, flanked, rc=True)
+    changed = [
+        bases[: left + at] + base + bases[left + at + 1 :]
+        for base in (b"A", b"C", b"G", b"T")
+        for at in range(length)
+    ]
+    expected = likelihoods(model, changed, left, left + length).reshape(4, length)
+    expected -= expected.mean(axis=0)
+    expected[:, 4] = 0
+    np.testing.assert_allclose(answer.values_4L, expected, atol=2e-5)
+    assert np.abs(expected).max() > 0.1
+    assert answer.target == "likelihood"
+    assert answer.score == pytest.approx(likelihoods(model, [bases], left, left + length)[0], abs=1e-5)
+    # far flanks do not fit into the model and change nothing
+    beyond = SequenceRecord("r", "chr1", 10, 10 + length, bases=b"C" * 100 + bases, left=left + 100)
+    room = attributed(model, beyond, rc=True)[0].record
+    assert (room.left, len(room)) == (64 - length, length)
+
+
+@pytest.mark.parametrize("head", [None, HeadConfig("multiclass", 3), HeadConfig("binary", 2, pool="last")])
+@pytest.mark.parametrize("rc", [False, True])
+def test_integrated_gradients_sum_to_what_the_score_differs_by(head: HeadConfig | None, rc: bool) -> None:
+    model = tiny_model() if head is None else with_head(head)
+    bases = (random_dna(12, 12) + "N" + random_dna(9, 13)).encode()
+    flanked = SequenceRecord("r", "chr1", 5, 5 + len(bases), bases=b"GAT" + bases + b"TACA", left=3)
+    target = None if head is None else "1"
+    (answer,) = attributed(model, flanked, rc=rc, method="integrated", references=4, target=target)
+    shuffled = [
+        replace(flanked, bases=b"GAT" + shuffle_dinucleotides(bases, 0, i) + b"TACA") for i in range(4)
+    ]
+    others = attributed(model, *shuffled, rc=rc, method="gradient", target=target)
+    assert len({other.score for other in others}) > 1
+    difference = answer.score - np.mean([other.score for other in others])
+    assert np.nansum(answer.observed()) == pytest.approx(difference, abs=5e-3)
+    assert np.abs(answer.values_4L).max() > 0.05
+
+
+def test_gradients_of_a_likelihood_are_those_of_its_path() -> None:
+    """At the sequence itself the path of a reference that differs in one base begins with the gradient."""
+    model, bases = tiny_model(), random_dna(18, 14).encode()
+    (answer,) = attributed(model, record(bases.decode()), rc=True, method="gradient")
+    exact = deepcopy(model).double()
+    letters = exact.backbone.embeddings.word_embeddings.weight[7:11]
+    weights = torch.from_numpy(
+        np.equal(np.frombuffer(bases, np.uint8)[:, None], np.frombuffer(b"ACGT", np.uint8))
+    )
+    slopes = []
+    for turned in (weights.double(), weights.double().flip(0, 1)):
+        bases_L4 = turned.clone().requires_grad_()
+        log_p = exact.lm_logits(exact.backbone((bases_L4 @ letters)[None])[0])[0, :-1, 7:11].log_softmax(-1)
+        slopes.append(torch.autograd.grad((log_p * bases_L4[1:]).sum(), bases_L4)[0].T.numpy())
+    expected = (slopes[0] + slopes[1][::-1, ::-1]) / 2
+    np.testing.assert_allclose(answer.values_4L, expected - expected.mean(axis=0), atol=1e-4)
+
+
+def test_shuffled_sequences_tell_what_chance_gives() -> None:
+    model = with_head(HeadConfig("regression", 1))
+    bases = random_dna(30, 15)
+    (answer,) = attributed(model, record(bases), null=2, method="gradient")
+    shuffled = [record(shuffle_dinucleotides(bases.encode(), 0, i).decode()) for i in range(2)]
+    for null, other in zip(answer.null, attributed(model, *shuffled, method="gradient"), strict=True):
+        np.testing.assert_allclose(null, other.observed(), atol=1e-6)

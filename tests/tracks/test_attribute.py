@@ -78,11 +78,38 @@ def test_sequences_of_a_table_and_a_target(run: Run, folder: Path) -> None:
         assert np.array_equal(table["attributions"], region["attributions"])
 
 
+def test_the_likelihood_of_a_model_without_a_head_and_its_seqlets(run: Run, folder: Path) -> None:
+    regions = "".join(f"-r chr1:{start}-{start + 59} " for start in (1, 61, 121, 181)) + "-r chr3:2-9"
+    line = (
+        f"{regions} -f g.fa -m headless -o l.npz --seqlets l.bed --fdr 1 --null 1 --flank 3 --method gradient"
+    )
+    result = run(line)
+    assert result.exit_code == 0, result.stderr
+    assert "attributed 4 records, 1 ALL_N" in result.stderr
+    assert "chance is judged by" in result.stderr
+    lines = [row.split("\t") for row in (folder / "l.bed").read_text().splitlines()]
+    assert lines
+    with np.load(folder / "l.npz") as arrays:
+        assert arrays["target"].tolist()[0] == "likelihood"
+        observed = (arrays["one_hot"] * arrays["attributions"]).sum(axis=1)
+    for chrom, start, end, name, score, strand, total, q, bases in lines:
+        assert (strand, bases) == (".", CHR1[int(start) : int(end)])
+        assert 0 <= int(score) == round(1000 * (1 - float(q)))
+        assert (chrom, name) == ("chr1", f"chr1:{int(start) // 60 * 60 + 1}-{int(start) // 60 * 60 + 60}")
+        span = observed[int(start) // 60, int(start) % 60 : (int(end) - 1) % 60 + 1]
+        assert float(total) == pytest.approx(span.sum(), rel=1e-4)
+    assert (
+        run("t.csv -m binary -o b.npz --target likelihood --method integrated --references 2").exit_code == 0
+    )
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         ("-m binary -o x.npz", "nothing to attribute"),
-        ("t.csv -m headless -o x.npz", "fine-tune one with `hyena finetune`"),
+        ("t.csv -m headless -o x.npz --target rich", "the model has no head, and so no output 'rich'"),
+        ("t.csv -m binary -o x.npz --flank 5", "a prediction is of the region alone"),
+        ("t.csv -m binary -o x.npz --seqlets no/x.bed", "no"),
         ("t.csv -m bases -o x.npz", "predicts every base"),
         ("t.csv -m classes -o x.npz --target w", "no output 'w'"),
         ("t.csv -m classes -o x.bw", "end it with .npz or .h5"),
