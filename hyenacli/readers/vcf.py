@@ -67,6 +67,17 @@ class VariantRecord(NamedTuple):
         return self.position + len(self.ref)
 
 
+def spell_allele(record: VariantRecord, alt: bytes, longest: int | None = None) -> str:
+    """Return an allele as it can be typed, REF and ALT shortened where they exceed `longest` letters."""
+    ref, alternate = (
+        text.decode(errors="replace")
+        if longest is None or len(text) <= longest
+        else f"{text[: longest - 3].decode(errors='replace')}..."
+        for text in (record.ref, alt)
+    )
+    return f"{record.contig}:{record.position + 1}:{ref}>{alternate}"
+
+
 def parse_declaration(line: bytes) -> tuple[bytes, bytes]:
     """Return what a header line declares and its ID, both empty where it declares nothing.
 

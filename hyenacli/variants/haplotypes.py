@@ -58,6 +58,12 @@ class WindowRule:
         return min(self.size, self.size // 2 + self.grid - 1 + self.downstream)
 
 
+class Replacement(Variant):
+    """A variant that is read as it is spelled: its first base is the site, wherever the haplotypes differ."""
+
+    __slots__ = ()
+
+
 class Strand:
     """One strand of one contig, with N on both sides of it, or with its other end if it is a circle.
 
@@ -99,12 +105,16 @@ class Strand:
         return self._cached[start - first : end - first]
 
     def variant(self, variant: Variant) -> Variant:
-        """Return a forward variant on this strand, at the first base where its haplotypes differ."""
+        """Return a forward variant on this strand, at the first base where its haplotypes differ.
+
+        A `Replacement` begins on this strand where it ends on the other.
+        """
         on_strand = variant.mirrored(self.length) if self.reverse else variant
-        if not self.circular:
-            return on_strand.right_aligned(self.fetch, self.length)
         once_around = on_strand.position + len(on_strand.ref) + self.length
-        aligned = on_strand.right_aligned(self.fetch, once_around)
+        if isinstance(variant, Replacement):
+            aligned = on_strand
+        else:
+            aligned = on_strand.right_aligned(self.fetch, once_around if self.circular else self.length)
         return replace(aligned, position=aligned.position % self.length)
 
 

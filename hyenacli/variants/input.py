@@ -54,6 +54,7 @@ class VariantInput:
         total: number of records, if it has been counted.
         shard: what the output of a shard says of itself, under "shard".
         regions: whose substitutions the records are; none where a file lists the variants.
+        typed: the variants were typed on the command line; `records` can be read again.
     """
 
     name: str
@@ -64,6 +65,7 @@ class VariantInput:
     total: int | None = None
     shard: dict[str, Any] = field(default_factory=dict)
     regions: Sequence[NamedRegion] = ()
+    typed: bool = False
 
 
 @contextmanager
@@ -142,6 +144,7 @@ def _open_typed(
         records=records,
         resolve=contigs.resolve,
         total=len(records),
+        typed=True,
     )
     texts = (record.text.decode() for record in records)
     return _select(typed, shard, fingerprint(texts, reference.genome.lengths), block_records)

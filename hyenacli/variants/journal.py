@@ -29,7 +29,19 @@ BLOCK_RECORDS = 1024
 _NEW = "remove it to begin again"
 # Settings that change no score, only its destination, the speed, and which part of the input is read.
 _NO_SCORE_SETTINGS = {
-    *("input", "output", "output_type", "heatmap", "report", "no_version", "shard", "resume"),
+    *(
+        "input",
+        "output",
+        "output_type",
+        "heatmap",
+        "report",
+        "phased",
+        "phase_span",
+        "write_calibration",
+        "no_version",
+        "shard",
+        "resume",
+    ),
     *("batch_size", "device", "threads"),
 }
 

@@ -91,6 +91,43 @@ class ScoreVariantsSettings(
     seed: Annotated[
         int, typer.Option(help="Seed of the random substitutions.", min=0, rich_help_panel=SCORING)
     ] = 0
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            help="Add to each score of a substitution its difference (HYENA_LLR_CALIBRATED) from the mean of "
+            "the same substitution in its five-base context; TABLE is from --write-calibration.",
+            metavar="TABLE",
+            rich_help_panel=SCORING,
+        ),
+    ] = None
+    write_calibration: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write these means, 3,072 of them, of the variants of this run: neutral ones, such as "
+            "--all-snvs of neutral regions.",
+            metavar="TABLE",
+            rich_help_panel=SCORING,
+        ),
+    ] = None
+    phased: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write a table of haplotypes: variants near each other that a sample has on one "
+            "haplotype (GT with |, and PS), scored together and each alone. Variants that are typed are one "
+            "haplotype.",
+            metavar="TABLE",
+            rich_help_panel=SCORING,
+        ),
+    ] = None
+    phase_span: Annotated[
+        int | None,
+        typer.Option(
+            help="With --phased: score variants together that lie within this many bases; default 512, at "
+            "most window/8.",
+            min=2,
+            rich_help_panel=SCORING,
+        ),
+    ] = None
     report: Annotated[
         Path | None,
         typer.Option(

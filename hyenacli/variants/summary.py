@@ -13,7 +13,7 @@ from hyenacli.console import log
 from hyenacli.evaluation.plots import histogram_chart
 from hyenacli.evaluation.report import facts_table, number_table, write_page
 from hyenacli.genome.variant import Variant
-from hyenacli.readers.vcf import VariantRecord
+from hyenacli.readers.vcf import VariantRecord, spell_allele
 from hyenacli.variants.scorer import ScoredRecord
 from hyenacli.writers.vcf import InfoField
 
@@ -71,7 +71,7 @@ class ScoreSummary:
         for heap, rank in ((self._highest, value), (self._lowest, -value)):
             if len(heap) < _LISTED or rank > heap[0][0]:
                 # of equal values the first stay
-                item = rank, -self._alleles, _spelled(record, alt)
+                item = rank, -self._alleles, spell_allele(record, alt, longest=12)
                 (heapq.heappush if len(heap) < _LISTED else heapq.heappushpop)(heap, item)
 
     @property
@@ -136,12 +136,3 @@ class ScoreSummary:
         ]
         write_page(path, f"{name} of {self._alleles:,} alleles", sections)
         log.info("wrote %s", path)
-
-
-def _spelled(record: VariantRecord, alt: bytes) -> str:
-    """Return an allele as it can be typed, long ones shortened."""
-    ref, alternate = (
-        text.decode(errors="replace") if len(text) <= 12 else f"{text[:9].decode(errors='replace')}..."
-        for text in (record.ref, alt)
-    )
-    return f"{record.contig}:{record.position + 1}:{ref}>{alternate}"
