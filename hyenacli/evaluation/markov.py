@@ -47,12 +47,7 @@ class MarkovModels:
         both_strands: bool = False,
     ):
         self._order = order
-        counts = np.zeros(4 ** (order + 1))
-        for tokens in _blocks(stretches, order, chunk):
-            codes, _ = word_codes(tokens - np.uint8(A), order + 1, np.int32)
-            counts += np.bincount(codes, minlength=len(counts))
-        if both_strands:
-            counts += reverse_complements(counts, order + 1)
+        counts = count_words(stretches, order + 1, chunk, both_strands=both_strands)
         self._log_p = _log_probabilities(counts, order)
 
     def of_both_strands(self, order: int) -> Floats:
@@ -78,6 +73,20 @@ class MarkovModels:
                 totals[order] += total
         return [float(total / max(1, bases)) for total in totals]
 
+    def draw(self, order: int, lengths: Sequence[int], rng: np.random.Generator) -> list[Tokens]:
+        """Draw sequences of these lengths from the model of an order; the first bases are of lower orders."""
+        longest = max(lengths, default=0)
+        base_LN = np.empty((longest, len(lengths)), np.int64)
+        context_N = np.zeros(len(lengths), np.int64)
+        for i, base_N in enumerate(base_LN):
+            before = min(i, order)
+            p_N4 = np.exp(self._log_p[before].reshape(-1, 4)[context_N % 4**before])
+            edges_N4 = np.cumsum(p_N4, axis=1)
+            drawn_N1 = rng.random(len(lengths))[:, None] * edges_N4[:, 3:]
+            base_N[:] = (edges_N4 <= drawn_N1).sum(axis=1)
+            context_N = (4 * context_N + base_N) % 4**order
+        return [(base_LN[:n, i] + A).astype(np.uint8) for i, n in enumerate(lengths)]
+
     def _nats(self, codes: Ints, run: Ints, at: npt.NDArray[np.intp]) -> Floats:
         """Sum -log p over positions `at`, for each order (order + 1,)."""
         available = np.minimum(run[at] - 1, self._order)
@@ -86,6 +95,17 @@ class MarkovModels:
             surprise[order] = -log_p[codes[at] % 4 ** (order + 1)]
         used = np.minimum(np.arange(self._order + 1)[:, None], available[None, :])
         return np.asarray(np.take_along_axis(surprise, used, axis=0).sum(axis=1))
+
+
+def count_words(
+    stretches: Iterable[Tokens], length: int, chunk: int = CHUNK, *, both_strands: bool = False
+) -> Floats:
+    """Count the words without N of `length` bases (4**length,), the first base as the highest digit."""
+    counts = np.zeros(4**length)
+    for tokens in _blocks(stretches, length - 1, chunk):
+        codes, _ = word_codes(tokens - np.uint8(A), length, np.int32)
+        counts += np.bincount(codes, minlength=len(counts))
+    return counts + reverse_complements(counts, length) if both_strands else counts
 
 
 def _blocks(stretches: Iterable[Tokens], order: int, chunk: int) -> Iterator[Tokens]:

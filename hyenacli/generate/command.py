@@ -9,9 +9,10 @@ from typing import Any
 
 from hyenacli import __version__
 from hyenacli.devices import autocast, resolve_device, set_threads
-from hyenacli.errors import UsageError
+from hyenacli.errors import UsageError, UserError
 from hyenacli.generate.constraints import Automaton, Constraints, parse_gc, parse_iupac, parse_words
 from hyenacli.generate.generation import Generated, GenerationOptions, generate
+from hyenacli.generate.report import GenerationReport
 from hyenacli.generate.sampling import SamplingRule
 from hyenacli.generate.settings import GenerateSettings
 from hyenacli.genome.contigs import check_naming
@@ -22,6 +23,7 @@ from hyenacli.readers.records import Input, SequenceRecord
 from hyenacli.readers.shards import fingerprint
 from hyenacli.readers.tables import read_bases
 from hyenacli.settings_file import to_dict
+from hyenacli.writers.atomic import ensure_writable
 from hyenacli.writers.columns import Batch, Column
 from hyenacli.writers.fasta import FASTAS, open_fasta_output
 from hyenacli.writers.output_shards import OutputShard, merge_if_last, resolve_shard
@@ -50,6 +52,7 @@ def run(config: GenerateSettings) -> None:
     options = generation_options(config)
     output = resolve_shard(config.shard, config.output)
     output.check(config.input, config.fasta, config.contig_aliases)
+    _check_report(config, output)
     device = resolve_device(config.device)
     precision = None if config.dtype == "float32" else autocast(device, config.dtype)
     set_threads(config.threads)
@@ -67,11 +70,30 @@ def run(config: GenerateSettings) -> None:
             too_long="use --slide, --prompt-length or a smaller --length",
         )
         total = None if inputs.total is None else inputs.total * config.samples
+        report = GenerationReport(config.reference or config.fasta, config.seed)
         with _open_output(config, output.target, kind, provenance) as write:
             for answer in summary.watch(generated, total):
                 write(answer)
+                if config.report is not None:
+                    report.add(answer.status, answer.record.bases, _row(answer, with_prompt=False))
+        if config.report is not None:
+            facts = {"version": __version__, "model": config.model, "settings": to_dict(config)}
+            report.write(config.report, facts)
     summary.report(output.describe())
     merge_if_last(output)
+
+
+def _check_report(config: GenerateSettings, output: OutputShard) -> None:
+    """Refuse a report of a part, or one that cannot be written."""
+    if config.report is None:
+        if config.reference is not None:
+            raise UsageError("is what a report compares with", at="--reference", remedy="add --report FILE")
+        return
+    if output.shard is not None:
+        raise UsageError("a report needs every sequence", at="--report", remedy="use it unsharded")
+    ensure_writable(config.report, config.input, config.fasta, config.reference, config.output)
+    if config.reference is not None and not config.reference.is_file():
+        raise UserError("no such file", at=config.reference, remedy="give a FASTA as --reference")
 
 
 def _stdout_type(config: GenerateSettings) -> str | None:

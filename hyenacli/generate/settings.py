@@ -120,3 +120,19 @@ class GenerateSettings(
     with_prompt: Annotated[
         bool, typer.Option("--with-prompt", help="Write the prompt before the new bases.")
     ] = False
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write an HTML page: composition, words beside those of --reference and of Markov samples, "
+            "repeats of the prompt, scores and statuses.",
+            metavar="FILE",
+        ),
+    ] = None
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            help="Genome that --report compares with, such as the one the model was trained on; default that "
+            "of -f.",
+            metavar="FASTA",
+        ),
+    ] = None

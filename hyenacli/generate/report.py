@@ -1,0 +1,182 @@
+"""What generated sequences look like together, beside a genome and Markov samples of it.
+
+N sequences, L bases, P words.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+import numpy as np
+
+from hyenacli.console import log
+from hyenacli.evaluation.bootstrap import Floats
+from hyenacli.evaluation.markov import MarkovModels, count_words
+from hyenacli.evaluation.plots import BLUE, GREY, Series, histogram_chart, line_chart
+from hyenacli.evaluation.report import facts_table, number_table, write_page
+from hyenacli.evaluation.sketch import CHUNK, K, hash_kmers
+from hyenacli.readers.genome import Genome, Tokens
+from hyenacli.writers.columns import Batch
+from hyenadna import Tokenizer
+
+LONGEST_WORD = 6
+_QUANTILES = (0.05, 0.5, 0.95)
+_TOKENIZER = Tokenizer()
+_COLUMNS = {
+    "n_bases": "new bases",
+    "logp_mean": "mean log p of a base",
+    "gc": "share of G and C",
+    "max_homopolymer": "longest run of a base",
+    "prompt_repeat": "longest word also in the prompt",
+}
+_EXPLANATION = (
+    "Divergence is that of Jensen and Shannon, in bits: 0 where words of k bases are as frequent as in the "
+    "reference, 1 where none is shared; both strands are counted. A sample of an order-k Markov model of the "
+    "reference, of the same lengths, shows what chance alone gives: sequences well above it differ from "
+    "the reference in their words; sequences near it are no proof of more than words."
+)
+
+
+class GenerationReport:
+    """Collects what is written of every sequence; a byte a base.
+
+    Args:
+        reference: genome to compare with, if there is one.
+        seed: of the Markov samples.
+    """
+
+    def __init__(self, reference: Path | None, seed: int) -> None:
+        self._reference, self._seed = reference, seed
+        self._statuses: Counter[str] = Counter()
+        self._sequences: list[bytes] = []
+        self._numbers: dict[str, list[float]] = {name: [] for name in _COLUMNS}
+
+    def add(self, status: str, bases: bytes, row: Batch) -> None:
+        """Count a sequence.
+
+        Args:
+            status: of it.
+            bases: the new ones; none where there is no sequence.
+            row: its cells.
+        """
+        self._statuses[status] += 1
+        if bases:
+            self._sequences.append(bases)
+            for name, values in self._numbers.items():
+                values.append(row[name][0])
+
+    def write(self, path: Path, facts: Mapping[str, object]) -> None:
+        """Write the page.
+
+        Args:
+            path: the file.
+            facts: how the sequences were made, by name.
+        """
+        sections = [
+            f"<h1>{len(self._sequences):,} generated sequences</h1>",
+            facts_table(facts),
+            "<h2>Statuses</h2>",
+            number_table(["status", "sequences"], [[s, f"{n:,}"] for s, n in self._statuses.most_common()]),
+        ]
+        if self._sequences:
+            rows = [
+                [title, *(f"{q:.4g}" for q in np.quantile(self._numbers[name], _QUANTILES))]
+                for name, title in _COLUMNS.items()
+            ]
+            header = ["of a sequence", *(f"{share:.0%}" for share in _QUANTILES)]
+            chart = histogram_chart(
+                self._numbers["logp_mean"], x_label="mean log p of a base, nats", y_label="sequences"
+            )
+            sections += ["<h2>Sequences</h2>", number_table(header, rows), chart, *self._comparison()]
+        write_page(path, f"{len(self._sequences):,} generated sequences", sections)
+        log.info("wrote %s", path)
+
+    def _comparison(self) -> Iterator[str]:
+        """Yield the sections that compare words."""
+        new = [_TOKENIZER.encode_array(bases) for bases in self._sequences]
+        if self._reference is None:
+            yield f"<h2>Composition</h2>{_composition_table({'generated': lambda: new})}"
+            return
+        with Genome(self._reference, codes_required=True) as genome:
+            yield from _beside(new, genome, np.random.default_rng(self._seed))
+
+
+def _beside(new: Sequence[Tokens], genome: Genome, rng: np.random.Generator) -> Iterator[str]:
+    """Yield the sections that set sequences beside a genome and Markov samples of it."""
+
+    def stretches() -> Iterator[Tokens]:  # a contig at a time in memory
+        return (contig.tokens(0, len(contig)) for contig in genome.contigs)
+
+    models = MarkovModels(stretches(), order=LONGEST_WORD)
+    orders, lengths = range(1, LONGEST_WORD + 1), list(map(len, new))
+    samples = [models.draw(order, lengths, rng) for order in orders]
+    counts = {k: count_words(stretches(), k, both_strands=True) for k in orders}
+    yield f"<h2>Composition</h2>{_composition_table({'generated': lambda: new, 'reference': stretches})}"
+    ours, theirs = (
+        [jensen_shannon(count_words(group, k, both_strands=True), counts[k]) for k, group in groups]
+        for groups in (((k, new) for k in orders), zip(orders, samples, strict=True))
+    )
+    yield f"<h2>Words, beside {escape(str(genome.path))}</h2><p>{_EXPLANATION}</p>"
+    columns = zip(orders, ours, theirs, strict=True)
+    yield number_table(
+        ["k", "generated", "Markov sample of order k"],
+        [[str(k), f"{a:.5f}", f"{b:.5f}"] for k, a, b in columns],
+    )
+    lines = [("generated", BLUE, ours), ("Markov sample of order k", GREY, theirs)]
+    yield line_chart(
+        [Series(label, list(enumerate(ys, 1)), color, dots=True) for label, color, ys in lines],
+        x_label="k, bases of a word",
+        y_label="divergence, bits",
+    )
+    yield f"<h2>Words of {K} bases that the reference has too</h2>"
+    yield "<p>Sequences copied out of the genome share them; by chance hardly any is shared.</p>"
+    rows = []
+    for title, group in (("generated", new), (f"Markov sample of order {LONGEST_WORD}", samples[-1])):
+        shared, total = shared_words(group, (contig.codes for contig in genome.contigs))
+        rows.append([title, f"{shared:,}", f"{total:,}", f"{shared / max(1, total):.2%}"])
+    yield number_table(["", "shared", "of", "share"], rows)
+
+
+def _composition_table(groups: Mapping[str, Callable[[], Iterable[Tokens]]]) -> str:
+    """Return a table of the bases and of CpG, observed and expected by its bases."""
+    rows = []
+    for title, read in groups.items():
+        base_4 = count_words(read(), 1)
+        share_4 = base_4 / max(1.0, base_4.sum())
+        pair_44 = count_words(read(), 2).reshape(4, 4)
+        expected = share_4[1] * share_4[2] * pair_44.sum()
+        odds = f"{pair_44[1, 2] / expected:.3f}" if expected else "-"
+        rows.append([title, f"{base_4.sum():,.0f}", *(f"{share:.2%}" for share in share_4), odds])
+    return number_table(["", "bases", *"ACGT", "CpG, observed / expected"], rows)
+
+
+def jensen_shannon(first: Floats, second: Floats) -> float:
+    """Return the divergence of two distributions given as counts, in bits; NaN where one is empty.
+
+    >>> import numpy as np
+    >>> jensen_shannon(np.array([1, 0]), np.array([0, 3])), jensen_shannon(np.array([1, 1]), np.array([2, 2]))
+    (1.0, 0.0)
+    """
+    if not (first.sum() and second.sum()):
+        return math.nan
+    p, q = first / first.sum(), second / second.sum()
+    middle, bits = (p + q) / 2, 0.0
+    for part in (p, q):
+        present = part > 0
+        bits += float((part[present] * np.log2(part[present] / middle[present])).sum()) / 2
+    return max(0.0, bits)
+
+
+def shared_words(sequences: Iterable[Tokens], reference: Iterable[Tokens]) -> tuple[int, int]:
+    """Count the different words of `K` bases that a reference has on a strand, and those of `sequences`."""
+    hashes = [hash_kmers(tokens_L)[0] for tokens_L in sequences]
+    words_P = np.unique(np.concatenate([np.empty(0, np.uint64), *hashes]))
+    shared_P = np.zeros(len(words_P), dtype=bool)
+    for codes in reference if len(words_P) else ():
+        for start in range(0, len(codes), CHUNK):
+            others, _ = hash_kmers(codes[start : start + CHUNK + K - 1])
+            indices = np.minimum(np.searchsorted(words_P, others), len(words_P) - 1)
+            shared_P[indices[words_P[indices] == others]] = True
+    return int(shared_P.sum()), len(words_P)
