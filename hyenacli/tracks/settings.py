@@ -121,6 +121,12 @@ class TrackSettings(options.ModelOptions, options.ContigNameOptions, options.Sha
             metavar="BASES",
         ),
     ] = None
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on with what an interrupted run has left.", rich_help_panel=options.OUTPUT
+        ),
+    ] = False
     hub: Annotated[
         Path | None,
         typer.Option(

@@ -1,8 +1,8 @@
 """`hyena track`: a number for every base of regions or of a genome."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,19 +18,23 @@ from hyenacli.genome.region import Region
 from hyenacli.inference.base_tracks import LETTERS, PieceTrack, Tiles, base_tracks
 from hyenacli.inference.batching import parse_batch_size
 from hyenacli.inference.perplexity import warn_of_labels
+from hyenacli.readers.genome import Genome
 from hyenacli.readers.regions import Reference, ResolvedRegion, load_regions, open_reference, parse_regions
-from hyenacli.readers.shards import fingerprint
+from hyenacli.readers.shards import Shard, fingerprint
 from hyenacli.settings_file import to_dict
 from hyenacli.tracks.hub import write_hub
 from hyenacli.tracks.settings import TrackSettings
 from hyenacli.writers.arrays import open_arrays
 from hyenacli.writers.output_shards import OutputShard, merge_if_last, resolve_shard
+from hyenacli.writers.parts import open_parts
 from hyenacli.writers.tables import table_type
 from hyenacli.writers.tracks import TRACKS, open_track
 from hyenadna import HyenaDNA, load_model, model_sha256
 from hyenadna.formats.load import locate
 
 _MAX_DEFAULT_WINDOW = 8192
+# Tiles of a part that an interrupted run keeps.
+PART_TILES = 512
 Write = Callable[[PieceTrack], None]
 
 
@@ -58,26 +62,9 @@ def run(config: TrackSettings) -> None:
         regions = _regions(config, reference)
         model = load_model(config.model).to(device)
         warn_of_labels(model.config, config.model)
-        tiles = _tiles(config, model)
-        total = sum(tiles.count(region) for region in regions)
-        pieces: Iterator[Region] = (piece for region in regions for piece in tiles.pieces(region))
-        metadata: dict[str, Any] = {}
-        if (shard := outputs[0].shard) is not None:
-            digest = fingerprint((repr(region) for region in regions), reference.genome.lengths)
-            metadata, part = shard.describe(total, digest), shard.part(total)
-            pieces, total = islice(pieces, part.start, part.stop), len(part)
-        provenance = _provenance(config, tiles, model_sha256(model)) | metadata
-        write = _open(config, outputs, kind, regions, reference.genome.lengths, provenance, stack)
-        tracks = base_tracks(
-            model,
-            reference.genome,
-            pieces,
-            tiles,
-            config.strand,
-            batch_size=batch_size,
-            precision=precision,
-        )
-        _write_all(tracks, total, write, outputs[0])
+        job = _Job(config, reference.genome, regions, model, batch_size, precision)
+        job.run(kind, paths, outputs)
+    log.info("%s, %s", job.summary(), outputs[0].describe())
     for output in outputs:
         merge_if_last(output)
     if config.hub is not None and config.assembly is not None:
@@ -91,6 +78,9 @@ def _check(config: TrackSettings) -> str:
         config.region and config.all_contigs
     ):
         raise UsageError("no regions, or several kinds", remedy="give a BED as INPUT, or -r, or --all")
+    if config.resume and (kind == "npz" or config.shard is not None or str(config.output) == "-"):
+        remedy = "leave it out; take more shards to lose less, or write a .bw or bedGraph without --shard"
+        raise UsageError("a shard, an npz and stdout are written anew", at="--resume", remedy=remedy)
     if kind == "npz" and (config.shard is not None or config.hub is not None):
         raise UsageError("an npz has no shards and no hub", at=config.output, remedy="write .bw")
     if config.hub is not None and config.assembly is None:
@@ -153,31 +143,6 @@ def _tiles(config: TrackSettings, model: HyenaDNA) -> Tiles:
     return Tiles(window - context, context)
 
 
-def _open(
-    config: TrackSettings,
-    outputs: list[OutputShard],
-    kind: str,
-    regions: list[Region],
-    lengths: dict[str, int],
-    provenance: dict[str, Any],
-    stack: ExitStack,
-) -> Write:
-    """Open the outputs, and return a function that writes a piece to them."""
-    if kind == "npz":
-        arrays = stack.enter_context(open_arrays(config.output, provenance))
-        return _RegionArrays(arrays, regions, config.value).write
-    contigs = {region.contig: lengths[region.contig] for region in regions}
-    writers = [
-        stack.enter_context(open_track(output.target, kind, contigs, provenance)) for output in outputs
-    ]
-
-    def write(track: PieceTrack) -> None:
-        for writer, values_L in zip(writers, track.values(config.value), strict=True):
-            writer.write(track.piece.contig, track.piece.start, values_L)
-
-    return write
-
-
 class _RegionArrays:
     """An array of each region, written when its last piece is there."""
 
@@ -199,21 +164,93 @@ class _RegionArrays:
             self._current, self._parts = next(self._rest, None), []
 
 
-def _write_all(tracks: Iterator[PieceTrack], total: int, write: Write, output: OutputShard) -> None:
-    """Write the pieces, show the progress, and log how many bases have a number."""
-    start, bases, without = time.monotonic(), 0, 0
-    with console.Progress("tracking", total, "tiles") as progress:
-        for number, track in enumerate(tracks, 1):
+class _Job:
+    """The tiles of regions, computed and written.
+
+    Args:
+        config: what is computed, and where it goes.
+        genome: the bases.
+        regions: in the order of a bigWig.
+        model: on the device to use.
+        batch_size: windows per forward pass; None derives it from the free memory.
+        precision: entered around every forward pass.
+    """
+
+    def __init__(
+        self,
+        config: TrackSettings,
+        genome: Genome,
+        regions: list[Region],
+        model: HyenaDNA,
+        batch_size: int | None,
+        precision: AbstractContextManager[Any],
+    ) -> None:
+        self._config, self._genome, self._regions, self._model = config, genome, regions, model
+        self._how: dict[str, Any] = {"batch_size": batch_size, "precision": precision}
+        self._tiles = _tiles(config, model)
+        self._total = sum(map(self._tiles.count, regions))
+        self._digest = fingerprint(map(repr, regions), genome.lengths)
+        self._contigs = {region.contig: genome.lengths[region.contig] for region in regions}
+        self._provenance = _provenance(config, self._tiles, model_sha256(model))
+        self._start, self._done, self._bases, self._without = time.monotonic(), 0, 0, 0
+
+    def run(self, kind: str, paths: list[Path], outputs: list[OutputShard]) -> None:
+        """Write the tracks: a shard of them, all at once, or in parts that survive an interruption."""
+        shard, config = outputs[0].shard, self._config
+        targets = [output.target for output in outputs]
+        count = -(-self._total // PART_TILES)
+        with console.Progress("tracking", self._total, "tiles") as self._progress:
+            if kind == "npz":
+                with open_arrays(config.output, self._provenance) as arrays:
+                    self._write(_RegionArrays(arrays, self._regions, config.value).write, range(self._total))
+            elif shard is not None:
+                self._write_shard(kind, targets, shard)
+            elif str(config.output) == "-" or (count < 2 and not config.resume):
+                self._write_tracks(kind, targets, range(self._total), {})
+            else:
+                provenance = self._provenance | {"input_sha256": self._digest}
+                with open_parts(paths, max(1, count), provenance, resume=config.resume) as parts:
+                    for part in parts.shards():
+                        if parts.complete(part):
+                            self._done += len(part.part(self._total))
+                        else:
+                            self._write_shard(kind, parts.files(part), part)
+        facts = {"bases": self._bases, "without_number": self._without, "tiles": self._total}
+        console.event("track", **facts, seconds=round(time.monotonic() - self._start, 3))
+
+    def summary(self) -> str:
+        """Describe how many bases have a number."""
+        details = f", {self._without:,} of them without a number" if self._without else ""
+        seconds = time.monotonic() - self._start
+        return f"tracked {console.counted(self._bases, 'base')}{details} in {seconds:.1f} s"
+
+    def _write_shard(self, kind: str, targets: list[Path], shard: Shard) -> None:
+        self._write_tracks(kind, targets, shard.part(self._total), shard.describe(self._total, self._digest))
+
+    def _write_tracks(self, kind: str, targets: list[Path], part: range, metadata: dict[str, Any]) -> None:
+        with ExitStack() as stack:
+            provenance = self._provenance | metadata
+            tracks = [open_track(target, kind, self._contigs, provenance) for target in targets]
+            writers = [stack.enter_context(track) for track in tracks]
+
+            def write(track: PieceTrack) -> None:
+                for writer, values_L in zip(writers, track.values(self._config.value), strict=True):
+                    writer.write(track.piece.contig, track.piece.start, values_L)
+
+            self._write(write, part)
+
+    def _write(self, write: Write, part: range) -> None:
+        """Compute and write some of the tiles, and show the progress."""
+        pieces = (piece for region in self._regions for piece in self._tiles.pieces(region))
+        chosen = islice(pieces, part.start, part.stop)
+        strand = self._config.strand
+        for track in base_tracks(self._model, self._genome, chosen, self._tiles, strand, **self._how):
             write(track)
-            bases += len(track.piece)
-            without += int(np.isnan(track.log_p_LV[:, 0]).sum())
-            progress.update(number, f"{bases / max(1e-9, time.monotonic() - start):,.0f} bases/s")
-    seconds = time.monotonic() - start
-    details = f", {without:,} of them without a number" if without else ""
-    log.info(
-        "tracked %s%s in %.1f s, %s", console.counted(bases, "base"), details, seconds, output.describe()
-    )
-    console.event("track", bases=bases, without_number=without, tiles=total, seconds=round(seconds, 3))
+            self._done += 1
+            self._bases += len(track.piece)
+            self._without += int(np.isnan(track.log_p_LV[:, 0]).sum())
+            speed = self._bases / max(1e-9, time.monotonic() - self._start)
+            self._progress.update(self._done, f"{speed:,.0f} bases/s")
 
 
 def _provenance(config: TrackSettings, tiles: Tiles, sha256: str) -> dict[str, Any]:

@@ -4,9 +4,10 @@ A shard tells which part of which run it is, under "shard" in its provenance: {"
 of shards, "records": of the whole input, "input_sha256": of these}. Names of files mean nothing.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hyenacli.console import log
 from hyenacli.distributed import current_ranks
@@ -20,7 +21,7 @@ from hyenacli.writers.text import AGAIN
 from hyenacli.writers.vcf_files import VCFS, remove_indexes
 
 # Settings that change no answer, and files whose content is compared instead of their names.
-_FREE = {"output", "output_type", "shard", "batch_size", "device", "threads", "input", "model"}
+_FREE = {"output", "output_type", "shard", "batch_size", "device", "threads", "input", "model", "resume"}
 _SHARD = {"number", "of", "records", "input_sha256"}
 
 
@@ -188,11 +189,21 @@ def _check_same_run(first: _Part, part: _Part) -> None:
 
 def _identity(part: _Part) -> dict[str, object]:
     """Return what all shards of a run have in common, by the names that a message may call it."""
-    identity = dict(part.head.provenance)
-    shard, settings = identity.pop("shard"), identity.pop("settings", {})
-    identity |= {name: value for name, value in settings.items() if name not in _FREE}
-    identity |= {"shards": shard["of"], "records": shard["records"], "input": shard["input_sha256"]}
-    return {"type": part.kind, **identity, "columns": part.head.columns}
+    shard = part.head.provenance["shard"]
+    identity = {"shards": shard["of"], "records": shard["records"], "input": shard["input_sha256"]}
+    return {
+        "type": part.kind,
+        **run_identity(part.head.provenance),
+        **identity,
+        "columns": part.head.columns,
+    }
+
+
+def run_identity(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what answers depend on besides the input: provenance and settings, less the free ones."""
+    identity = {name: value for name, value in provenance.items() if name not in ("shard", "settings")}
+    settings = provenance.get("settings", {})
+    return identity | {name: value for name, value in settings.items() if name not in _FREE}
 
 
 def _short(value: object) -> str:

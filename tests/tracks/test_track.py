@@ -11,6 +11,8 @@ import torch
 from typer.testing import CliRunner
 
 from hyenacli.app import app
+from hyenacli.inference.base_tracks import base_tracks
+from hyenacli.tracks import track_command
 from hyenadna import Tokenizer, save_model
 from tests.builders import random_dna, write_bed, write_fasta
 from tests.toys import tiny_model
@@ -143,9 +145,55 @@ def test_shards_and_batches_change_nothing(run: Run, folder: Path) -> None:
     np.testing.assert_allclose(rows(folder / "joined.bedgraph"), rows(folder / "w.bedgraph"), atol=1e-4)
 
 
+@pytest.mark.parametrize("output", ["x.bedgraph", "x.bw"])
+def test_an_interrupted_run_goes_on(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, output: str
+) -> None:
+    line = f"--all -f g.fa -m model --window 24 --context 4 --value logo -o {output}"
+
+    def read(name: str) -> np.ndarray:
+        if name.endswith("bw"):
+            return bigwig(folder / name, "chr1", 0, 200)
+        rows = [row.split("\t") for row in (folder / name).read_text().splitlines()]
+        return np.concatenate([np.full(int(end) - int(start), float(value)) for _, start, end, value in rows])
+
+    assert run(line).exit_code == 0
+    names = [output.replace(".", f".{letter}.") for letter in "ACGT"]
+    expected = list(map(read, names))
+    for name in names:
+        (folder / name).unlink()
+    monkeypatch.setattr(track_command, "PART_TILES", 4)
+    pieces = base_tracks
+
+    def fail_at_the_third(*arguments: Any, **how: Any) -> Any:
+        if len(list((folder / f"{names[0]}.unfinished").glob("x.A.*"))) == 2:
+            raise KeyboardInterrupt
+        return pieces(*arguments, **how)
+
+    monkeypatch.setattr(track_command, "base_tracks", fail_at_the_third)
+    assert run(line).exit_code == 130
+    assert not (folder / names[0]).exists()
+    refused = run(line)
+    assert "add --resume to go on with it" in refused.stderr
+    other = run(f"{line} --resume --strand forward")
+    assert "was left by a run with another strand" in other.stderr
+    parts = folder / f"{names[0]}.unfinished"
+    kept = list(parts.glob("x.*"))
+    monkeypatch.setattr(track_command, "base_tracks", pieces)
+    resumed = run(f"{line} --resume -b 2")
+    assert resumed.exit_code == 0, resumed.stderr
+    assert len(kept) == 8
+    assert "tracked 131 bases" in resumed.stderr
+    for name, values in zip(names, expected, strict=True):
+        np.testing.assert_allclose(read(name), values, atol=1e-5)
+    assert not parts.exists()
+    assert not list(folder.glob(".x*"))
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
+        ("--all -f g.fa -m model -o x.bw --resume --shard 1/2", "take more shards to lose less"),
         ("-f g.fa -m model -o x.bw", "no regions"),
         ("r.bed --all -f g.fa -m model -o x.bw", "several kinds"),
         ("--all -f g.fa -m model -o x.tsv", "names no table type"),
