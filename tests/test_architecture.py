@@ -84,6 +84,9 @@ def test_every_part_has_its_level() -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "models" / "hyenadna").rglob("*.py")), ids=lambda p: p.name)
 def test_the_model_package_stands_alone(path: Path) -> None:
     packages = {name.split(".")[0] for name in imports(path)}
+    if path.name == "modeling_hyenadna.py":  # never imported here, but copied into models for transformers
+        assert packages <= {"math", "torch", "transformers"}
+        return
     allowed = {"torch", "numpy", "safetensors", "huggingface_hub", "hyenadna", *sys.stdlib_module_names}
     assert packages <= allowed
 

@@ -142,7 +142,7 @@ def convert(settings: ConvertSettings) -> None:
         raise UserError(
             "is not empty", at=out, remedy="choose another directory, or replace a model with --force"
         )
-    hyenadna.convert(settings.model, out, settings.to)
+    hyenadna.convert(settings.model, out, settings.to, drop_head=settings.drop_head)
 
 
 def verify(settings: VerifySettings) -> None:

@@ -148,6 +148,9 @@ class ConvertSettings(options.Settings):
         Literal["native", "hf", "multimolecule", "official"],
         typer.Option(help="Checkpoint format to write."),
     ]
+    drop_head: Annotated[
+        bool, typer.Option(help="Leave out the prediction head, which not every format can hold.")
+    ] = False
     force: options.Force = False
 
 

@@ -177,7 +177,12 @@ class HyenaDNA(nn.Module):
 
     def set_demonstrations(self, config: DemonstrationsConfig) -> None:
         """Make the model predict with its LM head after demonstrations, in place of any prediction head."""
-        self.config = replace(self.config, head=None, demonstrations=config)
+        self.drop_head()
+        self.config = replace(self.config, demonstrations=config)
+
+    def drop_head(self) -> None:
+        """Leave the language model alone: no prediction head, no demonstrations."""
+        self.config = replace(self.config, head=None, demonstrations=None)
         self.head = None
 
     def set_dropout(self, *, embed: float | None = None, resid: float | None = None) -> None:

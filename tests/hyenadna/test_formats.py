@@ -81,9 +81,9 @@ VARIANTS: dict[str, tuple[Callable[[HyenaConfig], HyenaDNA], set[str], str]] = {
     "trained z": (lambda c: with_trained_z(randomised(c)), {"hf", "official"}, "trained backbone.layers.1"),
     "untied": (lambda c: variant(c, tied_head=False), {"hf"}, "an LM head of its own"),
     "unshared": (lambda c: variant(c, shared_freq=False), {"multimolecule"}, "not shared"),
-    "shift 0": (lambda c: variant(c, window_shift=0.0), {"official"}, "window_shift = 0.0"),
-    "resid dropout": (lambda c: variant(c, resid_dropout=0.1), {"official"}, "resid_dropout = 0.1"),
-    "head": (lambda c: variant(c, head=HEAD), {"official"}, "a prediction head"),
+    "shift 0": (lambda c: variant(c, window_shift=0.0), {"hf", "official"}, "window_shift = 0.0"),
+    "resid dropout": (lambda c: variant(c, resid_dropout=0.1), {"hf", "official"}, "resid_dropout = 0.1"),
+    "head": (lambda c: variant(c, head=HEAD), {"hf", "official"}, "a prediction head"),
     "hf head": (lambda c: variant(c, head=HF_HEAD), {"hf"}, "a prediction head"),
     "deep filter": (lambda c: variant(c, n_inner_mlps=3), set(FOREIGN), ""),
     "no inner": (lambda c: variant(c, n_inner_mlps=0), set(FOREIGN), ""),
@@ -106,6 +106,10 @@ def test_a_format_holds_all_of_a_model_or_refuses(
         with pytest.raises(ModelError, match=message):
             convert(tmp_path / "native", tmp_path / "out", kind)
         assert not (tmp_path / "out").exists()
+        if model.config.head is not None:
+            convert(tmp_path / "native", tmp_path / "out", kind, drop_head=True)
+            model.drop_head()
+            same(load_model(tmp_path / "out"), model)
 
 
 def test_native_directory(model: HyenaDNA, native: Path) -> None:

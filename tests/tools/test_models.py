@@ -126,7 +126,7 @@ def test_damage_is_one_line(hyena: Any, native: Path) -> None:
 
 NOT_TO_DO = {
     "native": "--to hf",
-    "hf": "random weights and no exception",
+    "hf": "Do not pad on the left",
     "multimolecule": "first\n  token only",
     "official": "use_head=True",
 }

@@ -8,7 +8,7 @@ from typing import Any
 from hyenadna.model import HyenaDNA
 from hyenadna.tokenizer import VOCABULARY
 
-from .configs import CheckpointFormat
+from .configs import CheckpointFormat, transformers_task
 
 _TEMPLATE = """\
 # {name}
@@ -59,26 +59,28 @@ _LAYOUTS = {
 _TOKENS = {"multimolecule": ("<pad>", "<cls>", "<eos>", "<unk>", "<mask>", "<null>", *"ACGTN")}
 
 _HF = """
-With Hugging Face transformers, which fetches the code of the model from huggingface.co the first time (the
-folder has none, so that a machine without internet needs hyena):
+With Hugging Face transformers (4.57 or 5), also without internet: code and tokenizer are in the folder.
 
 ```python
 import torch
-from transformers import {auto_class}
+from transformers import {auto_class}, AutoTokenizer
 
 model = {auto_class}.from_pretrained({literal}, trust_remote_code=True).eval()
-ids = torch.tensor([[7, 8, 9, 10]])  # A C G T; N is 11, padding 4 on the right
+tokenizer = AutoTokenizer.from_pretrained({literal})
+batch = tokenizer(["ACGTACGT", "ACG"], padding=True, return_tensors="pt")
 with torch.no_grad():
-    logits = model(ids).logits
+    logits = model(**batch).logits
 ```
+
+`AutoModel` gives the states after the final norm. `generate` of the language model chooses among A C G T.
 
 ## What not to do
 
-* Do not import `multimolecule` in the same process. It registers the same `model_type`, and `AutoModel` and
-  its kin then open this folder as a class of MultiMolecule with **random weights and no exception**, also
-  with `trust_remote_code=True`. For MultiMolecule, convert with `--to multimolecule`.
-* Do not use `AutoTokenizer`: the folder has no tokenizer files. The ids are in the table above.
+* Do not leave out `trust_remote_code=True`: transformers has no HyenaDNA of its own.
+* Do not pad on the left: the model reads padding there as a part of the sequence.
+* Do not leave out the attention mask of a padded batch: a head would count the padding.
 * Do not add [CLS] or [SEP]: hyena's models are trained and measured on bare bases.
+* A model reads one strand. Where `hyena predict` averages both strands or windows, do so yourself.
 """
 
 _MULTIMOLECULE = """
@@ -89,8 +91,7 @@ import torch
 from multimolecule import DnaTokenizer, HyenaDnaForCausalLM
 
 model = HyenaDnaForCausalLM.from_pretrained({literal}).eval()
-bare = dict.fromkeys(("bos_token", "eos_token", "cls_token", "sep_token"))
-tokenizer = DnaTokenizer(alphabet="streamline", **bare)
+tokenizer = DnaTokenizer.from_pretrained({literal})
 ids = tokenizer(["ACGT"], return_tensors="pt")["input_ids"]
 with torch.no_grad():
     logits = model(ids).logits
@@ -101,10 +102,10 @@ with torch.no_grad():
 * Do not train MultiMolecule's own sequence heads (`HyenaDnaForSequencePrediction`) on it. They read the first
   token only, which in a causal model has seen nothing else, so they cannot learn. Fine-tune with
   `hyena finetune`, or take the mean of the last hidden states over the bases yourself.
-* Do not use `DnaTokenizer` with its defaults: it has 27 tokens for a model of 11, and adds `<cls>` and
-  `<eos>`.
-* Call `generate` with `use_cache=False`: else every step after the first sees one token only, without a
-  message.
+* Do not use `DnaTokenizer()` without the files of this folder: by default it has 27 tokens for a model
+  of 11, and adds `<cls>` and `<eos>`.
+* Do not call `generate` with `use_cache=True`: every step after the first would see one token only, without a
+  message. The folder's settings turn it off.
 """
 
 _OFFICIAL = """
@@ -161,7 +162,7 @@ def model_card(
         "argument": shlex.quote(name),
         "literal": json.dumps(name, ensure_ascii=False),
         "d_model": config.d_model,
-        "auto_class": f"AutoModelFor{'CausalLM' if config.head is None else 'SequenceClassification'}",
+        "auto_class": f"AutoModelFor{transformers_task(config.head)}",
     }
     return _TEMPLATE.format(
         layout=_LAYOUTS[checkpoint_format],

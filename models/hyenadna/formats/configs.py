@@ -62,7 +62,7 @@ _HF = {
     "activation_freq": "activation_freq",
     "layer_norm_eps": "layer_norm_epsilon",
 }
-_HF_OPTIONAL = {"embed_dropout": "embed_dropout", "hyena_dropout": "hyena_dropout"}
+_HF_OPTIONAL = {name: name for name in ("embed_dropout", "resid_dropout", "hyena_dropout", "window_shift")}
 _MM = {
     "d_model": "hidden_size",
     "n_layer": "num_hidden_layers",
@@ -105,13 +105,15 @@ _ONLY: dict[str, dict[str, Any]] = {
     "multimolecule": {"hyena_order": 2, "use_bias": True, "vocab_size": 11},
 }
 _NATIVE_VERSION = 1
-# the port's Python code lives on the Hub only; transformers fetches it from the repository before the dashes
-_HF_CODE = "LongSafari/hyenadna-small-32k-seqlen-hf--"
+# not the port's "hyenadna", which MultiMolecule takes for its own and opens with random weights
+_HF_TYPE = "hyenadna-hf"
 _HF_CLASSES = {
-    "AutoConfig": "configuration_hyena.HyenaConfig",
-    "AutoModel": "modeling_hyena.HyenaDNAModel",
-    "AutoModelForCausalLM": "modeling_hyena.HyenaDNAForCausalLM",
-    "AutoModelForSequenceClassification": "modeling_hyena.HyenaDNAForSequenceClassification",
+    "AutoConfig": "Config",
+    "AutoModel": "Model",
+    **{
+        f"Auto{kind}": kind.removeprefix("Model")
+        for kind in ("ModelForCausalLM", "ModelForSequenceClassification", "ModelForTokenClassification")
+    },
 }
 
 
@@ -123,6 +125,8 @@ def detect_format(raw: Mapping[str, Any], at: object) -> CheckpointFormat:
     """
     if raw.get("format") == "hyena-native":
         return "native"
+    if raw.get("model_type") == _HF_TYPE:
+        return "hf"
     if raw.get("model_type", "hyenadna") != "hyenadna":
         model_type = reprlib.repr(raw["model_type"])
         raise ModelError(f"describes a {model_type} model, not HyenaDNA", at=at)
@@ -267,21 +271,28 @@ def _official(flat: dict[str, Any], config: HyenaConfig) -> dict[str, Any]:
     return top | flags | {"layer": layer}
 
 
+def transformers_task(head: HeadConfig | None) -> str:
+    """Return what transformers calls a model with this head, as in AutoModelForCausalLM."""
+    if head is None:
+        return "CausalLM"
+    return "SequenceClassification" if head.level == "sequence" else "TokenClassification"
+
+
 def _hf(flat: dict[str, Any], config: HyenaConfig) -> dict[str, Any]:
-    kind = "CausalLM" if config.head is None else "SequenceClassification"
     return (
         flat
         | _ONLY["hf"]
         | {
-            "model_type": "hyenadna",
-            "architectures": [f"HyenaDNAFor{kind}"],
-            "auto_map": {name: _HF_CODE + path for name, path in _HF_CLASSES.items()},
+            "model_type": _HF_TYPE,
+            "architectures": [f"HyenaDNAFor{transformers_task(config.head)}"],
+            "auto_map": {name: f"modeling_hyenadna.HyenaDNA{kind}" for name, kind in _HF_CLASSES.items()},
             "hyena_filter_dropout": 0.0,
             "initializer_range": 0.02,
             "pad_token_id": 4,
             "tie_word_embeddings": False,
             "torch_dtype": "float32",
             "train_freq": True,
+            "use_cache": False,
         }
         | _hf_labels(config.head)
     )
@@ -293,6 +304,7 @@ def _hf_labels(head: HeadConfig | None) -> dict[str, Any]:
     names = head.labels or tuple(f"LABEL_{i}" for i in range(head.n_outputs))
     problems = {"regression": "regression", "multilabel": "multi_label_classification"}
     return {
+        "hyena_head": asdict(head),
         "id2label": {str(i): name for i, name in enumerate(names)},
         "label2id": {name: i for i, name in enumerate(names)},
         "problem_type": problems.get(head.task, "single_label_classification"),

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from hyenadna.adapters import is_adapter_parameter
-from hyenadna.config import HyenaConfig
+from hyenadna.config import HeadConfig, HyenaConfig
 from hyenadna.errors import ModelError
 from hyenadna.model import HyenaDNA
 
 from .adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS, AdapterFile, add_adapter, read_adapter
-from .configs import CheckpointFormat, detect_format, read_config
+from .configs import CheckpointFormat, detect_format, read_config, read_table
 from .files import find_weights, read_json, read_tensors
 from .hub import fetch, parse_hub_name
 from .tensors import (
@@ -152,8 +152,16 @@ def interpret(raw: Mapping[str, Any], tensors: Mapping[str, Tensor], files: Mode
             _log.warning("%s: left out %s: the model is read without a head", files.weights, ", ".join(heads))
     if checkpoint_format != "native":
         ours, inferred = untangle(ours)
-        config = replace(config, **inferred, head=head_from_tensors(ours, raw, files.weights))
+        config = replace(config, **inferred, head=_read_head(raw, ours, files))
     return Checkpoint(checkpoint_format, config, ours)
+
+
+def _read_head(raw: Mapping[str, Any], tensors: Mapping[str, Tensor], files: ModelFiles) -> HeadConfig | None:
+    """Return the head that an export of ours describes, or else what the tensors show."""
+    described = raw.get("hyena_head")
+    if described is None or not any(name.startswith("head.") for name in tensors):
+        return head_from_tensors(tensors, raw, files.weights)
+    return read_table(HeadConfig, described, "hyena_head", files.config)
 
 
 def build(checkpoint: Checkpoint, at: object) -> HyenaDNA:

@@ -19,6 +19,7 @@ from .adapters import save_adapter
 from .cards import model_card
 from .configs import CheckpointFormat, write_config
 from .files import whole_directory, write_json, write_tensors
+from .huggingface import MODELING, write_multimolecule_files, write_transformers_files
 from .load import ModelFiles, interpret, load_files, locate
 from .tensors import all_buffers, canonical_tensors, closed_form, from_ours, model_sha256
 
@@ -27,12 +28,15 @@ _WRITTEN = {
     "model.safetensors",
     "weights.ckpt",
     "README.md",
+    MODELING,
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "generation_config.json",
     "trainer.json",
     "trainer.safetensors",
 }
 _TIED_ONLY = ("official", "multimolecule")
 _SHARED_FREQ_ONLY = ("official", "hf")
-_HEAD_BIAS = {"official": True, "hf": False}
 
 
 def save_model(model: HyenaDNA, path: str | Path, *, provenance: Mapping[str, Any] | None = None) -> None:
@@ -56,13 +60,16 @@ def save_model(model: HyenaDNA, path: str | Path, *, provenance: Mapping[str, An
     _write(model, Path(path), "native", _native_tensors(model), provenance or {})
 
 
-def convert(spec: str | Path, out: str | Path, checkpoint_format: CheckpointFormat) -> None:
+def convert(
+    spec: str | Path, out: str | Path, checkpoint_format: CheckpointFormat, *, drop_head: bool = False
+) -> None:
     """Rewrite a model in another checkpoint format, exactly; LoRA becomes part of the weights.
 
     Args:
         spec: as for `load_model`.
         out: the directory to write.
         checkpoint_format: "native", "hf" (Hugging Face port), "multimolecule", or "official" (weights.ckpt).
+        drop_head: leave out the prediction head or the demonstrations, if there are any.
 
     Raises:
         ModelError: the model cannot be loaded, or the format cannot hold all of it.
@@ -70,6 +77,8 @@ def convert(spec: str | Path, out: str | Path, checkpoint_format: CheckpointForm
     source, model = load_files(locate(spec))
     if model.adapter is not None:
         merge(model)
+    if drop_head:
+        model.drop_head()
     if checkpoint_format == "native":
         save_model(model, out, provenance={"converted_from": source, "source": Path(spec).name})
         return
@@ -107,11 +116,10 @@ def _check_format_holds_all(
         lost.append("an LM head of its own")
     if not config.shared_freq and checkpoint_format in _SHARED_FREQ_ONLY:
         lost.append("sine frequencies that are not shared")
-    if config.head is not None and config.head.bias != _HEAD_BIAS.get(checkpoint_format):
-        bias = (
-            f" {'with' if config.head.bias else 'without'} a bias" if checkpoint_format in _HEAD_BIAS else ""
-        )
-        lost.append(f"a prediction head{bias}")
+    if config.head is not None and checkpoint_format == "official" and not config.head.bias:
+        lost.append("a prediction head without a bias")
+    if config.head is not None and checkpoint_format == "multimolecule":
+        lost.append("a prediction head")
     raw = write_config(config, checkpoint_format, {})
     reread = interpret(raw, tensors, ModelFiles(Path(checkpoint_format), Path(checkpoint_format)))
     read = reread.config
@@ -127,8 +135,13 @@ def _check_format_holds_all(
         names = ", ".join(dict.fromkeys(lost or changed[:3]))
         raise ModelError(
             f"checkpoint format {checkpoint_format!r} cannot hold {names}",
-            remedy="convert to native, which holds all",
+            remedy="convert to native, which holds all"
+            + (", or leave out what predicts with --drop-head" if _predicts(config) else ""),
         )
+
+
+def _predicts(config: HyenaConfig) -> bool:
+    return config.head is not None or config.demonstrations is not None
 
 
 def _write(
@@ -153,6 +166,10 @@ def _write(
         else:
             # without a checksum: other programs change such a file, and keep the keys that they do not know
             (new / "config.json").write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
+        if checkpoint_format == "hf":
+            write_transformers_files(model.config, new)
+        if checkpoint_format == "multimolecule":
+            write_multimolecule_files(new)
         card = model_card(model, target.absolute().name, checkpoint_format, provenance)
         (new / "README.md").write_text(card, encoding="utf-8")
 
