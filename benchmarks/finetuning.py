@@ -35,13 +35,25 @@ ABOUT = textwrap.dedent("""\
     seeds). *re-run*: the paper's pretrained model, fine-tuned and cross-validated by others on the
     whole sets (the spread is between extremes), of which those here are parts (ocr, regulatory 1 %,
     cohn 25 %), or split otherwise.""")
+ABOUT_JOINED = textwrap.dedent("""\
+    ## Joined with k-mers (`python -m benchmarks.finetuning --runs FOLDER --joined`)
+
+    Test splits of the same sets. *k-mers*: 3- to 6-mers on one scale, by fifths where the validation split
+    chose them. *network*: a linear model of the mean states of the published weights, which stay frozen
+    (`--method head --solver sklearn`; both strands, but one strand for prom_300_tata and the terminators,
+    which have an orientation). *joined*: both, as `--experts auto` joins them by the validation split.
+    *difference*: of the joined model and the k-mers on the same test records, with its paired 95 %
+    bootstrap interval. The metric is the one that chooses models of the task.""")
 COMMON = (*_TRAINING, "--rc-augment", "--rc", "mean", "--patience", "10")
 PRETRAINING: Mapping[str, Sequence[object]] = {
     "human": (GENOMES / "hg38.pieces.fa.gz", "--max-steps", "400"),
     "yeast": (GENOMES / "yeast_R64.fa.gz", "--max-steps", "300", "--valid-contigs", "IV,XIII"),
 }
 STARTS = FRESH, PRETRAINED, PUBLISHED, PROBE = "fresh", "pretrained", "published", "probe"
-_PROBE = ("--method", "head", "--solver", "sklearn", "--rc", "mean", "--no-baseline")
+_FROZEN = ("--method", "head", "--solver", "sklearn", "--rc")
+_PROBE = (*_FROZEN, "mean", "--no-baseline")
+_ORIENTED = ("prom_300_tata", "yeast terminators")
+JOINED = "joined"
 
 
 @dataclass(frozen=True)
@@ -139,6 +151,36 @@ def finetuned(name: str, labelled: Labelled, start: str, args: argparse.Namespac
     made(place(args.runs, name, start), "finetune", *labelled.data, "-m", model, *flags, "-@", args.threads)
 
 
+def joined(name: str, labelled: Labelled, args: argparse.Namespace) -> None:
+    """Fit a head on frozen published weights, and join it with the k-mers where that helps."""
+    flags = (*_FROZEN, "none" if name in _ORIENTED else "mean", "-@", args.threads)
+    run = place(args.runs, name, JOINED)
+    made(run, "finetune", *labelled.data, "-m", PUBLISHED_WEIGHTS, *flags)
+
+
+def joined_row(name: str, folder: Path) -> list[str] | None:
+    """A line of the table of joined models, where its run is there."""
+    if not (seeds := judged(place(folder, name, JOINED))):
+        return None
+    (one,) = seeds
+    metric, difference = one["verdict"]["metric"], one["verdict"]["difference"]
+    splits, kmers = one["splits"], one["kmer_baseline"]["splits"]
+    network = one["network"] or splits
+    return [
+        name,
+        f"{splits['valid']['records']:,} / {splits['test']['records']:,}",
+        metric,
+        _interval(kmers["test"]["metrics"][metric]),
+        f"{network['test']['metrics'][metric]['value']:.3f}",
+        _interval(splits["test"]["metrics"][metric]) if one["network"] else "not joined",
+        "{value:+.3f} [{low:+.3f}, {high:+.3f}]".format(**difference),
+    ]
+
+
+def _interval(measured: Mapping[str, float]) -> str:
+    return "{value:.3f} [{low:.3f}, {high:.3f}]".format(**measured)
+
+
 def place(folder: Path, name: str, start: str) -> Path:
     """Where a set's run from a start is."""
     return folder / f"{name.replace(' ', '-').replace('/', '-')}.{start}"
@@ -158,12 +200,11 @@ def row(name: str, labelled: Labelled, folder: Path) -> list[str] | None:
         return None
     sizes = " / ".join(f"{one['splits'][split]['records']:,}" for split in ("train", "valid", "test"))
     beside = one["kmer_baseline"]["splits"]["test"]["metrics"][labelled.metric]
-    kmers = f"{beside['value']:.3f} [{beside['low']:.3f}, {beside['high']:.3f}]"
     cells = [
         _spread([seed["splits"]["test"]["metrics"][labelled.metric]["value"] for seed in seeds])
         for seeds in said
     ]
-    return [name, sizes, labelled.metric, str(labelled.epochs), kmers, *cells, labelled.rerun]
+    return [name, sizes, labelled.metric, str(labelled.epochs), _interval(beside), *cells, labelled.rerun]
 
 
 def _spread(values: Sequence[float]) -> str:
@@ -184,10 +225,18 @@ def main() -> None:
     parser.add_argument("--starts", nargs="*", default=STARTS, choices=STARTS)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--joined", action="store_true", help="only frozen weights joined with k-mers")
     parser.add_argument("--table", action="store_true", help="write the table of what is there, run nothing")
     args = parser.parse_args()
     args.runs.mkdir(parents=True, exist_ok=True)
     chosen = {name: one for name, one in sets(args.runs).items() if not args.only or name in args.only}
+    if args.joined:
+        for name, labelled in chosen.items() if not args.table else ():
+            joined(name, labelled, args)
+        rows = [line for name in chosen if (line := joined_row(name, args.runs))]
+        header = ["set", "valid / test", "metric", "k-mers", "network", "joined", "difference"]
+        write_section("finetuning-joined", f"{ABOUT_JOINED}\n\n{table(header, rows)}")
+        return
     for name, labelled in chosen.items() if not args.table else ():
         for start in args.starts:
             finetuned(name, labelled, start, args)

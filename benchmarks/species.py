@@ -95,6 +95,7 @@ _HELD_OUT = ("--valid-fraction", 0.1, "--test-fraction", 0.3)
 _LEARNING = ("--lr", "1e-3", "--rc-augment", "--embed-dropout", 0)
 _LONG = (1024, 4096, 16_384, 32_768)
 _EXTENDED = ("--dtype", "bfloat16", "--rc", "mean", "--max-steps")
+_LONGEST_JOINED = 4096
 _ALONE = ("--experts", "none")
 _JOINED = ("--rc", "none", "--max-steps")
 _BRIEF = ("--max-steps", 250, "--lr", "2e-3", "--rc-augment", "--eval-windows", 64)
@@ -108,7 +109,7 @@ TASKS = {
         (256, 1024, 4096),
         200,
         {FRESH: (), PRETRAINED: (), PUBLISHED: (), PUBLISHED_LONGER: (*_EXTENDED, 2000)},
-        (*_JOINED, 150),
+        (*_JOINED, 40, "--eval-every", 40),
     ),
     "vertebrates": Task(
         "1,024 bases at once, longer windows pooled",
@@ -125,7 +126,7 @@ TASKS = {
             PUBLISHED: (),
             PUBLISHED_LONGER: (*_EXTENDED, 2800),
         },
-        (*_JOINED, 200),
+        (*_JOINED, 20, "--eval-every", 20),
     ),
     "vertebrates-32k": Task(
         "32,768 bases at once, trained by length warm-up",
@@ -167,7 +168,8 @@ def evaluate(name: str, task: Task, start: str, args: argparse.Namespace) -> Non
     """Train from a start, and judge by length."""
     run, output = trained(name, task, start, args.runs, args.threads), lengths_of(name, start, args.runs)
     if not output.exists():
-        lengths = ",".join(map(str, task.lengths[:3] if start == JOINED else task.lengths))
+        longest = _LONGEST_JOINED if start == JOINED else max(task.lengths)
+        lengths = ",".join(str(length) for length in task.lengths if length <= longest)
         flags = ("--lengths", lengths, "--windows", task.windows, "--plot", output.with_suffix(".svg"))
         hyena("classify-species", "evaluate", run, "-o", output, *flags, "-@", args.threads)
 

@@ -120,6 +120,17 @@ def test_species_are_tabulated_by_the_runs_that_are_there(tmp_path: Path) -> Non
         ["1,024", "240", "0.750", "-", interval, interval, "-", "-", recalls],
         ["4,096", "240", "0.750", "-", interval, "-", "-", "-", recalls],
     ]
+    measured = {
+        "length": "1024",
+        "windows": "240",
+        "accuracy": ".5",
+        "accuracy_low": ".25",
+        "accuracy_high": "1",
+    }
+    measured |= dict.fromkeys(("kmers_accuracy", "markov_accuracy", "network_accuracy"), "0.75")
+    measured |= {f"recall_{one}": "0.125" for one in task.species}
+    line = f"| 1,024 | 240 | 0.750 | 0.750 | 0.750 | {interval} | {recalls} |"
+    assert species.joined_table(task, [measured]).splitlines()[-1] == line
 
 
 def test_a_labelled_set_is_tabulated_by_the_seeds_that_are_done(tmp_path: Path) -> None:
@@ -141,3 +152,13 @@ def test_a_labelled_set_is_tabulated_by_the_seeds_that_are_done(tmp_path: Path) 
     assert finetuning.row("a set", labelled, tmp_path) == [
         *("a set", sizes, "mcc", "3", kmers, "-", "-", "0.600 ± 0.141 (2)", "0.250", ".5")
     ]
+    assert finetuning.joined_row("a set", tmp_path) is None
+    run = finetuning.place(tmp_path, "a set", finetuning.JOINED)
+    keep(run, 0.5, baseline=True)
+    said = json.loads((run / "metrics.json").read_text())
+    verdict = {"metric": "mcc", "difference": {"value": -0.25, "low": -1.0, "high": 0.5}}
+    cells = ["a set", "1,000 / 1,000", "mcc", kmers, "0.500", kmers, "-0.250 [-1.000, +0.500]"]
+    for network in (said["splits"], None):
+        (run / "metrics.json").write_text(json.dumps(said | {"verdict": verdict, "network": network}))
+        expected = [*cells[:5], kmers if network else "not joined", cells[6]]
+        assert finetuning.joined_row("a set", tmp_path) == expected

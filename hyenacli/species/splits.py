@@ -37,6 +37,8 @@ _MAX_DEVIATION = 0.5
 _GOOD_DEVIATION = 0.1
 _MAX_ORDERS = 100
 _BLOCKS_PER_SPLIT = 10
+# Bases that are read at once.
+_PIECE = 1 << 22
 
 Labels = NDArray[np.int64]
 """Species as indices into the label set."""
@@ -64,10 +66,12 @@ class SpeciesSplits:
         """Return the intervals of every species in "train", "valid" or "test"."""
         return [getattr(splits, split) for splits in self.splits]
 
-    def training_bases(self, label: int) -> Iterator[Tokens]:
-        """Yield the token ids of the training intervals of a species, in order."""
+    def training_bases(self, label: int, overlap: int) -> Iterator[Tokens]:
+        """Yield the token ids of the training intervals of a species, in pieces that overlap."""
         for interval in self.splits[label].train:
-            yield self.contigs[interval.contig].tokens(interval.start, interval.end)
+            for start in range(interval.start, interval.end, _PIECE):
+                end = min(interval.end, start + _PIECE + overlap)
+                yield self.contigs[interval.contig].tokens(start, end)
 
     def to_bed(self) -> str:
         """Return the splits as a BED: contig, start, end, split and species, by species."""

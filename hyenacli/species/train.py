@@ -241,7 +241,8 @@ def fit_species_markov(splits: SpeciesSplits) -> MarkovClassifier:
     bases = [sum(map(len, intervals)) for intervals in splits.intervals("train")]
     console.log.info("fitting Markov models to %s bases", f"{sum(bases):,}")
     orders = informative_orders(max(bases))
-    return fit_markov((splits.training_bases(label) for label in range(len(splits.names))), orders)
+    genomes = (splits.training_bases(label, orders[-1]) for label in range(len(splits.names)))
+    return fit_markov(genomes, orders)
 
 
 def scheme_of(names: tuple[str, ...]) -> LabelScheme:

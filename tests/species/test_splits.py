@@ -251,3 +251,13 @@ def test_a_genome_without_chromosomes_has_no_published_splits() -> None:
         UserError, match=r"l.fa: species 'lemur' has none of the published valid chromosomes 1, 3"
     ):
         use_published_splits(lemur)
+
+
+def test_training_bases_are_read_in_pieces_that_lose_no_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    splits = split(one({"a": 250, "b": 90, "c": 95, "d": 12}))
+    monkeypatch.setattr("hyenacli.species.splits._PIECE", 50)
+    overlap = 4
+    words = sum(max(0, len(interval) - overlap) for interval in splits.intervals("train")[0])
+    pieces = list(splits.training_bases(0, overlap))
+    assert sum(max(0, len(piece) - overlap) for piece in pieces) == words
+    assert max(map(len, pieces)) == 50 + overlap
