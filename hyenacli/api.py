@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 from hyenacli.devices import autocast, resolve_device, set_threads
 from hyenacli.errors import UsageError
+from hyenacli.generate.generation import generate as generate_records
+from hyenacli.generate.options import generated_row, parse_options, prompt_of
+from hyenacli.generate.settings import DrawingOptions
 from hyenacli.genome.dna import normalise
 from hyenacli.inference.batching import make_budget
 from hyenacli.inference.embedding import embed as embed_records
@@ -44,7 +47,7 @@ from hyenadna.formats.load import locate
 if TYPE_CHECKING:
     from hyenacli.readers.genome import Genome
 
-__all__ = ["Embeddings", "embed", "load", "predict", "score_variants"]
+__all__ = ["Embeddings", "embed", "generate", "load", "predict", "score_variants"]
 
 Model = str | Path | HyenaDNA
 Sequences = str | Path | Iterable[str | bytes | SequenceRecord] | Mapping[str, Any]
@@ -268,6 +271,104 @@ def score_variants(
             columns = {"chrom": record.contig, "pos": record.position + 1, "ref": record.ref.decode()}
             _extend(rows, {name: [value] * len(alleles) for name, value in columns.items()})
             _extend(rows, {"alt": [alt.decode() for alt in record.alts], **info_values(options, alleles)})
+    return rows
+
+
+def generate(
+    source: Sequences,
+    model: Model,
+    *,
+    fasta: Path | None = None,
+    column: str = "sequence",
+    stranded: bool = False,
+    prompt_length: int | None = None,
+    with_prompt: bool = False,
+    samples: int = 1,
+    length: int | None = None,
+    temperature: float = 1.0,
+    top_k: int = 4,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+    seed: int = 0,
+    no_repeat: int | None = None,
+    max_homopolymer: int | None = None,
+    template: str | None = None,
+    forbid: str | None = None,
+    gc: str | None = None,
+    tries: int = 100,
+    stop: str | None = None,
+    stop_codon: bool = False,
+    slide: bool = False,
+    batch_size: int | None = None,
+    device: str = "auto",
+    dtype: Literal["float32", "bfloat16"] = "float32",
+) -> Rows:
+    """Continue prompts; columns and options are those of `hyena generate`.
+
+    Args:
+        source: the prompts, see `Sequences`; strings are named 1, 2, ..., and a name is part of what a sample
+            depends on.
+        model: a name or path, or what `load` returned.
+        fasta: genome of the regions, if the source is a BED.
+        column: of a table or data frame, with the sequences.
+        stranded: read regions on the - strand as reverse complement.
+        prompt_length: bases of each prompt that are used, its last ones.
+        with_prompt: begin each sequence with its prompt.
+        samples: sequences for each prompt.
+        length: new bases; None for those of the template, or else 500.
+        temperature: 0 for always the likeliest base.
+        top_k: bases that remain.
+        top_p: probability that remaining bases have together.
+        min_p: least share of the likeliest base's probability.
+        seed: of the samples.
+        no_repeat: length of words that must not come twice.
+        max_homopolymer: longest run of a base.
+        template: IUPAC letters of the new bases.
+        forbid: comma-separated IUPAC words.
+        gc: percent of G and C, as "35-65".
+        tries: times a sequence is drawn before it is REJECTED.
+        stop: comma-separated IUPAC words that end a sequence.
+        stop_codon: end after a stop codon in frame.
+        slide: drop the oldest half of a full context.
+        batch_size: sequences continued together; None for as many as fit in memory.
+        device: where to run.
+        dtype: of matrix products.
+
+    Returns:
+        A row per sequence: id, sample, n_prompt, n_bases, status, tries, logp_sum, logp_mean, gc,
+        max_homopolymer, prompt_repeat and sequence.
+
+    Raises:
+        UsageError: no sequence meets the constraints, or an option has no such value.
+        UserError: the input cannot be read.
+    """
+    drawing = DrawingOptions(
+        samples=samples,
+        length=length,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        seed=seed,
+        no_repeat=no_repeat,
+        max_homopolymer=max_homopolymer,
+        template=template,
+        forbid=forbid,
+        gc=gc,
+        tries=tries,
+        stop=stop,
+        stop_codon=stop_codon,
+        slide=slide,
+    )
+    options = parse_options(drawing)
+    loaded = load(model, device=device)
+    precision = None if dtype == "float32" else autocast(resolve_device(device), dtype)
+    rows: Rows = {}
+    with _open(source, fasta, column, prompt_length or 0) as records:
+        prompts = (prompt_of(record, prompt_length, stranded=stranded) for record in records)
+        answers = generate_records(loaded, prompts, options, batch_size=batch_size, precision=precision)
+        for answer in answers:
+            _extend(rows, generated_row(answer, with_prompt=with_prompt))
     return rows
 
 

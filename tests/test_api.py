@@ -101,6 +101,29 @@ def test_score_variants_equals_the_command(folder: Path, source: str, in_memory:
             )
 
 
+def test_generate_equals_the_command(folder: Path) -> None:
+    line = "generate {0}/regions.bed -f {0}/genome.fa -m {0}/model -n 2 --length 12 --stranded"
+    flags = "--prompt-length 20 --forbid ACG --gc 20-80 --seed 5 --with-prompt"
+    expected = command(f"{line} {flags}", folder)
+    options: dict[str, Any] = {"fasta": folder / "genome.fa", "stranded": True, "prompt_length": 20}
+    options |= {"length": 12, "samples": 2, "forbid": "ACG", "gc": "20-80", "seed": 5, "with_prompt": True}
+    rows = api.generate(folder / "regions.bed", folder / "model", **options)
+    assert rows["status"] == ["LENGTH"] * 4 + ["NO_CONTIG"] * 2
+    for name, values in rows.items():
+        texts = [row[name] for row in expected]
+        if name in ("logp_sum", "logp_mean", "gc"):
+            numbers = [float(text or "nan") for text in texts]
+            np.testing.assert_allclose(values, numbers, rtol=1e-6)
+        else:
+            assert list(map(str, values)) == texts
+    line = f"generate --prompt ACGT --length 5 -m {folder}/model"
+    (row,) = command(line, folder)
+    named = api.generate({"id": ["prompt"], "sequence": ["ACGT"]}, api.load(folder / "model"), length=5)
+    assert named["sequence"] == [row["sequence"]]
+    with pytest.raises(UsageError, match="no sequence meets the constraints"):
+        api.generate("ACG", "nowhere", template="GAATTC", forbid="GAATTC")
+
+
 def test_errors_name_the_remedy(folder: Path) -> None:
     with pytest.raises(UsageError, match=r"no column 'sequence'; name one of: dna"):
         api.embed({"dna": ["A"]}, folder / "model")

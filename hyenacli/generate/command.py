@@ -1,19 +1,16 @@
 """`hyena generate`: sequences that follow prompts."""
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hyenacli import __version__
 from hyenacli.devices import autocast, resolve_device, set_threads
 from hyenacli.errors import UsageError, UserError
-from hyenacli.generate.constraints import Automaton, Constraints, parse_gc, parse_iupac, parse_words
-from hyenacli.generate.generation import Generated, GenerationOptions, generate
+from hyenacli.generate.generation import Generated, generate
+from hyenacli.generate.options import COLUMNS, generated_row, parse_options, prompt_of
 from hyenacli.generate.report import GenerationReport
-from hyenacli.generate.sampling import SamplingRule
 from hyenacli.generate.settings import GenerateSettings
 from hyenacli.genome.contigs import check_naming
 from hyenacli.inference.batching import RunSummary, parse_batch_size
@@ -24,20 +21,11 @@ from hyenacli.readers.shards import fingerprint
 from hyenacli.readers.tables import read_bases
 from hyenacli.settings_file import to_dict
 from hyenacli.writers.atomic import ensure_writable
-from hyenacli.writers.columns import Batch, Column
 from hyenacli.writers.fasta import FASTAS, open_fasta_output
 from hyenacli.writers.output_shards import OutputShard, merge_if_last, resolve_shard
 from hyenacli.writers.tables import SCALAR_TABLES, open_table, table_type
 from hyenadna import load_model, model_sha256
 from hyenadna.formats.load import locate
-
-_LENGTH = 500
-COLUMNS = [
-    *(Column("id", str), Column("sample", int), Column("n_prompt", int), Column("n_bases", int)),
-    *(Column("status", str), Column("tries", int), Column("logp_sum", float), Column("logp_mean", float)),
-    *(Column("gc", float), Column("max_homopolymer", int), Column("prompt_repeat", int)),
-    Column("sequence", str),
-]
 
 
 def run(config: GenerateSettings) -> None:
@@ -49,7 +37,7 @@ def run(config: GenerateSettings) -> None:
     batch_size = parse_batch_size(config.batch_size)
     kind = table_type(config.output, config.output_type or _stdout_type(config), (*FASTAS, *SCALAR_TABLES))
     check_naming(config.contig_style, config.contig_aliases, config.fasta, config.circular)
-    options = generation_options(config)
+    options = parse_options(config)
     output = resolve_shard(config.shard, config.output)
     output.check(config.input, config.fasta, config.contig_aliases)
     _check_report(config, output)
@@ -62,7 +50,9 @@ def run(config: GenerateSettings) -> None:
         inputs = _open_input(config, output, stack)
         model = load_model(config.model).to(device)
         warn_of_labels(model.config, config.model)
-        prompts = (_prompt(record, config) for record in inputs.records)
+        prompts = (
+            prompt_of(record, config.prompt_length, stranded=config.stranded) for record in inputs.records
+        )
         generated = generate(model, prompts, options, batch_size=batch_size, precision=precision)
         provenance = _provenance(config, model_sha256(model)) | inputs.shard
         summary = RunSummary(
@@ -75,7 +65,7 @@ def run(config: GenerateSettings) -> None:
             for answer in summary.watch(generated, total):
                 write(answer)
                 if config.report is not None:
-                    report.add(answer.status, answer.record.bases, _row(answer, with_prompt=False))
+                    report.add(answer.status, answer.record.bases, generated_row(answer, with_prompt=False))
         if config.report is not None:
             facts = {"version": __version__, "model": config.model, "settings": to_dict(config)}
             report.write(config.report, facts)
@@ -100,35 +90,6 @@ def _stdout_type(config: GenerateSettings) -> str | None:
     return "fa" if str(config.output) == "-" else None
 
 
-def generation_options(config: GenerateSettings) -> GenerationOptions:
-    """Return what is drawn, and how.
-
-    Raises:
-        UsageError: an option has no such value, or no sequence meets the constraints.
-    """
-    template = "" if config.template is None else parse_iupac(config.template, "--template")
-    constraints = Constraints(
-        length=config.length or len(template) or _LENGTH,
-        template=template,
-        forbid=parse_words(config.forbid, "--forbid"),
-        max_homopolymer=config.max_homopolymer,
-        no_repeat=config.no_repeat,
-        gc=parse_gc(config.gc),
-        stop=parse_words(config.stop, "--stop"),
-        stop_codon=config.stop_codon,
-    )
-    Automaton(constraints)  # what cannot be met is an error before the model is loaded
-    rule = SamplingRule(config.temperature, config.top_k, config.top_p, config.min_p)
-    return GenerationOptions(
-        constraints=constraints,
-        rule=rule,
-        samples=config.samples,
-        seed=config.seed,
-        tries=config.tries,
-        slide=config.slide,
-    )
-
-
 def _open_input(config: GenerateSettings, output: OutputShard, stack: ExitStack) -> Input:
     """Open the prompts, checked as far as they can be without a model."""
     if config.prompt is not None:
@@ -147,15 +108,6 @@ def _open_input(config: GenerateSettings, output: OutputShard, stack: ExitStack)
     return inputs.open(stack, output.shard, several_processes=output.whole is not None)
 
 
-def _prompt(record: SequenceRecord, config: GenerateSettings) -> SequenceRecord:
-    """Return the bases to continue, in reading direction: of a region those up to its end."""
-    bases, left = record.reading(reverse=config.stranded and record.strand == "-")
-    first, end = left, left + len(record)
-    if config.prompt_length is not None:
-        first = max(0, end - config.prompt_length)
-    return replace(record, bases=bases[first:end], left=0)
-
-
 @contextmanager
 def _open_output(
     config: GenerateSettings, target: Path, kind: str, provenance: dict[str, Any]
@@ -163,68 +115,18 @@ def _open_output(
     """Open a FASTA or a table, and yield a function that writes one sequence."""
     if kind not in FASTAS:
         with open_table(target, kind, COLUMNS, provenance) as table:
-            yield lambda answer: table.write(_row(answer, with_prompt=config.with_prompt))
+            yield lambda answer: table.write(generated_row(answer, with_prompt=config.with_prompt))
         return
     with open_fasta_output(target, kind, provenance) as write:
 
         def write_record(answer: Generated) -> None:
             if answer.n_bases:
-                row = _row(answer, with_prompt=config.with_prompt)
+                row = generated_row(answer, with_prompt=config.with_prompt)
                 logp, gc = row["logp_mean"][0], row["gc"][0]
                 header = f"{answer.prompt.id}/{answer.sample} logp={logp:.4f} gc={gc:.3f}"
                 write(f"{header} status={answer.status}", row["sequence"][0].encode())
 
         yield write_record
-
-
-def _row(answer: Generated, *, with_prompt: bool) -> Batch:
-    """Return the cells of one sequence."""
-    new, prompt = answer.record.bases, answer.prompt.bases
-    total = math.fsum(answer.log_p) if new else math.nan
-    return {
-        "id": [answer.prompt.id],
-        "sample": [answer.sample],
-        "n_prompt": [len(prompt)],
-        "n_bases": [len(new)],
-        "status": [answer.status],
-        "tries": [answer.tries],
-        "logp_sum": [total],
-        "logp_mean": [total / len(new) if new else math.nan],
-        "gc": [(new.count(b"G") + new.count(b"C")) / len(new) if new else math.nan],
-        "max_homopolymer": [longest_run(new)],
-        "prompt_repeat": [longest_common_word(new, prompt)],
-        "sequence": [((prompt if with_prompt and new else b"") + new).decode()],
-    }
-
-
-def longest_run(bases: bytes) -> int:
-    """Return the length of the longest run of one base.
-
-    >>> longest_run(b"ACCCGG"), longest_run(b"")
-    (3, 0)
-    """
-    longest = run = 0
-    for i, base in enumerate(bases):
-        run = run + 1 if i and base == bases[i - 1] else 1
-        longest = max(longest, run)
-    return longest
-
-
-def longest_common_word(new: bytes, prompt: bytes) -> int:
-    """Return the length of the longest word of both.
-
-    >>> longest_common_word(b"TTACGT", b"GGACGA"), longest_common_word(b"A", b"")
-    (3, 0)
-    """
-    low, high = 0, min(len(new), len(prompt))
-    while low < high:
-        size = (low + high + 1) // 2
-        words = {prompt[i : i + size] for i in range(len(prompt) - size + 1)}
-        if any(new[i : i + size] in words for i in range(len(new) - size + 1)):
-            low = size
-        else:
-            high = size - 1
-    return low
 
 
 def _provenance(config: GenerateSettings, sha256: str) -> dict[str, Any]:

@@ -10,40 +10,9 @@ from hyenacli import options
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerateSettings(
-    options.ModelOptions,
-    options.TableOutputOptions,
-    options.RegionOptions,
-    options.CircularOptions,
-    options.ColumnOptions,
-    options.ShardOptions,
-):
-    """Generate sequences: continue prompts base by base, by what the model has learnt.
+class DrawingOptions:
+    """How many bases are drawn, by which rule and within which constraints."""
 
-    PROMPTS is a FASTA, a table with sequences, a BED (with -f) or - for stdin; -r gives regions of -f
-    instead, and --prompt one prompt. Only A, C, G and T are drawn. At each base, what the constraints forbid
-    is left out first; then --top-k, --temperature, --top-p and --min-p act, in this order.
-
-    OUT is .fa, .fasta (with .gz: bgzip), .tsv(.gz), .csv, .jsonl, .parquet or .npz. A sample depends on
-    --seed, the prompt, its name and the sample's number only: not on batches, shards or the order of the
-    input.
-
-    Example: hyena generate --prompt ACGTTGCA -n 10 --length 200 -m run -o new.fa
-    """
-
-    input: Annotated[
-        Path | None,
-        typer.Argument(help="FASTA, table or BED (plain or gzip), - for stdin.", metavar="PROMPTS"),
-    ] = None
-    prompt: Annotated[str | None, typer.Option(help="One prompt.", metavar="BASES")] = None
-    prompt_length: Annotated[
-        int | None,
-        typer.Option(
-            help="Use the last N bases of each prompt; of a region, the N bases of the genome up to its end.",
-            min=1,
-            metavar="N",
-        ),
-    ] = None
     samples: Annotated[
         int, typer.Option("-n", "--samples", help="Sequences for each prompt.", min=1, metavar="N")
     ] = 1
@@ -117,6 +86,44 @@ class GenerateSettings(
             "context and go on; without it, they are TOO_LONG.",
         ),
     ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateSettings(
+    DrawingOptions,
+    options.ModelOptions,
+    options.TableOutputOptions,
+    options.RegionOptions,
+    options.CircularOptions,
+    options.ColumnOptions,
+    options.ShardOptions,
+):
+    """Generate sequences: continue prompts base by base, by what the model has learnt.
+
+    PROMPTS is a FASTA, a table with sequences, a BED (with -f) or - for stdin; -r gives regions of -f
+    instead, and --prompt one prompt. Only A, C, G and T are drawn. At each base, what the constraints forbid
+    is left out first; then --top-k, --temperature, --top-p and --min-p act, in this order.
+
+    OUT is .fa, .fasta (with .gz: bgzip), .tsv(.gz), .csv, .jsonl, .parquet or .npz. A sample depends on
+    --seed, the prompt, its name and the sample's number only: not on batches, shards or the order of the
+    input.
+
+    Example: hyena generate --prompt ACGTTGCA -n 10 --length 200 -m run -o new.fa
+    """
+
+    input: Annotated[
+        Path | None,
+        typer.Argument(help="FASTA, table or BED (plain or gzip), - for stdin.", metavar="PROMPTS"),
+    ] = None
+    prompt: Annotated[str | None, typer.Option(help="One prompt.", metavar="BASES")] = None
+    prompt_length: Annotated[
+        int | None,
+        typer.Option(
+            help="Use the last N bases of each prompt; of a region, the N bases of the genome up to its end.",
+            min=1,
+            metavar="N",
+        ),
+    ] = None
     with_prompt: Annotated[
         bool, typer.Option("--with-prompt", help="Write the prompt before the new bases.")
     ] = False
