@@ -34,6 +34,7 @@ FILES = {
     "native configuration": ("native", "config.json", True),
     "LoRA weights": ("lora", "adapter_model.safetensors", True),
     "LoRA configuration": ("lora", "adapter_config.json", True),
+    "LoRA, what peft does not know": ("lora", "hyena_adapter.json", True),
     "soft prompt weights": ("prompt", "adapter_model.safetensors", True),
     "soft prompt configuration": ("prompt", "adapter_config.json", True),
     "Hugging Face weights": ("hf", "model.safetensors", True),

@@ -1,9 +1,11 @@
 """Adapter directories: adapter_config.json and adapter_model.safetensors.
 
 LoRA as peft writes and reads it; a soft prompt likewise, under the names of peft's prompt tuning. What peft
-does not know is the identity of the base, its window shift, the head's task and labels, and provenance.
+does not know is in hyena_adapter.json: identity and window shift of the base, task and labels of the head,
+and provenance.
 """
 
+import json
 import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -24,10 +26,11 @@ from hyenadna.errors import ModelError
 from hyenadna.model import HyenaDNA
 
 from .configs import read_keys, read_table
-from .files import whole_directory, write_json, write_tensors
+from .files import CONFIG_SHA256, json_sha256, read_json, whole_directory, write_json, write_tensors
 from .tensors import base_sha256
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_OURS = "hyena_adapter.json"  # peft warns of keys that it does not know
 _LORA = {"rank": "r", "alpha": "lora_alpha", "targets": "target_modules"}
 _LORA_OPTIONAL = {"dropout": "lora_dropout"}
 _PROMPT = {"tokens": "num_virtual_tokens"}
@@ -37,7 +40,7 @@ _BASE = {
     "sha256": "base_model_sha256",
     "window_shift": "base_window_shift",
 }
-_WRITTEN = {ADAPTER_CONFIG, ADAPTER_WEIGHTS, "trainer.json", "trainer.safetensors"}
+_WRITTEN = {ADAPTER_CONFIG, _OURS, ADAPTER_WEIGHTS, "trainer.json", "trainer.safetensors"}
 _WRAPPER = "base_model.model."
 _VECTORS = {"prompt_embeddings": "backbone.prompt.vectors"}
 # Of peft's configuration, what would be another arithmetic than ours; each with the value it must have.
@@ -111,17 +114,21 @@ def save_adapter(model: HyenaDNA, path: str | Path, *, provenance: Mapping[str, 
     base = model.adapter.base
     raw = _written(model.adapter.config, model.config.d_model) | {
         "base_model_name_or_path": str(Path(base).resolve()) if Path(base).exists() else base,
-        "base_model_sha256": base_sha256(model),
-        "base_window_shift": model.config.window_shift,
         "task_type": None,
         "inference_mode": True,
         "modules_to_save": None if model.config.head is None else ["head"],
+    }
+    ours = {
+        CONFIG_SHA256: json_sha256(raw),
+        "base_model_sha256": base_sha256(model),
+        "base_window_shift": model.config.window_shift,
         "head": None if model.config.head is None else asdict(model.config.head),
         "provenance": dict(provenance or {}),
     }
     with whole_directory(Path(path), _WRITTEN) as new:
         write_tensors(tensors, new / ADAPTER_WEIGHTS)
-        write_json(raw, new / ADAPTER_CONFIG)
+        (new / ADAPTER_CONFIG).write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
+        write_json(ours, new / _OURS)
 
 
 def _written(config: LoraConfig | SoftPromptConfig, d_model: int) -> dict[str, Any]:
@@ -143,11 +150,28 @@ def _written(config: LoraConfig | SoftPromptConfig, d_model: int) -> dict[str, A
     }
 
 
+def read_adapter_config(path: Path) -> dict[str, Any]:
+    """Read an adapter_config.json, and our file beside it, if there is one, into one object.
+
+    Raises:
+        ModelError: one of them is damaged.
+    """
+    raw, ours_path = read_json(path), path.with_name(_OURS)
+    if not ours_path.is_file():
+        return raw
+    ours = read_json(ours_path)
+    if ours.pop(CONFIG_SHA256, None) not in (None, json_sha256(raw)):
+        what = f"has been changed since it was written: its checksum in {_OURS} does not fit"
+        remedy = f'take an undamaged copy, or if you edited it, delete the line "{CONFIG_SHA256}" there'
+        raise ModelError(what, at=path, remedy=remedy)
+    return ours | raw
+
+
 def read_adapter(raw: Mapping[str, Any], tensors: Mapping[str, Tensor], at: object) -> AdapterFile:
-    """Parse an adapter_config.json and the tensors beside it.
+    """Parse the configuration of an adapter, and the tensors beside it.
 
     Args:
-        raw: the object in the file.
+        raw: from `read_adapter_config`.
         tensors: by their names in the file.
         at: the configuration file, for messages.
 

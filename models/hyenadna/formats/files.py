@@ -40,8 +40,9 @@ _WEIGHTS = (
 )
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CHECKSUM = "sha256"
+CONFIG_SHA256 = "adapter_config_sha256"
 # where the base of an adapter lies: users edit it when they move one, and the base has a hash of its own
-_UNCHECKED = (_CHECKSUM, "base_model_name_or_path")
+_UNCHECKED = (_CHECKSUM, CONFIG_SHA256, "base_model_name_or_path")
 _UNDAMAGED = "take an undamaged copy"
 # the format's own bound
 _MAX_HEADER = 100_000_000
@@ -79,7 +80,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise ModelError(f"is not valid JSON ({_reason(error)})", at=path, remedy=_UNDAMAGED) from error
     if not isinstance(raw, dict):
         raise ModelError("is JSON, but not an object", at=path, remedy=_UNDAMAGED)
-    if raw.pop(_CHECKSUM, None) not in (None, _json_sha256(raw)):
+    if raw.pop(_CHECKSUM, None) not in (None, json_sha256(raw)):
         raise ModelError(
             "has been changed since it was written: its checksum does not fit",
             at=path,
@@ -90,10 +91,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_json(raw: Mapping[str, Any], path: Path) -> None:
     """Write an object as JSON, and its checksum as the last key."""
-    path.write_text(json.dumps({**raw, _CHECKSUM: _json_sha256(raw)}, indent=2) + "\n", encoding="utf-8")
+    path.write_text(json.dumps({**raw, _CHECKSUM: json_sha256(raw)}, indent=2) + "\n", encoding="utf-8")
 
 
-def _json_sha256(raw: Mapping[str, Any]) -> str:
+def json_sha256(raw: Mapping[str, Any]) -> str:
+    """Return the checksum of an object as JSON; a path that users may correct does not enter."""
     checked = {key: value for key, value in raw.items() if key not in _UNCHECKED}
     return hashlib.sha256(json.dumps(checked, sort_keys=True).encode()).hexdigest()
 

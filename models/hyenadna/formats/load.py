@@ -14,7 +14,14 @@ from hyenadna.config import HeadConfig, HyenaConfig
 from hyenadna.errors import ModelError
 from hyenadna.model import HyenaDNA
 
-from .adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS, AdapterFile, add_adapter, read_adapter
+from .adapters import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    AdapterFile,
+    add_adapter,
+    read_adapter,
+    read_adapter_config,
+)
 from .configs import CheckpointFormat, detect_format, read_config, read_table
 from .files import find_weights, read_json, read_tensors
 from .hub import fetch, parse_hub_name
@@ -132,7 +139,8 @@ def load_files(
     """Load a model as `load_model`, from located files, with its format (of an adapter, its base's)."""
     raw, tensors = read_json(files.config), read_tensors(files.weights)
     if "peft_type" in raw:
-        return _load_adapted(read_adapter(raw, tensors, files.config), files, window_shift, base)
+        adapter = read_adapter(read_adapter_config(files.config), tensors, files.config)
+        return _load_adapted(adapter, files, window_shift, base)
     if base is not None:
         raise ModelError("is not an adapter, so that it has no base model", at=files.config)
     checkpoint = interpret(raw, tensors, files)
