@@ -61,7 +61,8 @@ class FinetuneSettings(
     bedgraph: Annotated[
         Path | None,
         typer.Option(
-            help="Labels of the bases of a BED's regions, as numbers: sets --level nucleotide.",
+            help="Labels of the bases of a BED's regions, as a bedGraph or bigWig: sets --level nucleotide. "
+            "Bases without a number have no label.",
             metavar="FILE",
             rich_help_panel=DATA,
         ),

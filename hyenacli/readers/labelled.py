@@ -3,7 +3,7 @@
 import io
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -14,8 +14,9 @@ from hyenacli.genome.contigs import natural_key
 from hyenacli.readers.annotation import is_annotation
 from hyenacli.readers.features import FeatureChoice
 from hyenacli.readers.json_lines import is_json_lines, read_json_lines
-from hyenacli.readers.regions import Reference, Signal, read_regions
+from hyenacli.readers.regions import Reference, read_regions
 from hyenacli.readers.sequences import read_entries
+from hyenacli.readers.signal import Signal
 from hyenacli.readers.tables import (
     Columns,
     LabelledRecord,
@@ -142,7 +143,7 @@ def open_labelled(
         sources: paths, '-', streams or `label=FILE`; at least one.
         columns: of tables and BED.
         reference: the genome of a BED.
-        signal: a bedGraph with the labels of the bases of a BED.
+        signal: a bedGraph or bigWig with the labels of the bases of a BED.
         split: the split of all records that name none.
         labelled: whether labels are required; otherwise tables and BED give those they have, and the header
             of a FASTA is the name of its sequence.
@@ -154,7 +155,9 @@ def open_labelled(
     """
     columns = columns or Columns()
     with ExitStack() as files:
-        numbers = Signal(signal, reference) if signal is not None and reference is not None else None
+        numbers = None
+        if signal is not None and reference is not None:
+            numbers = files.enter_context(closing(Signal(signal, reference)))
         names, inputs = [], []
         for text in sources:
             label, source = split_label_prefix(text)

@@ -1,6 +1,6 @@
 """Regions of a genome: BED files, matched with its contigs before anything expensive begins; their labels.
 
-Labels are in columns of the BED, or in a bedGraph with a number per base.
+Labels are in columns of the BED, or in a `Signal` with a number per base.
 """
 
 import logging
@@ -10,9 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from io import BufferedReader
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from hyenacli.errors import UsageError, UserError, quote
 from hyenacli.genome.contigs import ContigMap, ContigStyle, match_contigs, named_region, parse_circular
@@ -26,8 +24,11 @@ from hyenacli.readers.features import (
     Part,
 )
 from hyenacli.readers.genome import Genome
-from hyenacli.readers.tables import ColumnIndices, Columns, LabelledRecord, Track, find_columns
+from hyenacli.readers.tables import ColumnIndices, Columns, LabelledRecord, find_columns
 from hyenacli.readers.text import Source, bare, open_binary, read_lines, source_name, split_at_blanks
+
+if TYPE_CHECKING:
+    from hyenacli.readers.signal import Signal
 
 _STRANDS: dict[str, Strand] = {"+": "+", "-": "-"}
 _HEADERS = ("track", "browser")
@@ -293,71 +294,11 @@ def open_reference(
         yield reference
 
 
-class Signal:
-    """The numbers of a bedGraph, by contig of the genome; a base that no line covers has none.
-
-    Raises:
-        UserError: the file cannot be read, a line has no number, two lines cover one base, or no contig is
-            one of the genome.
-    """
-
-    def __init__(self, source: Source, reference: Reference) -> None:
-        with open_binary(source) as stream:
-            self.name = source_name(stream)
-            rows: dict[str, list[tuple[int, int, float, int]]] = {}
-            for record in read_bed(stream):
-                if not len(record.region):
-                    continue
-                row = (record.region.start, record.region.end, _number(record.fields, self.name, record.line))
-                rows.setdefault(record.region.contig, []).append((*row, record.line))
-        if not rows:
-            raise UserError("no lines", at=self.name)
-        contigs = reference.match(rows, self.name)
-        self._spans: dict[str, tuple[NDArray[np.int64], NDArray[np.int64], Track]] = {}
-        for contig, contig_rows in rows.items():
-            target = contigs.resolve(contig)
-            if target is not None:
-                self._spans[target] = self._sorted(contig_rows)
-
-    def _sorted(
-        self, rows: list[tuple[int, int, float, int]]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], Track]:
-        rows.sort()
-        starts, ends = (np.array([row[i] for row in rows], np.int64) for i in (0, 1))
-        overlaps = np.flatnonzero(starts[1:] < ends[:-1])
-        if overlaps.size:
-            first = int(overlaps[0])
-            line = rows[first + 1][3]
-            what = f"covers a base that line {rows[first][3]} covers too"
-            raise UserError(what, at=self.name, line=line, remedy="give every base one number")
-        return starts, ends, np.array([row[2] for row in rows], np.float32)
-
-    def over(self, region: Region, parts: Sequence[Part] = ()) -> Track:
-        """Return the numbers of a region's bases (L,) in reading direction, NaN for a base without one.
-
-        Args:
-            region: of the genome.
-            parts: that it consists of; empty for all of it.
-        """
-        if parts:
-            forward = [self.over(replace(region, start=start, end=end, strand="+")) for start, end in parts]
-            joined = np.concatenate(forward)
-            return joined[::-1].copy() if region.strand == "-" else joined
-        track = np.full(len(region), np.nan, np.float32)
-        if region.contig in self._spans:
-            starts, ends, values = self._spans[region.contig]
-            first = int(np.searchsorted(ends, region.start, side="right"))
-            last = int(np.searchsorted(starts, region.end, side="left"))
-            for i in range(first, last):
-                track[max(0, starts[i] - region.start) : ends[i] - region.start] = values[i]
-        return track[::-1].copy() if region.strand == "-" else track
-
-
 def read_regions(
     source: Source,
     reference: Reference,
     columns: Columns,
-    signal: Signal | None,
+    signal: "Signal | None",
     *,
     labelled: bool,
     choice: FeatureChoice | None = None,
@@ -400,7 +341,7 @@ def _records(
     regions: Sequence[ResolvedRegion],
     genome: Genome,
     indices: ColumnIndices,
-    signal: Signal | None,
+    signal: "Signal | None",
     file: str,
 ) -> Iterator[LabelledRecord]:
     width = 1 + max(indices.all(), default=0)
@@ -440,12 +381,3 @@ def _within(span: Part, contig: str, genome: Genome) -> Part:
     start, end = span
     around = genome.lengths[contig] if start >= genome.lengths[contig] else 0
     return start - around, end - around
-
-
-def _number(fields: tuple[str, ...], file: str, line: int) -> float:
-    try:
-        return float(fields[3])
-    except (ValueError, IndexError):
-        what = f"{quote(fields[3])} is not a number" if len(fields) > 3 else "there is no column 4"
-        remedy = "a bedGraph has contig, start, end and a number"
-        raise UserError(what, at=file, line=line, remedy=remedy) from None

@@ -4,6 +4,7 @@ import io
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -262,9 +263,16 @@ def test_a_region_without_the_label_column(tmp_path: Path, reference: Reference)
         list(rows)
 
 
-def test_a_bedgraph_over_regions(tmp_path: Path, reference: Reference) -> None:
-    graph = write_bed(
-        tmp_path / "a.bg", [("1", 20, 30, 2.5), ("1", 0, 4, 1), ("1", 4, 8, -1), ("chrX", 0, 9, 7)]
+def write_bigwig(path: Path, rows: list[tuple[str, int, int, float]]) -> Path:
+    pybigtools = pytest.importorskip("pybigtools")
+    pybigtools.open(f"{path}.bw", "w").write({"1": 32, "chrX": 9}, iter(sorted(rows)))
+    return Path(f"{path}.bw").rename(path)
+
+
+@pytest.mark.parametrize("write", [write_bed, write_bigwig])
+def test_numbers_over_regions(tmp_path: Path, reference: Reference, write: Any) -> None:
+    graph = write(
+        tmp_path / "a.bg", [("1", 20, 30, 2.5), ("1", 0, 4, 1.0), ("1", 4, 8, -1.0), ("chrX", 0, 9, 7.0)]
     )
     rows = [
         ("chr1", 2, 9, "p", 0, "+"),
@@ -309,6 +317,17 @@ def test_what_is_no_bedgraph(
     bed = write_bed(tmp_path / "a.bed", [("chr1", 0, 5)])
     with pytest.raises(UserError, match=message):
         open_labelled([bed], reference=reference, signal=write_bed(tmp_path / "a.bg", rows))
+
+
+def test_a_damaged_bigwig(tmp_path: Path, reference: Reference, monkeypatch: pytest.MonkeyPatch) -> None:
+    bed = write_bed(tmp_path / "a.bed", [("chr1", 0, 5)])
+    path = write_bigwig(tmp_path / "a.bw", [("1", 0, 4, 1.0)])
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(UserError, match=r"a\.bw: the bigWig is damaged or cut short"):
+        open_labelled([bed], reference=reference, signal=path)
+    monkeypatch.setitem(sys.modules, "pybigtools", None)
+    with pytest.raises(UserError, match=r"a bigWig needs pybigtools; pip install 'hyenacli\[bigwig\]'"):
+        open_labelled([bed], reference=reference, signal=path)
 
 
 def test_a_bedgraph_needs_regions(tmp_path: Path, reference: Reference) -> None:
