@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from hyenacli.errors import UsageError, UserError
 from hyenacli.writers.atomic import atomic_path
+from hyenacli.writers.hdf5 import created_hdf5
 
 
 class ArrayWriter(Protocol):
@@ -50,9 +51,7 @@ def _open_npz(path: Path, provenance: Mapping[str, Any]) -> Iterator[ArrayWriter
 
 @contextmanager
 def _open_hdf5(path: Path, provenance: Mapping[str, Any]) -> Iterator[ArrayWriter]:
-    import h5py
-
-    with path.open("w+b") as stream, h5py.File(stream, "w") as file:
+    with created_hdf5(path) as file:
         file.attrs["hyena"] = json.dumps(provenance)
         yield _Hdf5Arrays(file)
 

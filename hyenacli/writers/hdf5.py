@@ -118,7 +118,7 @@ def open_hdf5(
     Raises:
         UserError: a number is too large for float16.
     """
-    with _created(path) as file:
+    with created_hdf5(path) as file:
         records = _Hdf5(file, columns, chunk_bytes, index_chunk)
         yield records
         records.flush()
@@ -148,8 +148,8 @@ class _Stream(io.FileIO):
 
 
 @contextmanager
-def _created(path: Path) -> Iterator[Any]:
-    """Create an HDF5 file.
+def created_hdf5(path: Path) -> Iterator[Any]:
+    """Create an HDF5 file, an `h5py.File`; on a full disk it does not end the process.
 
     Raises:
         OSError: the disk is full.
@@ -225,7 +225,7 @@ def open_h5ad(path: Path, columns: Sequence[Column], provenance: Mapping[str, An
     if vectors:
         data.var_names = vectors[-1].titles
     # by this way in, not write_h5ad, which opens the path by itself and so is killed where the disk is full
-    with _created(path) as file:
+    with created_hdf5(path) as file:
         write_elem(file, "/", data)
 
 

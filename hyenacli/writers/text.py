@@ -6,11 +6,12 @@ removes both.
 
 import gzip
 import hashlib
+import io
 import json
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, redirect_stderr
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -84,7 +85,7 @@ class BgzipWriter:
         mode = "w" if level is None else f"w{level}"
         # The stubs do not know the levels.
         self._file = pysam.BGZFile(str(path), mode, index=None)  # type: ignore[arg-type]
-        self._target = target
+        self._target, self._failed = target, False
 
     def write(self, data: bytes) -> None:
         """Append.
@@ -107,8 +108,9 @@ class BgzipWriter:
         Raises:
             UserError: the file cannot be written.
         """
-        with self._failure_reported():
-            self._file.close()
+        if not self._failed:
+            with self._failure_reported():
+                self._file.close()
 
     @contextmanager
     def _failure_reported(self) -> Iterator[None]:
@@ -117,8 +119,15 @@ class BgzipWriter:
             with quiet_htslib():
                 yield
         except OSError as error:
+            self._abandon()
             remedy = "is the disk full?"
             raise UserError("cannot be written", at=self._target, remedy=remedy) from error
+
+    def _abandon(self) -> None:
+        """Let go of the file: its destructor fails to write once more, which it would tell on stderr."""
+        self._failed = True
+        with quiet_htslib(), redirect_stderr(io.StringIO()):
+            del self._file
 
 
 @contextmanager

@@ -169,12 +169,19 @@ class BigWigFormat(TrackFormat):
         Raises:
             UserError: a shard is cut short or damaged.
         """
+        for path in paths:  # before the library sees what may be damaged
+            for _ in _blocks_of(path):
+                pass
         with _writing(target, provenance["contigs"]) as write:
             for path in paths:
-                with open_binary(path) as stream:
-                    mark = stream.readline()
-                    for chunk in shard_body(stream, path, hashlib.sha256(mark)):
-                        write(chunk)
+                for chunk in _blocks_of(path):
+                    write(chunk)
+
+
+def _blocks_of(path: Path) -> Iterator[bytes]:
+    """Yield the blocks of a shard of a bigWig in pieces; raise UserError at its end if it is damaged."""
+    with open_binary(path) as stream:
+        yield from shard_body(stream, path, hashlib.sha256(stream.readline()))
 
 
 @contextmanager

@@ -14,14 +14,13 @@ from hyenacli.errors import UserError
 from hyenacli.readers.variants import open_variants
 from hyenacli.writers.output_shards import merge_shards
 from hyenacli.writers.tables import TABLES, BinaryTable, open_table
-from hyenacli.writers.tracks import open_track
+from hyenacli.writers.tracks import TRACKS, open_track
 from hyenacli.writers.variants import open_annotated
 from hyenacli.writers.vcf import InfoField, shard_line
 from tests.writers.test_merge import COLUMNS, installed
 
-TEXTS = ("bedgraph", "bedgraph.gz")
 VARIANTS = ("vcf", "vcf.gz", "bcf")
-KINDS = [*map(installed, TABLES), *TEXTS, *VARIANTS]
+KINDS = [*map(installed, (*TABLES, *TRACKS)), *VARIANTS]
 RECORDS = 40
 
 
@@ -39,7 +38,7 @@ def write_table_shard(path: Path, number: int) -> None:
             table.write(batch | {"embedding_1": vectors[:, :2], "embedding": vectors[:, 2:]})
 
 
-def write_bedgraph_shard(path: Path, kind: str, number: int) -> None:
+def write_track_shard(path: Path, kind: str, number: int) -> None:
     draw = np.random.default_rng(number)
     with open_track(
         path, kind, dict.fromkeys(["chr1", "chr2", "chr3"], RECORDS), {"shard": mark(number)}
@@ -60,8 +59,8 @@ def write_variant_shard(path: Path, number: int) -> None:
 
 
 def write_shard(path: Path, kind: str, number: int) -> None:
-    if kind in TEXTS:
-        write_bedgraph_shard(path, kind, number)
+    if kind in TRACKS:
+        write_track_shard(path, kind, number)
     elif kind in VARIANTS:
         write_variant_shard(path, number)
     else:

@@ -5,6 +5,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from hyenacli.writers.fasta import FASTAS
 from hyenacli.writers.tables import TABLES
 from hyenacli.writers.tracks import TRACKS
 from hyenacli.writers.vcf_files import VCFS
@@ -15,9 +16,11 @@ from pathlib import Path
 import numpy as np
 from hyenacli.errors import UserError
 from hyenacli.readers.variants import open_variants
+from hyenacli.writers.arrays import open_arrays
 from hyenacli.writers.columns import Column
-from hyenacli.writers.tables import TABLES, open_table
-from hyenacli.writers.tracks import TRACKS, open_track
+from hyenacli.writers.fasta import open_fasta_output
+from hyenacli.writers.tables import open_table
+from hyenacli.writers.tracks import open_track
 from hyenacli.writers.variants import open_annotated
 from hyenacli.writers.vcf import InfoField
 
@@ -31,9 +34,20 @@ def table(target, kind):
         for number in range(100):
             out.write({"id": [str(number)], "embedding": draw.normal(size=(1, 256)).astype(np.float32)})
 
-def bedgraph(target, kind):
+def track(target, kind):
     with open_track(target, kind, {'c': 20_000}, {}) as out:
         out.write("c", 0, draw.normal(size=20_000))
+
+def arrays(target, kind):
+    with open_arrays(target, {"a": "b"}) as out:
+        for number in range(4):
+            out.write(f"map_{number}", draw.normal(size=(50, 50)))
+        out.write("id", np.array(["x"] * 9, dtype=np.str_))
+
+def fasta(target, kind):
+    with open_fasta_output(target, kind, {}) as write:
+        for number in range(50):
+            write(str(number), draw.choice(list(b"ACGT"), 2000).astype(np.uint8).tobytes())
 
 def variants(target, kind):
     fields = [InfoField("X", "A", "Float", "x")]
@@ -44,23 +58,30 @@ def variants(target, kind):
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 for limit in (0, 1000, 20_000):
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
-    for kind in sys.argv[1:]:
-        write = table if kind in TABLES else bedgraph if kind in TRACKS else variants
+    for job in sys.argv[1:]:
+        name, kind = job.split(":")
+        write = {"table": table, "track": track, "arrays": arrays, "fasta": fasta, "variants": variants}[name]
         try:
             write(Path(f"out.{kind}"), kind)
-            sys.stdout.buffer.raw.write(f"{kind} at {limit}: no error\\n".encode())
+            sys.stdout.buffer.raw.write(f"{job} at {limit}: no error\\n".encode())
         except UserError as error:
             if "cannot be written" not in str(error):
-                sys.stdout.buffer.raw.write(f"{kind} at {limit}: {error}\\n".encode())
+                sys.stdout.buffer.raw.write(f"{job} at {limit}: {error}\\n".encode())
 sys.exit(1)
 """
 
 
 def test_a_full_disk_is_one_error(tmp_path: Path) -> None:
     packages = {"h5ad": "anndata", "h5": "h5py", "bw": "pybigtools"}
-    kinds = [kind for kind in (*TABLES, *TRACKS, *VCFS) if find_spec(packages.get(kind, "json"))]
+    formats = {"table": TABLES, "track": TRACKS, "arrays": ("npz", "h5"), "fasta": FASTAS, "variants": VCFS}
+    jobs = [
+        f"{name}:{kind}"
+        for name, kinds in formats.items()
+        for kind in kinds
+        if find_spec(packages.get(kind, "json"))
+    ]
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, *kinds],
+        [sys.executable, "-c", SCRIPT, *jobs],
         cwd=tmp_path,
         capture_output=True,
         text=True,

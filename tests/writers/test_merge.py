@@ -40,7 +40,7 @@ Rows = list[tuple[str, int, float]]
 
 
 def installed(kind: str) -> Any:
-    package = {"h5ad": "anndata", "h5": "h5py"}.get(kind, "json")
+    package = {"h5ad": "anndata", "h5": "h5py", "bw": "pybigtools"}.get(kind, "json")
     missing = pytest.mark.skipif(find_spec(package) is None, reason=f"{package} is not installed")
     return pytest.param(kind, marks=missing)
 
