@@ -36,9 +36,12 @@ class _Hdf5Arrays:
         self._file = file
 
     def write(self, name: str, array: NDArray[Any]) -> None:
+        import h5py
+
         packed = {"compression": "gzip", "shuffle": True} if array.ndim > 1 else {}
-        data = array.astype(object) if array.dtype.kind == "U" else array
-        self._file.create_dataset(name, data=data, **packed)
+        if array.dtype.kind == "U":  # without a text, only its type says what the array is of
+            array = array.astype(h5py.string_dtype())
+        self._file.create_dataset(name, data=array, **packed)
 
 
 @contextmanager

@@ -79,6 +79,13 @@ def test_an_svg_shows_the_bases(run: Run, folder: Path) -> None:
         assert "axes" in json.loads(file.attrs["hyena"])
 
 
+def test_a_bed_without_regions_gives_a_file_without_maps(run: Run, folder: Path) -> None:
+    (folder / "empty.bed").write_text("# no region\n")
+    assert run("empty.bed -f g.fa -m model -o x.h5").exit_code == 0
+    with h5py.File(folder / "x.h5") as file:
+        assert file["id"].shape == file["start"].shape == (0,)
+
+
 def test_sequences_need_no_genome(run: Run, folder: Path) -> None:
     write_fasta(folder / "s.fa", [("a", "ACGTACGT"), ("none", "")])
     assert run("s.fa -m model -o s.npz --measure logp --symmetrize max").exit_code == 0
