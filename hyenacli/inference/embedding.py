@@ -249,9 +249,14 @@ def _join(pending: _Pending, parts: Iterator[Floats], options: EmbeddingOptions)
         of_strand = list(islice(parts, len(reading.windows)))
         vectors_NKD = options.pooling.combine(of_strand, end - start)
         strands.append(vectors_NKD[::-1] if reading.reverse and per_base else vectors_NKD)
-    vectors_NKE = np.concatenate(strands, axis=2) if options.rc == "concat" else np.mean(strands, axis=0)
+    if len(strands) == 1:  # not copied: the vectors of every base are many
+        vectors_NKE = strands[0]
+    elif options.rc == "concat":
+        vectors_NKE = np.concatenate(strands, axis=2)
+    else:
+        vectors_NKE = np.mean(strands, axis=0, dtype=np.float64)
     check_finite(vectors_NKE, record)
-    return Embedded(record, 1 if per_base else end - start, vectors_NKE.astype(np.float32))
+    return Embedded(record, 1 if per_base else end - start, vectors_NKE.astype(np.float32, copy=False))
 
 
 def check_finite(values: Floats, record: SequenceRecord) -> None:

@@ -78,6 +78,8 @@ class Pooling:
     def combine(self, parts: Sequence[Floats], taken: int) -> Floats:
         """Combine the reduced windows of a region, of `taken` positions in all, to its vectors (N, K, D)."""
         rule = _RULE_OF[self.kind]
+        if self.per_base:
+            return parts[0] if len(parts) == 1 else np.concatenate(parts)
         joined_nKD = _RULES[rule].combine(np.concatenate(parts).astype(np.float64))
         return joined_nKD / taken if rule == "sum" else joined_nKD
 
