@@ -110,7 +110,14 @@ def _open_input(config: EmbedSettings, output: OutputShard, stack: ExitStack) ->
         if config.fasta is None:
             raise UsageError("is a BED", at=stream.name, remedy="give its genome with -f/--fasta")
         reference = stack.enter_context(open_reference(config.fasta, *naming))
-        return open_regions(stream, reference, flank=config.flank, shard=output.shard, choice=choice)
+        return open_regions(
+            stream,
+            reference,
+            flank=config.flank,
+            shard=output.shard,
+            choice=choice,
+            keep_columns=True,
+        )
     if config.fasta is not None or config.flank:
         raise UsageError(
             "is a FASTA, whose sequences are embedded whole",

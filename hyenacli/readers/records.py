@@ -12,10 +12,18 @@ from hyenacli.errors import UsageError, UserError, abbreviate
 from hyenacli.genome.dna import reverse_complement
 from hyenacli.genome.region import Region
 from hyenacli.readers.annotation import is_annotation
-from hyenacli.readers.features import FEATURE_COLUMNS, Feature, FeatureChoice, Part
+from hyenacli.readers.features import FeatureChoice, Part
 from hyenacli.readers.genome import Genome
 from hyenacli.readers.labelled import LabelledRows
-from hyenacli.readers.regions import Reference, ResolvedRegion, fetch_parts, load_regions, parse_regions
+from hyenacli.readers.regions import (
+    Reference,
+    ResolvedRegion,
+    fetch_parts,
+    further_columns,
+    further_fields,
+    load_regions,
+    parse_regions,
+)
 from hyenacli.readers.sequences import FastaRecord, read_fasta
 from hyenacli.readers.shards import Shard, fingerprint, survey_fasta, survey_rows
 from hyenacli.readers.tables import Columns, LabelledRecord
@@ -24,7 +32,6 @@ from hyenacli.readers.text import source_name
 _logger = logging.getLogger("hyena")
 OK, EMPTY, TOO_LONG = "OK", "EMPTY", "TOO_LONG"
 # Column of a feature with its type; those after it are kept too.
-_TYPE = FEATURE_COLUMNS.index("type")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +113,7 @@ def region_records(
         regions: each on the genome, or with the reason why it is not.
         genome: to read the bases from.
         flank: bases read on each side, as far as the contig goes; on a circle at most once around.
-        columns: names of the further columns of features.
+        columns: names of the further columns.
     """
     for resolved in regions:
         named, region = resolved.record.region, resolved.region
@@ -124,8 +131,8 @@ def region_records(
             else:
                 bases = genome.fetch(region.contig, start, end)
         extra: tuple[tuple[str, str], ...] = ()
-        if isinstance(resolved.record, Feature):
-            extra = tuple(zip(columns, resolved.record.fields[_TYPE:], strict=True))
+        if columns:
+            extra = tuple(zip(columns, further_fields(resolved.record, len(columns)), strict=True))
         yield SequenceRecord(
             named.name or str(named),
             named.contig,
@@ -210,6 +217,7 @@ def open_regions(
     apart: bool = False,
     in_order: bool = False,
     choice: FeatureChoice | None = None,
+    keep_columns: bool = False,
 ) -> Input:
     """Open regions of a genome: of a BED or an annotation, or 1-based texts such as chr1:101-200.
 
@@ -221,6 +229,7 @@ def open_regions(
         apart: refuse two regions, of all shards, that have a base in common.
         in_order: read them in the order of contigs' names and positions, not in the input's.
         choice: of the features of an annotation.
+        keep_columns: keep the columns of a BED after the strand, as those of features are.
 
     Raises:
         UserError: as `load_regions` and `Region.parse`, or two regions overlap and must not.
@@ -229,9 +238,12 @@ def open_regions(
     columns: tuple[str, ...] = ()
     if isinstance(source, BufferedReader):
         name = source_name(source)
-        if choice is not None and is_annotation(source, choice):
+        annotated = choice is not None and is_annotation(source, choice)
+        regions = load_regions(source, reference, choice=choice, keep_further=keep_columns)
+        if choice is not None and annotated:
             columns = ("type", *choice.attributes)
-        regions = load_regions(source, reference, choice=choice)
+        elif keep_columns:
+            columns = further_columns(regions)
     else:
         name, regions = "-r", parse_regions(source, reference)
     if apart:

@@ -36,6 +36,8 @@ _NAMES = (
     *("chrom", "start", "end", "name", "score", "strand", "thickStart", "thickEnd", "itemRgb"),
     *("blockCount", "blockSizes", "blockStarts"),
 )
+_N_STANDARD = 6
+"""Columns of a BED up to the strand."""
 _logger = logging.getLogger("hyena")
 
 
@@ -112,6 +114,7 @@ def load_regions(
     *,
     clip: bool = False,
     keep_fields: bool = False,
+    keep_further: bool = False,
     choice: FeatureChoice | None = None,
 ) -> list[ResolvedRegion]:
     """Read every region of a file in order, each on the genome or with the reason why it is not.
@@ -121,6 +124,7 @@ def load_regions(
         reference: the genome.
         clip: end regions with their contig, as samtools and bcftools do.
         keep_fields: keep the columns of a BED too, which take as much memory as the regions.
+        keep_further: keep the columns of those lines of a BED that have more than the strand.
         choice: of the features of an annotation.
 
     Raises:
@@ -130,7 +134,8 @@ def load_regions(
     genome = reference.genome
     with open_binary(source) as stream:
         name = source_name(stream)
-        records = _read_records(stream, choice, keep_fields=keep_fields)
+        keep_from = 0 if keep_fields else _N_STANDARD + 1 if keep_further else sys.maxsize
+        records = _read_records(stream, choice, keep_from)
     if not records:
         _logger.warning("%s: no regions", name)
         return []
@@ -145,16 +150,35 @@ def load_regions(
     ]
 
 
+def bed_columns(width: int) -> list[str]:
+    """Return the names of the columns of a BED, which has none for those after the twelfth."""
+    return [*_NAMES[:width], *(f"column{i}" for i in range(len(_NAMES) + 1, width + 1))]
+
+
+def further_columns(regions: Iterable[ResolvedRegion]) -> tuple[str, ...]:
+    """Return the names of the columns that the records of a BED have after the strand."""
+    width = max((len(region.record.fields) for region in regions), default=0)
+    return tuple(bed_columns(width)[_N_STANDARD:])
+
+
+def further_fields(record: RegionRecord, n_columns: int) -> tuple[str, ...]:
+    """Return the texts of a record in the columns after the strand, "" where its line is shorter."""
+    fields = record.fields[_N_STANDARD : _N_STANDARD + n_columns]
+    return fields + ("",) * (n_columns - len(fields))
+
+
 def _read_records(
-    stream: BufferedReader, choice: FeatureChoice | None, *, keep_fields: bool
+    stream: BufferedReader, choice: FeatureChoice | None, keep_from: int
 ) -> Sequence[RegionRecord]:
+    """Read the records; those of a BED keep their columns if they have at least `keep_from`."""
     if choice is not None and is_annotation(stream, choice):
         return read_features(stream, choice)
     if choice is not None and choice != FeatureChoice():
         remedy = "--feature, --attributes and the like are for GFF3, GTF, GenBank and EMBL"
         raise UsageError("has no features", at=source_name(stream), remedy=remedy)
     return [
-        record if keep_fields else BedRecord(record.region, (), record.line) for record in read_bed(stream)
+        record if len(record.fields) >= keep_from else BedRecord(record.region, (), record.line)
+        for record in read_bed(stream)
     ]
 
 
@@ -331,7 +355,7 @@ def read_regions(
     if choice is not None and annotated:
         header = [*FEATURE_COLUMNS, *choice.attributes]
     else:
-        header = [*_NAMES[:width], *(f"column{i}" for i in range(len(_NAMES) + 1, width + 1))]
+        header = bed_columns(width)
     indices = find_columns(header, columns, file, labelled=labelled and signal is None)
     names = tuple(header[i] for i in indices.labels) if signal is None else ("signal",)
     return names, _records(regions, reference.genome, indices, signal, file)

@@ -91,6 +91,16 @@ def test_regions_and_flanks_go_around_a_circle(run: Run, tmp_path: Path) -> None
     assert "--circular: matches names with a genome's" in result.stderr
 
 
+def test_further_columns_of_a_bed_are_kept(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "c.fa").write_bytes(b">c\n" + b"ACGT" * 20 + b"\n")
+    rows = ["c\t0\t9\ta\t0\t+", "c\t9\t70\tb\t0\t-\t12\tgene x", "d\t0\t9\tc\t0\t.\t7"]
+    (tmp_path / "c.bed").write_text("\n".join(rows) + "\n")
+    result = run("c.bed -f c.fa -m model -q -o out.parquet")
+    assert result.exit_code == 0, result.output
+    table = pq.read_table("out.parquet").to_pylist()
+    assert [(row["thickStart"], row["thickEnd"]) for row in table] == [("", ""), ("12", "gene x"), ("7", "")]
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"# nothing\n", gzip.compress(b"", mtime=0)], ids=["empty", "comment", "gzip"]
 )
