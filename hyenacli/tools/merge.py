@@ -16,8 +16,11 @@ def run(settings: MergeSettings) -> None:
         UserError: the shards do not belong together, or the output cannot be written.
     """
     kind = sniff(settings.shards[0])
-    if suffix_kind(settings.output, FORMATS) not in (kind, None):
-        raise UsageError(f"the shards are {kind}", at=settings.output, remedy=f"give it the suffix .{kind}")
+    suffix = FORMATS[kind].suffix
+    if suffix_kind(settings.output, FORMATS) not in (suffix, None):
+        raise UsageError(
+            f"the shards are {suffix}", at=settings.output, remedy=f"give it the suffix .{suffix}"
+        )
     ensure_writable(settings.output)
     merged = merge_shards(settings.shards, settings.output)
     destination = "stdout" if str(settings.output) == "-" else settings.output

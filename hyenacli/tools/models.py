@@ -10,8 +10,8 @@ import typer
 import hyenadna
 from hyenacli.console import event, log
 from hyenacli.errors import UsageError, UserError
+from hyenacli.inference.filters import write_filters
 from hyenacli.terminal_tables import print_table
-from hyenacli.tools.filters import write_filters
 from hyenacli.tools.settings import (
     ConvertSettings,
     DownloadSettings,

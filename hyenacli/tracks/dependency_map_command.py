@@ -7,9 +7,11 @@ import numpy as np
 
 from hyenacli import __version__
 from hyenacli.devices import autocast, resolve_device, set_threads
+from hyenacli.errors import UsageError
 from hyenacli.evaluation.map_plot import draw_map
 from hyenacli.genome.contigs import check_naming
 from hyenacli.inference.batching import RunSummary, parse_batch_size
+from hyenacli.inference.decay import Decay, write_decay
 from hyenacli.inference.dependency import MEASURES, DependencyMap, MapOptions, dependency_maps
 from hyenacli.inference.perplexity import warn_of_labels
 from hyenacli.readers.inputs import SequenceInput
@@ -17,6 +19,7 @@ from hyenacli.settings_file import to_dict
 from hyenacli.tracks.settings import DependencyMapSettings
 from hyenacli.writers.arrays import ArrayWriter, check_arrays_type, open_arrays
 from hyenacli.writers.atomic import ensure_writable
+from hyenacli.writers.output_shards import OutputShard, merge_if_last, resolve_shard
 from hyenacli.writers.tables import table_type
 from hyenacli.writers.tracks import TRACKS, open_track, track_input
 from hyenadna import load_model, model_sha256
@@ -30,42 +33,60 @@ def run(config: DependencyMapSettings) -> None:
         UserError: bad input, an output that cannot be written, or a model that cannot do what is asked.
     """
     batch_size = parse_batch_size(config.batch_size)
-    check_arrays_type(config.output)
-    track_kind = None if config.influence is None else table_type(config.influence, None, tuple(TRACKS))
-    check_naming(config.contig_style, config.contig_aliases, config.fasta, config.circular)
-    for target in (config.output, config.influence):
-        if target is not None:
-            ensure_writable(target, config.input, config.fasta, config.contig_aliases)
+    track_kind, outputs = _check(config)
     device = resolve_device(config.device)
     precision = autocast(device, config.dtype)
     set_threads(config.threads)
     locate(config.model)
     options = MapOptions(config.measure, config.symmetrize, config.max_length)
     with ExitStack() as stack:
-        inputs = SequenceInput.of(config, "map", **track_input(track_kind)).open(stack, None)
+        inputs = SequenceInput.of(config, "map", **track_input(track_kind)).open(stack, outputs[0].shard)
         model = load_model(config.model).to(device)
         warn_of_labels(model.config, config.model)
-        provenance = _provenance(config, model_sha256(model))
-        arrays = stack.enter_context(open_arrays(config.output, provenance))
+        provenance = _provenance(config, model_sha256(model)) | inputs.shard
+        arrays = stack.enter_context(open_arrays(outputs[0].target, provenance))
         track = None
         if config.influence is not None and track_kind is not None:
-            track = stack.enter_context(open_track(config.influence, track_kind, inputs.contigs, provenance))
-        if config.plot is not None:
-            config.plot.mkdir(parents=True, exist_ok=True)
+            track = stack.enter_context(open_track(outputs[1].target, track_kind, inputs.contigs, provenance))
         answers = dependency_maps(model, inputs.records, options, batch_size=batch_size, precision=precision)
         summary = RunSummary(
             "dependency-map", "mapping", "mapped", too_long="map a part of it, or raise --max-length"
         )
-        index = _Index()
+        index, decay = _Index(), Decay()
+        first = outputs[0].shard.part(inputs.shard["shard"]["records"]).start if outputs[0].shard else 0
         for answer in summary.watch(answers, inputs.total):
             index.add(answer)
             if answer.values_LL is not None:
-                arrays.write(f"map_{index.count - 1}", answer.values_LL)
+                arrays.write(f"map_{first + index.count - 1}", answer.values_LL)
+                decay.add(answer.values_LL)
                 if track is not None:
                     track.write(answer.record.chrom, answer.record.start, answer.influence())
-                _draw(config, answer, index.count)
+                _draw(config, answer, first + index.count)
         index.write(arrays)
-    summary.report(f"to {config.output}")
+        if config.decay or config.decay_plot:
+            write_decay(decay, model, config.decay, config.decay_plot)
+    summary.report(outputs[0].describe())
+    for output in outputs:
+        merge_if_last(output)
+
+
+def _check(config: DependencyMapSettings) -> tuple[str | None, list[OutputShard]]:
+    """Check the options that need no input; return the type of the track, and what this process writes."""
+    check_arrays_type(config.output)
+    track_kind = None if config.influence is None else table_type(config.influence, None, tuple(TRACKS))
+    check_naming(config.contig_style, config.contig_aliases, config.fasta, config.circular)
+    outputs = [resolve_shard(config.shard, path) for path in (config.output, config.influence) if path]
+    if outputs[0].shard is not None and (config.decay or config.decay_plot):
+        what = "a shard has only a part of the maps"
+        raise UsageError(what, at="--decay", remedy="leave it out, or map all in one process")
+    inputs_read = config.input, config.fasta, config.contig_aliases
+    for output in outputs:
+        output.check(*inputs_read)
+        output.clear()
+    for path in (config.decay, config.decay_plot):
+        if path is not None:
+            ensure_writable(path, *inputs_read)
+    return track_kind, outputs
 
 
 class _Index:
@@ -94,6 +115,7 @@ def _draw(config: DependencyMapSettings, answer: DependencyMap, number: int) -> 
         return
     record = answer.record
     span = f"{record.chrom}_{record.start + 1}-{record.end}".replace("/", "_")
+    config.plot.mkdir(parents=True, exist_ok=True)
     path = config.plot / f"{number}_{span}.{config.plot_type}"
     where = f"{record.chrom}:{record.start + 1:,}-{record.end:,}"
     title = where if record.id in (record.chrom, where.replace(",", "")) else f"{record.id}, {where}"

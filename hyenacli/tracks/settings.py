@@ -11,7 +11,11 @@ from hyenacli import options
 
 @dataclass(frozen=True, kw_only=True)
 class DependencyMapSettings(
-    options.ModelOptions, options.GenomeOptions, options.CircularOptions, options.ColumnOptions
+    options.ModelOptions,
+    options.GenomeOptions,
+    options.CircularOptions,
+    options.ColumnOptions,
+    options.ShardOptions,
 ):
     """Map which bases of a region a model's predictions depend on.
 
@@ -58,6 +62,22 @@ class DependencyMapSettings(
         Path | None,
         typer.Option(
             help="Track of each base's influence, the mean of its row: .bw, .bedgraph or .bedgraph.gz.",
+            metavar="FILE",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = None
+    decay: Annotated[
+        Path | None,
+        typer.Option(
+            help="Table of the mean change by distance, over all maps: .tsv, .csv, .parquet or .npz.",
+            metavar="FILE",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = None
+    decay_plot: Annotated[
+        Path | None,
+        typer.Option(
+            help="Picture (SVG) of the share of the change within a distance, beside that of the filters.",
             metavar="FILE",
             rich_help_panel=options.OUTPUT,
         ),

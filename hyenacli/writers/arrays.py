@@ -1,9 +1,14 @@
-"""Named arrays, written one after another: NumPy archives and HDF5, with JSON provenance under "hyena"."""
+"""Named arrays, written one after another: NumPy archives and HDF5, with JSON provenance under "hyena".
+
+Shards are joined by their records: `map_N` is an array of record N of the whole input, and any other array
+has an entry of each record.
+"""
 
 import json
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +17,9 @@ from numpy.typing import NDArray
 
 from hyenacli.errors import UsageError, UserError
 from hyenacli.writers.atomic import atomic_path
+from hyenacli.writers.columns import FileFormat, Head
 from hyenacli.writers.hdf5 import created_hdf5
+from hyenacli.writers.text import AGAIN
 
 
 class ArrayWriter(Protocol):
@@ -93,3 +100,72 @@ def open_arrays(target: Path, provenance: Mapping[str, Any]) -> Iterator[ArrayWr
     check_arrays_type(target)
     with atomic_path(target) as path, _FORMATS[target.suffix](path, provenance) as arrays:
         yield arrays
+
+
+@contextmanager
+def _read(path: Path) -> Iterator[tuple[Mapping[str, Any], dict[str, Any]]]:
+    """Yield arrays by name, each read when it is taken, and provenance: empty in another tool's file."""
+    if zipfile.is_zipfile(path):
+        with np.load(path, allow_pickle=False) as archive:
+            yield archive, json.loads(str(archive["hyena"])) if "hyena" in archive else {}
+        return
+    import h5py
+
+    with h5py.File(path) as file:
+        yield file, json.loads(file.attrs.get("hyena", "{}"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArraysFormat(FileFormat):
+    """Arrays of records, whose shards can be merged.
+
+    Attributes:
+        magic: first bytes of its files.
+    """
+
+    magic: bytes
+
+    def matches(self, path: Path, start: bytes) -> bool:
+        """Return whether a file has this format; arrays name their axes, where tables have columns."""
+        if not start.startswith(self.magic):
+            return False
+        with _read(path) as (_, provenance):
+            return "axes" in provenance
+
+    def head(self, path: Path) -> Head:
+        """Read what a file tells about itself."""
+        with _read(path) as (arrays, provenance):
+            return Head([name for name in sorted(arrays) if not name.startswith("map_")], provenance)
+
+    def join(self, paths: Sequence[Path], target: Path, provenance: Mapping[str, Any]) -> None:
+        """Write the arrays of all shards as one file.
+
+        Raises:
+            UserError: a shard is damaged.
+        """
+        columns: dict[str, list[Any]] = {}
+        with open_arrays(target, provenance) as writer:
+            for path in paths:
+                try:
+                    with _read(path) as (arrays, _):
+                        for name in arrays:
+                            if name.startswith("map_"):
+                                writer.write(name, arrays[name][...])
+                            elif name != "hyena":
+                                columns.setdefault(name, []).append(_values(arrays[name]))
+                except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+                    raise UserError("is damaged", at=path, remedy=AGAIN) from error
+            for name, parts in columns.items():
+                writer.write(name, np.concatenate(parts))
+
+
+def _values(array: Any) -> NDArray[Any]:
+    """Return a column of texts or numbers."""
+    texts = array.dtype.kind == "O"
+    return np.array(array.asstr()[...] if texts else array[...], dtype=np.str_ if texts else None)
+
+
+ARRAYS = {
+    "arrays.npz": ArraysFormat(suffix="npz", magic=b"PK\x03\x04"),
+    "arrays.h5": ArraysFormat(suffix="h5", magic=b"\x89HDF"),
+}

@@ -14,6 +14,7 @@ from hyenacli.distributed import current_ranks
 from hyenacli.errors import UsageError, UserError, abbreviate
 from hyenacli.readers.shards import Shard, parse_shard
 from hyenacli.readers.text import compression, open_binary
+from hyenacli.writers.arrays import ARRAYS
 from hyenacli.writers.atomic import ensure_writable
 from hyenacli.writers.columns import FileFormat, Head
 from hyenacli.writers.tables import OUTPUTS
@@ -21,12 +22,15 @@ from hyenacli.writers.text import AGAIN
 from hyenacli.writers.vcf_files import VCFS, remove_indexes
 
 # Settings that change no answer, and files whose content is compared instead of their names.
-_FREE = {"output", "output_type", "shard", "batch_size", "device", "threads", "input", "model", "resume"}
+_FREE = {
+    *("output", "output_type", "influence", "plot", "plot_type", "shard", "resume"),
+    *("batch_size", "device", "threads", "input", "model"),
+}
 _SHARD = {"number", "of", "records", "input_sha256"}
 
 
 # The formats whose shards can be merged.
-FORMATS: dict[str, FileFormat] = {**OUTPUTS, **VCFS}
+FORMATS: dict[str, FileFormat] = {**ARRAYS, **OUTPUTS, **VCFS}
 
 
 @dataclass(frozen=True)

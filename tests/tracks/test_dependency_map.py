@@ -94,6 +94,49 @@ def test_sequences_need_no_genome(run: Run, folder: Path) -> None:
         assert np.array_equal(arrays["map_0"], arrays["map_0"].T)
 
 
+@pytest.mark.parametrize("kind", ["npz", "h5"])
+def test_shards_join_to_the_whole(run: Run, folder: Path, kind: str) -> None:
+    line = "r.bed -f g.fa -m model --flank 10"
+    assert run(f"{line} -o all.{kind} --influence all.bedgraph").exit_code == 0
+    for shard in (1, 2):
+        result = run(f"{line} -o {shard}.{kind} --influence {shard}.bedgraph --shard {shard}/2")
+        assert result.exit_code == 0, result.stderr
+    for suffix in (kind, "bedgraph"):
+        result = CliRunner().invoke(app, ["merge", f"2.{suffix}", f"1.{suffix}", "-o", f"joined.{suffix}"])
+        assert result.exit_code == 0, result.stderr
+    assert (folder / "joined.bedgraph").read_text() == (folder / "all.bedgraph").read_text()
+    if kind == "h5":
+        with h5py.File(folder / "all.h5") as a, h5py.File(folder / "joined.h5") as b:
+            assert set(a) == set(b)
+            for name in a:
+                np.testing.assert_array_equal(a[name][...], b[name][...])
+            return
+    with np.load(folder / "all.npz") as a, np.load(folder / "joined.npz") as b:
+        assert set(a) == set(b)
+        for name in set(a) - {"hyena"}:
+            np.testing.assert_array_equal(a[name], b[name])
+    wrong = CliRunner().invoke(app, ["merge", "1.npz", "2.npz", "-o", "x.tsv"])
+    assert "the shards are npz" in wrong.stderr
+
+
+def test_the_change_falls_with_the_distance(run: Run, folder: Path) -> None:
+    line = "-r chr1:11-30 -r chr1:51-60 -f g.fa -m model -o d.npz --decay d.tsv --decay-plot d.svg"
+    result = run(line)
+    assert result.exit_code == 0, result.stderr
+    rows = [row.split("\t") for row in (folder / "d.tsv").read_text().splitlines()]
+    assert rows[0] == ["distance", "after", "before", "share"]
+    with np.load(folder / "d.npz") as arrays:
+        maps = [arrays["map_0"], arrays["map_1"]]
+    for distance in (1, 7, 15):
+        expected = np.concatenate([np.diagonal(m, distance) for m in maps]).mean()
+        assert float(rows[distance][1]) == pytest.approx(expected, rel=1e-5)
+        expected = np.concatenate([np.diagonal(m, -distance) for m in maps]).mean()
+        assert float(rows[distance][2]) == pytest.approx(expected, rel=1e-5)
+    assert (len(rows), float(rows[-1][3])) == (20, 1)
+    assert "of 19 bases" in result.stderr
+    assert "filters of layer 1" in (folder / "d.svg").read_text()
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -105,6 +148,7 @@ def test_sequences_need_no_genome(run: Run, folder: Path) -> None:
         ("s.fa -m model -o x.npz --influence x.bw", "no coordinates, which a bw needs"),
         ("-r chr3:1-5 -f g.fa -m model -o x.npz", "chr3"),
         ("r.bed -f g.fa -m none -o x.npz", "none"),
+        ("r.bed -f g.fa -m model -o x.npz --shard 1/2 --decay d.tsv", "only a part of the maps"),
     ],
 )
 def test_mistakes_end_in_one_line(run: Run, folder: Path, line: str, message: str) -> None:

@@ -7,7 +7,7 @@ import torch
 from typer.testing import CliRunner
 
 from hyenacli.app import app
-from hyenacli.tools.filters import layer_filters
+from hyenacli.inference.filters import layer_filters
 from hyenadna import save_model
 from tests.toys import tiny_model
 
