@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 PIP_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-slow loaders bench docs fmt dist clean
+.PHONY: help demo test check test-slow loaders multiqc bench docs fmt dist clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,10 @@ loaders: $(READY) ## Environments in which test-slow opens exported models: tran
 	.loaders/transformers5/bin/python -m pip install --quiet $(PIP_ARGS) torch==2.13.0 transformers==5.24.0 \
 		multimolecule==0.2.2 peft==0.21.2
 
+multiqc: ## An environment with MultiQC, in which test-slow reads what --multiqc writes.
+	$(PYTHON) -m venv .multiqc
+	.multiqc/bin/python -m pip install --quiet $(PIP_ARGS) multiqc==1.35
+
 bench: $(READY) ## Time what is claimed to be fast, on an idle machine: an hour; BASE=FOLDER: another version's tree too.
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.engine $(if $(BASE),--base $(BASE))
@@ -60,5 +64,5 @@ dist: $(READY) ## Build wheel and sdist.
 	$(BIN)/python -m build
 
 clean: ## Remove what the other targets made.
-	rm -rf $(VENV) .loaders demo-output dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .loaders .multiqc demo-output dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -139,6 +139,30 @@ class TableOutputOptions(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RecordTableOptions(TableOutputOptions):
+    """The table of a verb that gives each record a status."""
+
+    multiqc: Annotated[
+        bool,
+        typer.Option(
+            "--multiqc",
+            help="Also write OUT.hyena_mqc.json, which MultiQC shows: the records by status.",
+            rich_help_panel=GENERAL,
+        ),
+    ] = False
+
+    def __post_init__(self) -> None:
+        """Check the words, and that the sample in MultiQC's report has a name.
+
+        Raises:
+            UsageError: the output is stdout, and `multiqc` is set.
+        """
+        super().__post_init__()
+        if self.multiqc and str(self.output) == "-":
+            raise UsageError("stdout has no name for a report", at="--multiqc", remedy="name a file with -o")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ShardOptions(Settings):
     """The part of the input that this process reads."""
 

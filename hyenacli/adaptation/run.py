@@ -31,6 +31,7 @@ from hyenacli.inference.experts import Expert
 from hyenacli.training.checkpoints import Checkpoints, Progress
 from hyenacli.training.curriculum import Steps
 from hyenacli.training.loop import LoopSettings
+from hyenacli.training.metric_loggers import write_multiqc
 from hyenacli.training.run_directory import METRICS, Fingerprints, add_to_record, open_run, write_json
 from hyenacli.training.training_run import BatchShape, TrainingRun
 from hyenadna import HyenaDNA, load_model, model_sha256
@@ -295,6 +296,13 @@ def write_results(
     add_to_record(directory, plan=plan, result=numbers)
     head = run.facts() | {"model_sha256": sha256}
     metrics = head | numbers | evaluation.to_json() | {"warnings": warnings}
+    if run.settings.multiqc:
+        values = [
+            (f"{split} {name}", value)
+            for split, result in evaluation.splits.items()
+            for name, value in result.metrics.items()
+        ]
+        write_multiqc(directory, run.kind, {"steps": progress.step, **dict(values)})
     write_json(directory / METRICS, metrics)  # last: its presence says that the run is complete
     console.log.info("wrote %s", directory / "report.html")
     _log_results(run, training, evaluation)

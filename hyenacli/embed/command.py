@@ -80,7 +80,7 @@ def run(config: EmbedSettings) -> None:
         with open_table(output.target, kind, columns, provenance) as table:
             for answer in summary.watch(embedded, records.total):
                 table.write(rows(answer, columns))
-    summary.report(output.describe())
+    summary.report(output.describe(), multiqc=output.target if config.multiqc else None)
     merge_if_last(output)
 
 

@@ -73,7 +73,7 @@ def run(config: PredictSettings) -> None:
         with _open_output(config, output.target, kind, head, inputs, provenance) as write:
             for answer in summary.watch(predicted, inputs.total):
                 write(answer)
-    summary.report(output.describe())
+    summary.report(output.describe(), multiqc=output.target if config.multiqc else None)
     merge_if_last(output)
 
 

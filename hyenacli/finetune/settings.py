@@ -223,7 +223,7 @@ class FinetuneSettings(
 @dataclass(frozen=True, kw_only=True)
 class PredictSettings(
     options.PredictionOptions,
-    options.TableOutputOptions,
+    options.RecordTableOptions,
     options.RegionOptions,
     options.FeatureOptions,
     options.ColumnOptions,

@@ -69,7 +69,7 @@ def run(config: GenerateSettings) -> None:
         if config.report is not None:
             facts = {"version": __version__, "model": config.model, "settings": to_dict(config)}
             report.write(config.report, facts)
-    summary.report(output.describe())
+    summary.report(output.describe(), multiqc=output.target if config.multiqc else None)
     merge_if_last(output)
 
 

@@ -92,7 +92,7 @@ class DrawingOptions:
 class GenerateSettings(
     DrawingOptions,
     options.ModelOptions,
-    options.TableOutputOptions,
+    options.RecordTableOptions,
     options.RegionOptions,
     options.CircularOptions,
     options.ColumnOptions,

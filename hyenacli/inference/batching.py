@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -21,6 +22,7 @@ from hyenacli.console import log
 from hyenacli.devices import free_memory, is_out_of_memory
 from hyenacli.errors import UsageError, UserError
 from hyenacli.readers.records import TOO_LONG, SequenceRecord
+from hyenacli.writers.multiqc import write_statuses
 from hyenadna.tokenizer import PAD
 
 Metadata = TypeVar("Metadata")
@@ -249,20 +251,25 @@ class RunSummary:
                 speed = self.bases / max(1e-9, time.monotonic() - self.start)
                 progress.update(records, f"{speed:,.0f} bases/s")
 
-    def report(self, destination: str, details: str = "", **facts: Any) -> None:
+    def report(
+        self, destination: str, details: str = "", *, multiqc: Path | None = None, **facts: Any
+    ) -> None:
         """Log how many records are done, and how many are not, by status.
 
         Args:
             destination: where the output is, as "to peaks.tsv".
             details: of those that are done.
+            multiqc: the output, where MultiQC is to show the same.
             facts: what else the event says.
         """
         seconds = time.monotonic() - self.start
         if self._first_too_long:
             log.warning("TOO_LONG, the first as %s; %s", self._first_too_long, self._too_long)
-        done = self.statuses.pop("OK", 0)
-        failed = "".join(f", {count:,} {status}" for status, count in self.statuses.most_common())
+        done, not_done = self.statuses["OK"], self.statuses - Counter(OK=self.statuses["OK"])
+        failed = "".join(f", {count:,} {status}" for status, count in not_done.most_common())
         counts = f"{console.counted(done, self.unit)}{details}{failed}: {console.counted(self.bases, 'base')}"
         log.info("%s %s in %.1f s, %s", self.done, counts, seconds, destination)
-        counted: dict[str, Any] = {f"{self.unit}s": done, "failed": dict(self.statuses), "bases": self.bases}
+        counted: dict[str, Any] = {f"{self.unit}s": done, "failed": dict(not_done), "bases": self.bases}
         console.event(self.verb, **counted, **facts, seconds=round(seconds, 3))
+        if multiqc is not None:
+            write_statuses(multiqc, self.verb, self.statuses)

@@ -25,7 +25,7 @@ from hyenacli.readers.genome import fingerprint
 from hyenacli.training.checkpoints import Progress
 from hyenacli.training.curriculum import Curriculum, parse_curriculum
 from hyenacli.training.loop import LoopSettings
-from hyenacli.training.metric_loggers import check_tensorboard, read_metrics
+from hyenacli.training.metric_loggers import check_tensorboard, read_metrics, write_multiqc
 from hyenacli.training.run_directory import add_to_record, open_run, reserve_run
 from hyenacli.training.training_run import BatchShape, MemoryPlan, Precision, TrainingRun
 from hyenadna import HyenaDNA
@@ -159,6 +159,10 @@ class _Run:
         if progress.last_step < progress.step:
             shown["held-out loss"] = f"of step {progress.last_step:,}, the last evaluation"
         write_report(directory, shown, self._curriculum, markov, progress.last)
+        if self._settings.multiqc:
+            losses = {"held-out loss": progress.last, "best held-out loss": progress.best}
+            best_markov = {"loss of the best Markov model": min(markov)} if markov else {}
+            write_multiqc(directory, "pretraining", {"steps": progress.step, **losses, **best_markov})
         if markov:
             order = best_order(markov)
             console.log.info(

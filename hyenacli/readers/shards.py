@@ -13,7 +13,7 @@ from hyenacli.errors import UsageError
 from hyenacli.readers.labelled import open_labelled
 from hyenacli.readers.sequences import read_entries
 from hyenacli.readers.tables import Columns
-from hyenacli.readers.text import open_binary, source_name
+from hyenacli.readers.text import open_binary, source_name, split_suffix
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,7 @@ class Shard:
         >>> Shard(2, 4).path(Path("out/peaks.tsv.gz")).name
         'peaks.shard-2-of-4.tsv.gz'
         """
-        suffix = "".join(target.suffixes[-2:]) if target.suffix in (".gz", ".bgz") else target.suffix
-        stem = target.name.removesuffix(suffix)
+        stem, suffix = split_suffix(target)
         return target.with_name(f"{stem}.shard-{self.number}-of-{self.of}{suffix}")
 
 

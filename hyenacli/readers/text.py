@@ -227,6 +227,16 @@ def source_name(source: Source) -> str:
     return "standard input" if str(source) == "-" else str(source)
 
 
+def split_suffix(path: Path) -> tuple[str, str]:
+    """Return the name of a file without its suffix, and the suffix with that of the compression.
+
+    >>> split_suffix(Path("out/peaks.sorted.tsv.gz"))
+    ('peaks.sorted', '.tsv.gz')
+    """
+    suffix = "".join(path.suffixes[-2:]) if path.suffix in (".gz", ".bgz") else path.suffix
+    return path.name.removesuffix(suffix), suffix
+
+
 def compression(path: Path) -> Compression:
     """How a file is compressed; only plain and bgzip files can be read at random.
 

@@ -67,7 +67,8 @@ def run(config: ScoreSequencesSettings) -> None:
             for scored in summary.watch(score(inputs.records), inputs.total):
                 mean.add(scored)
                 table.write(_rows(scored, background))
-    summary.report(output.describe(), mean.describe(), bits_per_base=mean.bits_per_base)
+    multiqc = output.target if config.multiqc else None
+    summary.report(output.describe(), mean.describe(), multiqc=multiqc, bits_per_base=mean.bits_per_base)
     merge_if_last(output)
 
 

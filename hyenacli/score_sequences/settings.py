@@ -12,7 +12,7 @@ from hyenacli import options
 @dataclass(frozen=True, kw_only=True)
 class ScoreSequencesSettings(
     options.ModelOptions,
-    options.TableOutputOptions,
+    options.RecordTableOptions,
     options.RegionOptions,
     options.FeatureOptions,
     options.CircularOptions,

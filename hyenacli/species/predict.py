@@ -108,7 +108,9 @@ def run(config: SpeciesPredictSettings) -> None:
     if absent and shards[0].shard is None:
         log.warning("--circular: no contig %s", abbreviate(sorted(absent)))
     names = abbreviate((f"{count:,} {name}" for name, count in predictions.most_common()), limit=12)
-    summary.report(shards[0].describe(), f" ({names})" * bool(names), predictions=dict(predictions))
+    multiqc = shards[0].target if config.multiqc else None
+    details = f" ({names})" * bool(names)
+    summary.report(shards[0].describe(), details, multiqc=multiqc, predictions=dict(predictions))
     for shard in shards:
         merge_if_last(shard)
 

@@ -13,7 +13,7 @@ from hyenacli.training.settings import StepOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpeciesPredictSettings(options.PredictionOptions, options.TableOutputOptions, options.CircularOptions):
+class SpeciesPredictSettings(options.PredictionOptions, options.RecordTableOptions, options.CircularOptions):
     """Predict which species each contig comes from, among those the model was trained on.
 
     INPUT is a FASTA or - for stdin. Each contig is read in evenly spaced windows that cover all its bases, on

@@ -6,13 +6,16 @@ import importlib.util
 import io
 import math
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
 from hyenacli import console
 from hyenacli.errors import UserError
+from hyenacli.evaluation.plots import curve, smoothed
 from hyenacli.training.loop import Step
+from hyenacli.writers.multiqc import write_curves, write_numbers
 
 
 class CSVLogger:
@@ -50,6 +53,23 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as stream:
         header, *rows = csv.reader(stream)
         return [dict(zip(header, row, strict=True)) for row in rows if len(row) == len(header)]
+
+
+def write_multiqc(run: Path, kind: str, numbers: Mapping[str, float]) -> None:
+    """Write the curves of metrics.csv, if steps were made, and numbers of the model as MultiQC shows them.
+
+    Args:
+        run: its directory.
+        kind: of the run, as pretraining.
+        numbers: by name.
+
+    Raises:
+        UserError: as `atomic_path`.
+    """
+    metrics = run / "metrics.csv"
+    if metrics.is_file() and (rows := read_metrics(metrics)):
+        write_curves(run, kind, smoothed(curve(rows, "step", "loss")), curve(rows, "step", "valid_loss"))
+    write_numbers(run, kind, numbers)
 
 
 class TensorBoardLogger:

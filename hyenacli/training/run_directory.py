@@ -21,6 +21,7 @@ from hyenacli.readers.labelled import split_label_prefix
 from hyenacli.state_files import file_sha256, read_sealed, remove, remove_leftovers, seal, sole_writer
 from hyenacli.training.settings import TrainingOptions
 from hyenacli.writers.atomic import atomic_path, unwritable_error
+from hyenacli.writers.multiqc import CURVES, NUMBERS
 
 Fingerprints = Sequence[dict[str, str | int]]
 _LOCK, _LOG = ".lock", "log.jsonl"
@@ -29,6 +30,7 @@ CONFIG, RECORD, METRICS = "config.yaml", "run.json", "metrics.json"
 # All that runs write. --force removes run.json last, so that what is left of a run is known as such.
 _OWN = (
     *(CONFIG, METRICS, "checkpoints", "trials", "tensorboard", "metrics.csv", _LOG, "report.html"),
+    *(CURVES, NUMBERS),
     *("splits.bed", "predictions.tsv", "predictions.parquet", RECORD),
 )
 _REMEDY = "start anew with --force, or from this run's model into another directory"
@@ -36,6 +38,7 @@ _REMEDY = "start anew with --force, or from this run's model into another direct
 # drawn and how sums are rounded.
 _MAY_CHANGE = {
     *("output", "resume", "force", "threads", "device", "eval_every", "save_every", "keep", "tensorboard"),
+    "multiqc",
     # a file that has moved is identified by its contents
     *("fasta", "intervals", "data", "valid", "test", "bedgraph", "species", "species_file"),
     *("workers", "nproc_per_node", "context_parallel", "micro_batch_size", "activation_checkpointing"),

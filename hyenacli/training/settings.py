@@ -62,6 +62,14 @@ class TrainingOptions(ComputeOptions):
             "--tensorboard", help="Also write RUN/tensorboard (extra `tensorboard`).", rich_help_panel=OUTPUT
         ),
     ] = False
+    multiqc: Annotated[
+        bool,
+        typer.Option(
+            "--multiqc",
+            help="Also write RUN/hyena_{loss,metrics}_mqc.json, which MultiQC shows.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Continue from the last checkpoint in RUN.", rich_help_panel=OUTPUT),

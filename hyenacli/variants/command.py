@@ -35,6 +35,7 @@ from hyenacli.variants.scores import parse_scores
 from hyenacli.variants.settings import ScoreVariantsSettings
 from hyenacli.variants.summary import ScoreSummary
 from hyenacli.writers.atomic import ensure_writable
+from hyenacli.writers.multiqc import write_statuses
 from hyenacli.writers.output_shards import OutputShard, merge_if_last, resolve_shard
 from hyenacli.writers.tables import SCALAR_TABLES, open_table, table_type
 from hyenacli.writers.variants import open_annotated, resolve_format
@@ -64,6 +65,8 @@ def run(settings: ScoreVariantsSettings, block_records: int = BLOCK_RECORDS) -> 
         summary = _score(settings, shard, source, progress, block_records)
     progress.report(shard)
     summary.report()
+    if settings.multiqc:
+        write_statuses(shard.target, "score-variants", summary.statuses)
     merge_if_last(shard)
 
 

@@ -41,6 +41,7 @@ _NO_SCORE_SETTINGS = {
         "no_version",
         "shard",
         "resume",
+        "multiqc",
     ),
     *("batch_size", "device", "threads"),
 }

@@ -14,7 +14,7 @@ SCORING, CHECKS = "What is scored", "Checks"
 @dataclass(frozen=True, kw_only=True)
 class ScoreVariantsSettings(
     options.ModelOptions,
-    options.TableOutputOptions,
+    options.RecordTableOptions,
     options.ContigNameOptions,
     options.CircularOptions,
     options.ShardOptions,

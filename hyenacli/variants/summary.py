@@ -44,12 +44,15 @@ class ScoreSummary:
 
     Args:
         score: the name of the score.
+
+    Attributes:
+        statuses: alleles of each.
     """
 
     def __init__(self, score: str) -> None:
         self._score = score
         self._by_kind: dict[str, array[float]] = defaultdict(lambda: array("d"))
-        self._statuses: Counter[str] = Counter()
+        self.statuses: Counter[str] = Counter()
         self._lowest: list[tuple[float, int, str]] = []
         self._highest: list[tuple[float, int, str]] = []
         self._alleles = 0
@@ -59,7 +62,7 @@ class ScoreSummary:
         for record, alleles in scored:
             for alt, allele in zip(record.alts, alleles, strict=True):
                 self._alleles += 1
-                self._statuses[allele.status] += 1
+                self.statuses[allele.status] += 1
                 value = allele.values.get(self._score, math.nan)
                 if not math.isnan(value):
                     self._add(record, alt, value)
@@ -91,7 +94,7 @@ class ScoreSummary:
         ):
             log.info("%s: %s", name, ", ".join(f"{text} {value:.3g}" for text, value in extremes[:_LOGGED]))
         log.info("%s; %s", _MEANINGS[self._score], _CAUTION[0].lower() + _CAUTION[1:-1])
-        for status in sorted(self._statuses.keys() - {"OK", "EDGE"}):
+        for status in sorted(self.statuses.keys() - {"OK", "EDGE"}):
             log.info("%s: %s", status, _STATUS_MEANINGS[status])
 
     def _ranked(self, heap: Sequence[tuple[float, int, str]]) -> list[tuple[str, float]]:
@@ -122,7 +125,7 @@ class ScoreSummary:
         ]
         statuses = [
             [f"{status}: {_STATUS_MEANINGS[status]}", f"{count:,}"]
-            for status, count in self._statuses.most_common()
+            for status, count in self.statuses.most_common()
         ]
         sections = [
             f"<h1>Scores of {self._alleles:,} alleles</h1>",

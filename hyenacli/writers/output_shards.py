@@ -23,7 +23,7 @@ from hyenacli.writers.vcf_files import VCFS, remove_indexes
 
 # Settings that change no answer, and files whose content is compared instead of their names.
 _FREE = {
-    *("output", "output_type", "influence", "plot", "plot_type", "shard", "resume"),
+    *("output", "output_type", "influence", "plot", "plot_type", "shard", "multiqc", "resume"),
     *("batch_size", "device", "threads", "input", "model"),
 }
 _SHARD = {"number", "of", "records", "input_sha256"}
