@@ -159,9 +159,12 @@ class MarkovClassifier:
     Attributes:
         halves: of each order, log p (WORDS / 2, K) in float16 of the words whose middle base is A or C, mean
             of both strands: the others are their reverse complements.
+        window: bases that log-likelihoods are scaled to. What leans towards a genome grows with length, and
+            offsets fitted to windows of one length would be wrong for others.
     """
 
     halves: Mapping[int, npt.NDArray[np.float16]]
+    window: int
 
     @property
     def n_classes(self) -> int:
@@ -186,7 +189,9 @@ class MarkovClassifier:
         return tables
 
     def outputs(self, sequences: Sequence[bytes]) -> Floats:
-        """Compute log-likelihoods (O, N, K), mean of both strands; the first `order` bases are context only.
+        """Compute log-likelihoods (O, N, K) per `window` bases, mean of both strands.
+
+        The first `order` bases of a sequence are context only.
 
         Args:
             sequences: normalised bases; words with an N do not count.
@@ -196,16 +201,20 @@ class MarkovClassifier:
             digit_L = DIGITS[np.frombuffer(bases, np.uint8)]
             for o, (order, table) in enumerate(zip(self.halves, self._tables, strict=True)):
                 codes, _ = word_codes(digit_L, order + 1, np.int32)
-                log_p_ONK[o, i] = table[codes].sum(axis=0, dtype=np.float64)
+                log_p_K = table[codes].sum(axis=0, dtype=np.float64)
+                log_p_ONK[o, i] = log_p_K * self.window / max(1, len(codes))
         return log_p_ONK
 
 
-def fit_markov(genomes: Iterable[Iterable[Tokens]], orders: Sequence[int] = ORDERS) -> MarkovClassifier:
+def fit_markov(
+    genomes: Iterable[Iterable[Tokens]], orders: Sequence[int] = ORDERS, window: int = 1024
+) -> MarkovClassifier:
     """Fit Markov models to both strands of each genome.
 
     Args:
         genomes: stretches of token ids of each class.
         orders: even ones, ascending.
+        window: bases that log-likelihoods are scaled to.
     """
     halves: dict[int, list[npt.NDArray[np.float16]]] = {order: [] for order in orders}
     for stretches in genomes:
@@ -214,7 +223,7 @@ def fit_markov(genomes: Iterable[Iterable[Tokens]], orders: Sequence[int] = ORDE
             beside = 4 ** (order // 2)
             table = models.of_both_strands(order).astype(np.float16)
             parts.append(table.reshape(beside, 4, beside)[:, :2].ravel())
-    return MarkovClassifier({order: np.stack(parts, axis=1) for order, parts in halves.items()})
+    return MarkovClassifier({order: np.stack(parts, axis=1) for order, parts in halves.items()}, window)
 
 
 def informative_orders(n_bases: int) -> tuple[int, ...]:

@@ -62,7 +62,8 @@ class Expert:
 def _encode(model: ExpertModel) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the arrays of a model, and what else makes it again."""
     if isinstance(model, MarkovClassifier):
-        return {f"order-{k}": half for k, half in model.halves.items()}, {"kind": "markov"}
+        arrays = {f"order-{order}": half for order, half in model.halves.items()}
+        return arrays, {"kind": "markov", "window": model.window}
     linear = model.model
     arrays = {"weights": linear.weights_TF.astype(np.float32), "bias": linear.bias_T.astype(np.float32)}
     return arrays, {
@@ -78,7 +79,8 @@ def _decode(arrays: dict[str, Any], facts: dict[str, Any]) -> ExpertModel:
     """Return the model of `_encode`; raise ValueError, KeyError or TypeError where there is none."""
     if facts["kind"] == "markov":
         by_order = {int(name.removeprefix("order-")): half for name, half in arrays.items()}
-        return MarkovClassifier({order: by_order[order] for order in sorted(by_order)})
+        ascending = {order: by_order[order] for order in sorted(by_order)}
+        return MarkovClassifier(ascending, int(facts["window"]))
     lengths = {name: tuple(facts["features"][name]) for name in ("lengths", "part_lengths")}
     features = KmerFeatures(**lengths, symmetric=bool(facts["features"]["symmetric"]))
     linear = LinearModel(float(facts["penalty"]), arrays["weights"], arrays["bias"])

@@ -226,7 +226,7 @@ class SpeciesRun(AdaptationRun):
         config, baselines = self.evaluation_config(), []
         sequences = {split: windows.sequences for split, windows in self._held_out.items()}
         if self.settings.experts == "markov":
-            model = fit_species_markov(self._splits)
+            model = fit_species_markov(self._splits, self._window)
             baselines.append(markov_baseline(model, self.evaluators, sequences, config))
         if not self.settings.no_baseline:
             train = self._source.baseline_windows(self._window, self._baseline_windows)
@@ -236,13 +236,13 @@ class SpeciesRun(AdaptationRun):
         return baselines
 
 
-def fit_species_markov(splits: SpeciesSplits) -> MarkovClassifier:
+def fit_species_markov(splits: SpeciesSplits, window: int) -> MarkovClassifier:
     """Fit Markov models to both strands of all training bases of each species."""
     bases = [sum(map(len, intervals)) for intervals in splits.intervals("train")]
     console.log.info("fitting Markov models to %s bases", f"{sum(bases):,}")
     orders = informative_orders(max(bases))
     genomes = (splits.training_bases(label, orders[-1]) for label in range(len(splits.names)))
-    return fit_markov(genomes, orders)
+    return fit_markov(genomes, orders, window)
 
 
 def scheme_of(names: tuple[str, ...]) -> LabelScheme:
