@@ -28,13 +28,14 @@ _SPECIES = Group(
     },
 )
 _MODELS = Group(
-    "List, inspect, convert and verify models.",
+    "List, inspect, convert, verify and publish models.",
     {
         "list": Verb("hyenacli.tools.settings:ListSettings", "hyenacli.tools.models:show_list"),
         "download": Verb("hyenacli.tools.settings:DownloadSettings", "hyenacli.tools.models:download"),
         "info": Verb("hyenacli.tools.settings:InfoSettings", "hyenacli.tools.models:info"),
         "convert": Verb("hyenacli.tools.settings:ConvertSettings", "hyenacli.tools.models:convert"),
         "verify": Verb("hyenacli.tools.settings:VerifySettings", "hyenacli.tools.models:verify"),
+        "push": Verb("hyenacli.tools.settings:PushSettings", "hyenacli.tools.models:push"),
     },
 )
 _CACHE = Group(

@@ -1,7 +1,9 @@
-"""`hyena models`: list, inspect, convert and verify models."""
+"""`hyena models`: list, inspect, convert, verify and publish models."""
 
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +19,7 @@ from hyenacli.tools.settings import (
     DownloadSettings,
     InfoSettings,
     ListSettings,
+    PushSettings,
     VerifySettings,
 )
 from hyenacli.writers.atomic import ensure_writable
@@ -152,3 +155,18 @@ def verify(settings: VerifySettings) -> None:
     print_table(("result", "check", "detail"), rows)
     if not all(check.passed for check in checks):
         raise typer.Exit(1)
+
+
+def push(settings: PushSettings) -> None:
+    """Upload the Hugging Face export of a model, and log where it is.
+
+    Raises:
+        ModelError: as `hyenadna.convert` and `hyenadna.upload`.
+    """
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary, "model")
+        hyenadna.convert(settings.model, folder, "hf", drop_head=settings.drop_head, repository=settings.name)
+        address = hyenadna.upload(folder, settings.name, private=settings.private)
+    log.info("uploaded to %s", address)
+    log.info("use it with -m %s", settings.name)
+    event("push", model=settings.model, address=address)

@@ -73,6 +73,11 @@ Source = Annotated[
 ]
 
 
+DropHead = Annotated[
+    bool, typer.Option(help="Leave out the prediction head, which not every format can hold.")
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ListSettings(options.Settings):
     """List the published models, and what each is for.
@@ -148,9 +153,7 @@ class ConvertSettings(options.Settings):
         Literal["native", "hf", "multimolecule", "official"],
         typer.Option(help="Checkpoint format to write."),
     ]
-    drop_head: Annotated[
-        bool, typer.Option(help="Leave out the prediction head, which not every format can hold.")
-    ] = False
+    drop_head: DropHead = False
     force: options.Force = False
 
 
@@ -164,3 +167,23 @@ class VerifySettings(options.Settings):
     """
 
     model: Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class PushSettings(options.Settings):
+    """Upload a model to the Hugging Face Hub, as `hyena models convert --to hf` writes it, with its card.
+
+    It needs the extra hub, and a token with write access: HF_TOKEN, or what `hf auth login` keeps. A model
+    that the repository has already is replaced.
+
+    Example: hyena models push run org/name --private
+    """
+
+    model: Source
+    name: Annotated[
+        str, typer.Argument(help="Repository as org/name; created if it does not exist.", metavar="ORG/NAME")
+    ]
+    private: Annotated[
+        bool, typer.Option("--private", help="Create the repository private; an existing one must be so.")
+    ] = False
+    drop_head: DropHead = False

@@ -6,7 +6,7 @@ from .config import PRESETS, PUBLISHED_NAMES, DemonstrationsConfig, HeadConfig, 
 from .engine.decoding import Decoder, generate
 from .errors import ModelError
 from .formats.adapters import save_adapter
-from .formats.hub import download, parse_hub_name
+from .formats.hub import download, parse_hub_name, upload
 from .formats.load import load_model
 from .formats.save import ModelInfo, convert, describe, save_model
 from .formats.tensors import model_sha256
@@ -43,5 +43,6 @@ __all__ = [
     "preset",
     "save_adapter",
     "save_model",
+    "upload",
     "verify",
 ]

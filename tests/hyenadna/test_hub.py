@@ -1,17 +1,22 @@
 """Models by name: a server on this machine answers as the Hugging Face Hub does."""
 
+import base64
 import hashlib
 import json
 import re
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from hyenacli.app import app
 from hyenadna import (
+    HeadConfig,
     HyenaConfig,
     HyenaDNA,
     ModelError,
@@ -40,6 +45,10 @@ class HubServer(ThreadingHTTPServer):
         self.cut_after: int | None = None
         self.requests: list[tuple[str, str, str | None]] = []
         self.served = dict(files)
+        self.refuse_with: int | None = None
+        self.private: bool | None = None  # of org/new, which does not exist before it is created
+        self.blobs: dict[str, bytes] = {}
+        self.commit: dict[str, bytes | None] = {}
 
 
 class HubHandler(BaseHTTPRequestHandler):
@@ -55,10 +64,76 @@ class HubHandler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.answer(body=True)
 
+    def do_POST(self) -> None:
+        content = self.content()
+        server, address = self.server, f"http://{self.headers['Host']}"
+        if server.refuse_with is not None or self.headers.get("Authorization") != "Bearer hf_secret":
+            self.send(server.refuse_with or 401, b"", {}, True)
+            return
+        if self.path == "/api/repos/create":
+            request = json.loads(content)
+            status = 200 if server.private is None else 409
+            if server.private is None:
+                server.private = request.get("private", False) or request.get("visibility") == "private"
+            answer: object = {"url": f"{address}/{request['organization']}/{request['name']}"}
+            self.send(status, json.dumps(answer).encode(), {}, True)
+            return
+        if self.path == "/api/validate-yaml":  # of the card
+            assert json.loads(content)["content"].startswith("---\nlibrary_name: transformers\n")
+            answer = {"errors": [], "warnings": []}
+        elif self.path == "/api/models/org/new/preupload/main":
+            files = json.loads(content)["files"]
+            modes = [
+                {"path": file["path"], "shouldIgnore": False, "uploadMode": mode}
+                for file in files
+                for mode in ["lfs" if file["path"].endswith(".safetensors") else "regular"]
+            ]
+            answer = {"files": modes}
+        elif self.path == "/org/new.git/info/lfs/objects/batch":
+            [blob] = json.loads(content)["objects"]
+            answer = {"objects": [blob | {"actions": {"upload": {"href": f"{address}/lfs/{blob['oid']}"}}}]}
+        else:
+            assert self.path == "/api/models/org/new/commit/main", self.path
+            self.take(map(json.loads, content.splitlines()))
+            answer = {"commitUrl": f"{address}/org/new/commit/{COMMIT}", "commitOid": COMMIT}
+        self.send(200, json.dumps(answer).encode(), {}, True)
+
+    def take(self, operations: Iterable[dict[str, Any]]) -> None:
+        for operation in operations:
+            value = operation["value"]
+            if operation["key"] == "file":
+                self.server.commit[value["path"]] = base64.b64decode(value["content"])
+            elif operation["key"] == "lfsFile":
+                self.server.commit[value["path"]] = self.server.blobs[value["oid"]]
+            elif operation["key"] == "deletedFile":
+                self.server.commit[value["path"]] = None
+
+    def content(self) -> bytes:
+        if "Content-Length" in self.headers:
+            return self.rfile.read(int(self.headers["Content-Length"]))
+        chunks = []
+        while size := int(self.rfile.readline(), 16):
+            chunks.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(chunks)
+
+    def do_PUT(self) -> None:
+        content = self.content()
+        assert hashlib.sha256(content).hexdigest() == self.path.removeprefix("/lfs/")
+        self.server.blobs[self.path.removeprefix("/lfs/")] = content
+        self.send(200, b"", {}, True)
+
     def answer(self, *, body: bool) -> None:
         self.server.requests.append((self.command, self.path, self.headers.get("Range")))
         if self.path.startswith(f"/api/models/{REPOSITORY}/tree/"):
             self.send(200, json.dumps([self.entry(name) for name in self.server.files]).encode(), {}, body)
+        elif self.path.startswith("/api/models/org/new/tree/"):
+            old = [self.entry(name) for name in ("model.safetensors", "pytorch_model.bin", "NOTES.md")]
+            self.send(200, json.dumps(old).encode(), {}, body)
+        elif self.path == "/api/models/org/new" and self.server.private is not None:
+            facts = {"id": "org/new", "private": self.server.private, "siblings": []}
+            self.send(200, json.dumps(facts).encode(), {}, body)
         elif self.path.startswith(f"/api/models/{REPOSITORY}"):
             siblings = [{"rfilename": name} for name in self.server.files]
             self.send(
@@ -73,7 +148,7 @@ class HubHandler(BaseHTTPRequestHandler):
             self.send(404, b"", {"X-Error-Code": code, "X-Error-Message": "not there"}, body)
 
     def entry(self, name: str) -> dict[str, object]:
-        content = self.server.files[name]
+        content = self.server.files.get(name, b"old")
         entry = {"type": "file", "path": name, "size": len(content), "oid": git_blob(content)}
         if name.endswith(".json"):
             return entry
@@ -136,6 +211,9 @@ def hub(model: HyenaDNA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
     utils.disable_progress_bars()
     yield server
     server.shutdown()
@@ -214,3 +292,80 @@ def test_without_the_client(monkeypatch: pytest.MonkeyPatch, model: HyenaDNA, tm
     monkeypatch.chdir(tmp_path)
     save_model(model, "org/name")
     assert model_sha256(load_model("org/name")) == model_sha256(model)  # a path that exists needs no hub
+
+
+@pytest.fixture
+def push(capsys: pytest.CaptureFixture[str]) -> Any:
+    def run(*arguments: object) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as end:
+            app(["models", "push", *map(str, arguments)], prog_name="hyena")
+        err = capsys.readouterr().err
+        return end.value.code, err.rstrip("\n").removeprefix("hyena: error: ")
+
+    return run
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # of the client, about its own call
+def test_push_uploads_the_export_with_its_card(
+    hub: HubServer, push: Any, model: HyenaDNA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)  # between attempts
+    headed = HyenaDNA(replace(model.config, head=HeadConfig("binary", 2, ("no", "yes")))).eval()
+    save_model(headed, tmp_path / "run")
+    code, err = push(tmp_path / "run", "org/new", "--private")
+    assert (code, hub.private) == (0, True), err
+    assert "use it with -m org/new" in err
+    assert hub.commit.pop("pytorch_model.bin") is None  # weights of before would make it ambiguous
+    assert "NOTES.md" not in hub.commit
+    uploaded = tmp_path / "uploaded"
+    uploaded.mkdir()
+    for name, content in hub.commit.items():
+        assert content is not None
+        (uploaded / name).write_bytes(content)
+    assert model_sha256(load_model(uploaded)) == model_sha256(headed)
+    convert(tmp_path / "run", tmp_path / "export", "hf")
+    assert set(hub.commit) == {file.name for file in (tmp_path / "export").iterdir()}
+    card = (uploaded / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: transformers\n")
+    assert 'AutoModelForSequenceClassification.from_pretrained("org/new", trust_remote_code=True)' in card
+    assert push(tmp_path / "run", "org/new", "--private")[0] == 0  # again, into the same repository
+    hub.private = False
+    hub.commit.clear()
+    problem = "org/new: exists already, and is public; make it private on the Hub, or choose another name"
+    assert push(tmp_path / "run", "org/new", "--private") == (1, problem)
+    assert not hub.commit
+
+
+def test_push_says_in_a_line_why_not(
+    hub: HubServer, push: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    native = tmp_path / "native"
+    assert push(native, "new") == (1, "new: is not a name of the Hub; give org/name")
+    code, err = push(native, "org/new")
+    assert code == 1
+    assert err.startswith("org/new: uploading needs a token of the Hub; set HF_TOKEN")
+    for token, refusal, status in [
+        ("hf_else", None, "401"),
+        ("hf_secret", 403, "403"),
+        ("hf_secret", 500, "500"),
+    ]:
+        monkeypatch.setenv("HF_TOKEN", token)
+        hub.refuse_with = refusal
+        code, err = push(native, "org/new")
+        assert code == 1
+        assert err.startswith("org/new: cannot be uploaded (")
+        assert status in err
+        assert "\n" not in err
+    assert not hub.commit
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
+    hub.shutdown()
+    hub.server_close()
+    code, err = push(native, "org/new")
+    assert code == 1
+    assert err.startswith("org/new: cannot be uploaded (")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    assert push(native, "org/new") == (
+        1,
+        "org/new: uploading needs huggingface_hub; pip install huggingface_hub",
+    )

@@ -11,7 +11,7 @@ from hyenadna.tokenizer import VOCABULARY
 from .configs import CheckpointFormat, transformers_task
 
 _TEMPLATE = """\
-# {name}
+{metadata}# {name}
 
 A HyenaDNA model: a causal language model of DNA, one token per nucleotide (Nguyen et al., arXiv 2306.15794).
 
@@ -31,7 +31,7 @@ from left to right: score the reverse complement as well where the strand does n
 
 ## Open it
 
-The commands stand in the folder that holds `{name}`.
+{where}
 
 With hyena, in any layout:
 
@@ -48,6 +48,15 @@ with torch.no_grad():
     out = model(Tokenizer().encode("ACGT")[None])  # out.logits (1, 4, 16), out.hidden (1, 4, {d_model})
 ```
 {loader}{provenance}"""
+
+# Read by the Hub, which complains of cards without it.
+_METADATA = """\
+---
+library_name: transformers
+tags: [hyenadna, dna, genomics]
+---
+
+"""
 
 _LAYOUTS = {
     "native": "native (hyena)",
@@ -145,17 +154,26 @@ _LOADERS = {"native": _NATIVE, "hf": _HF, "multimolecule": _MULTIMOLECULE, "offi
 
 
 def model_card(
-    model: HyenaDNA, name: str, checkpoint_format: CheckpointFormat, provenance: Mapping[str, Any]
+    model: HyenaDNA,
+    name: str,
+    checkpoint_format: CheckpointFormat,
+    provenance: Mapping[str, Any],
+    *,
+    published: bool = False,
 ) -> str:
     """Write the README.md of a model directory.
 
     Args:
         model: which the directory holds.
-        name: of the directory.
+        name: of the directory, or of the repository on the Hub.
         checkpoint_format: of its files.
         provenance: facts about where the weights come from.
+        published: whether the card is for the Hub.
     """
     config = model.config
+    where = f"The commands stand in the folder that holds `{name}`."
+    if published:
+        where = "The commands download the model from the Hub when they are first run."
     rows = "".join(f"* {key}: {value}\n" for key, value in provenance.items())
     names = {
         "name": name,
@@ -165,6 +183,8 @@ def model_card(
         "auto_class": f"AutoModelFor{transformers_task(config.head)}",
     }
     return _TEMPLATE.format(
+        metadata=_METADATA if published else "",
+        where=where,
         layout=_LAYOUTS[checkpoint_format],
         n_layer=config.n_layer,
         l_max=config.l_max,

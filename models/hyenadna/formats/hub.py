@@ -1,6 +1,7 @@
-"""The Hugging Face Hub: names to local directories, by downloads that resume and are checked by hash."""
+"""The Hugging Face Hub: downloads that resume and are checked by hash, and uploads."""
 
 import hashlib
+import re
 import shutil
 import urllib.request
 from collections.abc import Iterator
@@ -69,7 +70,7 @@ def fetch(repo: str, revision: str | None) -> Path:
     Raises:
         ModelError: as `download`.
     """
-    hub = _import_hub(repo)
+    hub = _import_hub_to_fetch(repo)
     try:
         folder = Path(
             hub.snapshot_download(repo, revision=revision, allow_patterns=_FILES, local_files_only=True)
@@ -97,9 +98,10 @@ def download(repo: str, revision: str | None = None, folder: Path | None = None)
         ModelError: huggingface_hub is not installed, the Hub does not answer or has no such model, or a file
             differs from the Hub's (it is removed).
     """
-    hub = _import_hub(repo)
+    hub = _import_hub_to_fetch(repo)
     described = repo if revision is None else f"{repo}@{revision}"
-    with _errors_in_one_line(described):
+    remedy = "check the name and the network, then repeat: it continues; or give a directory"
+    with _errors_in_one_line("cannot be fetched", described, remedy):
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             for name in hub.list_repo_files(repo, revision=revision):
@@ -112,39 +114,82 @@ def download(repo: str, revision: str | None = None, folder: Path | None = None)
     return cached
 
 
-def _import_hub(repo: str) -> Any:
+def upload(folder: Path, repo: str, *, private: bool = False) -> str:
+    """Upload a model's folder to the Hub, in place of the model that a repository may have.
+
+    The token is the Hub client's: HF_TOKEN, or what `hf auth login` keeps. Older configuration and weights in
+    the repository are removed, other files stay.
+
+    Args:
+        folder: the files.
+        repo: org/name; it is created if it does not exist.
+        private: create it private.
+
+    Returns:
+        The address of the repository.
+
+    Raises:
+        ModelError: huggingface_hub is not installed, the name is not one, there is no token, the Hub refuses
+            it or does not answer, or the repository exists and is public against `private`.
+    """
+    hub = _import_hub(repo, "uploading needs huggingface_hub", "pip install huggingface_hub")
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", repo, re.ASCII) is None:
+        raise ModelError("is not a name of the Hub", at=repo, remedy="give org/name")
+    remedy = "check the token's rights, the name and the network, then repeat"
+    with _errors_in_one_line("cannot be uploaded", repo, remedy):
+        hub.utils.validate_repo_id(repo)
+        if hub.get_token() is None:
+            remedy = "set HF_TOKEN to a token with write access, or run `hf auth login`"
+            raise ModelError("uploading needs a token of the Hub", at=repo, remedy=remedy)
+        client = hub.HfApi()
+        address = client.create_repo(repo, private=private, exist_ok=True)
+        if private and not client.model_info(repo).private:
+            remedy = "make it private on the Hub, or choose another name"
+            raise ModelError("exists already, and is public", at=repo, remedy=remedy)
+        client.upload_folder(
+            repo_id=repo, folder_path=folder, commit_message="Upload model", delete_patterns=list(_FILES)
+        )
+    return str(address)
+
+
+def _import_hub(repo: str, problem: str, remedy: str) -> Any:
     try:
         import huggingface_hub
     except ImportError:
-        raise ModelError(
-            "no such file or directory, and fetching models by name needs huggingface_hub",
-            at=repo,
-            remedy=f"pip install huggingface_hub, or download the files of https://huggingface.co/{repo} "
-            "(config.json, model.safetensors) into a folder and give that",
-        ) from None
+        raise ModelError(problem, at=repo, remedy=remedy) from None
     return huggingface_hub
 
 
+def _import_hub_to_fetch(repo: str) -> Any:
+    problem = "no such file or directory, and fetching models by name needs huggingface_hub"
+    files = f"download the files of https://huggingface.co/{repo} (config.json, model.safetensors)"
+    return _import_hub(repo, problem, f"pip install huggingface_hub, or {files} into a folder and give that")
+
+
 @contextmanager
-def _errors_in_one_line(at: str) -> Iterator[None]:
+def _errors_in_one_line(problem: str, at: str, remedy: str) -> Iterator[None]:
     """Turn errors of the Hub and of the network into a ModelError.
 
-    Those of the HTTP client are no OSError in every version; the bases of the Hub's own have them.
+    Those of the HTTP client are no OSError in every version; the bases of the Hub's own have them. A
+    RuntimeError says which file could not be uploaded; its cause says why.
     """
     from huggingface_hub.errors import HfHubHTTPError
 
-    errors: tuple[type[BaseException], ...] = (OSError, ValueError, HTTPException, *HfHubHTTPError.__bases__)
+    errors: tuple[type[BaseException], ...] = (
+        OSError,
+        ValueError,
+        RuntimeError,
+        HTTPException,
+        *HfHubHTTPError.__bases__,
+    )
     try:
         yield
     except ModelError:
         raise
     except errors as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(
-            f"cannot be fetched ({reason.rstrip('.')})",
-            at=at,
-            remedy="check the name and the network, then repeat: it continues; or give a directory",
-        ) from error
+        shown = error.__cause__ or error if isinstance(error, RuntimeError) else error
+        reason = (str(shown).splitlines() or [type(shown).__name__])[0]
+        raise ModelError(f"{problem} ({reason.rstrip('.')})", at=at, remedy=remedy) from error
 
 
 def _metadata(hub: Any, name: str, repo: str, revision: str | None) -> Any:

@@ -61,7 +61,12 @@ def save_model(model: HyenaDNA, path: str | Path, *, provenance: Mapping[str, An
 
 
 def convert(
-    spec: str | Path, out: str | Path, checkpoint_format: CheckpointFormat, *, drop_head: bool = False
+    spec: str | Path,
+    out: str | Path,
+    checkpoint_format: CheckpointFormat,
+    *,
+    drop_head: bool = False,
+    repository: str | None = None,
 ) -> None:
     """Rewrite a model in another checkpoint format, exactly; LoRA becomes part of the weights.
 
@@ -70,6 +75,7 @@ def convert(
         out: the directory to write.
         checkpoint_format: "native", "hf" (Hugging Face port), "multimolecule", or "official" (weights.ckpt).
         drop_head: leave out the prediction head or the demonstrations, if there are any.
+        repository: org/name on the Hub that the directory is meant for; its README.md then says so.
 
     Raises:
         ModelError: the model cannot be loaded, or the format cannot hold all of it.
@@ -84,7 +90,7 @@ def convert(
         return
     tensors = from_ours(_all_tensors(model), checkpoint_format, model.config.n_inner_mlps)
     _check_format_holds_all(model, checkpoint_format, tensors)
-    _write(model, Path(out), checkpoint_format, tensors, {})
+    _write(model, Path(out), checkpoint_format, tensors, {}, repository)
 
 
 def _all_tensors(model: HyenaDNA) -> dict[str, Tensor]:
@@ -150,6 +156,7 @@ def _write(
     checkpoint_format: CheckpointFormat,
     tensors: Mapping[str, Tensor],
     provenance: Mapping[str, Any],
+    repository: str | None = None,
 ) -> None:
     with whole_directory(target, _WRITTEN) as new:
         if checkpoint_format == "official":
@@ -170,7 +177,8 @@ def _write(
             write_transformers_files(model.config, new)
         if checkpoint_format == "multimolecule":
             write_multimolecule_files(new)
-        card = model_card(model, target.absolute().name, checkpoint_format, provenance)
+        name, published = repository or target.absolute().name, repository is not None
+        card = model_card(model, name, checkpoint_format, provenance, published=published)
         (new / "README.md").write_text(card, encoding="utf-8")
 
 
