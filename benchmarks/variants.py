@@ -19,7 +19,7 @@ from benchmarks.data import GENOMES, VARIANTS
 from benchmarks.engine import fresh
 from benchmarks.processes import Timing, Work, interleave
 from benchmarks.results import ROOT, table, write_section
-from hyenacli.evaluation.plots import write_length_chart
+from hyenacli.evaluation.line_plots import write_length_chart
 from hyenacli.genome.dna import normalise
 from hyenacli.genome.variant import Variant
 from hyenacli.inference.batching import make_budget

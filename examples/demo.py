@@ -30,7 +30,7 @@ from hyenadna import HyenaDNA, load_model, save_model
 
 BASES = np.frombuffer(b"ACGT", np.uint8)
 KINDS = ("background", "coding", "motifs", "repeat")
-COLORS = ("#999999", "#1f6fb4", "#c03d3e", "#2e8b57")
+COLORS = ("#888888", "#0072b2", "#d55e00", "#222222")  # the colour-blind can tell them apart
 LENGTH, GAP = 400, 200
 CONTIGS = {"train1": 600, "train2": 600, "heldout": 400}
 HELD_OUT = "heldout"

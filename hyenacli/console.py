@@ -25,6 +25,7 @@ log = logging.getLogger("hyena")
 HEARTBEAT_SECONDS = 30
 """Least time between two lines of progress off a terminal."""
 _json_sinks: list[TextIO] = []
+_began = time.monotonic()
 _stderr: "Console | None" = None
 
 
@@ -59,6 +60,8 @@ def session(*, quiet: bool = False, verbose: bool = False, log_json: Path | None
         verbose: debugging messages too.
         log_json: file to append every event to, as one JSON object per line.
     """
+    global _began  # noqa: PLW0603
+    _began = time.monotonic()
     log.handlers[:] = [_Human()]
     log.propagate = False
     log.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
@@ -66,6 +69,11 @@ def session(*, quiet: bool = False, verbose: bool = False, log_json: Path | None
         log.setLevel(logging.ERROR)
     with json_sink(log_json) if log_json else nullcontext():
         yield
+
+
+def elapsed() -> dt.timedelta:
+    """Return how long the verb has been running, in whole seconds; outside of a session, this process."""
+    return dt.timedelta(seconds=round(time.monotonic() - _began))
 
 
 @contextmanager

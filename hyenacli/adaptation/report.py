@@ -16,24 +16,26 @@ from hyenacli.adaptation.evaluation import EvaluationResult, SplitResult
 from hyenacli.adaptation.labels import LabelScheme
 from hyenacli.evaluation.bootstrap import Floats
 from hyenacli.evaluation.calibration import reliability
+from hyenacli.evaluation.figures import BLUE, GREY, RED
+from hyenacli.evaluation.line_plots import Series, curve, line_chart, smoothed
 from hyenacli.evaluation.metrics import measure_columns, monitor
-from hyenacli.evaluation.plots import (
-    BLUE,
-    GREY,
-    RED,
+from hyenacli.evaluation.prediction_plots import (
     Ranked,
-    Series,
     confusion_matrix,
-    curve,
-    line_chart,
     pr_chart,
     reliability_chart,
     roc_chart,
     scatter_chart,
-    smoothed,
 )
-from hyenacli.evaluation.report import facts_table, number_table, settings_section, write_page
+from hyenacli.evaluation.report import (
+    facts_table,
+    number_table,
+    settings_section,
+    side_by_side,
+    write_page,
+)
 from hyenacli.training.metric_loggers import read_metrics
+from hyenacli.training.run_directory import CONFIG, METRICS, RECORD
 
 _MAX_LINES = 6
 _MAX_COLUMNS = 40
@@ -60,8 +62,6 @@ def write_report(
         more: sections after the metrics.
     """
     sections = [
-        f"<h1>{escape(title)}</h1>",
-        *([] if evaluation.verdict is None else [f"<p><b>{escape(evaluation.verdict.sentence)}</b></p>"]),
         *(f'<p class="warning">{escape(warning)}</p>' for warning in warnings),
         facts_table(facts),
         settings_section(run),
@@ -70,7 +70,25 @@ def write_report(
         _curves(run, scheme),
         f"<h2>Figures of the {evaluation.final_split} split</h2>{_figures(evaluation, scheme)}",
     ]
-    write_page(run / "report.html", title, sections)
+    write_page(
+        run / "report.html", title, sections, verdict=_verdict(evaluation, scheme), tables=_tables(run)
+    )
+
+
+def _verdict(evaluation: EvaluationResult, scheme: LabelScheme) -> str:
+    """Return how the model compares with the baselines, or what it reaches where there are none."""
+    if evaluation.verdict is not None:
+        return evaluation.verdict.sentence
+    metric, split = monitor(scheme.task), evaluation.final_split
+    result = evaluation.splits[split]
+    value = _with_span(result.metrics[metric], result.intervals.get(metric))
+    return f"{split} {metric} {value}; no baseline was fitted to compare with"
+
+
+def _tables(run: Path) -> list[Path]:
+    """Return the files with the numbers of a run; metrics.json is written after the report."""
+    names = ("predictions.tsv", "predictions.parquet", "metrics.csv", "splits.bed", RECORD, CONFIG)
+    return [run / METRICS, *(run / name for name in names if (run / name).exists())]
 
 
 def write_summary(
@@ -95,13 +113,13 @@ def write_summary(
         f'<li><a href="trials/{escape(name)}/report.html">{escape(name)}</a></li>' for name in trials
     )
     sections = [
-        f"<h1>{escape(title)}</h1>",
         facts_table(facts),
         settings_section(run),
         f"<h2>Trials</h2><ul>{links}</ul>",
         *together,
     ]
-    for split, metrics in spread(list(final.values())).items():
+    summary = spread(list(final.values()))
+    for split, metrics in summary.items():
         names = list(metrics)
         rows = [
             [name, *(_text(trial["splits"][split]["metrics"][metric]["value"]) for metric in names)]
@@ -114,7 +132,10 @@ def write_summary(
             rows.append(["standard deviation", *(_text(metrics[metric]["sd"]) for metric in names)])
             bold = [len(rows) - 2]
         sections.append(f"<h2>{escape(split)} split</h2>{number_table(['trial', *names], rows, bold=bold)}")
-    write_page(run / "report.html", title, sections)
+    last, metrics = list(summary.items())[-1]
+    count = "one trial" if len(final) == 1 else f"mean of {len(final)} trials"
+    verdict = f"{last}, {count}: {describe_summary(metrics)}"
+    write_page(run / "report.html", title, sections, verdict=verdict, tables=_tables(run))
 
 
 def out_of_fold_sections(evaluation: EvaluationResult, scheme: LabelScheme) -> list[str]:
@@ -176,8 +197,9 @@ def _curves(run: Path, scheme: LabelScheme) -> str:
     )
     score = f"valid {metric}"
     selection = chart(score, Series(score, curve(rows, "step", f"valid_{metric}"), RED, dots=True))
-    rate = chart("learning rate", Series("learning rate", curve(rows, "step", "lr"), GREY))
-    return f"<h2>Loss</h2>{losses}<h2>Model selection</h2>{selection}<h2>Learning rate</h2>{rate}"
+    rate = chart("learning rate", Series("learning rate", curve(rows, "step", "lr"), BLUE))
+    others = side_by_side(selection, rate)
+    return f"<h2>Loss</h2>{losses}<h2>Model selection and learning rate</h2>{others}"
 
 
 def _figures(evaluation: EvaluationResult, scheme: LabelScheme) -> str:
@@ -202,7 +224,7 @@ def _of_classes(evaluation: EvaluationResult, outputs: Floats, targets: Any, sch
         lines += _lines(truth_P, outputs_PC, scheme, f"{baseline.title}: ", color=GREY)
     reliable = reliability_chart([(evaluation.final_split, reliability(scheme.task, outputs, targets))])
     matrix = confusion_matrix(counts_CC, scheme.names)
-    return f"{matrix}{_side_by_side(roc_chart(lines), pr_chart(lines))}<h2>Calibration</h2>{reliable}"
+    return f"{matrix}{side_by_side(roc_chart(lines), pr_chart(lines))}<h2>Calibration</h2>{reliable}"
 
 
 def _lines(
@@ -229,7 +251,7 @@ def _of_labels(outputs: Floats, targets: Any, scheme: LabelScheme) -> str:
         else ""
     )
     table = number_table(["label", "ones", *values], rows)
-    return f"{note}{table}{_side_by_side(roc_chart(lines), pr_chart(lines))}"
+    return f"{note}{table}{side_by_side(roc_chart(lines), pr_chart(lines))}"
 
 
 def _of_numbers(outputs: Floats, targets: Any, scheme: LabelScheme) -> str:
@@ -238,11 +260,7 @@ def _of_numbers(outputs: Floats, targets: Any, scheme: LabelScheme) -> str:
     for i, name in enumerate(scheme.names[:_MAX_LINES]):
         labelled = ~np.isnan(targets[..., i])
         charts.append(scatter_chart(targets[..., i][labelled], outputs[..., i][labelled], name=name))
-    return _side_by_side(*charts)
-
-
-def _side_by_side(*charts: str) -> str:
-    return f'<div class="charts">{"".join(charts)}</div>'
+    return side_by_side(*charts)
 
 
 def spread(trials: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, float | None]]]:

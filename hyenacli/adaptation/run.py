@@ -286,7 +286,7 @@ def write_results(
         "chosen_by": f"valid {monitor(run.scheme.task)}",
     }
     steps = {
-        "steps made": f"{progress.step:,} in {progress.seconds:,.0f} s",
+        "time": f"{progress.step:,} steps in {progress.seconds:,.0f} s of training",
         "best step": f"{progress.best_step:,}",
     }
     shown = plan | (steps if progress.step else {})

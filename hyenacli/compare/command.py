@@ -102,7 +102,7 @@ def run(config: CompareSettings) -> None:
             facts = {"run": row.name, "records": len(first.keys), "metric": metric, "verdict": row.verdict}
             table.write(cast("Any", {name: [value] for name, value in (facts | numbers).items()}))
     if config.plot is not None:
-        from hyenacli.evaluation.plots import write_interval_chart  # loads matplotlib
+        from hyenacli.evaluation.line_plots import write_interval_chart  # loads matplotlib
 
         write_interval_chart(config.plot, [(row.name, *row.value) for row in rows], x_label=metric)
 

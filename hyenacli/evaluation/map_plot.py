@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hyenacli.evaluation.figures import STYLE
 from hyenacli.writers.atomic import atomic_path
 
 _MOST_LETTERS = 150
 # Colours end at this quantile of what is not on the diagonal.
 _QUANTILE = 0.999
-_STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "hyena", "text.parse_math": False, "font.size": 9}
 
 
 def draw_map(
@@ -44,7 +44,7 @@ def draw_map(
     limit = float(np.quantile(finite, _QUANTILE)) if finite.size else 0.0
     letters = length <= _MOST_LETTERS
     side = min(15.0, max(4.5, 0.105 * length)) if letters else 7.5
-    with rc_context(_STYLE):
+    with rc_context(STYLE | {"axes.grid": False}):
         figure = Figure(figsize=(side + 1.3, side + 0.6), layout="constrained")
         axes = figure.subplots()
         edges = (start + 0.5, start + length + 0.5)

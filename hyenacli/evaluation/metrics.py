@@ -291,6 +291,17 @@ def compare_with_guessing(nats: float) -> str | None:
     return f"a loss of {nats:.4f} nats per base is worse than guessing: {guess}"
 
 
+def describe_bits(nats: float) -> str:
+    """Say what a loss per base means, in bits and beside a guess.
+
+    >>> describe_bits(1.2)
+    '1.731 bits per base, 13.4 % less than the 2 of guessing'
+    """
+    bits = nats / math.log(2)
+    change = f"{100 * abs(bits / 2 - 1):.1f} % {'more' if bits > 2 else 'less'}"
+    return f"{bits:.3f} bits per base, {change} than the 2 of guessing"
+
+
 def paired_difference(
     task: Task,
     targets: npt.ArrayLike,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,9 @@ def run(config: GenerateSettings) -> None:
                 if config.report is not None:
                     report.add(answer.status, answer.record.bases, generated_row(answer, with_prompt=False))
         if config.report is not None:
-            facts = {"version": __version__, "model": config.model, "settings": to_dict(config)}
-            report.write(config.report, facts)
+            defaults = {field.name: field.default for field in fields(config)}
+            chosen = {name: value for name, value in to_dict(config).items() if value != defaults[name]}
+            report.write(config.report, chosen, config.output)
     summary.report(output.describe(), multiqc=output.target if config.multiqc else None)
     merge_if_last(output)
 

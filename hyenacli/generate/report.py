@@ -13,8 +13,9 @@ import numpy as np
 
 from hyenacli.console import log
 from hyenacli.evaluation.bootstrap import Floats
+from hyenacli.evaluation.figures import BLUE, RED
+from hyenacli.evaluation.line_plots import Series, histogram_chart, line_chart
 from hyenacli.evaluation.markov import MarkovModels, count_words
-from hyenacli.evaluation.plots import BLUE, GREY, Series, histogram_chart, line_chart
 from hyenacli.evaluation.report import facts_table, number_table, write_page
 from hyenacli.evaluation.sketch import CHUNK, K, hash_kmers
 from hyenacli.readers.genome import Genome, Tokens
@@ -67,15 +68,16 @@ class GenerationReport:
             for name, values in self._numbers.items():
                 values.append(row[name][0])
 
-    def write(self, path: Path, facts: Mapping[str, object]) -> None:
+    def write(self, path: Path, facts: Mapping[str, object], table: Path) -> None:
         """Write the page.
 
         Args:
             path: the file.
             facts: how the sequences were made, by name.
+            table: the file of sequences, or - for stdout.
         """
+        verdict = f"{len(self._sequences):,} of {self._statuses.total():,} sequences were generated"
         sections = [
-            f"<h1>{len(self._sequences):,} generated sequences</h1>",
             facts_table(facts),
             "<h2>Statuses</h2>",
             number_table(["status", "sequences"], [[s, f"{n:,}"] for s, n in self._statuses.most_common()]),
@@ -89,22 +91,25 @@ class GenerationReport:
             chart = histogram_chart(
                 self._numbers["logp_mean"], x_label="mean log p of a base, nats", y_label="sequences"
             )
-            sections += ["<h2>Sequences</h2>", number_table(header, rows), chart, *self._comparison()]
-        write_page(path, f"{len(self._sequences):,} generated sequences", sections)
+            beside, comparison = self._comparison()
+            verdict += f", {np.median(self._numbers['n_bases']):,.0f} bases in the middle{beside}"
+            sections += ["<h2>Sequences</h2>", number_table(header, rows), chart, *comparison]
+        tables = [table] if str(table) != "-" else []
+        title = f"{len(self._sequences):,} generated sequences"
+        write_page(path, title, sections, verdict=verdict, tables=tables)
         log.info("wrote %s", path)
 
-    def _comparison(self) -> Iterator[str]:
-        """Yield the sections that compare words."""
+    def _comparison(self) -> tuple[str, list[str]]:
+        """Return the end of the verdict, and the sections that compare words."""
         new = [_TOKENIZER.encode_array(bases) for bases in self._sequences]
         if self._reference is None:
-            yield f"<h2>Composition</h2>{_composition_table({'generated': lambda: new})}"
-            return
+            return "", [f"<h2>Composition</h2>{_composition_table({'generated': lambda: new})}"]
         with Genome(self._reference, codes_required=True) as genome:
-            yield from _beside(new, genome, np.random.default_rng(self._seed))
+            return _beside(new, genome, np.random.default_rng(self._seed))
 
 
-def _beside(new: Sequence[Tokens], genome: Genome, rng: np.random.Generator) -> Iterator[str]:
-    """Yield the sections that set sequences beside a genome and Markov samples of it."""
+def _beside(new: Sequence[Tokens], genome: Genome, rng: np.random.Generator) -> tuple[str, list[str]]:
+    """Return the end of the verdict, and sections on words beside those of a genome and Markov samples."""
 
     def stretches() -> Iterator[Tokens]:  # a contig at a time in memory
         return (contig.tokens(0, len(contig)) for contig in genome.contigs)
@@ -113,30 +118,40 @@ def _beside(new: Sequence[Tokens], genome: Genome, rng: np.random.Generator) -> 
     orders, lengths = range(1, LONGEST_WORD + 1), list(map(len, new))
     samples = [models.draw(order, lengths, rng) for order in orders]
     counts = {k: count_words(stretches(), k, both_strands=True) for k in orders}
-    yield f"<h2>Composition</h2>{_composition_table({'generated': lambda: new, 'reference': stretches})}"
+    sections = [
+        f"<h2>Composition</h2>{_composition_table({'generated': lambda: new, 'reference': stretches})}"
+    ]
     ours, theirs = (
         [jensen_shannon(count_words(group, k, both_strands=True), counts[k]) for k, group in groups]
         for groups in (((k, new) for k in orders), zip(orders, samples, strict=True))
     )
-    yield f"<h2>Words, beside {escape(str(genome.path))}</h2><p>{_EXPLANATION}</p>"
     columns = zip(orders, ours, theirs, strict=True)
-    yield number_table(
+    words = number_table(
         ["k", "generated", "Markov sample of order k"],
         [[str(k), f"{a:.5f}", f"{b:.5f}"] for k, a, b in columns],
     )
-    lines = [("generated", BLUE, ours), ("Markov sample of order k", GREY, theirs)]
-    yield line_chart(
+    lines = [("generated", BLUE, ours), ("Markov sample of order k", RED, theirs)]
+    chart = line_chart(
         [Series(label, list(enumerate(ys, 1)), color, dots=True) for label, color, ys in lines],
         x_label="k, bases of a word",
         y_label="divergence, bits",
     )
-    yield f"<h2>Words of {K} bases that the reference has too</h2>"
-    yield "<p>Sequences copied out of the genome share them; by chance hardly any is shared.</p>"
+    sections += [f"<h2>Words, beside {escape(str(genome.path))}</h2><p>{_EXPLANATION}</p>", words, chart]
     rows = []
     for title, group in (("generated", new), (f"Markov sample of order {LONGEST_WORD}", samples[-1])):
         shared, total = shared_words(group, (contig.codes for contig in genome.contigs))
         rows.append([title, f"{shared:,}", f"{total:,}", f"{shared / max(1, total):.2%}"])
-    yield number_table(["", "shared", "of", "share"], rows)
+    sections += [
+        f"<h2>Words of {K} bases that the reference has too</h2>",
+        "<p>Sequences copied out of the genome share them; by chance hardly any is shared.</p>",
+        number_table(["", "shared", "of", "share"], rows),
+    ]
+    verdict = (
+        f"; their words of {LONGEST_WORD} bases differ from those of the reference by {ours[-1]:.4f} bits, "
+        f"those of a Markov sample by {theirs[-1]:.4f}; {rows[0][-1]} of their words of {K} bases are in the "
+        "reference"
+    )
+    return verdict, sections
 
 
 def _composition_table(groups: Mapping[str, Callable[[], Iterable[Tokens]]]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hyenacli.evaluation.plots import write_length_chart
+from hyenacli.evaluation.line_plots import write_length_chart
 from hyenacli.writers.columns import Column
 from hyenacli.writers.tables import open_table
 from hyenadna import HyenaDNA

@@ -5,7 +5,6 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 import torch
@@ -14,9 +13,16 @@ from hyenacli import __version__, console
 from hyenacli.devices import autocast, resolve_device, set_threads
 from hyenacli.distributed import Stop, current_ranks, process_group, stop_on_signals
 from hyenacli.errors import UsageError
-from hyenacli.evaluation.metrics import compare_with_guessing
-from hyenacli.evaluation.plots import BLUE, GREEN, GREY, RED, Series, curve, line_chart, smoothed
-from hyenacli.evaluation.report import facts_table, number_table, settings_section, write_page
+from hyenacli.evaluation.figures import BLACK, BLUE, GREY, RED
+from hyenacli.evaluation.line_plots import Series, curve, line_chart, smoothed
+from hyenacli.evaluation.metrics import compare_with_guessing, describe_bits
+from hyenacli.evaluation.report import (
+    facts_table,
+    number_table,
+    settings_section,
+    side_by_side,
+    write_page,
+)
 from hyenacli.inference.batching import parse_batch_size
 from hyenacli.pretrain.corpus import Corpus, open_corpus
 from hyenacli.pretrain.language_model import DEFAULT_PRESET, NextNucleotide, build_model, share_windows
@@ -30,6 +36,9 @@ from hyenacli.training.run_directory import add_to_record, open_run, reserve_run
 from hyenacli.training.training_run import BatchShape, MemoryPlan, Precision, TrainingRun
 from hyenadna import HyenaDNA
 from hyenadna.config import preset_name
+
+# The loss of so many steps, or of a twentieth of the run, is drawn step by step.
+_FIRST_STEPS = 50
 
 
 @dataclass(frozen=True)
@@ -155,26 +164,16 @@ class _Run:
         }
         directory = self._settings.output
         add_to_record(directory, plan=self._plan, result=facts)
-        shown = self._plan | {"steps made": f"{progress.step:,} in {progress.seconds:,.0f} s"}
-        if progress.last_step < progress.step:
-            shown["held-out loss"] = f"of step {progress.last_step:,}, the last evaluation"
-        write_report(directory, shown, self._curriculum, markov, progress.last)
+        shown = self._plan | {"time": f"{progress.step:,} steps in {progress.seconds:,.0f} s of training"}
+        verdict = describe_result(progress, markov)
+        if stop:
+            verdict = f"stopped after step {progress.step:,} of {self._curriculum.steps:,}; {verdict}"
+        write_report(directory, verdict, shown, self._curriculum, markov, progress.last)
         if self._settings.multiqc:
             losses = {"held-out loss": progress.last, "best held-out loss": progress.best}
             best_markov = {"loss of the best Markov model": min(markov)} if markov else {}
             write_multiqc(directory, "pretraining", {"steps": progress.step, **losses, **best_markov})
-        if markov:
-            order = best_order(markov)
-            console.log.info(
-                "held-out loss after step %d: %.4f nats (%.4f bits) per base; order-0 %.4f, "
-                "best Markov model (order %d) %.4f",
-                progress.last_step,
-                progress.last,
-                progress.last / math.log(2),
-                markov[0],
-                order,
-                markov[order],
-            )
+        console.log.info("%s", verdict)
         if sentence := compare_with_guessing(progress.last):
             console.log.warning("held out: %s", sentence)
         console.log.info("wrote %s", directory / "report.html")
@@ -256,8 +255,26 @@ def loop_settings(
     )
 
 
+def describe_result(progress: Progress, markov: Sequence[float]) -> str:
+    """Say how well held-out bases are predicted, beside a guess and beside Markov models.
+
+    Args:
+        progress: at the end of the run.
+        markov: nats per base of Markov models of order 0, 1, ... on the same windows; may be empty.
+    """
+    if not math.isfinite(progress.last):
+        return "nothing is held out to judge the model by"
+    sentence = f"held out, after step {progress.last_step:,}: {describe_bits(progress.last)}"
+    if not markov:
+        return sentence
+    order = best_order(markov)
+    word = "better" if progress.last < markov[order] else "no better"
+    return f"{sentence}; {word} than the best Markov model ({markov[order] / math.log(2):.3f}, order {order})"
+
+
 def write_report(
     run: Path,
+    verdict: str,
     facts: Mapping[str, object],
     curriculum: Curriculum,
     markov: Sequence[float],
@@ -267,6 +284,7 @@ def write_report(
 
     Args:
         run: the run directory.
+        verdict: what came out.
         facts: rows under the title, in order.
         curriculum: stages of the run; if there are several, each has a mark in the curves and a table row.
         markov: nats per base of Markov models of order 0, 1, ... on the held-out windows; may be empty.
@@ -282,32 +300,36 @@ def write_report(
     orders = sorted({0, best_order(markov)}) if markov else []
     baselines = [
         Series(f"Markov order {order}", [(0.0, markov[order]), (end, markov[order])], color, dashed=True)
-        for order, color in zip(orders, ("#bbbbbb", GREY), strict=False)
+        for order, color in zip(orders, (GREY, BLACK), strict=False)
     ]
-    losses = [
-        Series("training", smoothed(train), BLUE),
-        Series("held out", curve(rows, "tokens", "valid_loss"), RED, dots=True),
-        *baselines,
-    ]
-    x_label, top = "training tokens", math.log(4) + 0.01
-    loss_chart = line_chart(losses, x_label=x_label, y_label="nats per base", y_max=top, marks=marks)
+    held_out = Series("held out", curve(rows, "tokens", "valid_loss"), RED, dots=True)
+    losses = [Series("training", smoothed(train), BLUE), held_out, *baselines]
+    x_label, y_label, top = "training tokens", "loss, nats per base", math.log(4) + 0.01
+    loss_chart = line_chart(losses, x_label=x_label, y_label=y_label, y_max=top, marks=marks)
+    first = train[: max(_FIRST_STEPS, len(train) // 20)]
+    start = line_chart([Series("training, each step", first, BLUE)], x_label=x_label, y_label=y_label)
 
-    def chart(column: str, color: str, y_label: str) -> str:
-        line = Series(y_label, smoothed(curve(rows, "tokens", column)), color)
+    def chart(column: str, y_label: str) -> str:
+        line = Series(y_label, smoothed(curve(rows, "tokens", column)), BLUE)
         return line_chart([line], x_label=x_label, y_label=y_label, marks=marks)
 
+    others = [
+        chart("lr", "learning rate"),
+        chart("tokens_per_second", "tokens per second"),
+        chart("wait_fraction", "share of time without data"),
+    ]
     sections = [
-        f"<h1>{escape(run.resolve().name)}: pretraining</h1>{facts_table(facts)}",
+        facts_table(facts),
         settings_section(run),
         f"<h2>Loss</h2>{loss_chart}",
+        f"<h2>Loss of the first {len(first):,} steps</h2>{start}",
         f"<h2>Stages</h2>{_stage_table(curriculum, rows)}" if marks else "",
         f"<h2>Comparison with Markov models</h2>{_markov_table(markov, loss)}",
-        f"<p><b>Held out: {sentence}.</b></p>" if (sentence := compare_with_guessing(loss)) else "",
-        f"<h2>Learning rate</h2>{chart('lr', BLUE, 'learning rate')}",
-        f"<h2>Throughput</h2>{chart('tokens_per_second', GREEN, 'tokens per second')}",
-        f"<h2>Time spent waiting for windows</h2>{chart('wait_fraction', GREY, 'share of the time')}",
+        f"<h2>Learning rate, throughput and waiting</h2>{side_by_side(*others)}",
     ]
-    write_page(run / "report.html", run.resolve().name, sections)
+    tables = [run / name for name in ("metrics.csv", "run.json", "log.jsonl", "config.yaml")]
+    title = f"{run.resolve().name}: pretraining"
+    write_page(run / "report.html", title, sections, verdict=verdict, tables=tables)
 
 
 def _stage_table(curriculum: Curriculum, rows: Sequence[Mapping[str, str]]) -> str:
@@ -338,7 +360,7 @@ def best_order(markov: Sequence[float]) -> int:
 
 def _markov_table(markov: Sequence[float], loss: float) -> str:
     if not markov:
-        return "<p>None: nothing is held out to compare on, or the run was stopped before its end.</p>"
+        return "<p>None yet: they are fitted at the end of a run with held-out bases.</p>"
     losses = {f"Markov, order {order}": nats for order, nats in enumerate(markov)} | {"this model": loss}
     rows = [
         [name, *(f"{value:.4f}" for value in (nats, nats / math.log(2), math.exp(nats)))]

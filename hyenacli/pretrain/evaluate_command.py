@@ -7,8 +7,8 @@ from typing import Any
 from hyenacli import __version__, console
 from hyenacli.devices import autocast, resolve_device, set_threads
 from hyenacli.errors import UsageError
-from hyenacli.evaluation.metrics import compare_with_guessing
-from hyenacli.evaluation.plots import write_length_chart
+from hyenacli.evaluation.line_plots import write_length_chart
+from hyenacli.evaluation.metrics import compare_with_guessing, describe_bits
 from hyenacli.inference.batching import parse_batch_size
 from hyenacli.inference.perplexity import (
     PerplexityAtLength,
@@ -74,6 +74,8 @@ def run(config: EvaluateSettings) -> None:
     worst = max(results, key=lambda result: result.loss)
     if sentence := compare_with_guessing(worst.loss):
         console.log.warning("context of %s bases: %s", f"{worst.length:,}", sentence)
+    best = min(results, key=lambda result: result.loss)
+    console.log.info("with a context of %s bases: %s", f"{best.length:,}", describe_bits(best.loss))
     if config.plot is not None:
         lines = {Path(config.model).absolute().name: [result.perplexity for result in results]}
         lengths = [result.length for result in results]

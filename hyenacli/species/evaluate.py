@@ -330,7 +330,7 @@ def _row(result: AccuracyAtLength, names: Sequence[str], threshold: float) -> di
 
 def _plot(path: Path, config: SpeciesEvaluateSettings, results: Sequence[AccuracyAtLength]) -> None:
     """Draw accuracy against length."""
-    from hyenacli.evaluation.plots import write_length_chart  # loads matplotlib
+    from hyenacli.evaluation.line_plots import write_length_chart  # loads matplotlib
 
     lines = {config.run.absolute().name: [result.accuracy for result in results]}
     for name, title in _BESIDE.items():

@@ -227,7 +227,8 @@ def _score(
     for watcher in watchers:
         watcher.finish()
     if settings.report is not None:
-        summary.write(settings.report, columns.fields[0], provenance)
+        facts = {"model": settings.model, "sha256 of the model": provenance["hyena_model"]}
+        summary.write(settings.report, columns.fields[0], facts, scorer.reference_loss, settings.output)
     if guessing := compare_with_guessing(scorer.reference_loss):
         log.warning("on the reference of %s, %s: is this the right model?", source.name, guessing)
     return summary

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from hyenacli.console import log
-from hyenacli.evaluation.plots import histogram_chart
+from hyenacli.evaluation.line_plots import histogram_chart
+from hyenacli.evaluation.metrics import describe_bits
 from hyenacli.evaluation.report import facts_table, number_table, write_page
 from hyenacli.genome.variant import Variant
 from hyenacli.readers.vcf import VariantRecord, spell_allele
@@ -86,8 +87,7 @@ class ScoreSummary:
         values = self._values
         if not len(values):
             return
-        low, median, high = np.quantile(values, (0.05, 0.5, 0.95))
-        log.info("%s: median %.3g, 90 %% from %.3g to %.3g", self._score, median, low, high)
+        log.info("%s: %s", self._score, _describe_spread(values))
         for name, extremes in (
             ("lowest", self._ranked(self._lowest)),
             ("highest", self._ranked(self._highest)),
@@ -102,13 +102,17 @@ class ScoreSummary:
         sign = 1 if heap is self._highest else -1
         return [(text, sign * rank) for rank, _, text in sorted(heap, reverse=True)]
 
-    def write(self, path: Path, field: InfoField, facts: Mapping[str, object]) -> None:
+    def write(
+        self, path: Path, field: InfoField, facts: Mapping[str, object], reference: float, table: Path
+    ) -> None:
         """Write the report: one self-contained HTML file.
 
         Args:
             path: the file.
             field: of the score.
             facts: how the scores were made, by name.
+            reference: loss of the model on the reference, in nats per base.
+            table: the file of scores, or - for stdout.
         """
         name, values = field.id, self._values
         shares = [f"{share:.0%}" for share in _QUANTILES]
@@ -128,7 +132,6 @@ class ScoreSummary:
             for status, count in self.statuses.most_common()
         ]
         sections = [
-            f"<h1>Scores of {self._alleles:,} alleles</h1>",
             facts_table(facts),
             f"<h2>What the numbers mean</h2>{facts_table({name: field.description})}",
             f"<p>{_MEANINGS[self._score]}. {_CAUTION}</p>",
@@ -137,5 +140,17 @@ class ScoreSummary:
             *(extremes if len(values) else ()),
             f"<h2>Statuses</h2>{number_table(['status', 'alleles'], statuses)}",
         ]
-        write_page(path, f"{name} of {self._alleles:,} alleles", sections)
+        verdict = f"{len(values):,} of {self._alleles:,} alleles have a score"
+        if len(values):
+            verdict += f": {_describe_spread(values)}"
+        if math.isfinite(reference):
+            verdict += f"; the model predicts the reference at {describe_bits(reference)}"
+        tables = [table] if str(table) != "-" else []
+        title = f"{name} of {self._alleles:,} alleles"
+        write_page(path, title, sections, verdict=verdict, tables=tables)
         log.info("wrote %s", path)
+
+
+def _describe_spread(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> str:
+    low, median, high = np.quantile(values, (0.05, 0.5, 0.95))
+    return f"median {median:.3g}, 90 % from {low:.3g} to {high:.3g}"

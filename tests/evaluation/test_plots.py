@@ -2,6 +2,7 @@
 
 import math
 import re
+from itertools import combinations
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -9,23 +10,25 @@ import numpy as np
 import pytest
 
 from hyenacli.evaluation.calibration import Reliability, reliability
-from hyenacli.evaluation.metrics import measure
-from hyenacli.evaluation.plots import (
-    COLORS,
-    GREY,
-    MAX_POINTS,
-    NO_DATA,
-    Ranked,
+from hyenacli.evaluation.figures import COLORS, GREY, NO_DATA
+from hyenacli.evaluation.line_plots import (
     Series,
-    confusion_matrix,
     curve,
+    histogram_chart,
     line_chart,
+    smoothed,
+    write_interval_chart,
+    write_length_chart,
+)
+from hyenacli.evaluation.metrics import measure
+from hyenacli.evaluation.prediction_plots import (
+    MAX_POINTS,
+    Ranked,
+    confusion_matrix,
     pr_chart,
     reliability_chart,
     roc_chart,
     scatter_chart,
-    smoothed,
-    write_length_chart,
 )
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -61,13 +64,9 @@ def ranked(n: int, *, ties: bool = False) -> tuple[np.ndarray, np.ndarray]:
     return truth, scores.round(1) if ties else scores
 
 
-def cells(chart: str) -> list[tuple[str, str]]:
-    """Title and fill of each cell of a confusion matrix."""
-    return [
-        (title, path.get("style", "").split("fill: ")[1][:7])
-        for path in ET.fromstring(chart).iter(f"{SVG}path")
-        if (title := path.findtext(f"{SVG}title"))
-    ]
+def notes(chart: str) -> list[str]:
+    """Texts that appear under the pointer."""
+    return [element.text or "" for element in ET.fromstring(chart).iter(f"{SVG}title")]
 
 
 def test_confusion_shows_counts_and_shares_of_rows() -> None:
@@ -75,17 +74,18 @@ def test_confusion_shows_counts_and_shares_of_rows() -> None:
     assert {"predicted class", "true class", "no", "<$yes$>", "3,000", "75%", "25%", "5", "100%"} <= set(
         texts(chart)
     )
-    assert cells(chart)[1][0] == "no as <$yes$>: 1,000, 25.0% of the row"
-    assert [fill for _, fill in cells(chart)][2:] == [COLORS[0], "#f6f6f6"]
+    assert notes(chart)[1] == "no as <$yes$>: 1,000, 25.0% of the row"
+    fills = re.findall(r'style="fill: (#\w+); stroke: #ffffff', chart)
+    assert fills[2:] == [COLORS[0], "#f6f6f6"]
 
 
 @pytest.mark.parametrize("classes", [1, 3, 11, 30])
 def test_confusion_holds_all_cells_and_names(classes: int) -> None:
     counts = np.random.default_rng(0).integers(0, 10**7, (classes, classes)) * np.eye(classes)
     chart = confusion_matrix(counts, [f"a rather long name of a class {i}" for i in range(classes)])
-    assert len(cells(chart)) == classes**2
+    assert len(notes(chart)) == classes**2
     assert sum(text.startswith("a rather") for text in texts(chart)) == 2 * classes
-    assert len(chart) < 300_000
+    assert len(chart) < 350_000
 
 
 def test_confusion_without_items_or_with_too_many_classes() -> None:
@@ -137,7 +137,7 @@ def test_scatter_is_thinned_and_always_the_same() -> None:
     x = np.random.default_rng(0).normal(size=5_000)
     x[0] = np.nan
     chart = scatter_chart(x, 0.5 * x, name="expression")
-    assert 0.9 * MAX_POINTS < chart.count("<use") <= MAX_POINTS + 1
+    assert 0.9 * MAX_POINTS < chart.count("<use") <= MAX_POINTS + 1 <= len(notes(chart)) + 1
     assert {"true expression", "predicted expression", f"{MAX_POINTS:,} of 4,999 points"} <= set(texts(chart))
     assert chart == scatter_chart(x, 0.5 * x, name="expression")
     assert "2 points" in texts(scatter_chart([0.0, 10.0], [0.0, 10.0]))
@@ -211,3 +211,101 @@ def test_a_length_chart_is_a_file_of_its_own(tmp_path: Path) -> None:
     assert target.read_text().startswith("<?xml")
     assert {"64", "1,024", "4,096", "model", "k-mers", "bases"} <= set(texts(target.read_text()))
     assert "1,000" not in texts(target.read_text())
+
+
+# Machado, Oliveira and Fernandes (2009), severity 1.0, of linear RGB.
+DICHROMACY = {
+    "protanopia": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deuteranopia": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "all cones": np.eye(3),
+}
+
+
+def lab(color: str, seen_by: str) -> np.ndarray:
+    """CIE L*a*b* under D65 of an sRGB colour as it is seen."""
+    share_3 = np.array(list(bytes.fromhex(color[1:]))) / 255
+    linear_3 = np.where(share_3 <= 0.04045, share_3 / 12.92, ((share_3 + 0.055) / 1.055) ** 2.4)
+    to_xyz = [
+        [0.4124564, 0.3575761, 0.1804375],
+        [0.2126729, 0.7151522, 0.0721750],
+        [0.0193339, 0.1191920, 0.9503041],
+    ]
+    seen_3 = np.clip(np.array(DICHROMACY[seen_by]) @ linear_3, 0, 1)
+    t_3 = np.array(to_xyz) @ seen_3 / [0.95047, 1.0, 1.08883]
+    x, y, z = np.where(t_3 > (6 / 29) ** 3, np.cbrt(t_3), t_3 / (3 * (6 / 29) ** 2) + 4 / 29)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def test_lab_of_known_colours() -> None:
+    assert lab("#ffffff", "all cones") == pytest.approx([100, 0, 0], abs=0.02)
+    assert lab("#ff0000", "all cones") == pytest.approx([53.24, 80.09, 67.20], abs=0.02)
+
+
+@pytest.mark.parametrize("seen_by", DICHROMACY)
+def test_colours_differ_for_the_colour_blind(seen_by: str) -> None:
+    for first, second in combinations((*COLORS, GREY), 2):
+        assert np.linalg.norm(lab(first, seen_by) - lab(second, seen_by)) >= 30, (first, second)
+
+
+def test_all_colours_of_charts_come_from_the_palette() -> None:
+    """No module draws in colours of its own; frames and letters are shades of grey."""
+    for path in Path("hyenacli").rglob("*.py"):
+        if path.name not in {"figures.py", "report.py", "heatmap.py"}:
+            used = set(re.findall(r'"(#[0-9a-f]{6})"', path.read_text()))
+            assert all(len({color[i : i + 2] for i in (1, 3, 5)}) == 1 for color in used), path
+
+
+def test_notes_lie_on_what_they_tell(tmp_path: Path) -> None:
+    chart = histogram_chart([0.0] * 6 + [1.0] * 3, x_label="x", y_label="items")
+    assert [text.split(": ")[1] for text in notes(chart) if "0 items" not in text] == ["6 items", "3 items"]
+    points = [(float(x), 2.0 * x) for x in range(5)]
+    chart = line_chart(
+        [Series("a", points, COLORS[0]), Series("b", points[2:], COLORS[1])], x_label="x", y_label="y"
+    )
+    assert notes(chart)[1:3] == ["x: 1\na: 2", "x: 2\na: 4\nb: 4"]
+    boxes = [[float(box.get(key, "")) for key in ("x", "width")] for box in rectangles(chart)]
+    ends = np.cumsum([boxes[0][0], *(width for _, width in boxes)])
+    assert [x for x, _ in boxes] == pytest.approx(ends[:-1], abs=0.3)
+    write_interval_chart(tmp_path / "i.svg", [("first", 0.5, 0.4, 0.6), ("second", 1, 0, 2)], x_label="mcc")
+    drawn = (tmp_path / "i.svg").read_text()
+    assert "first: mcc 0.5, 95 % interval 0.4 to 0.6" in notes(drawn)
+    heights = {box.findtext(f"{SVG}title", ""): float(box.get("y", "")) for box in rectangles(drawn)}
+    assert [name.split(":")[0] for name in sorted(heights, key=heights.__getitem__)] == ["first", "second"]
+
+
+def rectangles(chart: str) -> list[ET.Element]:
+    """Areas under the pointer."""
+    return [box for box in ET.fromstring(chart).iter(f"{SVG}rect") if box.find(f"{SVG}title") is not None]
+
+
+def test_no_name_is_clipped(tmp_path: Path) -> None:
+    """Texts measured with a font of the family that the page asks for lie on the page."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextPath
+
+    name = "hyenadna_tiny_1k_finetuned_on_something_with_a_very_long_name_indeed"
+    truth, scores = ranked(50)
+    write_length_chart(
+        tmp_path / "l.svg", [64, 128], {name: [1, 2], "k": [1, 2]}, x_label="bases", y_label="p"
+    )
+    charts = [
+        (tmp_path / "l.svg").read_text(),
+        line_chart([Series(name, [(0.0, 1.0), (1.0, 2.0)], GREY)], x_label="tokens", y_label="loss"),
+        roc_chart([Ranked(name, truth, scores), Ranked(f"k-mers: {name}", truth, -scores)]),
+    ]
+    for chart in charts:
+        svg = next(ET.fromstring(chart).iter(f"{SVG}svg"))
+        width = float(svg.get("viewBox", "").split()[2])
+        legend = [text for text in svg.iter(f"{SVG}text") if "\u2026" in (text.text or "")]
+        assert legend
+        for text in legend:
+            extent = TextPath((0, 0), text.text, size=9, prop=FontProperties("DejaVu Sans")).get_extents()
+            assert float(text.get("x", "")) + extent.width < width
