@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyenacli.console import log
-from hyenacli.evaluation.plots import write_length_chart
+from hyenacli.evaluation.line_plots import write_length_chart
 from hyenacli.inference.filters import layer_filters
 from hyenacli.writers.columns import Column
 from hyenacli.writers.tables import open_table

@@ -13,7 +13,7 @@ from typing import Self
 
 from hyenacli import console
 from hyenacli.errors import UserError
-from hyenacli.evaluation.plots import curve, smoothed
+from hyenacli.evaluation.line_plots import curve, smoothed
 from hyenacli.training.loop import Step
 from hyenacli.writers.multiqc import write_curves, write_numbers
 
