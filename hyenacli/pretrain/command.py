@@ -327,7 +327,8 @@ def write_report(
         f"<h2>Comparison with Markov models</h2>{_markov_table(markov, loss)}",
         f"<h2>Learning rate, throughput and waiting</h2>{side_by_side(*others)}",
     ]
-    tables = [run / name for name in ("metrics.csv", "run.json", "log.jsonl", "config.yaml")]
+    names = ("metrics.csv", "run.json", "log.jsonl", "config.yaml")
+    tables = [run / name for name in names if (run / name).exists()]
     title = f"{run.resolve().name}: pretraining"
     write_page(run / "report.html", title, sections, verdict=verdict, tables=tables)
 
