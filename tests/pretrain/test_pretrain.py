@@ -47,8 +47,8 @@ def test_a_run_directory_is_complete(genome: Path, tmp_path: Path) -> None:
     assert "<script" not in report
     assert report.count("<svg") == 5
     assert "bits per base" in re.findall(r'<p class="verdict">(.*?)</p>', report)[0]
-    assert {"metrics.csv", "run.json"} <= set(re.findall(r'href="([^"]+)"', report))
-    assert all((run / name).exists() for name in re.findall(r'href="([^"]+)"', report))
+    assert {"metrics.csv", "run.json"} <= set(re.findall(r'<a href="([^"]+)"', report))
+    assert all((run / name).exists() for name in re.findall(r'<a href="([^"]+)"', report))
     assert {"training", "held out", "Markov order 0"} <= set(re.findall(r">([^<>]+)</text>", report))
     events = [json.loads(line)["event"] for line in (run / "log.jsonl").read_text().splitlines()]
     assert events.count("step") == 7
