@@ -6,11 +6,13 @@ from typing import Any
 from hyenacli import __version__
 from hyenacli.console import log
 from hyenacli.devices import autocast, resolve_device, set_threads
+from hyenacli.embed.map import MapSample, check_map, write_map
 from hyenacli.embed.settings import EmbedSettings
 from hyenacli.errors import UsageError
 from hyenacli.genome.contigs import check_naming
 from hyenacli.inference.batching import RunSummary, parse_batch_size
 from hyenacli.inference.embedding import (
+    RECORD_COLUMNS,
     embed,
     embedding_columns,
     embedding_record,
@@ -18,17 +20,8 @@ from hyenacli.inference.embedding import (
     per_base_bytes,
 )
 from hyenacli.inference.embedding_options import parse_embedding_options
-from hyenacli.readers.annotation import sniff_regions
-from hyenacli.readers.features import FeatureChoice
-from hyenacli.readers.records import (
-    Input,
-    check_input,
-    open_fasta,
-    open_regions,
-    require_regions,
-)
-from hyenacli.readers.regions import open_reference
-from hyenacli.readers.text import InputFormat, open_binary
+from hyenacli.readers.inputs import SequenceInput
+from hyenacli.readers.records import Input
 from hyenacli.settings_file import to_dict
 from hyenacli.writers.output_shards import OutputShard, merge_if_last, resolve_shard
 from hyenacli.writers.tables import TABLES, open_table, table_type
@@ -54,11 +47,16 @@ def run(config: EmbedSettings) -> None:
         stride=config.stride,
     )
     per_base = options.pooling.per_base
+    check_map(config)
     batch_size = parse_batch_size(config.batch_size)
     kind = _table_type(config, per_base=per_base)
     check_naming(config.contig_style, config.contig_aliases, config.fasta, config.circular)
     output = resolve_shard(config.shard, config.output)
     output.check(config.input, config.fasta, config.contig_aliases)
+    if config.map is not None and output.shard is not None:
+        raise UsageError(
+            "a map is of all records", at="--map", remedy="leave it out, or embed in one process"
+        )
     device = resolve_device(config.device)
     precision = autocast(device, config.dtype)
     set_threads(config.threads)
@@ -76,12 +74,17 @@ def run(config: EmbedSettings) -> None:
             log.warning("%s will take about %s", output.target, described)
         rows = embedding_record if TABLES[kind].whole_records else embedding_rows
         summary = RunSummary("embed", "embedding", "embedded")
+        sample = None if config.map is None else MapSample(config.color_by, columns, records.columns)
         provenance = _provenance(config, model_sha256(model), layers) | records.shard
         with open_table(output.target, kind, columns, provenance) as table:
             for answer in summary.watch(embedded, records.total):
                 table.write(rows(answer, columns))
+                if sample is not None:
+                    sample.add(answer)
     summary.report(output.describe(), multiqc=output.target if config.multiqc else None)
     merge_if_last(output)
+    if sample is not None:
+        write_map(config, sample)
 
 
 def _table_type(config: EmbedSettings, *, per_base: bool) -> str:
@@ -93,38 +96,11 @@ def _table_type(config: EmbedSettings, *, per_base: bool) -> str:
 
 
 def _open_input(config: EmbedSettings, output: OutputShard, stack: ExitStack) -> Input:
-    """Open the records of the input, checked as far as they can be without a model."""
-    naming = config.contig_style, config.contig_aliases, config.circular
-    if config.input is None:
-        regions, fasta = require_regions(config.region, config.fasta, "embed")
-        reference = stack.enter_context(open_reference(fasta, *naming))
-        return open_regions(regions, reference, flank=config.flank, shard=output.shard)
-    check_input(config.input, config.region, several_processes=output.whole is not None)
-    stream = stack.enter_context(open_binary(config.input, allow_empty=True))
-    choice = FeatureChoice.of(config)
-    otherwise: InputFormat | None = "bed" if config.fasta else None if stream.peek(1) else "fasta"
-    kind = sniff_regions(stream, choice, otherwise)
-    if kind == "vcf":
-        raise UsageError("is a VCF", at=stream.name, remedy="embed takes BED or FASTA")
-    if kind == "bed":
-        if config.fasta is None:
-            raise UsageError("is a BED", at=stream.name, remedy="give its genome with -f/--fasta")
-        reference = stack.enter_context(open_reference(config.fasta, *naming))
-        return open_regions(
-            stream,
-            reference,
-            flank=config.flank,
-            shard=output.shard,
-            choice=choice,
-            keep_columns=True,
-        )
-    if config.fasta is not None or config.flank:
-        raise UsageError(
-            "is a FASTA, whose sequences are embedded whole",
-            at=stream.name,
-            remedy="leave out -f and --flank, or give regions as BED",
-        )
-    return open_fasta(stream, config.input, output.shard)
+    """Open the records of the input, with the column that colours the map."""
+    every = {column.name for column in RECORD_COLUMNS}
+    column = None if config.color_by in every else config.color_by
+    inputs = SequenceInput.of(config, "embed", keep_columns=True, column=column)
+    return inputs.open(stack, output.shard, several_processes=output.whole is not None)
 
 
 def _provenance(config: EmbedSettings, sha256: str, layers: tuple[int, ...]) -> dict[str, Any]:

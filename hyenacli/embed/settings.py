@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from hyenacli import options
+from hyenacli.options import OUTPUT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,14 +16,16 @@ class EmbedSettings(
     options.RecordTableOptions,
     options.RegionOptions,
     options.FeatureOptions,
+    options.ColumnOptions,
     options.CircularOptions,
     options.WindowOptions,
     options.ShardOptions,
 ):
     """Embed regions of a genome, or whole sequences: one vector per region, in input order.
 
-    INPUT is a BED (with -f), a FASTA or - for stdin; -r gives regions of -f instead. By default the vector
-    is the mean over the region's bases of the last layer after the final norm.
+    INPUT is a BED, GFF, GTF, GenBank or EMBL (with -f), a FASTA, a table with a column of sequences, a folder
+    of sequences, or - for stdin; -r gives regions of -f instead. By default the vector is the mean over the
+    region's bases of the last layer after the final norm.
 
     OUT is .parquet, .tsv(.gz), .csv, .jsonl, .npz or .h5ad, or, with --pool none, .h5 in half precision.
     Under torchrun each process writes a shard beside OUT, and the last to finish joins them.
@@ -33,7 +36,8 @@ class EmbedSettings(
     """
 
     input: Annotated[
-        Path | None, typer.Argument(help="BED or FASTA (plain or gzip), - for stdin.", metavar="INPUT")
+        Path | None,
+        typer.Argument(help="BED, annotation, FASTA, table or folder; - for stdin.", metavar="INPUT"),
     ] = None
     pool: Annotated[
         str,
@@ -63,3 +67,29 @@ class EmbedSettings(
             help="Also read the reverse complement: take the mean of both vectors, or concatenate them.",
         ),
     ] = "none"
+    map: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also draw the vectors in two dimensions, a point per record: .svg, or .html with names of "
+            "the points and a table.",
+            metavar="FILE",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None
+    color_by: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of OUT, attribute of features or column of a table that colours the map: the ten "
+            "most frequent texts, or numbers. It is also predicted from the vectors, and from k-mers.",
+            metavar="COLUMN",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None
+    map_method: Annotated[
+        Literal["pca", "tsne", "umap"],
+        typer.Option(
+            help="pca: the two directions of most variance. tsne, umap: neighbours stay neighbours; umap "
+            "needs the package umap-learn.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = "pca"

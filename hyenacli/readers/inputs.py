@@ -8,7 +8,7 @@ from typing import Any, Self
 from hyenacli.errors import UsageError
 from hyenacli.genome.contigs import ContigStyle
 from hyenacli.options import FeatureOptions
-from hyenacli.readers.annotation import sniff_regions
+from hyenacli.readers.annotation import is_annotation, sniff_regions
 from hyenacli.readers.features import FeatureChoice
 from hyenacli.readers.labelled import open_labelled
 from hyenacli.readers.records import Input, check_input, open_regions, open_rows, require_regions
@@ -39,6 +39,8 @@ class SequenceInput:
             sequences have coordinates.
         in_order: the track needs regions in the order of contigs' names and positions.
         choice: of the features of an annotation.
+        keep_columns: keep the columns of a BED after the strand.
+        column: a further one to keep: of a table, an attribute of features, or the `label` of a folder.
     """
 
     verb: str
@@ -54,14 +56,20 @@ class SequenceInput:
     track: str | None = None
     in_order: bool = False
     choice: FeatureChoice | None = None
+    keep_columns: bool = False
+    column: str | None = None
 
     @classmethod
     def of(cls, options: Any, verb: str, **more: Any) -> Self:
         """Return the input that the settings of a verb name; `more` are further fields, or other values.
 
         Raises:
-            UsageError: as `FeatureChoice.of`.
+            UsageError: as `FeatureChoice.of`, or flanks of sequences.
         """
+        default = getattr(type(options), "flank", None)
+        if options.fasta is None and getattr(options, "flank", default) != default:
+            remedy = "leave it out, or give regions as BED, with their genome as -f"
+            raise UsageError("sequences are read whole", at="--flank", remedy=remedy)
         fields = {name: getattr(options, name) for name in _OPTIONS if hasattr(options, name)}
         choice = FeatureChoice.of(options) if isinstance(options, FeatureOptions) else None
         fields |= {"source": options.input, "regions": options.region, "choice": choice} | more
@@ -93,8 +101,12 @@ class SequenceInput:
             remedy = "leave out -f, or give regions as BED" if kind == "fasta" else "give regions as BED"
             raise UsageError(problem, at=stream.name, remedy=remedy)
         self._refuse_columns(stream.name)
+        if self.column is not None and is_annotation(stream, choice):
+            choice = choice.including(Columns(labels=(self.column,)), labelled=True)
         reference = stack.enter_context(open_reference(self.fasta, *self._naming))
-        return open_regions(stream, reference, shard=shard, choice=choice, **self._reading)
+        return open_regions(
+            stream, reference, shard=shard, choice=choice, keep_columns=self.keep_columns, **self._reading
+        )
 
     @property
     def _reading(self) -> dict[str, Any]:
@@ -105,7 +117,8 @@ class SequenceInput:
         return self.contig_style, self.contig_aliases, self.circular
 
     def _open_sequences(self, source: Path, stack: ExitStack, shard: Shard | None) -> Input:
-        columns = Columns(self.sequence_column, labels=(), id=self.id_column, split="")
+        labels = () if self.column is None else (self.column,)
+        columns = Columns(self.sequence_column, labels=labels, id=self.id_column, split="")
         rows = stack.enter_context(open_labelled([source], columns, labelled=False))
         if rows.kinds[0] in ("fasta", "folder"):
             self._refuse_columns(rows.names[0])

@@ -24,14 +24,13 @@ from hyenacli.readers.regions import (
     load_regions,
     parse_regions,
 )
-from hyenacli.readers.sequences import FastaRecord, read_fasta
-from hyenacli.readers.shards import Shard, fingerprint, survey_fasta, survey_rows
-from hyenacli.readers.tables import Columns, LabelledRecord
+from hyenacli.readers.sequences import FastaRecord
+from hyenacli.readers.shards import Shard, fingerprint, survey_rows
+from hyenacli.readers.tables import Columns, Label, LabelledRecord
 from hyenacli.readers.text import source_name
 
 _logger = logging.getLogger("hyena")
 OK, EMPTY, TOO_LONG = "OK", "EMPTY", "TOO_LONG"
-# Column of a feature with its type; those after it are kept too.
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,27 +286,6 @@ def _check_apart(regions: Iterable[Region]) -> None:
             )
 
 
-def open_fasta(stream: BufferedReader, source: Path | None, shard: Shard | None = None) -> Input:
-    """Open the sequences of a FASTA.
-
-    Args:
-        stream: the FASTA.
-        source: the same as a path, to count its records where there is a shard.
-        shard: the part to take.
-
-    Raises:
-        UsageError: as `survey_fasta`.
-        UserError: it does not begin as FASTA does; what follows shows when it is read.
-    """
-    records = (
-        SequenceRecord.of_sequence(record.name, record.sequence, record.status, record.line, record.problem)
-        for record in read_fasta(stream)
-    )
-    if shard is None or source is None:
-        return Input(warn_of_unusable(started(records, source_name(stream)), source_name(stream)))
-    return _shard_of(records, shard, *survey_fasta(source), source_name(stream))
-
-
 def open_rows(
     rows: LabelledRows,
     source: Path,
@@ -316,7 +294,7 @@ def open_rows(
     shard: Shard | None = None,
     apart: bool = False,
 ) -> Input:
-    """Open the sequences of a table, a FASTA or a folder, whatever their labels.
+    """Open the sequences of a table, a FASTA or a folder; labels that were read are further columns.
 
     Args:
         rows: the records.
@@ -331,6 +309,7 @@ def open_rows(
     """
     labelled = _unique(rows) if apart else iter(rows)
     contigs = rows.kinds[0] == "fasta"  # rows of a table are of no contig
+    kept = rows.label_names if columns.labels else ()
     records = (
         SequenceRecord(
             record.id,
@@ -341,18 +320,23 @@ def open_rows(
             status=record.status,
             line=record.line,
             problem=record.problem,
+            extra=tuple(zip(kept, _texts(record.label), strict=False)),
         )
         for record in labelled
     )
+    name = rows.names[0]
     if shard is None:
-        return Input(warn_of_unusable(started(records, rows.names[0]), rows.names[0]))
-    return _shard_of(records, shard, *survey_rows(source, columns), rows.names[0])
-
-
-def _shard_of(records: Iterator[SequenceRecord], shard: Shard, count: int, sha256: str, name: str) -> Input:
+        return Input(warn_of_unusable(started(records, name), name), columns=kept)
+    count, sha256 = survey_rows(source, columns)
     part = shard.part(count)
     chosen = warn_of_unusable(islice(records, part.start, part.stop), name)
-    return Input(chosen, len(part), shard=shard.describe(count, sha256))
+    return Input(chosen, len(part), shard=shard.describe(count, sha256), columns=kept)
+
+
+def _texts(label: Label) -> tuple[str, ...]:
+    if isinstance(label, tuple):
+        return label
+    return ("" if label is None else str(label),)
 
 
 def _unique(records: Iterable[LabelledRecord]) -> Iterator[LabelledRecord]:

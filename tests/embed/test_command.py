@@ -5,6 +5,7 @@ import io
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -221,9 +222,30 @@ BAD = [
     ("r.bed -r 1:1-2 -f g.fa -m model -o o.tsv", 2, "-r stands instead of an INPUT; give one of them"),
     ("-r 1:1-2 -m model -o o.tsv", 2, "-r names regions of a genome; give the genome with -f"),
     ("r.bed -m model -o o.tsv", 2, "r.bed: is a BED; give its genome with -f"),
-    ("s.fa.gz -f g.fa -m model -o o.tsv", 2, "s.fa.gz: is a FASTA, whose sequences are embedded whole"),
-    ("s.fa.gz --flank 3 -m model -o o.tsv", 2, "leave out -f and --flank"),
-    ("v.vcf -f g.fa -m model -o o.tsv", 2, "v.vcf: is a VCF; embed takes BED or FASTA"),
+    ("s.fa.gz -f g.fa -m model -o o.tsv", 2, "s.fa.gz: is a FASTA, and -f gives the genome of a BED"),
+    (
+        "s.fa.gz --flank 3 -m model -o o.tsv",
+        2,
+        "--flank: sequences are read whole; leave it out",
+    ),
+    ("v.vcf -f g.fa -m model -o o.tsv", 2, "v.vcf: is a VCF, and -f gives the genome of a BED"),
+    ("r.bed -f g.fa -m model -o o.tsv --color-by chrom", 2, "--color-by: is of a map; add --map FILE"),
+    ("r.bed -f g.fa -m model -o o.tsv --map m.png", 2, "m.png: a map is .svg or .html"),
+    (
+        "r.bed -f g.fa -m model -o o.tsv --map m.svg --pool none",
+        2,
+        "--pool none: a map has a point per",
+    ),
+    (
+        "r.bed -f g.fa -m model -o o.tsv --map m.svg --shard 1/2",
+        2,
+        "--map: a map is of all records",
+    ),
+    (
+        "r.bed -f g.fa -m model -o o.tsv --map m.svg --color-by gene",
+        2,
+        "--color-by: no column 'gene'",
+    ),
     ("r.bed -f g.fa -m model -o o.txt", 2, "o.txt: the suffix names no table type"),
     ("r.bed -f g.fa -m model -o o.tsv --pool sum", 2, "--pool: unknown pooling 'sum'; use mean, last, max"),
     ("r.bed -f g.fa -m model -o o.tsv --layer 0", 2, "--layer: unknown layer '0'"),
@@ -252,7 +274,7 @@ BAD = [
     ("r.bed -f g.fa -m model -o -O npz", 2, ""),
     # data: exit 1
     ("no.bed -f g.fa -m model -o o.tsv", 1, "no.bed: no such file"),
-    ("text -m model -o o.tsv", 1, "text: neither FASTA, BED nor VCF"),
+    ("text -m model -o o.tsv", 1, "text: no column 'sequence'"),
     ("r.bed -f no.fa -m model -o o.tsv", 1, "no.fa: "),
     ("foreign.bed -f g.fa -m model -o o.tsv", 1, "foreign.bed: no contig of this input is in g.fa"),
     ("r.bed -f g.fa -m model -o o.tsv --contig-style exact", 1, "r.bed: no contig of this input is in g.fa"),
@@ -339,3 +361,37 @@ def test_a_bad_record_is_a_row_with_a_status(run: Run, text: str, line: str, sta
     assert [set(record[7:]) == {""} for record in records] == [status != "OK" for status in statuses]
     assert result.stderr.count("x: 2 records without a result, the first as ") == 1
     assert f"embedded 2 records, 1 {statuses[1]}, 1 {statuses[2]}: " in result.stderr
+
+
+def test_a_table_is_mapped_with_a_probe_of_its_column(run: Run, tmp_path: Path) -> None:
+    draw = random.Random(0)
+    kinds = {"poor": b"AAAT", "rich": b"CCCG", "rare": b"ACGT"}
+    lines = ["sequence,kind,score"]
+    for kind, letters in kinds.items():
+        for _ in range(5 if kind == "rare" else 30):
+            bases = bytes(draw.choices(letters, k=40)).decode()
+            lines.append(f"{bases},{kind},{bases.count('C') + bases.count('G')}")
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    result = run("t.csv -m model -o t.parquet --map t.html --color-by kind --map-method tsne")
+    assert result.exit_code == 0, result.output
+    assert re.search(r"kind: weighted F1 (1.000|0.9\d\d) of the embeddings, 1.000 of k-mers", result.stderr)
+    assert pq.read_table("t.parquet")["kind"].to_pylist() == [line.split(",")[1] for line in lines[1:]]
+    page = Path("t.html").read_text()
+    assert page.count("<title>") == 1 + 65  # of the page, and of every point
+    assert "<title>65: rare</title>" in page
+    assert re.search(r"<td>rare</td><td class=\"n\">5</td><td class=\"n\">-</td>", page)
+    result = run("t.csv -m model -o t.parquet --map t.svg --color-by score")
+    assert "score: R2 0.9" in result.stderr
+    assert "component 1 (" in Path("t.svg").read_text()
+
+
+def test_a_map_shows_what_an_annotation_says_of_its_genes(run: Run, tmp_path: Path) -> None:
+    line = "1\tx\tgene\t{}\t{}\t.\t+\t.\tID=g{};biotype={}\n"
+    genes = [(i, i + 20, i, "long" if i % 2 else "short") for i in range(1, 90, 4)]
+    (tmp_path / "a.gff").write_text("".join(line.format(*gene) for gene in genes))
+    result = run("a.gff -f g.fa -m model -o a.tsv --map a.svg --color-by biotype")
+    assert result.exit_code == 0, result.output
+    assert "--color-by biotype: too few records of two classes for a probe" in result.stderr
+    assert rows(Path("a.tsv").read_text())[0][7:9] == ["type", "biotype"]
+    result = run("-r 1:1-20 -f g.fa -m model -o a.tsv --map b.svg")
+    assert (result.exit_code, "1 vectors are too few" in result.stderr) == (1, True)

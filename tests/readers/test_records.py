@@ -3,9 +3,10 @@ from pathlib import Path
 import pytest
 
 from hyenacli.genome.region import Region
-from hyenacli.readers.records import SequenceRecord, open_fasta, region_records
+from hyenacli.readers.labelled import open_labelled
+from hyenacli.readers.records import SequenceRecord, open_rows, region_records
 from hyenacli.readers.regions import BedRecord, ResolvedRegion
-from hyenacli.readers.text import open_binary
+from hyenacli.readers.tables import Columns
 
 
 class OneContig:
@@ -37,8 +38,9 @@ def test_records_without_a_result_are_warned_of_once(
 ) -> None:
     path = tmp_path / "a.fa"
     path.write_text(">a\nAC\n>b\nA*\n>c\n>d\nAX\n>e\nGT\n")
-    with open_binary(path) as stream:
-        records = list(open_fasta(stream, path).records)
+    columns = Columns(labels=())
+    with open_labelled([path], columns, labelled=False) as rows:
+        records = list(open_rows(rows, path, columns).records)
     assert [record.status for record in records] == ["OK", "BAD_LETTER", "EMPTY", "BAD_LETTER", "OK"]
     [message] = caplog.messages
     assert message.startswith(
