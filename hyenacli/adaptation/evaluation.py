@@ -200,6 +200,7 @@ class EvaluationResult:
         joint: the weights of network and experts, where they were fitted.
         expert: the baseline that has joined the network, or was tried.
         verdict: the model beside the baseline that is best on the validation split, on the final split.
+        clean: the test records that resemble no training record, where some do.
     """
 
     splits: dict[str, SplitResult]
@@ -209,6 +210,7 @@ class EvaluationResult:
     joint: Joint | None = None
     expert: Baseline | None = None
     verdict: Verdict | None = None
+    clean: SplitResult | None = None
 
     @property
     def final_split(self) -> str:
@@ -227,6 +229,7 @@ class EvaluationResult:
         return {
             "splits": {name: result.to_json() for name, result in self.splits.items()},
             "verdict": self.verdict and self.verdict.to_json(),
+            "clean_test": self.clean and self.clean.to_json(),
             "network": self.network and {name: result.to_json() for name, result in self.network.items()},
             "experts": self.joint and {**asdict(self.joint), "joined": self.network is not None},
             **{f"{baseline.kind}_baseline": baseline.to_json() for baseline in self.baselines},

@@ -50,6 +50,7 @@ class Method:
     Attributes:
         name: word of --method.
         defaults: of the flags that every method has.
+        on_cpu: other defaults of `finetune` on a CPU, where the paper's take days.
         flags: settings that belong to this method alone, with their defaults.
         has_head: the model gets a head for the labels.
         freezes_states: the model's states never change, and are computed once where labels are of sequences.
@@ -59,6 +60,7 @@ class Method:
 
     name: ClassVar[str]
     defaults: ClassVar[dict[str, float]]
+    on_cpu: ClassVar[dict[str, int]] = {}
     flags: ClassVar[dict[str, float]] = {}
     has_head: ClassVar[bool] = True
     freezes_states: ClassVar[bool] = False
@@ -111,6 +113,7 @@ class Full(Method):
 
     name = "full"
     defaults: ClassVar = {"lr": 6e-4, "weight_decay": 0.1, "batch_size": 128, "epochs": 100, "patience": 10}
+    on_cpu: ClassVar = {"batch_size": 32, "epochs": 10}
 
     def trains(self, parameter: str) -> bool:  # noqa: ARG002
         """Return True."""
@@ -130,6 +133,7 @@ class Lora(Method):
 
     name = "lora"
     defaults: ClassVar = Full.defaults | {"lr": 1e-3}
+    on_cpu: ClassVar = Full.on_cpu
     flags: ClassVar = {"lora_rank": 8, "lora_alpha": 0.0}
     adapter = LoraConfig
     adapter_name = "LoRA"
@@ -172,6 +176,7 @@ class InContext(Full):
 
     name = "icl"
     defaults: ClassVar = {"lr": 1e-4, "weight_decay": 0.0, "batch_size": 2, "epochs": 1, "patience": 10}
+    on_cpu: ClassVar = {}
     flags: ClassVar = {"shots": 2}
     has_head = False
 

@@ -153,8 +153,12 @@ def _text(value: float | None) -> str:
 def _metrics(evaluation: EvaluationResult) -> str:
     """Return a table with a row for each metric, and the baselines beside the final split."""
     splits, last = evaluation.splits, evaluation.final_split
-    header = ["", *(f"{name} ({len(result.logits):,})" for name, result in splits.items())]
     caption = "95 % bootstrap intervals in brackets."
+    shown = dict(splits)
+    if evaluation.clean is not None:
+        shown["clean test"] = evaluation.clean
+        caption += " Clean test: the test records that resemble no training record."
+    header = ["", *(f"{name} ({len(result.logits):,})" for name, result in shown.items())]
     beside = {}
     if evaluation.network is not None and evaluation.joint is not None and evaluation.expert is not None:
         beside["network alone"] = evaluation.network
@@ -170,7 +174,7 @@ def _metrics(evaluation: EvaluationResult) -> str:
     header += [f"{title}, {last}" for title in beside]
     rows = []
     for metric in splits[last].metrics:
-        results = [*splits.values(), *(results[last] for results in beside.values())]
+        results = [*shown.values(), *(results[last] for results in beside.values())]
         cells = [_with_span(result.metrics[metric], result.intervals.get(metric)) for result in results]
         rows.append([metric, *cells])
     return f"<p>{caption}</p>{number_table(header, rows)}"

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -17,6 +17,7 @@ from hyenacli.adaptation.evaluation import (
     Logits,
     SplitEvaluator,
     describe_guess,
+    evaluate_split,
     evaluate_splits,
 )
 from hyenacli.adaptation.examples import Criterion, ExampleSource, LabelObjective
@@ -124,6 +125,10 @@ class AdaptationRun(ABC):
     @abstractmethod
     def fit_baselines(self) -> list[Baseline]:
         """Fit models of words to the same splits; an empty list where there are to be none."""
+
+    def clean_test(self) -> tuple[SplitEvaluator, Sequence[int]] | None:
+        """Return the labels and positions of test records that resemble no training record, if some do."""
+        return None
 
     def report_sections(self) -> list[str]:
         """Return sections of report.html after the metrics."""
@@ -252,6 +257,11 @@ def evaluate_run(run: AdaptationRun, training: TrainingResult, splits: Collectio
         evaluation = evaluate_splits(model, evaluators, logits, run.evaluation_config())
         if len(evaluators) == len(run.evaluators):
             evaluation = with_baselines(evaluation, run.fit_baselines(), run.experts, run.evaluation_config())
+        if "test" in evaluation.splits and (clean := run.clean_test()) is not None:
+            logits_N = [evaluation.splits["test"].logits[i] for i in clean[1]]
+            evaluation = replace(
+                evaluation, clean=evaluate_split(clean[0], logits_N, run.evaluation_config())
+            )
         metrics = write_results(run, model, training, evaluation)
     return broadcast(metrics)
 
@@ -331,6 +341,8 @@ def _log_results(run: AdaptationRun, training: TrainingResult, evaluation: Evalu
             console.log.warning("%s; %s", text, _REMEDY)
     for name, result in evaluation.splits.items():
         console.log.info("%s", describe_split(name, result))
+    if evaluation.clean is not None:
+        console.log.info("%s", describe_split("test without those that resemble training", evaluation.clean))
     _log_comparison(evaluation, metric)
 
 

@@ -1,5 +1,8 @@
 """`hyena finetune` as a function: read labels, split, adapt, evaluate, report."""
 
+from dataclasses import replace
+from typing import Any, Literal
+
 from hyenacli.adaptation.methods import METHODS, check_model, with_method_defaults
 from hyenacli.adaptation.run import RunResult
 from hyenacli.devices import resolve_device, set_threads
@@ -7,7 +10,6 @@ from hyenacli.distributed import process_group
 from hyenacli.errors import UsageError
 from hyenacli.finetune.cross_validation import Choice, CrossValidation, read_grid
 from hyenacli.finetune.dataset import LabelledSet, open_set
-from hyenacli.finetune.features import check_classes
 from hyenacli.finetune.settings import FinetuneSettings
 from hyenacli.inference.batching import parse_batch_size
 from hyenacli.training.metric_loggers import check_tensorboard
@@ -34,7 +36,7 @@ def finetune(settings: FinetuneSettings) -> RunResult:
     """
     set_threads(settings.threads)
     device = resolve_device(settings.device)
-    filled = with_defaults(settings)
+    filled = with_defaults(settings, device.type)
     grid = read_grid(settings.sweep or ())
     _check(settings)
     _check_effective(settings, grid)
@@ -46,23 +48,40 @@ def finetune(settings: FinetuneSettings) -> RunResult:
             return CrossValidation(filled, data, grid, device).run()
 
 
-def with_defaults(settings: FinetuneSettings) -> FinetuneSettings:
+def with_defaults(settings: FinetuneSettings, device: str = "cuda") -> FinetuneSettings:
     """Return the settings with the defaults of their method where the user gave no value.
+
+    Args:
+        settings: as given.
+        device: type of the device that trains.
 
     Raises:
         UsageError: flags that do not go together.
     """
+    method = METHODS[settings.method]
+    if settings.solver == "auto":
+        settings = replace(settings, solver=_choose_solver(settings))
+    if device == "cpu":
+        suited: dict[str, Any] = {k: v for k, v in method.on_cpu.items() if getattr(settings, k) is None}
+        settings = replace(settings, **suited)
     solved = settings.solver == "sklearn"
     filled = with_method_defaults(settings, () if solved else _TRAINING_DEFAULTS)
     if not solved:
         return filled
-    if not METHODS[settings.method].freezes_states or settings.level != "sequence":
+    if not method.freezes_states or settings.level != "sequence":
         raise UsageError("fits heads on sequences", at="--solver sklearn", remedy="add --method head")
     for name in _STEPWISE:
         if getattr(settings, name) is not None:
             flag = f"--{name.replace('_', '-')}"
             raise UsageError("--solver sklearn takes no steps", at=flag, remedy="leave it out")
     return filled
+
+
+def _choose_solver(settings: FinetuneSettings) -> Literal["adamw", "sklearn"]:
+    """Return sklearn for heads on sequences, unless a flag of training step by step is given."""
+    stepwise = any(getattr(settings, name) is not None for name in _STEPWISE)
+    per_base = settings.level == "nucleotide" or settings.bedgraph is not None
+    return "sklearn" if METHODS[settings.method].freezes_states and not (per_base or stepwise) else "adamw"
 
 
 def _check(settings: FinetuneSettings) -> None:
@@ -100,8 +119,6 @@ def _check_labels(settings: FinetuneSettings, data: LabelledSet) -> None:
     for splits in data.splits:
         targets = [data.targets[i] for i in splits.train.tolist()]
         METHODS[settings.method].check_labels(settings, data.scheme, targets)
-    if settings.solver == "sklearn":
-        check_classes(data)
     if data.scheme.task == "regression":
         remedy = "leave it out, or give --task"
         if settings.calibrate:

@@ -119,6 +119,7 @@ class CrossValidation:
         self._settings, self._data, self._grid, self._device = settings, data, grid, device
         finder = LeakFinder(data.records)
         self._leaks = [finder.find(splits) for splits in data.splits]
+        self._clean = [finder.clean(splits).tolist() for splits in data.splits]
         pairs = zip(data.splits, self._leaks, strict=True)
         self._warnings = [_find_warnings(data, splits, leaks) for splits, leaks in pairs]
         self._baselines = cache(self._fit_baselines)
@@ -222,6 +223,7 @@ class CrossValidation:
             self._device,
             self._warnings[planned.fold],
             self._leaks[planned.fold],
+            self._clean[planned.fold],
             partial(self._baselines, planned.fold),
         )
         result = run.run(evaluated)

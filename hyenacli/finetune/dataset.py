@@ -10,6 +10,7 @@ import numpy as np
 from hyenacli.adaptation.evaluation import SplitEvaluator
 from hyenacli.adaptation.labels import LabelScheme, RequestedTask, Targets, read_labels
 from hyenacli.errors import UsageError, UserError, abbreviate
+from hyenacli.finetune.leakage import LeakFinder
 from hyenacli.finetune.settings import FinetuneSettings
 from hyenacli.finetune.splits import (
     NO_RECORDS,
@@ -141,7 +142,7 @@ def _split(
         if scheme.level == "sequence"
         else np.zeros(len(records), np.int64)
     )
-    groups = [record.group for record in records] if settings.group_column else None
+    groups = _groups(settings, records, given)
     maker = SplitMaker(records, strata, groups, settings.seed)
     valid = _VALID_SHARE if settings.valid_fraction is None else settings.valid_fraction
     if settings.folds is not None:
@@ -168,6 +169,21 @@ def _split(
     test = settings.test_fraction if settings.test_fraction is not None else _TEST_SHARE * (given is None)
     splits = given or LabelSplits(np.arange(len(records)), NO_RECORDS, NO_RECORDS)
     return [maker.hold_out(splits, valid, test)]
+
+
+def _groups(
+    settings: FinetuneSettings, records: list[LabelledRecord], given: LabelSplits | None
+) -> list[str] | None:
+    """Return the group of each record that stays in one split; None where only equal sequences do."""
+    if settings.split_by == "similarity":
+        if settings.group_column or settings.valid_groups or settings.test_groups:
+            what = "groups say already what stays together"
+            raise UsageError(what, at="--split-by similarity", remedy="leave out one of them")
+        if given is not None and len(given.valid) and len(given.test):
+            what = "the splits are given already"
+            raise UsageError(what, at="--split-by similarity", remedy="leave it out")
+        return LeakFinder(records).components()
+    return [record.group for record in records] if settings.group_column else None
 
 
 def _names(text: str | None) -> list[str]:

@@ -15,10 +15,8 @@ from numpy.typing import NDArray
 from hyenacli import console
 from hyenacli.adaptation.evaluation import Logits, SplitEvaluator
 from hyenacli.distributed import current_ranks, sum_array
-from hyenacli.errors import UserError
 from hyenacli.evaluation.linear import fit_linear
 from hyenacli.evaluation.metrics import monitor
-from hyenacli.finetune.dataset import LabelledSet
 from hyenacli.finetune.settings import FinetuneSettings
 from hyenacli.inference.embedding import embed
 from hyenacli.inference.embedding_options import EmbeddingOptions, Pooling
@@ -50,8 +48,8 @@ class Features:
         precision: Callable[[], AbstractContextManager[Any]],
         device: torch.device,
     ) -> None:
-        self._mean, self._augment = settings.rc == "mean", settings.rc_augment
-        strands, ranks = 2 if self._mean or self._augment else 1, current_ranks()
+        self._mean = settings.rc == "mean"
+        strands, ranks = 2 if self._mean or settings.rc_augment else 1, current_ranks()
         options = EmbeddingOptions(
             pooling=Pooling(settings.pool),
             rc="concat" if strands == 2 else "none",
@@ -128,27 +126,8 @@ class Features:
         return float(qualities[best])
 
     def _training_rows(self, indices: Sequence[int], targets: NDArray[Any]) -> tuple[Floats32, NDArray[Any]]:
-        """Return features (N, D) and targets, of both strands with --rc-augment."""
+        """Return features (N, D) and targets; where both strands were read, a row for each."""
         states_NSD = self.states_NSD[list(indices)]
-        strands = states_NSD.shape[1] if self._augment else 1
-        features_ND = states_NSD[:, :strands].swapaxes(0, 1).reshape(-1, states_NSD.shape[2]).copy()
+        _, strands, width = states_NSD.shape
+        features_ND = states_NSD.swapaxes(0, 1).reshape(-1, width).copy()
         return features_ND, np.concatenate([targets] * strands)
-
-
-def check_classes(data: LabelledSet) -> None:
-    """Check that every class has training records.
-
-    Raises:
-        UserError: a class has none, which it names.
-    """
-    if not data.scheme.has_classes:
-        return
-    for splits in data.splits:
-        classes = {int(data.targets[i]) for i in splits.train.tolist()}
-        for k, name in enumerate(data.scheme.names):
-            if k not in classes:
-                raise UserError(
-                    f"class '{name}' has no training record",
-                    at="--solver sklearn",
-                    remedy="split the data so that it has some, or take --solver adamw",
-                )

@@ -23,6 +23,9 @@ MAX_KMERS = 1 << 23
 SIMILAR = 0.5
 """Records with this share of their 31-mers in training records are worth a warning."""
 _PIECE = 1 << 20
+# Share of 31-mers that joins two records, and the most records of a 31-mer that are compared with each other.
+_JOINED = SIMILAR / 2
+_FREQUENT = 20
 
 LeakKind = Literal["sequence", "similar", "region", "group"]
 _RELATIONS: dict[LeakKind, str] = {
@@ -100,6 +103,49 @@ class LeakFinder:
         numbers_P[order_P[1:]] = np.cumsum(ordered_P[1:] != ordered_P[:-1])
         return numbers_P, of_P
 
+    def components(self) -> list[str]:
+        """Return a group of each record: those that share sequences, on either strand, directly or by others.
+
+        Two records are joined where they are equal, or where the one with fewer 31-mers has a quarter of
+        them in the other: half of a record's 31-mers may lie in two others. Of a 31-mer in more than 20
+        records only the first is compared with the others.
+        """
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        count = len(self._records)
+        pairs = [_star(np.unique(self._digests, return_inverse=True)[1], np.arange(count))]
+        numbers_P, of_P = self._kmers
+        order_P = np.lexsort((of_P, numbers_P))
+        numbers_P, of_P = numbers_P[order_P], of_P[order_P]
+        first_P = np.append(True, (numbers_P[1:] != numbers_P[:-1]) | (of_P[1:] != of_P[:-1]))[: len(of_P)]
+        numbers_P, of_P = numbers_P[first_P], of_P[first_P]
+        size_N = np.bincount(of_P, minlength=count)
+        shared = [_star(numbers_P, of_P)]
+        frequent_P = np.bincount(numbers_P)[numbers_P] > _FREQUENT
+        numbers_P, of_P = numbers_P[~frequent_P], of_P[~frequent_P]
+        for distance in range(1, _FREQUENT):
+            same_P = numbers_P[distance:] == numbers_P[:-distance]
+            earlier, later = of_P[:-distance][same_P], of_P[distance:][same_P]
+            # pairs with the first record of a 31-mer are counted already
+            leads = np.append(True, numbers_P[1:] != numbers_P[:-1])[: len(of_P)][:-distance][same_P]
+            shared.append(np.stack([earlier[~leads], later[~leads]]))
+        joined_2P = np.concatenate(shared, axis=1)
+        matrix = coo_array((np.ones(joined_2P.shape[1]), tuple(joined_2P)), (count, count)).tocsr().tocoo()
+        enough = matrix.data >= _JOINED * np.minimum(size_N[matrix.row], size_N[matrix.col])
+        pairs.append(np.stack([matrix.row[enough], matrix.col[enough]]))
+        edges = np.concatenate(pairs, axis=1)
+        graph = coo_array((np.ones(edges.shape[1]), tuple(edges)), (count, count))
+        return [str(group) for group in connected_components(graph, directed=False)[1]]
+
+    def clean(self, splits: LabelSplits) -> Indices:
+        """Return the test records that share no sequence, half of their 31-mers or region with training."""
+        train, test = splits.train, splits.test
+        if not len(test):
+            return test
+        shares = _in_both(self._digests, train, test) | _overlapping(self._records, train, test)
+        return test[~(shares | self._similar(train, test))]
+
     def find(self, splits: LabelSplits) -> list[Leak]:
         """Return what every two splits share, a `Leak` for each kind; an empty list if they share nothing."""
         groups = [record.group for record in self._records]
@@ -136,6 +182,15 @@ class LeakFinder:
         known_N = np.bincount(of_P, known[numbers_P], minlength=len(self._records))
         similar_N: NDArray[np.bool_] = (count_N > 0) & (known_N >= SIMILAR * count_N)
         return similar_N[held_out]
+
+
+def _star(groups_P: NDArray[np.int64], of_P: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return pairs (2, P) of the first record of each group and each other record of it."""
+    order_P = np.argsort(groups_P, kind="stable")
+    groups_P, of_P = groups_P[order_P], of_P[order_P]
+    first_P = np.append(True, groups_P[1:] != groups_P[:-1])[: len(groups_P)]
+    leader_P = of_P[np.maximum.accumulate(np.where(first_P, np.arange(len(first_P)), 0))]
+    return np.stack([leader_P[~first_P], of_P[~first_P]])
 
 
 def _hashed(records: Iterable[LabelledRecord]) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.int64]]]:

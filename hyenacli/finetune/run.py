@@ -22,7 +22,7 @@ from hyenacli.adaptation.evaluation import (
 )
 from hyenacli.adaptation.examples import Criterion, EpochExamples, Epochs, FeatureExamples
 from hyenacli.adaptation.labels import IGNORED, LabelScheme, Targets, class_weights
-from hyenacli.adaptation.methods import TrainingSet, build_model, describe_model, head_config
+from hyenacli.adaptation.methods import METHODS, TrainingSet, build_model, describe_model, head_config
 from hyenacli.adaptation.run import AdaptationRun, RunResult, TrainingResult, evaluate_run, log_plan
 from hyenacli.evaluation.metrics import monitor
 from hyenacli.finetune.dataset import LabelledSet, split_sizes
@@ -50,6 +50,8 @@ from hyenacli.writers.tables import open_table
 from hyenadna import HyenaDNA
 from hyenadna.config import HeadConfig
 
+_LEAST_CLEAN = 10
+
 
 class FinetuneRun(AdaptationRun):
     """One run of fine-tuning.
@@ -58,6 +60,7 @@ class FinetuneRun(AdaptationRun):
         settings: with the method's defaults; its output is the run's directory.
         warnings: sentences about the splits.
         leaks: what the splits share.
+        clean: indices of the test records that resemble no training record.
         baselines: fits the k-mer model, or returns an empty list.
     """
 
@@ -73,6 +76,7 @@ class FinetuneRun(AdaptationRun):
         device: torch.device,
         warnings: Sequence[str] = (),
         leaks: Sequence[Leak] = (),
+        clean: Sequence[int] | None = None,
         baselines: Callable[[], list[Baseline]] = list,
     ) -> None:
         self.data, self.splits = data, splits
@@ -81,7 +85,7 @@ class FinetuneRun(AdaptationRun):
         criterion = make_criterion(data.scheme, self._train_targets, settings.class_weights, self._head.scale)
         super().__init__(settings, data.scheme, criterion, device, warnings)
         self.experts = settings.experts
-        self._baselines, self._leaks = baselines, leaks
+        self._baselines, self._leaks, self._clean = baselines, leaks, clean
         self._features: Features | None = None
 
     def run(self, evaluated: Collection[str] = SPLITS) -> RunResult:
@@ -133,6 +137,12 @@ class FinetuneRun(AdaptationRun):
         settings, examples = self.settings, self._examples(model)
         epochs = examples.epochs
         times = f"{settings.epochs} {'epoch' if settings.epochs == 1 else 'epochs'}"
+        paper = METHODS["full"].defaults
+        if self.method.on_cpu and (settings.epochs, settings.batch_size) != (
+            paper["epochs"],
+            paper["batch_size"],
+        ):
+            times += f" (the paper's are {paper['epochs']} of {paper['batch_size']} sequences a step)"
         plan = self._plan(model) | {
             "training": f"at most {epochs.steps:,} steps of {epochs.batch_size} sequences, {times}; the "
             f"model with the best valid {monitor(self.scheme.task)} is kept; {settings.patience} evaluations "
@@ -143,12 +153,14 @@ class FinetuneRun(AdaptationRun):
 
     def _examples(self, model: HyenaDNA) -> EpochExamples:
         settings = self.settings
+        # a head is fitted to the states of both strands where it predicts from both
+        both = settings.rc_augment or (self._features is not None and settings.rc == "mean")
         order = partial(
             Epochs,
             batch_size=settings.batch_size or 1,
             epochs=settings.epochs or 0,
             seed=settings.seed,
-            rc_augment=settings.rc_augment,
+            rc_augment=both,
         )
         if self._features is not None:
             states_NSD = self._features.states_NSD[self.splits.train]
@@ -195,6 +207,16 @@ class FinetuneRun(AdaptationRun):
     def fit_baselines(self) -> list[Baseline]:
         """Fit the k-mer model to the same splits; an empty list where there is to be none."""
         return self._baselines()
+
+    def clean_test(self) -> tuple[SplitEvaluator, Sequence[int]] | None:
+        """Return the labels and positions of test records that resemble no training record, if some do.
+
+        Fewer than ten are not measured.
+        """
+        if self._clean is None or not _LEAST_CLEAN <= len(self._clean) < len(self.splits.test):
+            return None
+        targets = [self.data.targets[i] for i in self._clean]
+        return SplitEvaluator(self.scheme, targets), np.searchsorted(self.splits.test, self._clean).tolist()
 
     def write_tables(self, model: HyenaDNA, evaluation: EvaluationResult, model_sha256: str) -> None:
         """Write the predictions of the evaluated splits."""

@@ -110,6 +110,14 @@ class FinetuneSettings(
             rich_help_panel=SPLITS,
         ),
     ] = None
+    split_by: Annotated[
+        Literal["sequence", "similarity"],
+        typer.Option(
+            help="What stays in one split, where the tool makes it: equal sequences, or those that share "
+            "31-mers, with each other or through others.",
+            rich_help_panel=SPLITS,
+        ),
+    ] = "sequence"
     group_column: Annotated[
         str | None,
         typer.Option(
@@ -143,12 +151,13 @@ class FinetuneSettings(
         ),
     ] = None
     solver: Annotated[
-        Literal["adamw", "sklearn"],
+        Literal["auto", "adamw", "sklearn"],
         typer.Option(
-            help="For --method head: adamw trains in steps as the other methods do; sklearn fits in seconds.",
+            help="For --method head: sklearn fits in seconds, adamw trains in steps as the other methods do; "
+            "auto: sklearn for labels of sequences, unless a flag of steps, as --epochs, is given.",
             rich_help_panel=MODEL,
         ),
-    ] = "adamw"
+    ] = "auto"
     experts: Annotated[
         Literal["auto", "kmers", "none"],
         typer.Option(
@@ -175,7 +184,8 @@ class FinetuneSettings(
     epochs: Annotated[
         int | None,
         typer.Option(
-            help="Passes through the training data; default 100, for soft-prompt 20, for icl 1.",
+            help="Passes through the training data; default 100 (full and lora on a CPU 10), for soft-prompt "
+            "20, for icl 1.",
             min=0,
             rich_help_panel=TRAINING,
         ),
@@ -185,8 +195,8 @@ class FinetuneSettings(
         typer.Option(
             "-b",
             "--batch-size",
-            help="Sequences per optimizer step, over all processes; default 128, for soft-prompt 16, for "
-            "icl 2.",
+            help="Sequences per optimizer step, over all processes; default 128 (full and lora on a "
+            "CPU 32), for soft-prompt 16, for icl 2.",
             min=1,
             rich_help_panel=TRAINING,
         ),

@@ -24,10 +24,23 @@ def chosen(model: Path, **changes: Any) -> FinetuneSettings:
 @pytest.mark.parametrize("name", METHODS)
 def test_defaults_are_those_of_the_method_and_given_values_stay(name: str) -> None:
     method = METHODS[name]
-    filled = chosen(Path("model"), method=name, batch_size=3)
+    filled = chosen(Path("model"), method=name, batch_size=3)  # a flag of steps
     assert filled.batch_size == 3
     assert {flag: getattr(filled, flag) for flag in method.defaults} == {**method.defaults, "batch_size": 3}
     assert all(getattr(filled, flag) is not None for flag in method.flags)
+
+
+def test_heads_are_solved_and_models_on_a_cpu_trained_briefly_unless_flags_say_otherwise() -> None:
+    def filled(**changes: Any) -> FinetuneSettings:
+        data = FinetuneSettings(data=["x.csv"], model="model", output=Path("run"), **changes)
+        return with_defaults(data, "cpu")
+
+    assert (filled().epochs, filled().batch_size, filled(epochs=3).epochs) == (10, 32, 3)
+    assert (filled(method="icl").epochs, filled(method="soft-prompt").batch_size) == (1, 16)
+    assert filled(method="head").solver == "sklearn"
+    assert (
+        filled(method="head", epochs=3).solver == filled(method="head", level="nucleotide").solver == "adamw"
+    )
 
 
 def test_alpha_of_lora_is_twice_the_rank() -> None:

@@ -370,14 +370,14 @@ def test_a_table_is_mapped_with_a_probe_of_its_column(run: Run, tmp_path: Path) 
     for kind, letters in kinds.items():
         for _ in range(5 if kind == "rare" else 30):
             bases = bytes(draw.choices(letters, k=40)).decode()
-            lines.append(f"{bases},{kind},{bases.count('C') + bases.count('G')}")
+            lines.append(f"{bases},{kind},{bases.count('C') + bases.count('G') + draw.random()}")
     (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
     result = run("t.csv -m model -o t.parquet --map t.html --color-by kind --map-method tsne")
     assert result.exit_code == 0, result.output
     assert re.search(r"kind: weighted F1 (1.000|0.9\d\d) of the embeddings, 1.000 of k-mers", result.stderr)
     assert pq.read_table("t.parquet")["kind"].to_pylist() == [line.split(",")[1] for line in lines[1:]]
     page = Path("t.html").read_text()
-    assert page.count("<title>") == 1 + 65  # of the page, and of every point
+    assert page.count("<rect ") >= 65
     assert "<title>65: rare</title>" in page
     assert re.search(r"<td>rare</td><td class=\"n\">5</td><td class=\"n\">-</td>", page)
     result = run("t.csv -m model -o t.parquet --map t.svg --color-by score")

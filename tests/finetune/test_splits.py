@@ -10,7 +10,9 @@ from hyenacli.errors import UserError
 from hyenacli.evaluation.sketch import K
 from hyenacli.finetune.leakage import Leak, LeakFinder
 from hyenacli.finetune.splits import (
+    NO_RECORDS,
     LabelSplits,
+    SplitMaker,
     contigs_of,
     fold_splits,
     given_splits,
@@ -259,6 +261,31 @@ def test_records_with_half_of_their_31_mers_in_training_records_leak() -> None:
     )
     assert "3 of 6 test records (50.0%) have half of their 31-mers or more in train, such as" in leak.sentence
     assert leak.to_json()["share"] == 0.5
+
+
+@pytest.mark.parametrize("tiles", [6, 40])
+def test_records_that_share_31_mers_stay_in_one_split(tiles: int) -> None:
+    rng, records, contigs = np.random.default_rng(7), [], []
+    repeat = random_dna(40, seed=99)  # in all: 10 of a record's 150 31-mers, which join nobody
+    for contig in range(12):
+        dna = random_dna(60 * tiles + 80, seed=contig)
+        for start in range(0, 60 * tiles, 60):  # each shares 50 31-mers with the next
+            bases = (dna[start : start + 140] + repeat).encode()
+            bases = reverse_complement(bases) if rng.random() < 0.5 else bases
+            records.append(LabelledRecord(f"{contig}:{start}", bases, "x"))
+            contigs.append(contig)
+    order = rng.permutation(len(records)).tolist()
+    records, contigs = [records[i] for i in order], [contigs[i] for i in order]
+    finder = LeakFinder(records)
+    components = finder.components()
+    assert len(set(components)) == len(set(zip(components, contigs, strict=True))) == 12
+    splits = SplitMaker(records, np.zeros(len(records), np.int64), components, 0).hold_out(
+        LabelSplits(np.arange(len(records)), NO_RECORDS, NO_RECORDS), 0.2, 0.2
+    )
+    assert finder.find(splits) == []
+    assert finder.clean(splits).tolist() == splits.test.tolist()
+    torn = indices(*(("train", "test")[number % 2] for number in range(len(records))))
+    assert len(finder.clean(torn)) < len(torn.test)
 
 
 def test_many_31_mers_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,18 +1,20 @@
-"""How well a column is predicted from vectors, and from k-mers: a probe of embeddings.
+"""Vectors in two dimensions, and how well a column is predicted from them and from k-mers.
 
 N records, E numbers of a vector, T outputs.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hyenacli.errors import UsageError, UserError
 from hyenacli.evaluation.calibration import cross_entropy, probabilities
-from hyenacli.evaluation.kmers import TRIED, fit_kmers
+from hyenacli.evaluation.kmers import KmerFeatures, fit_kmers
 from hyenacli.evaluation.linear import fit_linear
 from hyenacli.evaluation.metrics import measure
 from hyenacli.genome.dna import strandless_digest
@@ -26,6 +28,10 @@ _LEAST = 2 * FOLDS
 # Columns with at most so many different numbers are of classes.
 _FEW_NUMBERS = 12
 _SEED = 0
+# Bounds the time of the fits: of more records fewer folds are predicted.
+_MAX_FITTED = 5_000
+# t-SNE and UMAP begin from the directions of most variance.
+_COMPONENTS = 50
 
 
 @dataclass(frozen=True)
@@ -88,8 +94,9 @@ class Probe:
 def probe_column(coloring: Coloring, vectors_NE: Array, sequences: Sequence[bytes]) -> Probe | None:
     """Predict the column from the vectors and from k-mers, by cross-validation; None where too few have one.
 
-    Of five folds each is predicted once, one chooses the penalties and the others are fitted to. Equal
-    sequences, on either strand, are in one fold. A class needs ten records to be predicted.
+    Of five folds one is predicted, one chooses the penalties and the others are fitted to: five times, or
+    fewer where there are more than 1,000 records. Equal sequences, on either strand, are in one fold. A class
+    needs ten records to be predicted.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -114,9 +121,13 @@ def probe_column(coloring: Coloring, vectors_NE: Array, sequences: Sequence[byte
         return None
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=_SEED).split(strata, strata, groups)
     parts = [part for _, part in folds]
-    predicted = [_predict(coloring, truth, vectors, texts, *split) for split in _splits(parts)]
+    predicted_parts = parts[: max(1, _MAX_FITTED // len(truth))]
+    predicted = [
+        _predict(coloring, truth, vectors, texts, *split)
+        for split in islice(_splits(parts), len(predicted_parts))
+    ]
     outputs = [np.concatenate(column) for column in zip(*predicted, strict=True)]
-    truth = truth[np.concatenate(parts)]
+    truth = truth[np.concatenate(predicted_parts)]
     if coloring.numeric:
         first, second = (measure("regression", truth[:, None], output)["r2"] for output in outputs)
         return Probe("R2", first, second)
@@ -168,7 +179,46 @@ def _predict(
         task,
         valid=(sequences(valid), targets[valid]),
         n_classes=size,
-        features=replace(TRIED, symmetric=True),
+        features=KmerFeatures((3, 4, 5), (3,), symmetric=True),
     )
     logits = best.logits(vectors[test]).astype(np.float64)
     return probabilities(task, logits), kmers.predict(sequences(test))
+
+
+def import_umap() -> Any:
+    """Return the class of UMAP; UsageError where it is not installed."""
+    try:
+        from umap import UMAP
+    except ImportError:
+        remedy = "pip install umap-learn, or choose tsne"
+        raise UsageError("needs the package umap-learn", at="--map-method umap", remedy=remedy) from None
+    return UMAP
+
+
+def lay_out(vectors_NE: Array, method: str) -> tuple[Array, tuple[str, str]]:
+    """Return points (N, 2) and the names of the axes; all features are on one scale first.
+
+    Raises:
+        UserError: there are fewer than five records.
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+    from sklearn.preprocessing import StandardScaler
+
+    count = len(vectors_NE)
+    if count < 5:
+        raise UserError(f"{count} vectors are too few", at="--map", remedy="give five records or more")
+    scaled = StandardScaler().fit_transform(vectors_NE.astype(np.float64))
+    size = 2 if method == "pca" else min(_COMPONENTS, *scaled.shape)
+    pca = PCA(size, svd_solver="full").fit(scaled)
+    components = pca.transform(scaled)
+    if method == "pca":
+        first, second = (
+            f"component {k} ({share:.0%})" for k, share in enumerate(pca.explained_variance_ratio_, 1)
+        )
+        return components, (first, second)
+    if method == "tsne":
+        tsne = TSNE(init="pca", perplexity=min(30.0, (count - 1) / 3), random_state=_SEED)
+        return tsne.fit_transform(components), ("t-SNE 1", "t-SNE 2")
+    umap = import_umap()(n_neighbors=min(15, count - 1), random_state=_SEED, n_jobs=1)
+    return umap.fit_transform(components), ("UMAP 1", "UMAP 2")
