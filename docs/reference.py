@@ -65,10 +65,7 @@ def page() -> str:
     general: dict[str, None] = {}
     for name, command in commands(get_command(app), "hyena"):
         text = (command.help or "").replace("\\[", "[").replace("\f", "").strip()
-        paragraphs = [
-            cell(part) if not part.startswith("Example:") else f"`{part.removeprefix('Example: ')}`"
-            for part in text.split("\n\n")
-        ]
+        paragraphs = [*map(cell, text.split("\n\n")), "\n".join(["```console", *command.examples, "```"])]
         lines += ["", f"## {name}", "", "\n\n".join(paragraphs), "", "| option | meaning |", "|---|---|"]
         lines += rows(command, general=False)
         general.update(dict.fromkeys(rows(command, general=True)))

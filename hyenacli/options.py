@@ -18,6 +18,25 @@ DATA, SPLITS, MODEL, TRAINING = "Data", "Splits", "Model", "Training"
 OUTPUT, DISTRIBUTED, GENERAL = "Evaluation and output", "Several devices", "General"
 PANELS = (DATA, SPLITS, MODEL, TRAINING, OUTPUT, DISTRIBUTED, GENERAL)
 
+# Models with published weights, and architectures for --preset; here because importing them loads torch.
+PRESETS = ("tiny-1k", "tiny-1k-d256", "tiny-16k", "small-32k", "medium-160k", "medium-450k", "large-1m")
+
+
+def complete_preset(incomplete: str) -> list[str]:
+    """Complete the name of a preset."""
+    return [name for name in PRESETS if name.startswith(incomplete)]
+
+
+def complete_model(incomplete: str) -> list[str]:
+    """Complete the name of a published model; where none begins so, the shell completes a path."""
+    return [name for preset in PRESETS if (name := f"hyenadna-{preset}").startswith(incomplete)]
+
+
+def complete_device(incomplete: str) -> list[str]:
+    """Complete the name of a device."""
+    return [name for name in ("auto", "cpu", "cuda", "mps") if name.startswith(incomplete)]
+
+
 # Options that some verbs give another default than the block they stand in, or take alone.
 TableOutput = Annotated[
     Path,
@@ -85,7 +104,13 @@ class ComputeOptions(Settings):
     """Where and in which precision a model runs."""
 
     device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", metavar="DEVICE", rich_help_panel=GENERAL)
+        str,
+        typer.Option(
+            help="auto, cpu, cuda, cuda:N or mps.",
+            metavar="DEVICE",
+            autocompletion=complete_device,
+            rich_help_panel=GENERAL,
+        ),
     ] = "auto"
     dtype: Annotated[
         Literal["float32", "bfloat16"],
@@ -109,6 +134,7 @@ class ModelOptions(ComputeOptions):
             help="Model: a directory or file in any HyenaDNA checkpoint format, a run directory, or a hub "
             "name.",
             metavar="MODEL",
+            autocompletion=complete_model,
         ),
     ]
     batch_size: Annotated[

@@ -11,7 +11,8 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,8 @@ class Verb:
     """A verb, given by the addresses ("module:name") of its settings and of the function that it runs.
 
     The settings are a frozen dataclass whose fields are `Annotated` with typer parameters; its docstring is
-    the help. The function is called with one instance; it returns the exit code, or None for 0.
+    the help, and ends in a paragraph of examples, a line each. The function is called with one instance; it
+    returns the exit code, or None for 0.
     """
 
     settings: str
@@ -76,7 +78,9 @@ class Verb:
 
         _take_signature(run, settings)
         app.command(name, cls=VerbCommand)(run)
-        return typer.main.get_command(app)
+        command: Any = typer.main.get_command(app)
+        command.examples = _examples(settings)
+        return command
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,7 @@ class VerbGroup(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments; without any, print the help and exit with 2."""
-        if not args:
+        if not args and not ctx.resilient_parsing:  # as it is while a shell completes a word
             typer.echo(ctx.get_help(), err=True)
             raise typer.Exit(2)
         return super().parse_args(ctx, args)
@@ -144,7 +148,25 @@ class VerbGroup(TyperGroup):
 
 
 class VerbCommand(TyperCommand):
-    """Command of a verb, whose flags take no value."""
+    """Command of a verb, whose flags take no value.
+
+    Attributes:
+        examples: command lines.
+    """
+
+    examples: Sequence[str] = ()
+
+    def format_help_text(self, ctx: Any, formatter: Any) -> None:
+        """Write what the verb does, examples, and where to read on."""
+        super().format_help_text(ctx, formatter)
+        with formatter.section("Examples"):
+            for example in self.examples:
+                lines = textwrap.wrap(
+                    example, formatter.width - 6, break_long_words=False, break_on_hyphens=False
+                )
+                formatter.write("  " + " \\\n    ".join(lines) + "\n")
+        page = ctx.command_path.split()[1]
+        formatter.write(f"\nSee also: docs/{page}.md\n")
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the arguments and options."""
@@ -160,7 +182,7 @@ class VerbCommand(TyperCommand):
         Raises:
             UsageError: a flag is followed by a word such as `true`, which would be taken for an input.
         """
-        if not args and any(parameter.required for parameter in self.params):
+        if not args and not ctx.resilient_parsing and any(parameter.required for parameter in self.params):
             typer.echo(ctx.get_help(), err=True)
             raise typer.Exit(2)
         flags = {name for option in self.params if getattr(option, "is_flag", False) for name in option.opts}
@@ -213,8 +235,14 @@ def _exit_on_signal(number: int, _frame: object) -> None:
 
 
 def _paragraphs(settings: type[options.Settings]) -> list[str]:
-    """Return the paragraphs of the help, each as a line: Typer breaks lines itself."""
-    return [" ".join(part.split()) for part in inspect.cleandoc(settings.__doc__ or "").split("\n\n")]
+    """Return the paragraphs before the examples, each as a line: Typer breaks lines itself."""
+    parts = inspect.cleandoc(settings.__doc__ or "").split("\n\n")
+    return [" ".join(part.split()) for part in parts if not part.startswith("Examples:")]
+
+
+def _examples(settings: type[options.Settings]) -> list[str]:
+    """Return the command lines of the last paragraph of a docstring."""
+    return [line.strip() for line in (settings.__doc__ or "").split("Examples:\n")[-1].strip().splitlines()]
 
 
 def _take_signature(run: Callable[..., None], settings: type[options.Settings]) -> None:

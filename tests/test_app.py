@@ -1,15 +1,19 @@
 """The command line's contract: help, versions, exit codes, one line per error, settings from files."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
-from hyenacli import __version__, settings_file
+import hyenadna
+from hyenacli import __version__, options, settings_file
 from hyenacli.app import VERBS as TABLE
 from hyenacli.app import app, one_line
 from hyenacli.errors import UserError
@@ -43,7 +47,9 @@ def test_bare_command_shows_what_there_is() -> None:
 def test_every_verb_explains_itself_with_an_example(verb: str, flag: str) -> None:
     done = hyena(*verb.split(), flag)
     assert done.exit_code == 0
-    assert f"Example: hyena {verb}" in " ".join(re.sub(r"[│╭╰─]", "", done.stdout).split())
+    assert f"Examples:\n  hyena {verb}" in done.stdout
+    assert f"See also: docs/{verb.split(maxsplit=1)[0]}.md\n" in done.stdout
+    assert (Path(__file__).parent.parent / "docs" / f"{verb.split(maxsplit=1)[0]}.md").exists()
 
 
 @pytest.mark.parametrize(
@@ -157,15 +163,10 @@ def test_flags_have_no_value_in_the_help(verb: str) -> None:
 
 @pytest.mark.parametrize("verb", [*GROUPS, *VERBS])
 def test_help_cuts_no_name_at_80_columns(verb: str) -> None:
-    from typer.main import get_command
-
     text = hyena(*verb.split(), "--help").output
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= 80
-    command: Any = get_command(app)
-    for word in verb.split():
-        command = command.commands[word]
-    for parameter in command.params:
+    for parameter in _command(verb).params:
         assert all(name in text for name in parameter.opts if name.startswith("--")), parameter.name
     assert not re.search(r"<\w+( range)?>|INTEGER|FLOAT|TEXT|PATH", text)
 
@@ -175,6 +176,70 @@ def test_help_of_a_verb_in_other_words() -> None:
     assert hyena("help").output == hyena("--help").output
     assert hyena("help", "embed").exit_code == 0
     assert hyena("help", "nothing").exit_code == 2
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_examples_can_be_typed(verb: str) -> None:
+    examples = _command(verb).examples
+    assert len(examples) >= 3 or verb in {"cache list", "cache clean", "models list", "models push"}
+    for example in examples:
+        done = hyena(*example.split()[1:], "--print-config")
+        assert done.exit_code == 0, (example, done.output)
+
+
+def _command(verb: str) -> Any:
+    command: Any = get_command(app)
+    for word in verb.split():
+        command = command.commands[word]
+    return command
+
+
+def test_completed_names_are_those_of_the_models() -> None:
+    assert tuple(hyenadna.PRESETS) == options.PRESETS
+
+
+COMPLETED = {
+    "pre": {"pretrain"},
+    "models ver": {"verify"},
+    "embed --flan": {"--flank"},
+    "pretrain --preset tiny-1": {"tiny-1k", "tiny-1k-d256", "tiny-16k"},
+    "embed -m hyenadna-sm": {"hyenadna-small-32k"},
+    "embed --device c": {"cpu", "cuda"},
+    "finetune --method l": {"lora"},
+    "embed --dtype b": {"bfloat16"},
+    "models convert a b --to h": {"hf"},
+}
+# Each defines what its shell does when Tab is pressed at the end of $line, and prints what is offered.
+SHELLS = {
+    "bash": """eval "$(_HYENA_COMPLETE=source_bash hyena)"
+        COMP_WORDS=($line); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _hyena_completion hyena
+        printf '%s\\n' "${COMPREPLY[@]}" """,
+    "zsh": """compdef() { :; }; _arguments() { print -r -- "$1"; }; eval "$(_HYENA_COMPLETE=source_zsh hyena)"
+        words=(${=line}); CURRENT=${#words}; _hyena_completion""",
+    "fish": "_HYENA_COMPLETE=source_fish hyena | source; complete -C $line",
+}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_completion_scripts_offer_commands_options_and_values(shell: str, tmp_path: Path) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    program = tmp_path / "hyena"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m hyenacli "$@"\n')
+    program.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    lines = COMPLETED if shell == "bash" else dict(list(COMPLETED.items())[:4])
+    for line, expected in lines.items():
+        done = subprocess.run(
+            [shell, "-c", SHELLS[shell]],
+            env=environment | {"line": f"hyena {line}"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        offered = set(re.findall(r"(?:--)?[a-z][a-z0-9-]+", done.stdout))
+        assert expected <= offered, (line, done)
+        assert "Usage" not in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("verb", ["embed", "pretrain", "merge"])

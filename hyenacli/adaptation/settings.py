@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from hyenacli import options
 from hyenacli.options import DATA, MODEL, OUTPUT, TRAINING, NoBaseline
 from hyenacli.training.settings import TrainingOptions
 
@@ -20,6 +21,7 @@ class AdaptationOptions(TrainingOptions):
             "--model",
             help="Model to adapt, or a preset such as tiny-1k for random weights.",
             metavar="MODEL",
+            autocompletion=options.complete_model,
         ),
     ]
     max_length: Annotated[

@@ -20,7 +20,10 @@ class CompareSettings(options.TableOutputOptions):
     OUT is a table with a row per run: the metric with its 95 % interval, the
     difference from the first run with its interval, and better, worse or no different.
 
-    Example: hyena compare full lora head --plot runs.svg
+    Examples:
+        hyena compare full lora head --plot runs.svg
+        hyena compare full lora --metric auroc
+        hyena compare full lora -o runs.tsv
     """
 
     runs: Annotated[

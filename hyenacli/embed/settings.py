@@ -32,7 +32,10 @@ class EmbedSettings(
 
     A base in overlapping windows counts once, from the window with the most bases before it.
 
-    Example: hyena embed peaks.bed -f genome.fa.gz -m run -o peaks.parquet
+    Examples:
+        hyena embed peaks.bed -f genome.fa.gz -m run -o peaks.parquet
+        hyena embed genes.gff3 -f genome.fa.gz --feature gene -m hyenadna-small-32k -o genes.h5ad
+        hyena embed contigs.fa.gz -m run -o contigs.npz --rc mean --shard 1/8
     """
 
     input: Annotated[

@@ -24,7 +24,10 @@ class FinetuneSettings(
     The run directory gets the model that is best on the validation split, metrics.json with bootstrap
     intervals, predictions and report.html. `hyena predict` applies the model.
 
-    Example: hyena finetune enhancers.csv -m pretrained -o run --epochs 10
+    Examples:
+        hyena finetune enhancers.csv -m hyenadna-tiny-1k -o run --epochs 10
+        hyena finetune peaks.bed -f genome.fa.gz -m pretrained -o run --method lora --rc-augment
+        hyena finetune train.tsv --test test.tsv -m pretrained -o run --method head --folds 5
     """
 
     data: Annotated[
@@ -252,7 +255,10 @@ class PredictSettings(
     most bases before it, and all are pooled together. A model of `hyena finetune --method icl` reads only the
     middle of such a sequence.
 
-    Example: hyena predict peaks.bed -f genome.fa.gz -m run -o predictions.tsv
+    Examples:
+        hyena predict peaks.bed -f genome.fa.gz -m run -o predictions.tsv
+        hyena predict sequences.fa -m run -o - --rc mean
+        hyena predict genes.gff3 -f genome.fa.gz --feature gene -m run -o predictions.parquet
     """
 
     input: Annotated[

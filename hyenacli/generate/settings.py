@@ -108,7 +108,10 @@ class GenerateSettings(
     --seed, the prompt, its name and the sample's number only: not on batches, shards or the order of the
     input.
 
-    Example: hyena generate --prompt ACGTTGCA -n 10 --length 200 -m run -o new.fa
+    Examples:
+        hyena generate --prompt ACGTTGCA -n 10 --length 200 -m run -o new.fa
+        hyena generate -r chr1:1001-1200 -f genome.fa.gz --length 500 --temperature 0.8 -m run -o new.tsv
+        hyena generate prompts.fa -m run -o new.fa --report new.html --reference genome.fa.gz
     """
 
     input: Annotated[

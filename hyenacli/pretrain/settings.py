@@ -18,7 +18,10 @@ class PretrainSettings(StepOptions, TrainingOptions):
     The run directory gets checkpoints, metrics.csv and report.html, which compares the loss with Markov
     models of order 0 to 8 fitted to the same bases.
 
-    Example: hyena pretrain genome.fa.gz -o run --preset tiny-1k --valid-contigs chr21,chr22
+    Examples:
+        hyena pretrain genome.fa.gz -o run --valid-contigs chr21,chr22
+        hyena pretrain human.fa mouse.fa -o run --preset small-32k --rc-augment --nproc-per-node 8
+        hyena pretrain genome.fa.gz -o run --init-from hyenadna-tiny-1k --lr 1e-4 --resume
     """
 
     fasta: Annotated[
@@ -84,6 +87,7 @@ class PretrainSettings(StepOptions, TrainingOptions):
         str | None,
         typer.Option(
             help="Architecture; default tiny-1k. `hyena models list` shows all.",
+            autocompletion=options.complete_preset,
             rich_help_panel=MODEL,
         ),
     ] = None
@@ -111,6 +115,7 @@ class PretrainSettings(StepOptions, TrainingOptions):
         typer.Option(
             help="Start from this model's weights instead of random ones.",
             metavar="MODEL",
+            autocompletion=options.complete_model,
             rich_help_panel=MODEL,
         ),
     ] = None
@@ -160,7 +165,10 @@ class EvaluateSettings(options.ModelOptions, options.TableOutputOptions):
     length, so that all lengths predict the same bases. N is never predicted. Choose contigs that the model
     was not trained on: the tool cannot check it. Runs in one process only, without torchrun.
 
-    Example: hyena evaluate genome.fa.gz -m run --contigs chr21,chr22 --plot context.svg
+    Examples:
+        hyena evaluate genome.fa.gz -m run --contigs chr21,chr22 --plot context.svg
+        hyena evaluate genome.fa.gz -m hyenadna-small-32k --lengths 1024,32768 -o perplexity.tsv
+        hyena evaluate genome.fa.gz -m run --intervals splits.bed --split test
     """
 
     fasta: Annotated[

@@ -28,7 +28,10 @@ class ScoreSequencesSettings(
 
     OUT is .tsv(.gz), .csv, .parquet, .jsonl or .npz.
 
-    Example: hyena score-sequences contigs.fa -m run --background genome.fa -o scores.tsv
+    Examples:
+        hyena score-sequences contigs.fa -m run --background genome.fa -o scores.tsv
+        hyena score-sequences peaks.bed -f genome.fa.gz -m run -o scores.parquet
+        hyena score-sequences genes.gff3 -f genome.fa.gz --feature CDS -m run -o -
     """
 
     input: Annotated[

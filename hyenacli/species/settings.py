@@ -29,7 +29,10 @@ class SpeciesPredictSettings(options.PredictionOptions, options.RecordTableOptio
     EMPTY, BAD_LETTER (not a nucleotide), TOO_SHORT (below --min-length) or N_CONTENT (all its windows are
     left out). Under torchrun each process writes a shard beside OUT, and the last to finish joins them.
 
-    Example: hyena classify-species predict contigs.fa.gz -m run -o species.tsv --threshold 0.7
+    Examples:
+        hyena classify-species predict contigs.fa.gz -m run -o species.tsv --threshold 0.7
+        hyena classify-species predict contigs.fa.gz -m run -o top3.tsv --top 3
+        hyena classify-species predict - -m run -o - --per-window windows.tsv
     """
 
     input: Annotated[
@@ -90,7 +93,10 @@ class SpeciesTrainSettings(StepOptions, AdaptationOptions, options.CircularOptio
     metrics.json, report.html and splits.bed, which lists what is held out. A warning names contigs that two
     species or splits share, and held-out splits with more than 5 % of their 31-mers in the training split.
 
-    Example: hyena classify-species train --species human=hg38.fa --species mouse=mm10.fa -m pretrained -o run
+    Examples:
+        hyena classify-species train --species human=hg38.fa --species mouse=mm10.fa -m pretrained -o run
+        hyena classify-species train species.yaml -m hyenadna-small-32k -o run --experts markov
+        hyena classify-species train species.yaml -m pretrained -o run --resume
     """
 
     species_file: Annotated[
@@ -177,7 +183,10 @@ class SpeciesEvaluateSettings(options.ComputeOptions, options.TableOutputOptions
     of each species, and how many windows of one species were predicted as another (human_as_mouse). Windows
     do not overlap. Runs in one process only.
 
-    Example: hyena classify-species evaluate run --lengths 256,1024 --plot lengths.svg
+    Examples:
+        hyena classify-species evaluate run --lengths 256,1024 --plot lengths.svg
+        hyena classify-species evaluate run -o accuracy.tsv
+        hyena classify-species evaluate run --threshold 0.7
     """
 
     run: Annotated[Path, typer.Argument(help="Run of `hyena classify-species train`.", metavar="RUN")]

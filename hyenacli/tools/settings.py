@@ -16,7 +16,10 @@ class MergeSettings(options.Settings):
     Each shard records which part it is, so their order and names do not matter. Missing, duplicate or
     differing shards (another model, input or setting) are an error.
 
-    Example: hyena merge peaks.*.parquet -o peaks.parquet
+    Examples:
+        hyena merge peaks.*.parquet -o peaks.parquet
+        hyena merge scored.1.vcf.gz scored.2.vcf.gz -o scored.vcf.gz
+        hyena merge predictions.*.tsv -o predictions.tsv
     """
 
     shards: Annotated[list[Path], typer.Argument(help="All shards of one run.", metavar="SHARD")]
@@ -31,7 +34,10 @@ class DoctorSettings(options.Settings):
     definition of the model in float64, and the definition with stored numbers. The exit code is 1 if any
     result is wrong.
 
-    Example: hyena doctor
+    Examples:
+        hyena doctor
+        hyena doctor --device cpu
+        hyena doctor --json
     """
 
     device: Annotated[
@@ -52,7 +58,8 @@ class CacheListSettings(options.Settings):
 
     The cache is HYENA_CACHE, or else hyena under XDG_CACHE_HOME, or else ~/.cache/hyena.
 
-    Example: hyena cache list
+    Examples:
+        hyena cache list
     """
 
 
@@ -60,7 +67,8 @@ class CacheListSettings(options.Settings):
 class CacheCleanSettings(options.Settings):
     """Remove all genomes from the cache; a command that needs one reads its FASTA again.
 
-    Example: hyena cache clean
+    Examples:
+        hyena cache clean
     """
 
 
@@ -85,7 +93,8 @@ class ListSettings(options.Settings):
     The first column is what -m takes. Without the prefix hyenadna- it is the name of the same architecture
     with fresh weights, for --preset.
 
-    Example: hyena models list
+    Examples:
+        hyena models list
     """
 
 
@@ -96,7 +105,10 @@ class DownloadSettings(options.Settings):
     An interrupted download continues where it stopped when the command is repeated. Without --to, the model
     goes into the cache of the Hugging Face hub, where -m NAME finds it without the network.
 
-    Example: hyena models download hyenadna-small-32k --to small-32k
+    Examples:
+        hyena models download hyenadna-small-32k
+        hyena models download hyenadna-small-32k --to small-32k
+        hyena models download org/name@main --to model
     """
 
     name: Annotated[
@@ -120,7 +132,10 @@ class InfoSettings(options.Settings):
     --filters says how far back the model can look: for every long filter, the bases that have half and 99 %
     of its absolute sum.
 
-    Example: hyena models info hyenadna-tiny-1k
+    Examples:
+        hyena models info hyenadna-tiny-1k
+        hyena models info run --json
+        hyena models info run --filters filters.svg
     """
 
     model: Source
@@ -144,7 +159,10 @@ class InfoSettings(options.Settings):
 class ConvertSettings(options.Settings):
     """Convert a model to another checkpoint format without loss; it is an error if the format cannot hold it.
 
-    Example: hyena models convert weights.ckpt out --to native
+    Examples:
+        hyena models convert weights.ckpt out --to native
+        hyena models convert run out --to hf
+        hyena models convert lora-run merged --to native
     """
 
     model: Source
@@ -163,7 +181,10 @@ class VerifySettings(options.Settings):
 
     Prints one line per check; the exit code is 1 if any failed.
 
-    Example: hyena models verify out
+    Examples:
+        hyena models verify out
+        hyena models verify weights.ckpt
+        hyena models verify hyenadna-tiny-1k
     """
 
     model: Source
@@ -176,7 +197,9 @@ class PushSettings(options.Settings):
     It needs the extra hub, and a token with write access: HF_TOKEN, or what `hf auth login` keeps. A model
     that the repository has already is replaced.
 
-    Example: hyena models push run org/name --private
+    Examples:
+        hyena models push run org/name --private
+        hyena models push run org/name
     """
 
     model: Source

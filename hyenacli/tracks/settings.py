@@ -26,7 +26,10 @@ class DependencyMapSettings(
     INPUT is a BED (with -f), a FASTA, a table with sequences or - for stdin; -r gives regions of -f instead.
     OUT is .npz or .h5.
 
-    Example: hyena dependency-map -r chr1:1001-1200 -f genome.fa -m run -o maps.npz --plot maps
+    Examples:
+        hyena dependency-map -r chr1:1001-1200 -f genome.fa -m run -o maps.npz --plot maps
+        hyena dependency-map sites.bed -f genome.fa -m run -o maps.h5
+        hyena dependency-map rnas.fa -m run -o maps.npz --plot maps
     """
 
     input: Annotated[
@@ -104,7 +107,10 @@ class TrackSettings(options.ModelOptions, options.ContigNameOptions, options.Sha
 
     OUT is .bw, .bedgraph, .bedgraph.gz or .npz; a logo makes four tracks, OUT.A.bw and so on.
 
-    Example: hyena track --all -f genome.fa -m run -o logp.bw
+    Examples:
+        hyena track --all -f genome.fa -m run -o logp.bw
+        hyena track genes.bed -f genome.fa -m run -o entropy.bedgraph --value entropy
+        hyena track -r chr1:1001-2000 -f genome.fa -m run -o logo.bw --value logo
     """
 
     input: Annotated[Path | None, typer.Argument(help="BED (plain or gzip), - for stdin.", metavar="BED")] = (
@@ -178,7 +184,10 @@ class AttributeSettings(options.ModelOptions, options.RegionOptions, options.Col
     INPUT is a BED (with -f), a FASTA, a table with sequences or - for stdin; -r gives regions of -f instead.
     OUT is .npz or .h5, with the arrays one_hot and attributions, (N, 4, L).
 
-    Example: hyena attribute peaks.bed -f genome.fa -m run --target enhancer -o attributions.npz
+    Examples:
+        hyena attribute peaks.bed -f genome.fa -m run --target enhancer -o attributions.npz
+        hyena attribute peaks.bed -f genome.fa -m run -o attributions.h5 --method ism
+        hyena attribute sequences.fa -m run -o attributions.npz --seqlets seqlets.bed
     """
 
     input: Annotated[

@@ -31,7 +31,10 @@ class ScoreVariantsSettings(
     OUT is .vcf, .vcf.gz, .bcf, .tsv, .csv or .parquet. Under torchrun each process writes a shard beside
     OUT, and the last to finish joins them.
 
-    Example: hyena score-variants calls.vcf.gz -m run -f genome.fa.gz -o scored.vcf.gz
+    Examples:
+        hyena score-variants calls.vcf.gz -m run -f genome.fa.gz -o scored.vcf.gz
+        hyena score-variants calls.vcf.gz -m run -f genome.fa.gz -o scored.tsv --report scores.html
+        hyena score-variants --all-snvs -r chr1:1001-1200 -m run -f genome.fa.gz -o snvs.tsv --heatmap maps
     """
 
     input: Annotated[
