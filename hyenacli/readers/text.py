@@ -37,7 +37,7 @@ _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _OLD_MAC = bytes.maketrans(b"\r", b"\n")
 _BUFFER = 1 << 18
 _GZIP = b"\x1f\x8b"
-_BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 _TO_FASTA = "convert it to FASTA"
 # What a file is by its beginning, and what to do with it.
 _FORMATS = [
@@ -127,7 +127,7 @@ class _Bytes(io.RawIOBase):
         super().close()
 
 
-def open_binary(source: Source, *, allow_empty: bool = False) -> io.BufferedReader:
+def open_binary(source: Source, *, allow_empty: bool = False, lookahead: int = _BUFFER) -> io.BufferedReader:
     """Open an input for reading from its start, decompressed; close it, or use it in a `with` statement.
 
     gzip and bgzip (any number of members) are recognised by their first bytes, never by the file's name. The
@@ -137,6 +137,7 @@ def open_binary(source: Source, *, allow_empty: bool = False) -> io.BufferedRead
     Args:
         source: the input.
         allow_empty: an input without a byte, such as an empty part of a BED, is a stream without lines.
+        lookahead: bytes of a compressed file that are read at once; few where only its start is read.
 
     Raises:
         UserError: the input is missing, a folder, unreadable, empty, in another compression or UTF-16, or a
@@ -152,7 +153,7 @@ def open_binary(source: Source, *, allow_empty: bool = False) -> io.BufferedRead
         _check_end(opened, name)
         file = _buffered(opened, name, below=opened)
     try:
-        stream = _plain_text(_decompressed(file, name), name)
+        stream = _plain_text(_decompressed(file, name, lookahead), name)
         if not (allow_empty or stream.peek(1)):
             raise UserError("the input is empty", at=name)
     except BaseException:
@@ -320,14 +321,14 @@ def _open_file(path: Path) -> io.BufferedReader:
         raise UserError(f"cannot be read: {getattr(error, 'strerror', None) or error}", at=path) from None
 
 
-def _decompressed(file: io.BufferedReader, name: str) -> io.BufferedReader:
+def _decompressed(file: io.BufferedReader, name: str, lookahead: int) -> io.BufferedReader:
     head = file.peek(BGZIP_HEAD)
     for magic, kind in _FOREIGN.items():
         if head.startswith(magic):
             raise UserError(f"compressed with {kind}, which is not read", at=name, remedy="use gzip or bgzip")
     if not head.startswith(_GZIP):
         return file
-    return _buffered(gzip.GzipFile(fileobj=file, mode="rb"), name, below=file)
+    return _buffered(gzip.GzipFile(fileobj=file, mode="rb"), name, below=file, size=lookahead)
 
 
 def _plain_text(file: io.BufferedReader, name: str) -> io.BufferedReader:
@@ -344,9 +345,14 @@ def _plain_text(file: io.BufferedReader, name: str) -> io.BufferedReader:
 
 
 def _buffered(
-    stream: BinaryIO | gzip.GzipFile, name: str, below: io.IOBase | None, *, old_mac: bool = False
+    stream: BinaryIO | gzip.GzipFile,
+    name: str,
+    below: io.IOBase | None,
+    *,
+    old_mac: bool = False,
+    size: int = _BUFFER,
 ) -> io.BufferedReader:
-    return io.BufferedReader(_Bytes(stream, name, below, old_mac=old_mac), _BUFFER)
+    return io.BufferedReader(_Bytes(stream, name, below, old_mac=old_mac), size)
 
 
 def _check_end(file: io.BufferedReader, name: str) -> None:
@@ -354,8 +360,8 @@ def _check_end(file: io.BufferedReader, name: str) -> None:
     if not file.seekable() or not is_bgzip(file.peek(BGZIP_HEAD)):
         return
     size = file.seek(0, io.SEEK_END)
-    file.seek(max(0, size - len(_BGZF_END)))
-    if file.read() != _BGZF_END:
+    file.seek(max(0, size - len(BGZF_END)))
+    if file.read() != BGZF_END:
         file.close()
         raise _damaged(name)
     file.seek(0)

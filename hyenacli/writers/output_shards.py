@@ -26,6 +26,8 @@ _FREE = {
     *("output", "output_type", "influence", "plot", "plot_type", "shard", "multiqc", "resume"),
     *("batch_size", "device", "threads", "input", "model"),
 }
+# What is read of a compressed file to recognise it.
+_START_BYTES = 1 << 12
 _SHARD = {"number", "of", "records", "input_sha256"}
 
 
@@ -156,7 +158,7 @@ def sniff(path: Path) -> str:
         with path.open("rb") as file:
             start = file.read(64)
     else:
-        with open_binary(path) as stream:
+        with open_binary(path, lookahead=_START_BYTES) as stream:
             start = stream.peek(1)
     for kind, file_format in FORMATS.items():
         if file_format.matches(path, start):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pysam
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -23,6 +24,8 @@ from hyenacli.writers.columnar import open_parquet
 from hyenacli.writers.columns import Column
 from hyenacli.writers.output_shards import Merged, merge_shards, sniff
 from hyenacli.writers.tables import TABLES, open_table
+from hyenacli.writers.vcf import shard_line
+from hyenacli.writers.vcf_files import VCFS
 
 COLUMNS = [
     *(Column("id", str), Column("start", int), Column("gc", float)),
@@ -250,3 +253,37 @@ def test_a_missing_number_stays_missing(tmp_path: Path) -> None:
             table.write({"id": [str(number)], "score": [score]})
     merge_shards([tmp_path / "2.parquet", tmp_path / "1.parquet"], tmp_path / "o.parquet")
     assert pq.read_table(tmp_path / "o.parquet")["score"].to_pylist() == [0.5, None]
+
+
+def test_blocks_of_bgzip_are_copied(tmp_path: Path) -> None:
+    lines = [b"chr1\t%d\t.\tA\tC\t.\t.\t.\n" % position for position in range(1, 5001)]
+    columns = b"#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
+    top = [b"##fileformat=VCFv4.2\n", b"##contig=<ID=chr1>\n"]
+    shards, shares = [], ((0, 4000), (4000, 4000), (4000, 5000))
+    for number, (start, end) in enumerate(shares, 1):
+        mark = {"number": number, "of": 3, "records": 5000, "input_sha256": "0", "every_record": True}
+        shards.append(tmp_path / f"{number}.vcf.gz")
+        head = [*top, shard_line(mark).encode() + b"\n", columns]
+        with VCFS["vcf.gz"].open_lines(shards[-1], head) as write:
+            write(b"".join(lines[start:end]))
+    merge_shards(shards, tmp_path / "copied.vcf.gz")
+    # packed again by another program, records begin in the block of the header
+    again = tmp_path / "again.vcf.gz"
+    with pysam.BGZFile(str(again), "w") as out:
+        out.write(gzip.decompress(shards[0].read_bytes()))
+    merge_shards([again, *shards[1:]], tmp_path / "packed.vcf.gz")
+    for name in ("copied", "packed"):
+        joined = tmp_path / f"{name}.vcf.gz"
+        assert gzip.decompress(joined.read_bytes()) == b"".join([*top, columns, *lines])
+        with pysam.TabixFile(str(joined)) as index:
+            assert [row.split("\t")[1] for row in index.fetch("chr1", 3998, 4002)] == [
+                "3999",
+                "4000",
+                "4001",
+                "4002",
+            ]
+    blocks = shards[2].read_bytes()
+    shards[2].write_bytes(blocks[:-60] + bytes([blocks[-60] ^ 1]) + blocks[-59:])
+    with pytest.raises(UserError, match=r"3\.vcf\.gz"):
+        merge_shards(shards, tmp_path / "o.vcf.gz")
+    assert not (tmp_path / "o.vcf.gz").exists()

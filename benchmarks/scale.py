@@ -1,0 +1,156 @@
+"""What shards cost: work per shard, start-up and merge, and what a genome would take at the measured rates.
+
+Run with `python -m benchmarks.scale`. All is process time (user and system), which other jobs on the machine
+change little. The genome and its variants are synthetic, the model is tiny-1k with random weights.
+"""
+
+import argparse
+import os
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+from benchmarks.results import table, write_section
+from hyenacli.readers.text import open_binary
+from hyenacli.writers.vcf import shard_line
+from hyenacli.writers.vcf_files import VCFS
+from hyenadna import HyenaDNA, preset, save_model
+
+CONTIG, SHARDS = 1_000_000, (1, 2, 4, 8)
+REGION = 500
+# What the table on paper is for: variants of a genome, and regions.
+GENOME_VARIANTS, GENOME_REGIONS = 4_500_000, 1_000_000
+
+
+def hyena(*words: object) -> float:
+    """Run a command; return its process time, user and system."""
+    before = os.times()
+    subprocess.run([sys.executable, "-m", "hyenacli", *map(str, words), "-q"], check=True)
+    after = os.times()
+    return sum(after[2:4]) - sum(before[2:4])
+
+
+def write_inputs(folder: Path, bases: int, variants: int, regions: int) -> None:
+    """Write genome.fa, v.vcf and r.bed with records spread evenly over contigs of 1 Mb."""
+    draw = random.Random(0)
+    contigs = {f"chr{i + 1}": "".join(draw.choices("ACGT", k=CONTIG)) for i in range(max(1, bases // CONTIG))}
+    (folder / "genome.fa").write_text("".join(f">{name}\n{bases}\n" for name, bases in contigs.items()))
+    columns = "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO"
+    with (folder / "v.vcf").open("w") as vcf, (folder / "r.bed").open("w") as bed:
+        vcf.write(f"##fileformat=VCFv4.2\n{columns}\n")
+        for name, sequence in contigs.items():
+            for start in range(0, CONTIG - REGION, CONTIG * len(contigs) // regions):
+                bed.write(f"{name}\t{start}\t{start + REGION}\n")
+            for position in range(0, CONTIG, CONTIG * len(contigs) // variants):
+                alt = draw.choice("ACGT".replace(sequence[position], ""))
+                vcf.write(f"{name}\t{position + 1}\t.\t{sequence[position]}\t{alt}\t.\t.\t.\n")
+    torch.manual_seed(0)
+    save_model(HyenaDNA(preset("tiny-1k")), folder / "model")
+
+
+def measure_shards(
+    folder: Path, verb: str, source: Path, suffix: str
+) -> tuple[list[list[str]], float, float]:
+    """Run a verb over 1, 2, 4 and 8 shards and merge; return rows, and seconds of all work and of a start."""
+    common = (verb, source, "-f", folder / "genome.fa", "-m", folder / "model", "-@", 1, "--device", "cpu")
+    empty = folder / f"empty{source.suffix}"
+    lines = source.read_text().splitlines(keepends=True)
+    empty.write_text("".join(line for line in lines if line.startswith("#")))
+    hyena(verb, empty, *common[2:], "-o", folder / f"empty{suffix}")  # the genome is cached by the first
+    start = min(hyena(verb, empty, *common[2:], "-o", folder / f"empty{suffix}") for _ in range(3))
+    rows, alone = [], 0.0
+    for count in SHARDS:
+        parts = [folder / f"{verb}.{i}-{count}{suffix}" for i in range(1, count + 1)]
+        seconds = [hyena(*common, "-o", part, "--shard", f"{i}/{count}") for i, part in enumerate(parts, 1)]
+        merge = hyena("merge", *parts, "-o", folder / f"{verb}.{count}{suffix}")
+        alone = alone or seconds[0]
+        ideal = (alone - start) / count + start
+        share = f"{100 * ideal / max(seconds):.0f} %"
+        rows.append([str(count), f"{sum(seconds):.1f}", f"{max(seconds):.1f}", share, f"{merge:.1f}"])
+    return rows, alone - start, start
+
+
+def measure_merge(folder: Path, suffix: str, shards: int) -> list[str]:
+    """Merge shards of 4,500 records; return a row of the table."""
+    draw, parts, position = random.Random(0), [], 0
+    for number in range(1, shards + 1):
+        lines = []
+        for _ in range(4_500):
+            position += draw.randint(1, 40)
+            info = f"AF={draw.random():.5f};HYENA_LLR={draw.gauss(0, 2):.6g};HYENA_STATUS=OK"
+            lines.append(f"chr1\t{position}\trs{draw.randrange(10**9)}\tA\tC\t.\tPASS\tAN=5008;{info}\n")
+        mark = {"number": number, "of": shards, "records": 4_500 * shards, "input_sha256": "0"}
+        columns = "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO"
+        head = [
+            "##fileformat=VCFv4.2",
+            "##contig=<ID=chr1>",
+            shard_line(mark | {"every_record": True}),
+            columns,
+        ]
+        parts.append(folder / f"part.{number}.{suffix}")
+        with VCFS[suffix].open_lines(parts[-1], [f"{line}\n".encode() for line in head]) as write:
+            write("".join(lines).encode())
+    merge = hyena("merge", *parts, "-o", folder / f"merged.{suffix}")
+    # ru_maxrss: of the largest process so far, the merge included
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    n_bytes = sum(len(line) for part in parts for line in open_binary(part))
+    megabytes = n_bytes / 1e6
+    numbers = f"{megabytes:.0f}", f"{merge:.1f}", f"{megabytes / merge:.0f}", f"{peak:.0f}"
+    return [f".{suffix}", f"{shards:,}", *numbers]
+
+
+def on_paper(per_second: dict[str, float], start: float) -> list[list[str]]:
+    """Return the table of hours: cores of this machine as measured, 64 cores by proportion."""
+    rows = []
+    for work, count, verb in (
+        (f"{GENOME_VARIANTS:,} variants", GENOME_VARIANTS, "score-variants"),
+        (f"{GENOME_REGIONS:,} regions of {REGION} bases", GENOME_REGIONS, "embed"),
+    ):
+        hours = [(count / per_second[verb] + start * cores) / cores / 3600 for cores in (1, 2, 64)]
+        rows.append([work, *(f"{value:.2g}" for value in hours)])
+    return rows
+
+
+def main() -> None:
+    """Measure, print, and write the section of RESULTS.md."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--bases", type=int, default=10_000_000, help="of the genome")
+    parser.add_argument("--variants", type=int, default=100_000)
+    parser.add_argument("--regions", type=int, default=20_000)
+    parser.add_argument("--merged-shards", type=int, default=1000)
+    options = parser.parse_args()
+    text: list[str] = []
+    rates: dict[str, float] = {}
+    starts: list[float] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_inputs(folder, options.bases, options.variants, options.regions)
+        for verb, source, suffix in (("score-variants", "v.vcf", ".vcf.gz"), ("embed", "r.bed", ".parquet")):
+            rows, work, start = measure_shards(folder, verb, folder / source, suffix)
+            with (folder / source).open() as lines:
+                records = sum(not line.startswith("#") for line in lines)
+            rates[verb] = records / work
+            starts.append(start)
+            titles = ("shards", "CPU s of all", "of the longest", "of ideal", "merge")
+            intro = f"`{verb}`, {records:,} records; start of a shard {start:.1f} s of CPU"
+            text.append(f"{intro}:\n\n{table(titles, rows)}")
+        merges = [
+            measure_merge(folder, suffix, shards)
+            for suffix in ("vcf", "vcf.gz")
+            for shards in (options.merged_shards // 10, options.merged_shards)
+        ]
+    header = ("shards of", "how many", "MB of text", "CPU s", "MB/s", "peak MiB")
+    text.append(f"`hyena merge`, start-up included:\n\n{table(header, merges)}")
+    cores = ("hours for", "1 core, measured", "2 cores, computed", "64 cores, computed")
+    text.append(f"On paper, tiny-1k:\n\n{table(cores, on_paper(rates, max(starts)))}")
+    title = f"## Shards (`python -m benchmarks.scale`): {options.bases:,} bases, tiny-1k, process time"
+    write_section("scale", "\n\n".join([title, *text]))
+
+
+if __name__ == "__main__":
+    main()
