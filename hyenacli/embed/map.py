@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hyenacli.console import counted, log
 from hyenacli.embed.settings import EmbedSettings
-from hyenacli.errors import UsageError, abbreviate
+from hyenacli.errors import UsageError, UserError, abbreviate
 from hyenacli.evaluation.figures import COLORS, Draw, Note, inline_figure, shortened, write_figure
 from hyenacli.evaluation.probe import Coloring, Probe, color_records, import_umap, lay_out, probe_column
 from hyenacli.evaluation.report import facts_table, number_table, write_page
@@ -31,8 +31,8 @@ _METHODS = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 _MAX_NAMED = 3_000
 _EXPLAINED = (
     "A linear model of the embeddings, and one of the frequencies of k-mers on both strands, each predict "
-    "the column of records that they were not fitted to (five folds; equal sequences stay in one; a class "
-    "needs ten records)."
+    "the column of records that they were not fitted to (five folds, or fewer; equal sequences stay in one; "
+    "a class needs ten records)."
 )
 _SEED = 0
 
@@ -42,6 +42,7 @@ def check_map(config: EmbedSettings) -> None:
 
     Raises:
         UsageError: a suffix that is no map, options without one, vectors of bases, or no umap-learn.
+        UserError: there is no such directory.
     """
     if config.map is None:
         for flag, given in (("--color-by", config.color_by), ("--map-method", config.map_method != "pca")):
@@ -50,6 +51,8 @@ def check_map(config: EmbedSettings) -> None:
         return
     if config.map.suffix not in (".svg", ".html"):
         raise UsageError("a map is .svg or .html", at=config.map, remedy="choose one of these suffixes")
+    if not config.map.resolve().parent.is_dir():
+        raise UserError("cannot be written: no such directory", at=config.map, remedy="make it first")
     if config.pool == "none":
         raise UsageError("a map has a point per record", at="--pool none", remedy="leave out one of them")
     if config.map_method == "umap":
@@ -173,7 +176,7 @@ def _drawing(
             chosen = coloring.target_N == k
             if not chosen.any():
                 continue
-            name = coloring.names[k] if k >= 0 else "other" if coloring.names else None
+            name = coloring.names[k] if k >= 0 else "rarer" if coloring.names else None
             label = name and f"{shortened(name, 30)} ({chosen.sum():,})"
             color = _COLORS[k] if k >= 0 else "#c8c8c8" if coloring.names else COLORS[0]
             axes.scatter(*points_N2[chosen].T, color=color, alpha=0.7, label=label, **style)
@@ -204,7 +207,7 @@ def _write_page(
         "points": points,
         "method": method,
     }
-    verdict = f"{points} points by {method}" if probe is None else f"{column}: {probe.sentence}"
+    verdict = f"{points} points by {method}" if probe is None else f"predicting {column}: {probe.sentence}"
     sections = [facts_table(facts), inline_figure(draw, _SIZE, f"Embeddings by {method}")]
     if probe is not None:
         sections.append(f"<h2>Probe</h2><p>{_EXPLAINED}</p>")
