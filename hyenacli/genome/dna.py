@@ -38,6 +38,16 @@ def normalise(raw: bytes) -> bytes:
     return sequence
 
 
+def normalised(raw: bytes) -> bytes | None:
+    """Return what `normalise` does, or None where it refuses; faster than an exception, or looking twice.
+
+    >>> normalised(b"acgU"), normalised(b"AC-T")
+    (b'ACGT', None)
+    """
+    sequence = raw.translate(_NORMAL)
+    return None if _INVALID in sequence else sequence
+
+
 def first_invalid(raw: bytes) -> int:
     """Return the 0-based position of the first byte that `normalise` refuses, -1 when there is none.
 

@@ -285,17 +285,16 @@ def _first_word(stream: io.BufferedReader) -> str:
 def _read_fasta(stream: io.BufferedReader, *, labelled: bool) -> Iterator[LabelledRecord]:
     """Read the records of a FASTA; the label follows the last `|` of the header, or a split follows it."""
     for entry in read_entries(stream):
-        name, description = entry.title()
-        label, split = None, ""
+        record = entry.record()
+        name, label, split = record.name, None, ""
         if labelled:
-            *head, label = f"{name} {description}".split("|")
+            *head, label = f"{name} {record.description}".split("|")
             if not head:
                 remedy = "write >name|label, or give one FASTA per class as label=FILE"
                 raise UserError(f"no label in {quote(name)}", at=entry.source, line=entry.line, remedy=remedy)
             if len(head) > 1 and is_split(label.strip()):
                 split, label = split_name(label.strip()), head.pop()
             name, label = ("|".join(head).split() or [""])[0], label.strip()
-        record = entry.record()
         problem = record.problem or "the sequence is empty" * (not record.sequence)
         yield LabelledRecord(
             name,

@@ -33,7 +33,7 @@ _logger = logging.getLogger("hyena")
 OK, EMPTY, TOO_LONG = "OK", "EMPTY", "TOO_LONG"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SequenceRecord:
     """One input record.
 

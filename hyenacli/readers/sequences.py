@@ -4,13 +4,13 @@ A record may be a chromosome: memory holds a piece of it until a reader joins th
 """
 
 import io
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import count
 
 from hyenacli.errors import UserError, abbreviate, quote
-from hyenacli.genome.dna import first_invalid, normalise
+from hyenacli.genome.dna import first_invalid, normalised
 from hyenacli.readers.annotated import ANNOTATED, read_annotated
 from hyenacli.readers.text import (
     FASTQ,
@@ -25,10 +25,12 @@ from hyenacli.readers.text import (
 PIECE = 1 << 20
 """Bytes of a file that are read together."""
 _BLANKS = b" \t\r"
+_TITLE = re.compile(rb".([!-~]+)(?:[ \t]+([ -~]*))?\r?\n?")
+"""A header without characters that need a closer look: its name, and the rest."""
 _REMEDY = "only DNA and RNA in IUPAC codes are read, without gaps"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen ones take three times as long to make, and reads are short
 class FastaRecord:
     """One FASTA record.
 
@@ -63,7 +65,7 @@ class FastaEntry:
     Attributes:
         source: name of the file in messages.
         line: 1-based line of the header.
-        header_line: the header byte for byte, with '>' and line end.
+        header_line: the header byte for byte, with '>' (of FASTQ, '@') and line end.
         body: everything from the line after the header up to the next record, byte for byte, in pieces; read
             it once, through one of the methods or directly.
         circular: whether the file calls it circular, as GenBank and EMBL can.
@@ -86,6 +88,8 @@ class FastaEntry:
         Raises:
             UserError: the name is empty or not printable UTF-8, or the file has the line ends of old Macs.
         """
+        if (title := _TITLE.fullmatch(self.header_line)) is not None:
+            return title[1].decode(), (title[2] or b"").rstrip().decode()
         if b"\r" in self.header:
             raise carriage_return(self.source, self.line)
         if not self.header or self.header[:1].isspace():
@@ -103,25 +107,27 @@ class FastaEntry:
         """Read the record byte for byte; its sequence can still be read afterwards."""
         body = b"".join(self.body)
         self.body = [body]
-        return self.header_line + body
+        return b">" + self.header_line[1:] + body
 
-    def blocks(self) -> Iterator[bytes]:
-        """Read the sequence in non-empty blocks, in the case of the file, without white space at line ends.
+    def blocks(self, *, normal: bool = False) -> Iterator[bytes]:
+        """Read the sequence in non-empty blocks, without white space at line ends.
+
+        Args:
+            normal: as `normalise` returns it, not as the file has it.
 
         Raises:
             BadLetterError: a letter is not an IUPAC nucleotide code; names the record and the line.
         """
         line = self.line + 1
         for piece in self.body:
-            if b"\r" in piece or b" " in piece or b"\t" in piece:
+            letters = piece.translate(None, b"\n")
+            if (bases := normalised(letters)) is None:  # blanks at line ends, or other letters
                 letters = b"".join(text.rstrip(_BLANKS) for text in piece.split(b"\n"))
-            else:
-                letters = piece.translate(None, b"\n")
-            if first_invalid(letters) >= 0:
-                raise self._not_dna(piece, line)
+                if (bases := normalised(letters)) is None:
+                    raise self._not_dna(piece, line)
             line += piece.count(b"\n")
             if letters:
-                yield letters
+                yield bases if normal else letters
 
     def record(self, *, keep_text: bool = False) -> FastaRecord:
         """Read the record; where a letter is not a nucleotide code, it has no sequence."""
@@ -131,7 +137,7 @@ class FastaEntry:
             return FastaRecord(
                 name,
                 description,
-                normalise(b"".join(self.blocks())),
+                b"".join(self.blocks(normal=True)),
                 text,
                 self.line,
                 circular=self.circular,
@@ -236,17 +242,28 @@ def _annotated_entries(stream: io.BufferedReader) -> Iterator[FastaEntry]:
 
 
 def _fastq_entries(stream: io.BufferedReader) -> Iterator[FastaEntry]:
-    """Read FASTQ of four lines a record."""
-    for number in count(1, 4):
-        header, bases, plus, qualities = (stream.readline() for _ in range(4))
-        if not header.strip():
-            return
-        same_length = len(bases.rstrip()) == len(qualities.rstrip())
-        if not (header.startswith(b"@") and plus.startswith(b"+") and same_length):
-            what = "not a FASTQ record of four lines, with as many qualities as bases"
-            remedy = "the file may be cut short; sequences on several lines are not read (seqtk seq -l 0)"
-            raise UserError(what, at=stream.name, line=number, remedy=remedy)
-        yield FastaEntry(str(stream.name), number, b">" + header[1:], [bases])
+    """Read FASTQ of four lines a record, up to an empty header; many lines together."""
+    name, number, lines = str(stream.name), 1, list[bytes]()
+    while more := stream.readlines(PIECE):
+        lines += more
+        whole = len(lines) - len(lines) % 4
+        for header, bases, plus, qualities in zip(*(lines[i:whole:4] for i in range(4)), strict=True):
+            if header.isspace():
+                return
+            same_length = len(bases) == len(qualities) or len(bases.rstrip()) == len(qualities.rstrip())
+            if header[0] != ord("@") or plus[0] != ord("+") or not same_length:
+                raise _not_fastq(name, number)
+            yield FastaEntry(name, number, header, [bases])
+            number += 4
+        del lines[:whole]
+    if lines and not lines[0].isspace():
+        raise _not_fastq(name, number)
+
+
+def _not_fastq(name: str, line: int) -> UserError:
+    what = "not a FASTQ record of four lines, with as many qualities as bases"
+    remedy = "the file may be cut short; sequences on several lines are not read (seqtk seq -l 0)"
+    return UserError(what, at=name, line=line, remedy=remedy)
 
 
 class _Scanner:

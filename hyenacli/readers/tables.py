@@ -40,7 +40,7 @@ _MAX_CELL = 2**31 - 1
 _ROWS = 64
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LabelledRecord:
     """One sequence.
 

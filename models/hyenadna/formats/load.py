@@ -1,6 +1,5 @@
 """Loading: from a path, or a name on the Hugging Face Hub, to files, and from files to a model."""
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,8 +34,6 @@ from .tensors import (
     untangle,
     without_foreign_heads,
 )
-
-_log = logging.getLogger("hyena.model")
 
 
 @dataclass(frozen=True)
@@ -134,30 +131,43 @@ def load_model(
 
 
 def load_files(
-    files: ModelFiles, *, window_shift: float | None = None, base: str | Path | None = None
+    files: ModelFiles,
+    *,
+    window_shift: float | None = None,
+    base: str | Path | None = None,
+    drop_head: bool = False,
 ) -> tuple[CheckpointFormat, HyenaDNA]:
-    """Load a model as `load_model`, from located files, with its format (of an adapter, its base's)."""
+    """Load a model as `load_model`, from located files, with its format (of an adapter, its base's).
+
+    With `drop_head`, a head that no head of ours equals is left out instead of refused.
+    """
     raw, tensors = read_json(files.config), read_tensors(files.weights)
     if "peft_type" in raw:
         adapter = read_adapter(read_adapter_config(files.config), tensors, files.config)
         return _load_adapted(adapter, files, window_shift, base)
     if base is not None:
         raise ModelError("is not an adapter, so that it has no base model", at=files.config)
-    checkpoint = interpret(raw, tensors, files)
+    checkpoint = interpret(raw, tensors, files, drop_head=drop_head)
     if window_shift is not None:
         checkpoint = replace(checkpoint, config=replace(checkpoint.config, window_shift=window_shift))
     return checkpoint.format, build(checkpoint, files.weights)
 
 
-def interpret(raw: Mapping[str, Any], tensors: Mapping[str, Tensor], files: ModelFiles) -> Checkpoint:
+def interpret(
+    raw: Mapping[str, Any], tensors: Mapping[str, Tensor], files: ModelFiles, *, drop_head: bool = False
+) -> Checkpoint:
     """Parse a config.json and the tensors beside it, whatever their checkpoint format."""
     checkpoint_format = detect_format(raw, files.config)
     config = read_config(raw, checkpoint_format, files.config)
     ours = to_ours(tensors, checkpoint_format)
     if checkpoint_format == "multimolecule":
         ours, heads = without_foreign_heads(ours)
-        if heads:
-            _log.warning("%s: left out %s: the model is read without a head", files.weights, ", ".join(heads))
+        if heads and not drop_head:
+            raise ModelError(
+                f"has MultiMolecule's {' and '.join(heads)}, which hyena does not compute",
+                at=files.weights,
+                remedy="take the model without it: hyena models convert MODEL OUT --to native --drop-head",
+            )
     if checkpoint_format != "native":
         ours, inferred = untangle(ours)
         config = replace(config, **inferred, head=_read_head(raw, ours, files))

@@ -80,7 +80,7 @@ def convert(
     Raises:
         ModelError: the model cannot be loaded, or the format cannot hold all of it.
     """
-    source, model = load_files(locate(spec))
+    source, model = load_files(locate(spec), drop_head=drop_head)
     if model.adapter is not None:
         merge(model)
     if drop_head:

@@ -68,10 +68,13 @@ def to_ours(raw: Mapping[str, Tensor], checkpoint_format: str) -> dict[str, Tens
 
 
 def without_foreign_heads(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """Leave out MultiMolecule's heads, which compute what ours do not; return the names of the parts too."""
+    """Leave out MultiMolecule's heads, which compute what ours do not; return their names too.
+
+    Its pooler goes with them; a backbone that was saved by itself has one as well.
+    """
     kept = {name: tensor for name, tensor in tensors.items() if not _MM_HEAD.match(name)}
-    heads = {name.removeprefix("backbone.").partition(".")[0] for name in tensors.keys() - kept.keys()}
-    return kept, sorted(heads)
+    parts = {name.partition(".")[0] for name in tensors.keys() - kept.keys()}
+    return kept, sorted(part for part in parts if part.endswith("_head"))
 
 
 def _rename(name: str, prefixes: Mapping[str, str]) -> str:
