@@ -1,5 +1,6 @@
-"""The page `reference.md` of the site: the options of every command, from the code."""
+"""Pages that are made for the site: `reference.md` from the code, tutorials from their notebooks."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -73,9 +74,27 @@ def page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def tutorial(path: Path) -> str:
+    """Return a notebook as Markdown: its text, its code and what the code printed."""
+    parts = []
+    for cell_of_notebook in json.loads(path.read_text())["cells"]:
+        text = "".join(cell_of_notebook["source"])
+        parts.append(text if cell_of_notebook["cell_type"] == "markdown" else f"```python\n{text}\n```")
+        outputs = cell_of_notebook.get("outputs", [])
+        parts.extend(f"```text\n{''.join(output['text'])}```" for output in outputs)
+    return "\n\n".join(parts) + "\n"
+
+
 def on_files(files: Any, config: Any) -> Any:
-    """Add the page to the site; mkdocs calls this."""
+    """Add the pages to the site; mkdocs calls this."""
     from mkdocs.structure.files import File
 
     files.append(File.generated(config, "reference.md", content=page()))
+    for path in sorted(Path(config["docs_dir"]).glob("tutorials/*.ipynb")):
+        files.append(File.generated(config, f"tutorials/{path.stem}.md", content=tutorial(path)))
     return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Link the pages of the tutorials rather than the notebooks; mkdocs calls this for each page."""
+    return markdown.replace(".ipynb)", ".md)")

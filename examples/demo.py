@@ -13,7 +13,6 @@ Regions of a kind should lie together, and a substitution should be unexpected w
 Usage: python examples/demo.py OUTPUT_FOLDER
 """
 
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from hyenacli.app import app
 from hyenacli.readers.genome import Genome
 from hyenadna import HyenaDNA, load_model, save_model
 
@@ -107,9 +107,13 @@ def region(
 
 
 def hyena(*arguments: object) -> None:
-    """Run the installed command, showing what a user would type."""
+    """Run a command, showing what a user would type; in this process, which has imported torch already."""
     print(f"\n$ hyena {' '.join(map(str, arguments))}", flush=True)
-    subprocess.run([sys.executable, "-m", "hyenacli", *map(str, arguments)], check=True)
+    try:
+        app([*map(str, arguments)], prog_name="hyena")
+    except SystemExit as end:
+        if end.code:
+            raise
 
 
 def composition(genome: Path, contigs: Sequence[str], starts: Sequence[int]) -> Features:

@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+NOTEBOOKS = sorted((ROOT / "docs").rglob("*.ipynb"))
 
 
 def anchors(page: Path) -> set[str]:
@@ -17,7 +18,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", [*PAGES, *NOTEBOOKS], ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`]*`", "", text)):
@@ -48,3 +49,4 @@ def test_the_site_builds_offline(tmp_path: Path) -> None:
     subprocess.run(build, cwd=ROOT, check=True)
     assert (tmp_path / "score-sequences" / "index.html").exists()
     assert "--all-snvs" in (tmp_path / "reference" / "index.html").read_text()
+    assert "statuses:" in (tmp_path / "tutorials" / "embeddings" / "index.html").read_text()

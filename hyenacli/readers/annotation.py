@@ -65,7 +65,8 @@ def _check_types(choice: FeatureChoice, types: Mapping[str, int], name: str) -> 
         raise UsageError("has features of several types", at=name, remedy=remedy)
     for kind in choice.types:
         if kind not in types:
-            raise UserError(f"no feature of type '{kind}'", at=name, remedy=f"it has {listed}")
+            join = "; --feature exon --merge-parts exon joins the exons of a transcript" * ("exon" in types)
+            raise UserError(f"no feature of type '{kind}'", at=name, remedy=f"it has {listed}{join}")
 
 
 def _read_flat(

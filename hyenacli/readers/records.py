@@ -357,7 +357,10 @@ def check_input(source: Path, regions: Sequence[str] | None, *, several_processe
         UsageError: it has, or is.
     """
     if regions is not None:
-        raise UsageError("-r stands instead of an INPUT", remedy="give one of them")
+        raise UsageError(
+            "-r stands instead of an INPUT",
+            remedy="give one of them, or write the part of INPUT that you need to a file",
+        )
     if several_processes and str(source) == "-":
         raise UsageError("several processes cannot share standard input", remedy="write it to a file")
 
