@@ -92,7 +92,7 @@ class GenerationReport:
                 self._numbers["logp_mean"], x_label="mean log p of a base, nats", y_label="sequences"
             )
             beside, comparison = self._comparison()
-            verdict += f", {np.median(self._numbers['n_bases']):,.0f} bases in the middle{beside}"
+            verdict += f", of {np.median(self._numbers['n_bases']):,.0f} bases (median){beside}"
             sections += ["<h2>Sequences</h2>", number_table(header, rows), chart, *comparison]
         tables = [table] if str(table) != "-" else []
         title = f"{len(self._sequences):,} generated sequences"
