@@ -65,6 +65,8 @@ def with_defaults(settings: FinetuneSettings, device: str = "cuda") -> FinetuneS
         suited: dict[str, Any] = {k: v for k, v in method.on_cpu.items() if getattr(settings, k) is None}
         settings = replace(settings, **suited)
     solved = settings.solver == "sklearn"
+    if settings.rc == "auto" and not solved:
+        settings = replace(settings, rc="none")
     filled = with_method_defaults(settings, () if solved else _TRAINING_DEFAULTS)
     if not solved:
         return filled

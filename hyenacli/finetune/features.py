@@ -3,9 +3,10 @@
 N record, S strand, D width, C output.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from hyenacli import console
 from hyenacli.adaptation.evaluation import Logits, SplitEvaluator
 from hyenacli.distributed import current_ranks, sum_array
-from hyenacli.evaluation.linear import fit_linear
+from hyenacli.evaluation.linear import LinearModel, fit_linear
 from hyenacli.evaluation.metrics import monitor
 from hyenacli.finetune.settings import FinetuneSettings
 from hyenacli.inference.embedding import embed
@@ -48,8 +49,11 @@ class Features:
         precision: Callable[[], AbstractContextManager[Any]],
         device: torch.device,
     ) -> None:
-        self._mean = settings.rc == "mean"
-        strands, ranks = 2 if self._mean or settings.rc_augment else 1, current_ranks()
+        stranded = any(record.region is not None and record.region.strand != "." for record in records)
+        self._mean, self._augment = settings.rc == "mean", settings.rc_augment
+        # ways to predict that the validation split chooses from: of one strand, or of both
+        self._tried = (False, True) if settings.rc == "auto" and not stranded else (self._mean,)
+        strands, ranks = 2 if self._augment or any(self._tried) else 1, current_ranks()
         options = EmbeddingOptions(
             pooling=Pooling(settings.pool),
             rc="concat" if strands == 2 else "none",
@@ -90,7 +94,7 @@ class Features:
         *,
         balanced: bool,
     ) -> float:
-        """Fit the weights of a model's head in place; the validation split chooses the penalty.
+        """Fit the weights of a model's head in place; the validation split chooses penalty and strands.
 
         Args:
             model: whose head is fitted.
@@ -103,19 +107,21 @@ class Features:
         """
         config, valid = model.config.head, evaluators["valid"]
         assert model.head is not None and config is not None  # noqa: S101, PT018  (internal invariant)
-        features_ND, targets = self._training_rows(indices["train"], evaluators["train"].targets)
-        valid_ND, scheme = self.predicted_from(indices["valid"]), valid.scheme
-        metric = monitor(scheme.task)
-        qualities, models = [], []
-        for linear in fit_linear(
-            scheme.task, features_ND, targets, scheme.n_outputs, _PENALTIES, balanced=balanced
-        ):
-            logits_NC = linear.logits(valid_ND).astype(np.float64)
-            qualities.append(valid.metrics(list(logits_NC))[metric])
-            models.append(linear)
-            console.log.debug("penalty %g: valid %s %.4f", linear.penalty, metric, qualities[-1])
-        best = int(np.argmax(np.nan_to_num(qualities, nan=-np.inf)))
-        weights_CD, bias_C = models[best].weights_TF, models[best].bias_T
+        metric = monitor(valid.scheme.task)
+        best, linear, mean = -np.inf, None, False
+        for both in self._tried:
+            self._mean = both
+            fits = self._fit(indices, evaluators, balanced=balanced)
+            quality, fitted = max(fits, key=lambda fit: fit[0])
+            if len(self._tried) > 1:
+                strands = "both strands" if both else "one strand"
+                console.log.info("a head on %s: valid %s %.3f", strands, metric, quality)
+            if linear is None or quality > best:
+                best, linear, mean = quality, fitted, both
+        assert linear is not None  # noqa: S101  (something is tried)
+        self._mean = mean
+        model.config = replace(model.config, head=replace(config, rc=mean))
+        weights_CD, bias_C = linear.weights_TF, linear.bias_T
         if config.scale:
             scale_C = np.array(config.scale)
             weights_CD, bias_C = weights_CD / scale_C[:, None], (bias_C - np.array(config.center)) / scale_C
@@ -123,11 +129,25 @@ class Features:
         with torch.no_grad():
             layer.weight.copy_(torch.from_numpy(weights_CD))
             layer.bias.copy_(torch.from_numpy(bias_C))
-        return float(qualities[best])
+        return best if best > -np.inf else float("nan")
+
+    def _fit(
+        self, indices: dict[str, list[int]], evaluators: dict[str, SplitEvaluator], *, balanced: bool
+    ) -> Iterator[tuple[float, LinearModel]]:
+        """Yield a linear model for each penalty, with the validation split's metric, -inf where undefined."""
+        valid = evaluators["valid"]
+        task, size = valid.scheme.task, valid.scheme.n_outputs
+        features_ND, targets = self._training_rows(indices["train"], evaluators["train"].targets)
+        valid_ND = self.predicted_from(indices["valid"])
+        for linear in fit_linear(task, features_ND, targets, size, _PENALTIES, balanced=balanced):
+            logits_NC = linear.logits(valid_ND).astype(np.float64)
+            quality = valid.metrics(list(logits_NC))[monitor(task)]
+            console.log.debug("penalty %g: valid %s %.4f", linear.penalty, monitor(task), quality)
+            yield float(np.nan_to_num(quality, nan=-np.inf)), linear
 
     def _training_rows(self, indices: Sequence[int], targets: NDArray[Any]) -> tuple[Floats32, NDArray[Any]]:
-        """Return features (N, D) and targets; where both strands were read, a row for each."""
-        states_NSD = self.states_NSD[list(indices)]
-        _, strands, width = states_NSD.shape
-        features_ND = states_NSD.swapaxes(0, 1).reshape(-1, width).copy()
+        """Return features (N, D) and targets; a row for each strand where both are used."""
+        strands = self.states_NSD.shape[1] if self._mean or self._augment else 1
+        states_NSD = self.states_NSD[list(indices), :strands]
+        features_ND = states_NSD.swapaxes(0, 1).reshape(-1, states_NSD.shape[2]).copy()
         return features_ND, np.concatenate([targets] * strands)

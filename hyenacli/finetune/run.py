@@ -254,7 +254,8 @@ class FinetuneRun(AdaptationRun):
     def _predict(self, model: HyenaDNA, indices: Sequence[int]) -> list[Logits]:
         records = (self.data.records[i] for i in indices)
         sequences = (SequenceRecord.of_sequence(record.id, record.sequence) for record in records)
-        options = prediction_options(prediction_head(model), rc=self.settings.rc == "mean")
+        head = prediction_head(model)
+        options = prediction_options(head, rc=head.rc)
         answers = predict(model, sequences, options)
         return [answer.logits for answer in answers if answer.logits is not None]
 

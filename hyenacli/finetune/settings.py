@@ -161,6 +161,16 @@ class FinetuneSettings(
             rich_help_panel=MODEL,
         ),
     ] = "auto"
+    # a word more than in the other verbs
+    rc: Annotated[
+        Literal["auto", "none", "mean"],
+        typer.Option(
+            help="mean: predict from a sequence and its reverse complement; stored with the model. auto: "
+            "the validation split chooses for heads that scikit-learn fits, unless a BED gives strands; "
+            "others none.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = "auto"  # type: ignore[assignment]
     experts: Annotated[
         Literal["auto", "kmers", "none"],
         typer.Option(

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import random
 import re
 import shutil
 from pathlib import Path
@@ -182,6 +183,23 @@ def test_the_quick_head_is_as_good(base: Path, table: Path, tmp_path: Path) -> N
         "binary", said(load_model(run), [known[int(r["id"]) - 1]["sequence"] for r in rows])
     )
     np.testing.assert_allclose([float(row["p_rich"]) for row in rows], expected[:, 1], atol=1e-5)
+
+
+def test_the_validation_split_chooses_the_strands_of_a_quick_head(
+    base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    draw = random.Random(4)
+    shares = [(9, 1, 1, 1), (1, 1, 1, 9)]  # the classes are each other's reverse complements
+    rows = [["".join(draw.choices("ACGT", shares[i % 2], k=40)), i % 2] for i in range(120)]
+    table = write_table(tmp_path / "t.csv", rows)
+    run = tmp_path / "run"
+    with caplog.at_level("INFO", "hyena"):
+        finetune(settings(table, base, run, method="head", solver="sklearn"))
+    tried = dict(re.findall(r"a head on (one strand|both strands): valid mcc (\S+)", caplog.text))
+    assert float(tried["one strand"]) > 0.9
+    assert float(tried["both strands"]) < 0.5
+    assert load_model(run).config.head.rc is False
+    assert value(run, "test", "mcc") > 0.9
 
 
 def regression(path: Path) -> Path:
