@@ -48,17 +48,18 @@ ABOUT = textwrap.dedent("""\
 FRESH, PRETRAINED, LONGER = "fresh", "pretrained", "longer"
 PUBLISHED, PUBLISHED_LONGER = "published", "published-longer"
 STARTS = FRESH, PRETRAINED, LONGER, PUBLISHED, PUBLISHED_LONGER
-# From published weights, brief, and with Markov models joined; has a table of its own.
+# From published weights, brief, and with Markov models and k-mers joined; has a table of its own.
 JOINED = "joined"
 ABOUT_JOINED = textwrap.dedent("""\
-    ## Species with Markov models joined (`python -m benchmarks.species --runs FOLDER --joined`)
+    ## Species with Markov models and k-mers joined (`python -m benchmarks.species --runs FOLDER --joined`)
 
     Accuracy on the test windows of the sets above. *k-mers*: the linear model of 3- to 6-mers, fitted to
     4,000 training windows of the length. *Markov*: order 6, 8 and 10 of both strands of all training bases,
     the orders weighted by the validation windows of the length. *network*: HyenaDNA's published tiny-1k,
     {steps} steps of 16 windows of 1,024 bases (microbes, vertebrates), one strand read. *joined*:
-    network and Markov models with weights fitted to the validation windows of 1,024 bases, 64 a species,
-    with its 95 % bootstrap interval; longer windows are pooled.""")
+    what `--experts auto` makes of the three by the validation windows of 1,024 bases, 64 a species, with
+    its 95 % bootstrap interval; longer windows are pooled. *above k-mers*: the difference on the same
+    windows, with its paired interval.""")
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Task:
         lengths: of the windows it is judged on.
         windows: of each species and length.
         starts: what it is learnt from, and flags that replace those of `training` there.
-        joined: those of the brief training that Markov models join; empty for none.
+        joined: those of the brief training that others join; empty for none.
     """
 
     about: str
@@ -95,7 +96,7 @@ _HELD_OUT = ("--valid-fraction", 0.1, "--test-fraction", 0.3)
 _LEARNING = ("--lr", "1e-3", "--rc-augment", "--embed-dropout", 0)
 _LONG = (1024, 4096, 16_384, 32_768)
 _EXTENDED = ("--dtype", "bfloat16", "--rc", "mean", "--max-steps")
-_LONGEST_JOINED = 4096
+_LENGTHS_JOINED = (1024, 8192)
 _ALONE = ("--experts", "none")
 _JOINED = ("--rc", "none", "--max-steps")
 _BRIEF = ("--max-steps", 250, "--lr", "2e-3", "--rc-augment", "--eval-windows", 64)
@@ -168,8 +169,7 @@ def evaluate(name: str, task: Task, start: str, args: argparse.Namespace) -> Non
     """Train from a start, and judge by length."""
     run, output = trained(name, task, start, args.runs, args.threads), lengths_of(name, start, args.runs)
     if not output.exists():
-        longest = _LONGEST_JOINED if start == JOINED else max(task.lengths)
-        lengths = ",".join(str(length) for length in task.lengths if length <= longest)
+        lengths = ",".join(map(str, _LENGTHS_JOINED if start == JOINED else task.lengths))
         flags = ("--lengths", lengths, "--windows", task.windows, "--plot", output.with_suffix(".svg"))
         hyena("classify-species", "evaluate", run, "-o", output, *flags, "-@", args.threads)
 
@@ -206,14 +206,16 @@ def length_rows(name: str, task: Task, folder: Path) -> Iterator[list[str]]:
 
 
 def joined_table(task: Task, rows: Sequence[Mapping[str, str]]) -> str:
-    """The accuracies of one set, of each predictor alone and of both joined."""
-    header = ["bases of a window", "windows", "k-mers", "Markov", "network", "joined", "recall of the joined"]
+    """The accuracies of one set, of each predictor alone and of all joined."""
+    header = ["bases of a window", "windows", "k-mers", "Markov", "network", "joined", "above k-mers"]
     lines = []
     for row in rows:
         alone = [f"{float(row[f'{name}_accuracy']):.3f}" for name in ("kmers", "markov", "network")]
-        recall = ", ".join(f"{one} {float(row[f'recall_{one}']):.2f}" for one in task.species)
-        lines.append([f"{int(row['length']):,}", row["windows"], *alone, _interval(row), recall])
-    return table(header, lines)
+        change = [f"{float(row[f'kmers_difference{end}']):+.3f}" for end in ("", "_low", "_high")]
+        above = "{} [{}, {}]".format(*change)
+        lines.append([f"{int(row['length']):,}", row["windows"], *alone, _interval(row), above])
+    recall = ", ".join(f"{name} {float(rows[0][f'recall_{name}']):.2f}" for name in task.species)
+    return f"{table(header, lines)}\n\nRecall at {int(rows[0]['length']):,} bases: {recall}."
 
 
 def join(chosen: Mapping[str, Task], args: argparse.Namespace) -> None:
@@ -251,7 +253,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=list(TASKS), default=list(TASKS))
     parser.add_argument("--starts", nargs="*", choices=STARTS, default=STARTS)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--joined", action="store_true", help="only the models that Markov models join")
+    parser.add_argument("--joined", action="store_true", help="only the models that others join")
     parser.add_argument(
         "--table", action="store_true", help="write the table of what is there, train nothing"
     )

@@ -24,7 +24,7 @@ from hyenacli.inference.batching import make_budget
 from hyenacli.inference.embedding import embed as embed_records
 from hyenacli.inference.embedding import record_rows
 from hyenacli.inference.embedding_options import parse_embedding_options
-from hyenacli.inference.experts import Expert, join_predictions, load_expert
+from hyenacli.inference.experts import Experts, join_predictions, load_experts
 from hyenacli.inference.prediction import predict as predict_records
 from hyenacli.inference.prediction import (
     prediction_head,
@@ -55,7 +55,7 @@ Sequences = str | Path | Iterable[str | bytes | SequenceRecord] | Mapping[str, A
 Rows = dict[str, list[Any]]
 """Columns by name, all of one length: `pandas.DataFrame(rows)` makes a table of it."""
 # The k-mer models beside networks that `load` returned.
-_experts: WeakKeyDictionary[HyenaDNA, Expert] = WeakKeyDictionary()
+_experts: WeakKeyDictionary[HyenaDNA, Experts] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def load(model: Model, *, device: str = "auto", threads: int | None = None) -> H
         threads: CPU threads; None for all.
 
     Returns:
-        The model in eval mode on the device. `predict` joins it with the expert that is saved beside it.
+        The model in eval mode on the device. `predict` joins it with the experts that are saved beside it.
 
     Raises:
         ModelError: there is no such model, or it cannot be loaded exactly.
@@ -90,8 +90,8 @@ def load(model: Model, *, device: str = "auto", threads: int | None = None) -> H
     if isinstance(model, HyenaDNA):
         return model.to(resolve_device(device))
     loaded = load_model(model).to(resolve_device(device))
-    if (expert := load_expert(locate(model).config.parent)) is not None:
-        _experts[loaded] = expert
+    if (experts := load_experts(locate(model).config.parent)) is not None:
+        _experts[loaded] = experts
     return loaded
 
 

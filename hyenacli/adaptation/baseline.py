@@ -16,14 +16,17 @@ from hyenacli.adaptation.evaluation import (
     Verdict,
     evaluate_split,
 )
-from hyenacli.evaluation.joining import fit_joint, fit_weights
-from hyenacli.evaluation.kmers import fit_kmers
+from hyenacli.evaluation.joining import NETWORK, fit_joint, fit_weights
+from hyenacli.evaluation.kmers import KmerFeatures, WindowFeatures, fit_kmers
 from hyenacli.evaluation.markov import MarkovClassifier
 from hyenacli.evaluation.metrics import monitor
 
-Experts = Literal["auto", "kmers", "markov", "none"]
+ExpertChoice = Literal["auto", "kmers", "markov", "none"]
+_KINDS = {"auto": ("markov", "kmer"), "kmers": ("kmer",), "markov": ("markov",), "none": ()}
 # The k-mer model is fitted to at most this many sequences: it learns little from more.
 _MAX_RECORDS = 100_000
+# Likewise for bases.
+_MAX_BASES = 10_000
 # Fewer validation records cannot say whether joining helps.
 _MIN_VALID = 30
 
@@ -52,7 +55,9 @@ def fit_kmer_baseline(
         n_classes=scheme.n_outputs,
         **fit,
     )
-    console.log.info("k-mer model: %s, penalty %g", model.features, model.penalty)
+    features = model.features
+    assert isinstance(features, KmerFeatures)  # noqa: S101  (those of windows are for bases)
+    console.log.info("k-mer model: %s, penalty %g", features, model.penalty)
     outputs = {name: model.outputs(records) for name, records in sequences.items()}
     plain = replace(config, letters=False)
     splits = {name: evaluate_split(evaluators[name], list(part[0]), plain) for name, part in outputs.items()}
@@ -62,11 +67,51 @@ def fit_kmer_baseline(
     )
     facts = {
         "features": str(model.features),
-        "k": list(model.features.lengths),
-        "k_by_fifths": list(model.features.part_lengths),
+        "k": list(features.lengths),
+        "k_by_fifths": list(features.part_lengths),
         "penalty": model.penalty,
     }
     return Baseline("kmer", "k-mers", description, model, outputs, splits, facts)
+
+
+def fit_window_baseline(
+    evaluators: Mapping[str, SplitEvaluator],
+    sequences: Mapping[str, Sequence[bytes]],
+    config: EvaluationConfig,
+) -> Baseline:
+    """Fit a model of the k-mers around a base to labels of bases, and evaluate it on the held-out splits.
+
+    Args:
+        evaluators: the labels of each split.
+        sequences: its records.
+        config: of the evaluation.
+    """
+    scheme, features = evaluators["train"].scheme, WindowFeatures()
+    examples = {}
+    for name in ("train", "valid"):
+        targets = evaluators[name].targets
+        labelled = np.flatnonzero(targets >= 0 if scheme.has_classes else np.isfinite(targets).any(axis=1))
+        indices = labelled[subsample(len(labelled), _MAX_BASES)]
+        examples[name] = features.windows(sequences[name], indices), targets[indices]
+    console.log.info("fitting the k-mer model to %s bases", f"{len(examples['train'][0]):,}")
+    model = fit_kmers(
+        *examples["train"],
+        scheme.task,
+        valid=examples["valid"],
+        n_classes=scheme.n_outputs,
+        features=features,
+    )
+    splits = {}
+    for name, records in sequences.items():
+        if name != "train":
+            logits = [model.logits(features.windows([bases])) for bases in records]
+            splits[name] = evaluate_split(evaluators[name], logits, replace(config, letters=False))
+    description = (
+        f"a linear model of the {features}, fitted to bases of the same training split; its penalty, "
+        f"{model.penalty:g} per base, is chosen by the same validation split"
+    )
+    facts = {"features": str(features), "k": features.k, "radius": features.radius, "penalty": model.penalty}
+    return Baseline("kmer", "k-mers", description, model, {}, splits, facts)
 
 
 def markov_baseline(
@@ -100,13 +145,16 @@ def markov_baseline(
 
 
 def with_baselines(
-    evaluation: EvaluationResult, baselines: Sequence[Baseline], experts: Experts, config: EvaluationConfig
+    evaluation: EvaluationResult,
+    baselines: Sequence[Baseline],
+    experts: ExpertChoice,
+    config: EvaluationConfig,
 ) -> EvaluationResult:
-    """Return an evaluation with baselines beside it, one of them joined to the network where that helps.
+    """Return an evaluation with baselines beside it, joined to the network where that helps.
 
-    The validation split alone decides: `auto` joins k-mers where the joined model predicts its records better
-    than the network does, each fitted to the other folds of that split. The verdict is on the baseline that
-    is best there.
+    The validation split alone decides: `auto` takes of network and baselines joined, the network alone, and
+    several baselines joined without it, what predicts records of that split best, each fitted to its other
+    folds. The verdict is on the baseline that is best there.
 
     Args:
         evaluation: of the network.
@@ -117,38 +165,45 @@ def with_baselines(
     if not baselines:
         return evaluation
     evaluator, last = evaluation.splits["valid"].evaluator, evaluation.final_split
-    kind = {"auto": "kmer", "kmers": "kmer"}.get(experts, experts)
-    expert = next((baseline for baseline in baselines if baseline.kind == kind), None)
+    # that of bases has no outputs of sequences, and does not join
+    joining = [baseline for baseline in baselines if baseline.outputs and baseline.kind in _KINDS[experts]]
     result = replace(evaluation, baselines=baselines)
-    if expert is not None and (experts != "auto" or len(evaluator.targets) >= _MIN_VALID):
-        result = _with_expert(result, expert, config, always=experts != "auto")
+    if joining and (experts != "auto" or len(evaluator.targets) >= _MIN_VALID):
+        result = _with_experts(result, joining, config, always=experts != "auto")
     metric = monitor(evaluator.scheme.task)
     strongest = max(baselines, key=lambda baseline: baseline.splits["valid"].metrics[metric])
     final, beside = result.splits[last], strongest.splits[last]
     difference = final.evaluator.difference(final.logits, beside.logits, metric, config.seed)
     values = final.metrics[metric], beside.metrics[metric]
-    joined = expert.title if expert is not None and result.network is not None else None
-    return replace(result, verdict=Verdict(metric, last, strongest.title, values, difference, joined))
+    joined = () if result.joint is None or result.network is None else result.joint.members
+    titles = {NETWORK: NETWORK} | {baseline.kind: baseline.title for baseline in baselines}
+    named = [titles[member] for member in joined]
+    return replace(result, verdict=Verdict(metric, last, strongest.title, values, difference, named))
 
 
-def _with_expert(
-    evaluation: EvaluationResult, expert: Baseline, config: EvaluationConfig, *, always: bool
+def _with_experts(
+    evaluation: EvaluationResult, experts: Sequence[Baseline], config: EvaluationConfig, *, always: bool
 ) -> EvaluationResult:
-    """Return an evaluation with an expert joined to the network, where that helps or always."""
+    """Return an evaluation with experts joined to the network, where that helps or always."""
     network = evaluation.splits
     stacked = {name: part.evaluator.stacked(part.logits) for name, part in network.items()}
     task, targets = network["valid"].evaluator.scheme.task, network["valid"].evaluator.targets
-    joint = fit_joint(task, stacked["valid"], list(expert.outputs["valid"]), targets, offsets=config.offsets)
-    result = replace(evaluation, joint=joint, expert=expert)
-    if not always and not joint.helps:
+    outputs = {NETWORK: stacked["valid"][None]} | {expert.kind: expert.outputs["valid"] for expert in experts}
+    choices = [tuple(outputs)]
+    if not always:
+        choices.append((NETWORK,))
+        if len(experts) > 1:  # a single one without the network would be the baseline itself
+            choices.append(tuple(expert.kind for expert in experts))
+    joint = fit_joint(task, outputs, targets, choices, offsets=config.offsets)
+    members = [expert for expert in experts if expert.kind in joint.members]
+    result = replace(evaluation, joint=joint, experts=members or experts)
+    if not members:
         return result
     plain = replace(config, letters=False)
-    joined = {
-        name: evaluate_split(
-            part.evaluator, list(joint.weights.apply([stacked[name], *expert.outputs[name]])), plain
-        )
-        for name, part in network.items()
-    }
+    joined = {}
+    for name, part in network.items():
+        parts = [stacked[name], *(part for expert in members for part in expert.outputs[name])]
+        joined[name] = evaluate_split(part.evaluator, list(joint.weights.apply(parts)), plain)
     return replace(result, splits=joined, network=network)
 
 

@@ -122,7 +122,7 @@ class Baseline:
         title: what it is called, in the plural.
         description: what it was fitted to and how, for the report.
         model: fitted to the training split, with choices made by the validation split.
-        outputs: of the model (E, N, T), by split.
+        outputs: of the model (E, N, T), by split; empty where it cannot join.
         splits: the results of its outputs, which are weighted by the validation split where they are several.
         facts: what metrics.json says of it before its results.
     """
@@ -150,7 +150,7 @@ class Verdict:
         baseline: what it is called, in the plural.
         values: of the model and of the baseline.
         difference: of both, with the ends of its paired bootstrap interval.
-        joined: what the experts are called that are joined to the network; None for the network alone.
+        joined: what the predictors are called that are joined, if any are.
     """
 
     metric: str
@@ -158,13 +158,14 @@ class Verdict:
     baseline: str
     values: tuple[float, float]
     difference: tuple[float, float, float]
-    joined: str | None = None
+    joined: Sequence[str] = ()
 
     @property
     def sentence(self) -> str:
         """The comparison in plain words."""
         change, low, high = self.difference
-        model = f"network and {self.joined} joined are" if self.joined else "the model is"
+        *others, final = self.joined or [""]
+        model = f"{', '.join(others)} and {final} joined are" if others else f"{final or 'the model'} is"
         where = f"{self.split} {self.metric} {self.values[0]:.3f}, {self.baseline} {self.values[1]:.3f}"
         span = f"{abs(change):.3f} [{low:.3f}, {high:.3f}]"
         if low > 0:
@@ -198,7 +199,7 @@ class EvaluationResult:
         calibration: temperature and offsets fitted to the validation split, or None.
         network: the splits of the network alone, where an expert has joined it.
         joint: the weights of network and experts, where they were fitted.
-        expert: the baseline that has joined the network, or was tried.
+        experts: the baselines that have joined the network, or were tried.
         verdict: the model beside the baseline that is best on the validation split, on the final split.
         clean: the test records that resemble no training record, where some do.
     """
@@ -208,7 +209,7 @@ class EvaluationResult:
     calibration: Calibration | None = None
     network: dict[str, SplitResult] | None = None
     joint: Joint | None = None
-    expert: Baseline | None = None
+    experts: Sequence[Baseline] = ()
     verdict: Verdict | None = None
     clean: SplitResult | None = None
 

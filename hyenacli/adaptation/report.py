@@ -7,6 +7,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from html import escape
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -160,13 +161,16 @@ def _metrics(evaluation: EvaluationResult) -> str:
         caption += " Clean test: the test records that resemble no training record."
     header = ["", *(f"{name} ({len(result.logits):,})" for name, result in shown.items())]
     beside = {}
-    if evaluation.network is not None and evaluation.joint is not None and evaluation.expert is not None:
+    if evaluation.network is not None and evaluation.joint is not None:
         beside["network alone"] = evaluation.network
-        network, *experts = (f"{factor:.3g}" for factor in evaluation.joint.weights.factors)
+        factors = iter(f"{factor:.3g}" for factor in evaluation.joint.weights.factors)
+        terms = [f"{next(factors)} times the network's outputs"]
+        for expert in evaluation.experts:
+            parts = islice(factors, len(expert.outputs[last]))
+            terms.append(f"{', '.join(parts)} times those of the {expert.title}")
         caption += (
-            f" The first columns are of both joined: {network} times the network's outputs and "
-            f"{', '.join(experts)} times those of the {evaluation.expert.title}, weights fitted to the "
-            "validation split."
+            f" The first columns are of all joined: {', '.join(terms[:-1])} and {terms[-1]}, weights fitted "
+            "to the validation split."
         )
     for baseline in evaluation.baselines:
         beside[baseline.title] = baseline.splits

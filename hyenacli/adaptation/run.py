@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 
 from hyenacli import console
-from hyenacli.adaptation.baseline import Experts, with_baselines
+from hyenacli.adaptation.baseline import ExpertChoice, with_baselines
 from hyenacli.adaptation.evaluation import (
     Baseline,
     EvaluationConfig,
@@ -28,7 +28,7 @@ from hyenacli.adaptation.settings import AdaptationOptions
 from hyenacli.devices import autocast
 from hyenacli.distributed import broadcast, current_ranks, stop_on_signals
 from hyenacli.evaluation.metrics import monitor
-from hyenacli.inference.experts import Expert
+from hyenacli.inference.experts import Experts
 from hyenacli.training.checkpoints import Checkpoints, Progress
 from hyenacli.training.curriculum import Steps
 from hyenacli.training.loop import LoopSettings
@@ -80,13 +80,13 @@ class AdaptationRun(ABC):
     Attributes:
         kind: of the run, for the title of its report.
         unit: what an example is called, in the plural.
-        experts: which baseline joins the network; see `with_baselines`.
+        experts: which baselines join the network; see `with_baselines`.
         precision: makes the context of every pass.
     """
 
     kind: ClassVar[str]
     unit: ClassVar[str]
-    experts: Experts = "none"
+    experts: ExpertChoice = "none"
 
     def __init__(
         self,
@@ -284,9 +284,9 @@ def write_results(
     if (calibration := evaluation.calibration) is not None:
         fitted = {"temperature": calibration.temperature, "offsets": list(calibration.offsets)}
         Checkpoints(directory, 1, run.origin() | fitted).replace_best("calibrated", model)
-    if evaluation.network is not None and evaluation.expert is not None and evaluation.joint is not None:
-        expert = Expert(evaluation.expert.model, evaluation.joint.weights)
-        expert.save((directory / "checkpoints" / "best").resolve())
+    if evaluation.network is not None and evaluation.joint is not None:
+        models = tuple(expert.model for expert in evaluation.experts)
+        Experts(models, evaluation.joint.weights).save((directory / "checkpoints" / "best").resolve())
     sha256 = model_sha256(model)
     run.write_tables(model, evaluation, sha256)
     numbers = {
@@ -352,8 +352,8 @@ def _log_comparison(evaluation: EvaluationResult, metric: str) -> None:
     beside |= {baseline.title: baseline.splits for baseline in evaluation.baselines}
     for title, results in beside.items():
         console.log.info("%s, %s: %s %.3f", title, split, metric, results[split].metrics[metric])
-    if evaluation.expert is not None and evaluation.network is None:
+    if evaluation.experts and evaluation.network is None:
         text = "the %s do not join the network: the validation split is predicted no better"
-        console.log.info(text, evaluation.expert.title)
+        console.log.info(text, " and ".join(expert.title for expert in evaluation.experts))
     if evaluation.verdict is not None:
         console.log.info("%s", evaluation.verdict.sentence)

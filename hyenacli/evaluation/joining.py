@@ -6,8 +6,8 @@ records suffice.
 N records, T outputs, P items, E parts: the network and its experts, or some of them.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from hyenacli.evaluation.bootstrap import Floats
 from hyenacli.evaluation.calibration import calibrate, cross_entropy, label_items, minimise
 from hyenadna.config import Task
 
+NETWORK = "network"
 FOLDS = 5
 # The penalty on weights, in nats: as much as some tens of records say about them.
 _SHRINKAGE = 20.0
@@ -30,7 +31,7 @@ class JointWeights:
     """Weights of the outputs of several predictors.
 
     Attributes:
-        factors: of each; the network is the first.
+        factors: of each; the network is the first, and 0 where it is left out.
         bias: of each output; empty for none.
     """
 
@@ -45,50 +46,54 @@ class JointWeights:
 
 @dataclass(frozen=True)
 class Joint:
-    """A fit of weights.
+    """Predictors that are joined, and their weights.
 
     Attributes:
-        losses: mean validation loss of the network, the experts and all joined, each with its weights fitted
-            to the other folds of the validation split.
+        members: names of the predictors.
+        weights: of the network, then of the parts of the other members.
+        losses: mean validation loss of each choice of predictors that was tried, by their names with `+`
+            between, with weights fitted to the other folds of the validation split.
     """
 
+    members: tuple[str, ...]
     weights: JointWeights
-    losses: tuple[float, float, float]
-
-    @property
-    def helps(self) -> bool:
-        """True where all together predict unseen validation records better than the network alone."""
-        return self.losses[2] < self.losses[0]
+    losses: Mapping[str, float]
 
 
 def fit_joint(
     task: Task,
-    network: Floats,
-    experts: Sequence[Floats],
+    outputs: Mapping[str, Floats],
     targets: npt.NDArray[Any],
+    choices: Sequence[Sequence[str]],
     *,
     offsets: bool = False,
 ) -> Joint:
-    """Fit weights, and measure by nested folds what they are worth.
+    """Choose by nested folds which predictors to join, and fit their weights.
 
     Args:
         task: meaning of the outputs.
-        network: logits or numbers (N, T) of the network on the validation split.
-        experts: those of each expert.
+        outputs: logits or numbers (E, N, T) of the parts of each predictor on the validation split, by name;
+            one is the `NETWORK`, of one part.
         targets: as in `metrics.measure`.
+        choices: names of the predictors to join; the one with the least loss is taken.
         offsets: see `fit_weights`.
     """
     fold_N = np.argsort(np.random.Philox(key=0).random_raw(len(targets)), kind="stable") % FOLDS
-    losses = []
-    for parts in ([network], [*experts], [network, *experts]):
-        held_out = np.empty_like(network)
+    losses = {}
+    for names in choices:
+        parts = [part for name in names for part in outputs[name]]
+        held_out = np.empty_like(parts[0])
         for fold in range(FOLDS):
             train, test = fold_N != fold, fold_N == fold
             weights = fit_weights(task, [part[train] for part in parts], targets[train], offsets=offsets)
             held_out[test] = weights.apply([part[test] for part in parts])
-        losses.append(_loss(task, held_out, targets))
-    weights = fit_weights(task, [network, *experts], targets, offsets=offsets)
-    return Joint(weights, (losses[0], losses[1], losses[2]))
+        losses[tuple(names)] = _loss(task, held_out, targets)
+    members = min(losses, key=losses.__getitem__)
+    parts = [part for name in members for part in outputs[name]]
+    weights = fit_weights(task, parts, targets, offsets=offsets)
+    if NETWORK not in members:
+        weights = replace(weights, factors=(0.0, *weights.factors))
+    return Joint(members, weights, {"+".join(names): loss for names, loss in losses.items()})
 
 
 def fit_weights(

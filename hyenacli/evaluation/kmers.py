@@ -7,7 +7,7 @@ features are divided by the same number, and the L2 penalty is chosen on the val
 N sequences, L bases, F features, P parts of a sequence, K k-mers in a row, T outputs.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -84,6 +84,52 @@ class KmerFeatures:
         return f"{text}, {_range(self.part_lengths)}-mers by fifths" if self.part_lengths else text
 
 
+@dataclass(frozen=True)
+class WindowFeatures:
+    """The features of a base: which k-mer is at each offset of the window around it.
+
+    Unlike those of sequences, a k-mer and its reverse complement are two: labels of bases have a strand.
+
+    Attributes:
+        k: bases of a k-mer.
+        radius: bases of the window on either side.
+    """
+
+    k: int = 3
+    radius: int = 12
+
+    @property
+    def size(self) -> int:
+        """The number of features."""
+        return (2 * self.radius + 2 - self.k) << 2 * self.k
+
+    def windows(self, sequences: Sequence[bytes], indices: Ints | None = None) -> list[bytes]:
+        """Return the windows of the bases of sequences, one sequence after the other, or of some of them.
+
+        Beyond the ends of a sequence they have N.
+        """
+        beyond, width = b"N" * self.radius, 2 * self.radius + 1
+        joined = beyond + beyond.join(sequences) + beyond
+        lengths = [len(bases) for bases in sequences]
+        start_P = np.arange(sum(lengths)) + self.radius * np.repeat(np.arange(len(lengths)), lengths)
+        if indices is not None:
+            start_P = start_P[indices]
+        return [joined[start : start + width] for start in start_P.tolist()]
+
+    def of(self, windows: Sequence[bytes]) -> Floats32:
+        """Compute the features (N, F) of windows, 0 or 1; k-mers with an N have none."""
+        digit_L = DIGITS[np.frombuffer(b"N".join(windows), np.uint8)]
+        codes_K, at_K = word_codes(digit_L, self.k)
+        row_K, offset_K = np.divmod(at_K, 2 * self.radius + 2)
+        features_NF = np.zeros((len(windows), self.size), np.float32)
+        features_NF[row_K, offset_K * 4**self.k + codes_K] = 1
+        return features_NF
+
+    def __str__(self) -> str:
+        """Describe them in a few words."""
+        return f"{self.k}-mers by their offset, up to {self.radius} bases away"
+
+
 TRIED = KmerFeatures(LENGTHS, PART_LENGTHS)
 """Features that are tried for sequences that have a strand."""
 
@@ -109,7 +155,7 @@ class KmerModel:
     """
 
     task: Task
-    features: KmerFeatures
+    features: KmerFeatures | WindowFeatures
     penalty: float
     valid_loss: float
     model: LinearModel
@@ -137,7 +183,7 @@ def fit_kmers(
     *,
     valid: tuple[Sequence[bytes], npt.ArrayLike],
     n_classes: int = 2,
-    features: KmerFeatures = TRIED,
+    features: KmerFeatures | WindowFeatures = TRIED,
     penalties: Sequence[float] = PENALTIES,
     max_features: int = MAX_FEATURES,
 ) -> KmerModel:
@@ -149,8 +195,9 @@ def fit_kmers(
         task: meaning of the targets.
         valid: sequences and targets to choose features and penalty by.
         n_classes: least number of outputs for classes, also of classes without a record.
-        features: the most to try: parts are counted where all sequences have one length and the validation
-            split gains by it, and the longest k-mers are left out where the features would not fit.
+        features: those of windows, or the most to try: parts are counted where all sequences have one length
+            and the validation split gains by it, and the longest k-mers are left out where the features would
+            not fit.
         penalties: strengths of the penalty per sequence, strongest first.
         max_features: numbers in a matrix of features at most.
 
@@ -165,7 +212,10 @@ def fit_kmers(
         n_outputs = truth.shape[1]
     limit = min(max_features, _MAX_PRODUCTS // n_outputs)
     best: KmerModel | None = None
-    for choice in _choices(features, sequences, valid[0], limit):
+    choices: Iterable[KmerFeatures | WindowFeatures] = [features]
+    if isinstance(features, KmerFeatures):
+        choices = _choices(features, sequences, valid[0], limit)
+    for choice in choices:
         for fitted in _path(choice, (sequences, truth), (valid[0], valid_truth), task, n_outputs, penalties):
             if best is None or fitted.valid_loss < best.valid_loss:
                 best = fitted
@@ -192,7 +242,7 @@ def _choices(
 
 
 def _path(
-    features: KmerFeatures,
+    features: KmerFeatures | WindowFeatures,
     train: tuple[Sequence[bytes], Floats],
     valid: tuple[Sequence[bytes], Floats],
     task: Task,

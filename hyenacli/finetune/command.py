@@ -98,7 +98,7 @@ def _check(settings: FinetuneSettings) -> None:
                 "joins the k-mer model, which --no-baseline leaves out", at="--experts", remedy=remedy
             )
         if settings.level == "nucleotide" or settings.bedgraph is not None:
-            raise UsageError("bases have no k-mer model to join", at="--experts", remedy=remedy)
+            raise UsageError("the k-mer model of bases does not join", at="--experts", remedy=remedy)
 
 
 def _check_effective(settings: FinetuneSettings, grid: list[Choice]) -> None:

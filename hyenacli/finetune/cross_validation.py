@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from hyenacli import console
-from hyenacli.adaptation.baseline import fit_kmer_baseline
+from hyenacli.adaptation.baseline import fit_kmer_baseline, fit_window_baseline
 from hyenacli.adaptation.evaluation import (
     Baseline,
     EvaluationConfig,
@@ -37,7 +37,7 @@ from hyenacli.finetune.leakage import Leak, LeakFinder
 from hyenacli.finetune.run import FinetuneRun, write_predictions
 from hyenacli.finetune.settings import FinetuneSettings
 from hyenacli.finetune.splits import LabelSplits
-from hyenacli.inference.experts import load_expert
+from hyenacli.inference.experts import load_experts
 from hyenacli.inference.intervals import SPLITS
 from hyenacli.inference.prediction import prediction_head
 from hyenacli.training.run_directory import METRICS, open_run, read_json, write_json
@@ -234,7 +234,7 @@ class CrossValidation:
     def _fit_baselines(self, fold: int) -> list[Baseline]:
         """Fit the k-mer model of a fold, which all its seeds share."""
         data, splits = self._data, self._data.splits[fold]
-        if self._settings.no_baseline or data.scheme.level != "sequence":
+        if self._settings.no_baseline:
             return []
         sequences = {
             name: [data.records[i].sequence for i in indices] for name, indices in splits.indices().items()
@@ -242,6 +242,8 @@ class CrossValidation:
         run = FinetuneRun(self._settings, data, splits, self._device)
         features = replace(TRIED, symmetric=self._settings.rc == "mean")
         config = run.evaluation_config()
+        if data.scheme.level == "nucleotide":
+            return [fit_window_baseline(data.evaluators(splits), sequences, config)]
         return [fit_kmer_baseline(data.evaluators(splits), sequences, config, features=features)]
 
     def _monitored(self, metrics: dict[str, Any]) -> float:
@@ -310,9 +312,9 @@ def evaluate_out_of_fold(
         head = prediction_head(model)
         tested = run.splits.test.tolist()
         predicted = run.predict_split(model, "test")
-        if (expert := load_expert(locate(fold_settings.output).config.parent)) is not None:
+        if (experts := load_experts(locate(fold_settings.output).config.parent)) is not None:
             sequences = [data.records[i].sequence for i in tested]
-            predicted = list(expert.join(np.stack(predicted), sequences))
+            predicted = list(experts.join(np.stack(predicted), sequences))
         logits |= zip(tested, predicted, strict=True)
     # the scale of a regression's errors is that of the first fold
     first = FinetuneRun(settings, data, data.splits[0], device)

@@ -14,7 +14,7 @@ from hyenacli.finetune.settings import PredictSettings
 from hyenacli.genome.contigs import check_naming
 from hyenacli.inference.batching import RunSummary, parse_batch_size
 from hyenacli.inference.embedding_options import EmbeddingOptions, check_stride
-from hyenacli.inference.experts import join_predictions, open_expert
+from hyenacli.inference.experts import join_predictions, open_experts
 from hyenacli.inference.prediction import (
     Predicted,
     choose_track,
@@ -67,7 +67,7 @@ def run(config: PredictSettings) -> None:
         )
         records = readable_records(inputs.records, options)
         predicted = predict(model, records, options, batch_size=batch_size, precision=precision)
-        predicted = join_predictions(predicted, open_expert(folder), stranded=config.stranded)
+        predicted = join_predictions(predicted, open_experts(folder), stranded=config.stranded)
         provenance = _provenance(config, head, options, model_sha256(model)) | inputs.shard
         summary = RunSummary("predict", "predicting", "predicted")
         with _open_output(config, output.target, kind, head, inputs, provenance) as write:

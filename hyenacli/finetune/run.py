@@ -316,16 +316,18 @@ def write_predictions(
             rows_of = zip(splits.indices()[split], results[split].logits, strict=True)
             for number, (i, logits) in enumerate(rows_of):
                 record, target, per_base = data.records[i], data.targets[i], logits.ndim > 1
+                alone = {word: result[split].logits[number] for word, result in beside.items()}
                 if per_base and record.region is not None and record.region.strand == "-":
                     # rows of bases follow the + strand, and the record was read along the other
                     logits, target = logits[::-1], target[::-1]  # noqa: PLW2901
+                    alone = {word: outputs[::-1] for word, outputs in alone.items()}
                 n_bases = 1 if per_base else len(record.sequence)
                 rows = dict(prediction_rows(Predicted(_with_region(record), n_bases, logits), head))
                 labels = _label_texts(scheme, target)
                 rows["split"] = [split] * len(labels[0])
-                for word, result in beside.items():
-                    row_V = head_values(result[split].logits[number], head)[0].tolist()
-                    rows |= {f"{word}_{name}": [value] for name, value in zip(values, row_V, strict=True)}
+                for word, outputs in alone.items():
+                    columns = head_values(outputs, head).T
+                    rows |= {f"{word}_{name}": column for name, column in zip(values, columns, strict=True)}
                 table.write(rows | dict(zip(titles, labels, strict=True)))
     return path
 

@@ -1,8 +1,9 @@
 """Experts saved beside a model, and their predictions joined with the network's.
 
-N records, T outputs, E parts of an expert, W windows.
+N records, T outputs, E parts of experts, W windows.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -32,47 +33,64 @@ _TITLES = {KmerModel: "k-mers", MarkovClassifier: "Markov models"}
 
 
 @dataclass(frozen=True)
-class Expert:
-    """A model of words, and the weights with which its outputs join a network's."""
+class Experts:
+    """Models of words, and the weights with which their outputs join a network's.
 
-    model: ExpertModel
+    Attributes:
+        models: one of a kind.
+        weights: of the network, then of the parts of each model.
+    """
+
+    models: tuple[ExpertModel, ...]
     weights: JointWeights
 
     @property
     def title(self) -> str:
-        """What the expert is, in the plural."""
-        return _TITLES[type(self.model)]
+        """What the experts are, in the plural."""
+        return " and ".join(_TITLES[type(model)] for model in self.models)
 
     def join(self, logits: Floats, sequences: Sequence[bytes]) -> Floats:
-        """Join the outputs (N, T) of a network with those of the expert."""
-        return self.weights.apply([logits, *self.model.outputs(sequences)])
+        """Join the outputs (N, T) of a network with those of the experts."""
+        parts = [part for model in self.models for part in model.outputs(sequences)]
+        return self.weights.apply([logits, *parts])
 
     def save(self, folder: Path) -> None:
-        """Write the expert into a model directory: its arrays, and what they mean."""
-        arrays, facts = _encode(self.model)
-        # a solver may return the transpose of an array, which safetensors refuses
-        tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+        """Write the experts into a model directory: their arrays, and what they mean."""
+        tensors: dict[str, torch.Tensor] = {}
+        described: list[dict[str, Any]] = []
+        for model in self.models:
+            kind, arrays, facts = _encode(model)
+            described.append({"kind": kind} | facts)
+            # a solver may return the transpose of an array, which safetensors refuses
+            tensors |= {
+                f"{kind}.{name}": torch.from_numpy(np.ascontiguousarray(array))
+                for name, array in arrays.items()
+            }
         with atomic_path(folder / EXPERTS) as path:
             write_tensors(tensors, path)
-        facts |= {"joint": asdict(self.weights), "arrays_sha256": file_sha256(folder / EXPERTS)}
+        sha256 = file_sha256(folder / EXPERTS)
+        facts = {"experts": described, "joint": asdict(self.weights), "arrays_sha256": sha256}
         with atomic_path(folder / FACTS) as path:
             path.write_text(seal(facts, readable=True) + "\n")
 
 
-def _encode(model: ExpertModel) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the arrays of a model, and what else makes it again."""
+def _encode(model: ExpertModel) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Return the kind of a model, its arrays, and what else makes it again."""
     if isinstance(model, MarkovClassifier):
         arrays = {f"order-{order}": half for order, half in model.halves.items()}
-        return arrays, {"kind": "markov", "window": model.window}
+        return "markov", arrays, {"window": model.window}
     linear = model.model
     arrays = {"weights": linear.weights_TF.astype(np.float32), "bias": linear.bias_T.astype(np.float32)}
-    return arrays, {
-        "kind": "kmers",
-        "task": model.task,
-        "features": asdict(model.features),
-        "penalty": model.penalty,
-        "valid_loss": model.valid_loss,
-    }
+    return (
+        "kmers",
+        arrays,
+        {
+            "task": model.task,
+            "features": asdict(model.features),
+            "penalty": model.penalty,
+            "valid_loss": model.valid_loss,
+        },
+    )
 
 
 def _decode(arrays: dict[str, Any], facts: dict[str, Any]) -> ExpertModel:
@@ -89,8 +107,8 @@ def _decode(arrays: dict[str, Any], facts: dict[str, Any]) -> ExpertModel:
     return KmerModel(facts["task"], features, float(facts["penalty"]), float(facts["valid_loss"]), linear)
 
 
-def load_expert(folder: Path) -> Expert | None:
-    """Load the expert of a model directory; None where it has none.
+def load_experts(folder: Path) -> Experts | None:
+    """Load the experts of a model directory; None where it has none.
 
     Raises:
         UserError: one of its files is missing or damaged, or they are of two models.
@@ -101,34 +119,38 @@ def load_expert(folder: Path) -> Expert | None:
     try:
         if file_sha256(folder / EXPERTS) != facts["arrays_sha256"]:
             raise ValueError(f"its hash is not the one in {FACTS}")
-        arrays = {name: tensor.numpy() for name, tensor in read_tensors(folder / EXPERTS).items()}
+        arrays: dict[str, dict[str, Any]] = defaultdict(dict)
+        for path, tensor in read_tensors(folder / EXPERTS).items():
+            kind, _, name = path.partition(".")
+            arrays[kind][name] = tensor.numpy()
+        models = tuple(_decode(arrays[described["kind"]], described) for described in facts["experts"])
         joint = JointWeights(**{name: tuple(facts["joint"][name]) for name in ("factors", "bias")})
-        return Expert(_decode(arrays, facts), joint)
+        return Experts(models, joint)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        what = f"the expert beside the network cannot be read ({error})"
+        what = f"the experts beside the network cannot be read ({error})"
         raise UserError(what, at=folder / EXPERTS, remedy=_REMEDY) from error
 
 
-def open_expert(folder: Path) -> Expert | None:
-    """Load the expert of a model directory, as `load_expert`, and log that it joins the network."""
-    if (expert := load_expert(folder)) is not None:
-        log.info("the %s beside the network join its predictions", expert.title)
-    return expert
+def open_experts(folder: Path) -> Experts | None:
+    """Load the experts of a model directory, as `load_experts`, and log that they join the network."""
+    if (experts := load_experts(folder)) is not None:
+        log.info("the %s beside the network join its predictions", experts.title)
+    return experts
 
 
 def join_predictions(
-    answers: Iterable[Predicted], expert: Expert | None, *, stranded: bool = False
+    answers: Iterable[Predicted], experts: Experts | None, *, stranded: bool = False
 ) -> Iterator[Predicted]:
-    """Join the predictions of a network with those of an expert, in their order.
+    """Join the predictions of a network with those of experts, in their order.
 
-    Where the outputs of windows were averaged, the expert reads the same windows.
+    Where the outputs of windows were averaged, the experts read the same windows.
 
     Args:
         answers: of the network, each with the bases of its record.
-        expert: what joins it; None for nothing.
+        experts: what joins it; None for nothing.
         stranded: records on the - strand are read as their reverse complement.
     """
-    if expert is None:
+    if experts is None:
         yield from answers
         return
     for answer in answers:
@@ -140,9 +162,9 @@ def join_predictions(
             if answer.windows[-1][1] > len(bases):  # a window of a circle goes on at its start
                 bases *= 2
             parts = [bases[start:end] for start, end in answer.windows]
-            joined_WT = expert.join(answer.window_logits, parts)
+            joined_WT = experts.join(answer.window_logits, parts)
             yield replace(answer, logits=joined_WT.mean(axis=0), window_logits=joined_WT)
             continue
         if stranded and answer.record.strand == "-":
             bases = reverse_complement(bases)
-        yield replace(answer, logits=expert.join(answer.logits[None], [bases])[0])
+        yield replace(answer, logits=experts.join(answer.logits[None], [bases])[0])

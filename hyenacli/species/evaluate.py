@@ -17,12 +17,14 @@ import torch
 from numpy.typing import NDArray
 
 from hyenacli import __version__, console, settings_file
+from hyenacli.adaptation.evaluation import Logits
 from hyenacli.devices import autocast, resolve_device, set_threads
 from hyenacli.distributed import current_ranks
 from hyenacli.errors import UsageError, UserError
 from hyenacli.evaluation.joining import fit_weights
 from hyenacli.evaluation.kmers import fit_kmers
-from hyenacli.inference.experts import Expert, join_predictions, load_expert
+from hyenacli.evaluation.markov import MarkovClassifier
+from hyenacli.inference.experts import Experts, join_predictions, load_experts
 from hyenacli.inference.perplexity import parse_lengths
 from hyenacli.species.genomes import open_run_genomes
 from hyenacli.species.predict import species_head
@@ -39,6 +41,9 @@ from hyenadna.formats.load import locate
 _SHORTEST, _FACTOR = 256, 4
 # What accuracies are reported of beside that of the model, and how a plot calls it.
 _BESIDE = {"network": "network alone", "markov": "Markov models", "kmers": "k-mers"}
+# What is reported of each: its accuracy, and how far that of the model is above it.
+_NUMBERS = ("accuracy", "difference", "difference_low", "difference_high")
+_ABSENT = (math.nan,) * 4
 
 
 def run(config: SpeciesEvaluateSettings, baseline_windows: int = MAX_BASELINE_WINDOWS) -> None:
@@ -58,7 +63,7 @@ def run(config: SpeciesEvaluateSettings, baseline_windows: int = MAX_BASELINE_WI
     set_threads(config.threads)
     settings = read_run(config.run)
     model = load_model(config.run).to(device)
-    expert = load_expert(locate(config.run).config.parent)
+    experts = load_experts(locate(config.run).config.parent)
     window = species_head(model, config.run).window or model.longest_input
     warn_unfinished(config.run)
     splits = _splits(config, settings, window)
@@ -68,7 +73,7 @@ def run(config: SpeciesEvaluateSettings, baseline_windows: int = MAX_BASELINE_WI
         "settings": settings_file.to_dict(config),
     }
     results = evaluate_species(
-        (model, expert),
+        (model, experts),
         splits,
         settings,
         lengths or default_lengths(window),
@@ -85,7 +90,7 @@ def run(config: SpeciesEvaluateSettings, baseline_windows: int = MAX_BASELINE_WI
     with open_table(config.output, config.output_type, _columns(splits.names), provenance) as table:
         for result in chain([first], results):
             written.append(result)
-            others = [f", {name} {value:.3f}" for name, value in result.beside.items()]
+            others = [f", {name} {value:.3f}" for name, (value, *_) in result.beside.items()]
             text = "length %s: accuracy %.3f%s"
             console.log.info(text, f"{result.length:,}", result.accuracy, "".join(others))
             table.write(_row(result, splits.names, config.threshold))
@@ -155,8 +160,9 @@ class AccuracyAtLength:
         truth_N: labels of the windows' species.
         p_NK: probabilities of the species.
         low: of the 95 % bootstrap interval of the accuracy.
-        beside: accuracies by name: of the `network` alone where an expert joins it, of the `markov` models
-            alone, and of the `kmers` fitted to windows of this length; only of what there is.
+        beside: by name, the accuracy of the `network` alone where experts join it, of the `markov` models
+            alone, and of the `kmers` fitted to windows of this length, each with how far the model is above
+            it and the ends of the paired 95 % interval of that; only of what there is.
     """
 
     length: int
@@ -164,7 +170,7 @@ class AccuracyAtLength:
     p_NK: NDArray[np.float64]
     low: float
     high: float
-    beside: Mapping[str, float] = field(default_factory=dict)
+    beside: Mapping[str, tuple[float, float, float, float]] = field(default_factory=dict)
 
     @cached_property
     def confusion(self) -> NDArray[np.int64]:
@@ -222,7 +228,7 @@ def default_lengths(longest: int) -> list[int]:
 
 
 def evaluate_species(
-    model: tuple[HyenaDNA, Expert | None],
+    model: tuple[HyenaDNA, Experts | None],
     splits: SpeciesSplits,
     settings: SpeciesTrainSettings,
     lengths: Sequence[int],
@@ -245,7 +251,7 @@ def evaluate_species(
             as well; 0 for no such model.
         precision: context of every pass.
     """
-    network, expert = model
+    network, experts = model
     for length in lengths:
         held_out = HeldOut(splits, split, length, per_species)
         for sentence in held_out.missing:
@@ -257,28 +263,35 @@ def evaluate_species(
             answers = list(held_out.answers(network, range(len(held_out)), rc=settings.rc == "mean"))
         alone, logits = (
             [answer.logits for answer in part if answer.logits is not None]
-            for part in (answers, join_predictions(answers, expert))
+            for part in (answers, join_predictions(answers, experts))
         )
-        low, high = held_out.evaluator.intervals(logits, settings.seed)["accuracy"]
-        beside = {} if expert is None else {"network": held_out.evaluator.metrics(alone)["accuracy"]}
-        beside |= _baseline_accuracies(splits, settings, held_out, length, baseline_windows, expert)
-        p_NK = held_out.evaluator.outputs(logits)
-        yield AccuracyAtLength(length, held_out.labels_N, p_NK, low, high, beside)
+        evaluator, seed = held_out.evaluator, settings.seed
+        low, high = evaluator.intervals(logits, seed)["accuracy"]
+        others = {} if experts is None else {"network": alone}
+        others |= _baseline_logits(splits, settings, held_out, length, baseline_windows, experts)
+        beside = {
+            name: (
+                evaluator.metrics(values)["accuracy"],
+                *evaluator.difference(logits, values, "accuracy", seed),
+            )
+            for name, values in others.items()
+        }
+        yield AccuracyAtLength(length, held_out.labels_N, evaluator.outputs(logits), low, high, beside)
 
 
-def _baseline_accuracies(
+def _baseline_logits(
     splits: SpeciesSplits,
     settings: SpeciesTrainSettings,
     held_out: HeldOut,
     length: int,
     count: int,
-    expert: Expert | None,
-) -> dict[str, float]:
-    """Return the accuracy of the expert alone and of the k-mer model of a length, of what there is.
+    experts: Experts | None,
+) -> dict[str, list[Logits]]:
+    """Return the logits of the Markov models alone and of the k-mer model of a length, of what there is.
 
     What is free in both is chosen by the validation windows. Without such windows of every species: warn.
     """
-    if not count and expert is None:
+    if not count and experts is None:
         return {}
     valid = HeldOut(splits, "valid", length, settings.eval_windows)
     if len(np.unique(valid.labels_N)) < len(splits.names):
@@ -286,22 +299,21 @@ def _baseline_accuracies(
         console.log.warning(sentence, f"{length:,}")
         return {}
     task, targets = held_out.evaluator.scheme.task, valid.evaluator.targets
-    accuracies = {}
-    if expert is not None:
-        parts = list(expert.model.outputs(valid.sequences))
-        weights = fit_weights(task, parts, targets, offsets=True)
-        joined = weights.apply(list(expert.model.outputs(held_out.sequences)))
-        accuracies["markov"] = held_out.evaluator.metrics(list(joined))["accuracy"]
+    logits: dict[str, list[Logits]] = {}
+    for model in experts.models if experts is not None else ():
+        if isinstance(model, MarkovClassifier):
+            weights = fit_weights(task, list(model.outputs(valid.sequences)), targets, offsets=True)
+            logits["markov"] = list(weights.apply(list(model.outputs(held_out.sequences))))
     if count:
         train = SpeciesSource(settings, splits, length).baseline_windows(length, count)
         fitted = fit_kmers(bases_of(train.inputs), train.targets, task, valid=(valid.sequences, targets))
-        accuracies["kmers"] = held_out.evaluator.metrics(list(fitted.logits(held_out.sequences)))["accuracy"]
-    return accuracies
+        logits["kmers"] = list(fitted.logits(held_out.sequences))
+    return logits
 
 
 def _columns(names: Sequence[str]) -> list[Column]:
     numbers = ["accuracy", "accuracy_low", "accuracy_high", "answered", "accuracy_answered"]
-    numbers += [f"{name}_accuracy" for name in _BESIDE]
+    numbers += [f"{name}_{number}" for name in _BESIDE for number in _NUMBERS]
     numbers += [f"{metric}_{name}" for name in names for metric in ("precision", "recall")]
     columns = [Column("length", int), Column("windows", int)]
     columns += [Column(name, float, digits=4) for name in numbers]
@@ -318,8 +330,10 @@ def _row(result: AccuracyAtLength, names: Sequence[str], threshold: float) -> di
         "accuracy_high": [result.high],
         "answered": [answered],
         "accuracy_answered": [accuracy_answered],
-        **{f"{name}_accuracy": [result.beside.get(name, math.nan)] for name in _BESIDE},
     }
+    for name in _BESIDE:
+        values = result.beside.get(name, _ABSENT)
+        row |= {f"{name}_{number}": [value] for number, value in zip(_NUMBERS, values, strict=True)}
     for label, name in enumerate(names):
         row[f"precision_{name}"] = [result.precision[label]]
         row[f"recall_{name}"] = [result.recall[label]]
@@ -335,7 +349,7 @@ def _plot(path: Path, config: SpeciesEvaluateSettings, results: Sequence[Accurac
     lines = {config.run.absolute().name: [result.accuracy for result in results]}
     for name, title in _BESIDE.items():
         if any(name in result.beside for result in results):
-            lines[title] = [result.beside.get(name, math.nan) for result in results]
+            lines[title] = [result.beside.get(name, _ABSENT)[0] for result in results]
     lines["by chance"] = [1 / results[0].p_NK.shape[1]] * len(results)
     lengths = [result.length for result in results]
     write_length_chart(path, lengths, lines, x_label="bases of a window", y_label="accuracy")

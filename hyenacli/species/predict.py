@@ -24,7 +24,7 @@ from hyenacli.evaluation.bootstrap import Floats
 from hyenacli.evaluation.calibration import probabilities
 from hyenacli.inference.batching import RunSummary, parse_batch_size
 from hyenacli.inference.embedding_options import EmbeddingOptions, check_stride
-from hyenacli.inference.experts import Expert, join_predictions, open_expert
+from hyenacli.inference.experts import Experts, join_predictions, open_experts
 from hyenacli.inference.prediction import Predicted, predict, prediction_options, value_names
 from hyenacli.readers.records import OK, SequenceRecord, check_input, started, warn_of_unusable
 from hyenacli.readers.sequences import FastaRecord, read_fasta
@@ -79,13 +79,13 @@ def run(config: SpeciesPredictSettings) -> None:
         options = species_options(head, rc=rc, window=config.window, stride=config.stride, circles=circles)
         width, _ = options.windows(model.config, model.longest_input)
         table = SpeciesTable(head, config.threshold, config.top)
-        expert = open_expert(folder)
+        experts = open_experts(folder)
         log.info("model: %s, read in windows of %s bases", ", ".join(table.species), f"{width:,}")
         predicted = classify(
             model,
             contigs,
             options,
-            expert,
+            experts,
             min_length=config.min_length,
             batch_size=batch_size,
             precision=precision,
@@ -249,7 +249,7 @@ def classify(
     model: HyenaDNA,
     contigs: Iterable[FastaRecord],
     options: EmbeddingOptions,
-    expert: Expert | None = None,
+    experts: Experts | None = None,
     *,
     min_length: int,
     max_bytes: int = 1 << 26,
@@ -261,7 +261,7 @@ def classify(
         model: with a head as of `species_head`, in eval mode, on the device to use.
         contigs: the records.
         options: from `species_options`.
-        expert: joins the model.
+        experts: joins the model.
         min_length: bases below which a contig is TOO_SHORT.
         max_bytes: size of the contigs that may wait for the end of a batch.
         how: `batch_size` and `precision` of `predict`.
@@ -277,7 +277,7 @@ def classify(
     for _, group in groupby(numbered(), key=itemgetter(0)):
         members = [contig for _, contig in group]
         answers = predict(model, (_record(c, min_length) for c in members), options, **how)
-        yield from zip(members, join_predictions(answers, expert), strict=True)
+        yield from zip(members, join_predictions(answers, experts), strict=True)
 
 
 def _record(contig: FastaRecord, min_length: int) -> SequenceRecord:

@@ -159,13 +159,14 @@ class SpeciesTrainSettings(StepOptions, AdaptationOptions, options.CircularOptio
         ),
     ] = "full"
     experts: Annotated[
-        Literal["markov", "none"],
+        Literal["auto", "kmers", "markov", "none"],
         typer.Option(
-            help="markov: join the model with Markov models (order 6, 8, 10) of all training bases of each "
-            "species, weighted by the validation windows; none: predict with the model alone.",
+            help="Join the model with Markov models (order 6, 8, 10) of all training bases of each species "
+            "and the linear k-mer model that it is compared with, weighted by the validation windows: kmers "
+            "or markov that one always, none neither, auto what predicts these windows best.",
             rich_help_panel=MODEL,
         ),
-    ] = "markov"
+    ] = "auto"
     eval_windows: Annotated[
         int, typer.Option(help="Windows of each species per evaluation.", min=1, rich_help_panel=OUTPUT)
     ] = 64
@@ -178,10 +179,11 @@ class SpeciesEvaluateSettings(options.ComputeOptions, options.TableOutputOptions
     Lengths beyond the model's window are read in several windows and pooled, as `predict` does.
 
     For each length: accuracy with its bootstrap interval, the share of windows that reach --threshold and
-    the accuracy on these, that of the network alone where Markov models join it, of these alone, and of a
-    linear model of k-mers fitted to at most 4,000 training windows of the same length, precision and recall
-    of each species, and how many windows of one species were predicted as another (human_as_mouse). Windows
-    do not overlap. Runs in one process only.
+    the accuracy on these, precision and recall of each species, and how many windows of one species were
+    predicted as another (human_as_mouse); beside it the accuracy of the network alone where others join it,
+    of the Markov models alone, and of a linear model of k-mers fitted to at most 4,000 training windows of
+    the same length, each with how far the model is above it, and the paired interval of that. Windows do not
+    overlap. Runs in one process only.
 
     Examples:
         hyena classify-species evaluate run --lengths 256,1024 --plot lengths.svg

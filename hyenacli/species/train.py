@@ -31,7 +31,7 @@ from hyenacli.adaptation.methods import (
 from hyenacli.adaptation.run import AdaptationRun, RunResult, evaluate_run
 from hyenacli.devices import resolve_device, set_threads
 from hyenacli.distributed import current_ranks, process_group
-from hyenacli.errors import UserError, abbreviate
+from hyenacli.errors import UsageError, UserError, abbreviate
 from hyenacli.evaluation.markov import MarkovClassifier, fit_markov, informative_orders
 from hyenacli.genome.contigs import match_contigs, parse_circular
 from hyenacli.inference.batching import parse_batch_size
@@ -85,6 +85,9 @@ def train_species(settings: SpeciesTrainSettings, baseline_windows: int = MAX_BA
     parse_batch_size(str(settings.micro_batch_size), "--micro-batch-size")
     if settings.tensorboard:
         check_tensorboard()
+    if settings.experts == "kmers" and settings.no_baseline:
+        what = "joins the k-mer model, which --no-baseline leaves out"
+        raise UsageError(what, at="--experts", remedy="leave it out, or take --experts markov")
     with reserve_run(settings):
         check_model(settings.model)
         genomes = open_run_genomes(settings)
@@ -225,7 +228,7 @@ class SpeciesRun(AdaptationRun):
         """Fit the k-mer model to training windows, and Markov models to all training bases."""
         config, baselines = self.evaluation_config(), []
         sequences = {split: windows.sequences for split, windows in self._held_out.items()}
-        if self.settings.experts == "markov":
+        if self.settings.experts in ("auto", "markov"):
             model = fit_species_markov(self._splits, self._window)
             baselines.append(markov_baseline(model, self.evaluators, sequences, config))
         if not self.settings.no_baseline:

@@ -17,7 +17,7 @@ from hyenacli.inference.attribution import Attribution, AttributionOptions, attr
 from hyenacli.inference.attribution_targets import attribution_head, choose_score, is_likelihood
 from hyenacli.inference.batching import RunSummary, parse_batch_size
 from hyenacli.inference.embedding_options import EmbeddingOptions
-from hyenacli.inference.experts import load_expert
+from hyenacli.inference.experts import load_experts
 from hyenacli.inference.perplexity import warn_of_labels
 from hyenacli.inference.prediction import prediction_options, readable_records
 from hyenacli.readers.inputs import SequenceInput
@@ -92,8 +92,8 @@ def _reading(config: AttributeSettings, model: HyenaDNA) -> EmbeddingOptions:
     if config.flank is not None:
         what = "a prediction is of the region alone"
         raise UsageError(what, at="--flank", remedy="leave it out, or attribute --target likelihood")
-    if (expert := load_expert(locate(config.model).config.parent)) is not None:
-        log.info("attributions are of the network alone, without the %s beside it", expert.title)
+    if (experts := load_experts(locate(config.model).config.parent)) is not None:
+        log.info("attributions are of the network alone, without the %s beside it", experts.title)
     return prediction_options(
         head, rc=head.rc if config.rc == "auto" else config.rc == "mean", stranded=config.stranded
     )

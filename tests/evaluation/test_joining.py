@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hyenacli.evaluation.joining import JointWeights, fit_joint, fit_weights
+from hyenacli.evaluation.joining import NETWORK, JointWeights, fit_joint, fit_weights
 from hyenacli.evaluation.metrics import measure, paired_difference
 from hyenadna.config import Task
 
@@ -19,8 +19,9 @@ def test_two_views_are_better_than_one(n: int) -> None:
     rng = np.random.default_rng(0)
     y, new = rng.integers(0, 2, n), rng.integers(0, 2, 4000)
     (a, b), (c, d) = ([noisy(t, s, rng) for s in (1.5, 1.5)] for t in (y, new))
-    joint = fit_joint("binary", 7 * a, [b], y)
-    assert joint.helps
+    outputs = {NETWORK: 7 * a[None], "kmer": b[None]}
+    joint = fit_joint("binary", outputs, y, [(NETWORK,), (NETWORK, "kmer")])
+    assert joint.members == (NETWORK, "kmer")
     # a network that is seven times too sure weighs a seventh as much
     assert 7 * joint.weights.factors[0] == pytest.approx(joint.weights.factors[1], rel=0.5)
     joined = joint.weights.apply([7 * c, d])
@@ -40,10 +41,34 @@ def test_noise_does_not_join(task: Task) -> None:
         targets = np.stack([1 - y, y], axis=1).astype(float)
     if task == "regression":
         logits, noise, targets = logits[:, 1:], noise[:, 1:], 2 * y[:, None] - 1.0
-    joint = fit_joint(task, logits, [noise], targets)
-    assert joint.losses[0] < joint.losses[1]
+    outputs = {NETWORK: logits[None], "kmer": noise[None]}
+    joint = fit_joint(task, outputs, targets, [(NETWORK,), ("kmer",), (NETWORK, "kmer")])
+    assert joint.losses[NETWORK] < joint.losses["kmer"]
+    joint = fit_joint(task, outputs, targets, [(NETWORK, "kmer")])
     network, expert = joint.weights.factors
     assert abs(expert) < 0.3 * network
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_network_that_adds_nothing_is_left_out_or_does_no_harm(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    y, new = rng.integers(0, 2, 300), rng.integers(0, 2, 4000)
+    names = ("markov", "kmer")
+    parts = [{name: noisy(t, 1.5, rng)[None] for name in names} for t in (y, new)]
+    untrained = [rng.normal(0, 0.1, (1, len(t), 2)) for t in (y, new)]
+    joint = fit_joint("binary", {NETWORK: untrained[0]} | parts[0], y, [(NETWORK, *names), (NETWORK,), names])
+    assert joint.members in (names, (NETWORK, *names))
+    assert joint.losses["markov+kmer"] < joint.losses[NETWORK]
+    joined = joint.weights.apply(
+        [part for group in ({NETWORK: untrained[1]} | parts[1]).values() for part in group]
+    )
+    best = fit_weights("binary", [part for group in parts[0].values() for part in group], y)
+    without = best.apply([part for group in parts[1].values() for part in group])
+    difference, _, high = paired_difference("binary", new, joined, without)["accuracy"]
+    assert abs(difference) < 0.01
+    assert high > -0.005
+    if NETWORK not in joint.members:
+        assert joint.weights.factors == (0.0, *best.factors)
 
 
 def test_few_records_keep_the_mean() -> None:

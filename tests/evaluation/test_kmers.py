@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from hyenacli.evaluation.kmers import PARTS, TRIED, KmerFeatures, fit_kmers, n_words
+from hyenacli.evaluation.kmers import PARTS, TRIED, KmerFeatures, WindowFeatures, fit_kmers, n_words
 from hyenacli.evaluation.metrics import measure
 from hyenacli.genome.dna import normalise, reverse_complement
 from hyenadna.config import Task
@@ -27,6 +27,19 @@ def gc(seqs: list[bytes]) -> np.ndarray:
 def root_variance(features_NF: np.ndarray) -> float:
     """The one scale of all features."""
     return float(np.sqrt(features_NF.var(0).mean()))
+
+
+def test_windows_hold_the_kmer_at_each_offset_around_a_base() -> None:
+    features, texts = WindowFeatures(k=2, radius=3), [b"ACGTTNG", b"C", b"", b"GATTACA"]
+    windows = features.windows(texts)
+    assert windows[:2] == [b"NNNACGT", b"NNACGTT"]
+    assert features.windows(texts, np.array([8, 7])) == [b"NNNGATT", b"NNNCNNN"]
+    expected = np.zeros((15, 6, 4, 4))
+    for row, window in enumerate(windows):
+        for offset in range(6):
+            if b"N" not in (word := window[offset : offset + 2]):
+                expected[row, offset, b"ACGT".index(word[0]), b"ACGT".index(word[1])] = 1
+    np.testing.assert_array_equal(features.of(windows), expected.reshape(15, features.size))
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 6])

@@ -10,7 +10,7 @@ from hyenacli.errors import UsageError, UserError
 from hyenacli.finetune import predict_command
 from hyenacli.finetune.command import finetune
 from hyenacli.finetune.settings import PredictSettings
-from hyenacli.inference.experts import load_expert
+from hyenacli.inference.experts import load_experts
 from tests.finetunes import base_model, metrics, predictions, settings, two_classes, write_table
 
 pytestmark = pytest.mark.usefixtures("without_figures")
@@ -44,21 +44,21 @@ def test_a_joined_run_predicts_as_it_was_measured(tmp_path: Path) -> None:
             damaged[position] ^= 1
             (best / name).write_bytes(damaged)
             with pytest.raises(UserError):
-                load_expert(best)
+                load_experts(best)
         (best / name).unlink()
         with pytest.raises(UserError, match=f"{name}|cannot be read"):
-            load_expert(best)
+            load_experts(best)
         (best / name).write_bytes(undamaged)
-    assert load_expert(best) is not None
+    assert load_experts(best) is not None
 
 
 def test_many_classes_can_be_joined_and_saved(tmp_path: Path) -> None:
     rows = [(bases, name) for name in ("A", "C", "G", "T") for bases in (name * 9 + "ACGT", name * 12) * 12]
     data, base = write_table(tmp_path / "table.csv", rows), base_model(tmp_path / "base")
     finetune(settings(data, base, tmp_path / "run", epochs=1, no_baseline=False, experts="kmers"))
-    expert = load_expert(tmp_path / "run" / "checkpoints" / "best")
-    assert expert is not None
-    assert len(expert.model.model.bias_T) == 4
+    experts = load_experts(tmp_path / "run" / "checkpoints" / "best")
+    assert experts is not None
+    assert [len(model.model.bias_T) for model in experts.models] == [4]
 
 
 def test_the_network_stays_alone_where_it_is_told_to(tmp_path: Path) -> None:

@@ -293,9 +293,14 @@ def test_bases_have_labels_of_their_own(base: Path, tmp_path: Path) -> None:
         for bases, _ in sequences(60, length=(50, 150))
     ]
     table, run = write_table(tmp_path / "t.csv", rows), tmp_path / "run"
-    finetune(settings(table, base, run, level="nucleotide", epochs=6, rc_augment=True, rc="mean"))
+    changes: dict[str, Any] = {"rc_augment": True, "rc": "mean", "no_baseline": False}
+    finetune(settings(table, base, run, level="nucleotide", epochs=6, **changes))
     assert value(run, "test", "accuracy") > 0.95
+    kmers = metrics(run)["kmer_baseline"]["splits"]
+    assert set(kmers) == {"valid", "test"}
+    assert kmers["test"]["metrics"]["accuracy"]["value"] == 1.0
     shown = [row for row in predictions(run) if row["id"] == predictions(run)[0]["id"]]
+    assert all((float(row["kmers_p_1"]) > 0.5) == (row["label"] == "1") for row in shown)
     assert len(shown) == int(shown[-1]["end"])
     assert {row["split"] for row in predictions(run)} == {"test"}
 
@@ -310,8 +315,10 @@ def test_rows_of_bases_go_along_the_plus_strand(base: Path, tmp_path: Path) -> N
     ]
     bed, run = write_bed(tmp_path / "r.bed", rows), tmp_path / "run"
     fasta = write_fasta(tmp_path / "g.fa", [("chr1", genome)])
-    finetune(settings(bed, base, run, fasta=fasta, label_column=["name"], level="nucleotide"))
+    changes: dict[str, Any] = {"level": "nucleotide", "no_baseline": False}
+    finetune(settings(bed, base, run, fasta=fasta, label_column=["name"], **changes))
     shown = predictions(run)
+    assert all((float(row["kmers_p_1"]) > 0.5) == (row["label"] == "1") for row in shown)
     assert {row["strand"] for row in shown} == {"+", "-"}
     assert all(row["label"] == strong[int(row["start"])] for row in shown)
     first = [row for row in shown if row["id"] == next(row["id"] for row in shown if row["strand"] == "-")]

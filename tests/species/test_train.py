@@ -5,6 +5,7 @@ import json
 import random
 import shutil
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from hyenacli.app import app
 from hyenacli.distributed import Ranks
 from hyenacli.errors import UserError
 from hyenacli.evaluation.calibration import probabilities
-from hyenacli.inference.experts import load_expert
+from hyenacli.evaluation.joining import JointWeights
+from hyenacli.inference.experts import load_experts
 from hyenacli.readers.records import SequenceRecord
 from hyenacli.readers.sequences import FastaRecord
 from hyenacli.species import evaluate
@@ -78,7 +80,7 @@ def settings(genomes: dict[str, Path], base: Path, run: Path, **changes: Any) ->
 @pytest.fixture(scope="module")
 def run(genomes: dict[str, Path], base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("species") / "run"
-    config = settings(genomes, base, folder, no_baseline=False, experts="markov", max_steps=45)
+    config = settings(genomes, base, folder, no_baseline=False, experts="auto", max_steps=45)
     result = train_species(config, BASELINE_WINDOWS)
     assert result.exit_code == 0
     return folder
@@ -94,7 +96,10 @@ def test_it_learns_and_leaves_everything(run: Path) -> None:
     for beside in (said["network"], said["markov_baseline"]["splits"], said["kmer_baseline"]["splits"]):
         assert beside["test"]["metrics"]["accuracy"]["value"] > 0.8
     assert said["experts"]["joined"]
-    assert said["verdict"]["sentence"].startswith("network and Markov models joined are ")
+    losses = said["experts"]["losses"]
+    assert set(losses) == {"network", "markov+kmer", "network+markov+kmer"}
+    assert "+".join(said["experts"]["members"]) == min(losses, key=losses.get)
+    assert "Markov models and k-mers joined are " in said["verdict"]["sentence"]
     assert said["calibration"]["valid_loss"][1] <= said["calibration"]["valid_loss"][0]
     assert "split of rich" in (run / "report.html").read_text()
 
@@ -383,20 +388,27 @@ def test_contigs_are_predicted_as_the_joined_model_was_measured(
     held = HeldOut(split_run(config, open_run_genomes(config), 64), "test", 150, 4)
     contigs = [(f"c{i}", bases.decode()) for i, bases in enumerate(held.sequences)]
     write_fasta(tmp_path / "contigs.fa", contigs)
+    # each part counts, also that of a network which is left out
+    run = shutil.copytree(run, tmp_path / "run", symlinks=True)
+    folder = (run / "checkpoints" / "best").resolve()
+    saved = load_experts(folder)
+    assert saved is not None
+    replace(saved, weights=JointWeights((0.5, 0.02, 0.3), (0.1, -0.2, 0.1))).save(folder)
     command = ["classify-species", "predict", str(tmp_path / "contigs.fa"), "-m", str(run), "-o", "-"]
     done = CliRunner().invoke(app, [*command, "--min-length", "1", "--device", "cpu"])
     assert done.exit_code == 0, done.stderr
-    assert "the Markov models beside the network join its predictions" in done.stderr
+    assert "the Markov models and k-mers beside the network join its predictions" in done.stderr
     rows = list(csv.DictReader(done.stdout.splitlines(), delimiter="\t"))
-    expert = load_expert((run / "checkpoints" / "best").resolve())
-    assert expert is not None
+    experts = load_experts(folder)
+    assert experts is not None
     logits_NWK = []
     records = [SequenceRecord.of_sequence("", bases) for bases in held.sequences]
     for answer in predict_with(load_model(run), records, rc=True):
         parts = [answer.record.bases[start:end] for start, end in answer.windows]
-        log_p_WK = expert.model.outputs(parts)[0]
-        network, markov = expert.weights.factors
-        logits_NWK.append(network * answer.window_logits + markov * log_p_WK + expert.weights.bias)
+        log_p_WK, logits_WK = (model.outputs(parts)[0] for model in experts.models)
+        network, markov, kmers = experts.weights.factors
+        joined_WK = network * answer.window_logits + markov * log_p_WK + kmers * logits_WK
+        logits_NWK.append(joined_WK + experts.weights.bias)
     p_NK = probabilities("multiclass", np.mean(logits_NWK, axis=1))
     said_NK = np.array([[float(row[f"p_{name}"]) for name in KINDS] for row in rows])
     np.testing.assert_allclose(said_NK, p_NK, atol=1e-5)
