@@ -106,9 +106,9 @@ class LeakFinder:
     def components(self) -> list[str]:
         """Return a group of each record: those that share sequences, on either strand, directly or by others.
 
-        Two records are joined where they are equal, or where the one with fewer 31-mers has a quarter of
-        them in the other: half of a record's 31-mers may lie in two others. Of a 31-mer in more than 20
-        records only the first is compared with the others.
+        Two records are joined where they are equal, or where one has a quarter of its 31-mers in the other:
+        half of a record's 31-mers may lie in two others. Of a 31-mer in more than 20 records only the first
+        is compared with the others.
         """
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
@@ -118,22 +118,25 @@ class LeakFinder:
         numbers_P, of_P = self._kmers
         order_P = np.lexsort((of_P, numbers_P))
         numbers_P, of_P = numbers_P[order_P], of_P[order_P]
-        first_P = np.append(True, (numbers_P[1:] != numbers_P[:-1]) | (of_P[1:] != of_P[:-1]))[: len(of_P)]
-        numbers_P, of_P = numbers_P[first_P], of_P[first_P]
-        size_N = np.bincount(of_P, minlength=count)
-        shared = [_star(numbers_P, of_P)]
-        frequent_P = np.bincount(numbers_P)[numbers_P] > _FREQUENT
-        numbers_P, of_P = numbers_P[~frequent_P], of_P[~frequent_P]
+        firsts = np.flatnonzero((np.diff(numbers_P, prepend=-1) != 0) | (np.diff(of_P, prepend=-1) != 0))
+        # how often the record has the 31-mer: simple repeats are few 31-mers, many times
+        often_P = np.diff(firsts, append=len(of_P))
+        numbers_P, of_P = numbers_P[firsts], of_P[firsts]
+        size_N = np.bincount(of_P, often_P, minlength=count)
+        indices_P = np.arange(len(of_P))
+        shared = [_star(numbers_P, indices_P)]
+        rare_P = indices_P[np.bincount(numbers_P)[numbers_P] <= _FREQUENT]
+        leads_P = np.diff(numbers_P[rare_P], prepend=-1) != 0
         for distance in range(1, _FREQUENT):
-            same_P = numbers_P[distance:] == numbers_P[:-distance]
-            earlier, later = of_P[:-distance][same_P], of_P[distance:][same_P]
             # pairs with the first record of a 31-mer are counted already
-            leads = np.append(True, numbers_P[1:] != numbers_P[:-1])[: len(of_P)][:-distance][same_P]
-            shared.append(np.stack([earlier[~leads], later[~leads]]))
+            same_P = (numbers_P[rare_P[distance:]] == numbers_P[rare_P[:-distance]]) & ~leads_P[:-distance]
+            shared.append(np.stack([rare_P[:-distance][same_P], rare_P[distance:][same_P]]))
         joined_2P = np.concatenate(shared, axis=1)
-        matrix = coo_array((np.ones(joined_2P.shape[1]), tuple(joined_2P)), (count, count)).tocsr().tocoo()
-        enough = matrix.data >= _JOINED * np.minimum(size_N[matrix.row], size_N[matrix.col])
-        pairs.append(np.stack([matrix.row[enough], matrix.col[enough]]))
+        for side in (0, 1):
+            weights_P = often_P[joined_2P[side]]
+            matrix = coo_array((weights_P, tuple(of_P[joined_2P])), (count, count)).tocsr().tocoo()
+            enough = matrix.data >= _JOINED * size_N[(matrix.row, matrix.col)[side]]
+            pairs.append(np.stack([matrix.row[enough], matrix.col[enough]]))
         edges = np.concatenate(pairs, axis=1)
         graph = coo_array((np.ones(edges.shape[1]), tuple(edges)), (count, count))
         return [str(group) for group in connected_components(graph, directed=False)[1]]
