@@ -202,6 +202,19 @@ def test_the_validation_split_chooses_the_strands_of_a_quick_head(
     assert value(run, "test", "mcc") > 0.9
 
 
+def test_test_records_unlike_training_are_measured_too(base: Path, tmp_path: Path) -> None:
+    bases = [(text, "rich" if share > 0.5 else "poor") for text, share in sequences(80)]
+    rows = [(*row, ("train", "train", "valid", "test")[i % 4]) for i, row in enumerate(bases)]
+    rows += [(reverse_complement(text.encode()).decode(), label, "test") for text, label in bases[:20:4]]
+    table = write_table(tmp_path / "t.csv", rows, ("sequence", "label", "split"))
+    run = tmp_path / "run"
+    changes: dict[str, Any] = {"valid_fraction": None, "test_fraction": None}
+    finetune(settings(table, base, run, method="head", solver="sklearn", **changes))
+    result = metrics(run)
+    assert (result["splits"]["test"]["records"], result["clean_test"]["records"]) == (25, 20)
+    assert "clean test (20)" in (run / "report.html").read_text()
+
+
 def regression(path: Path) -> Path:
     rows = [(bases, 1000 + 50 * share, -share) for bases, share in sequences(120)]
     return write_table(path, rows, ("sequence", "up", "down"))
