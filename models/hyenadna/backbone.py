@@ -76,7 +76,9 @@ class Embeddings(nn.Module):
 
     def __init__(self, config: HyenaConfig):
         super().__init__()
-        self.word_embeddings = nn.Embedding(config.n_vocab, config.d_model)
+        # without values, which are drawn later: on the meta device, drawing imports torch's compiler
+        size = config.n_vocab, config.d_model
+        self.word_embeddings = nn.Embedding(*size, _weight=torch.empty(size))
 
 
 class Backbone(nn.Module):

@@ -226,7 +226,7 @@ class HyenaDNA(nn.Module):
 
 @torch.no_grad()
 def _initialise(model: nn.Module, config: HyenaConfig, generator: torch.Generator | None = None) -> None:
-    """Draw every parameter of `model` anew, in the order of its modules.
+    """Draw every parameter of `model` anew, in the order of its modules; none on the meta device.
 
     Linear weights (the filter MLP's too) and embeddings N(0, 0.02), biases 0; what writes into the residual
     stream (out_proj, fc2) N(0, 0.02 / sqrt(2 n_layer)); short convolution uniform within 1/sqrt(taps); skip
@@ -238,6 +238,8 @@ def _initialise(model: nn.Module, config: HyenaConfig, generator: torch.Generato
         config: its architecture.
         generator: source of the numbers; torch's default one without it.
     """
+    if next(model.parameters()).is_meta:
+        return
     residual_std = _STD / math.sqrt(2 * config.n_layer)
     for name, module in model.named_modules():
         writes_residual = name.endswith(("mixer.out_proj", "mlp.fc2"))

@@ -17,14 +17,12 @@ _TARGET, _FAST, _SLOW = 1e-2, 0.3, 1.5
 """A window decays to _TARGET within a share of l_max between _FAST (last channel) and _SLOW (first)."""
 
 
-def _linspace(start: float, end: float, steps: int) -> Tensor:
-    """Return `torch.linspace` in float32; on the meta device an empty tensor of that shape.
+def _is_meta() -> bool:
+    """Return whether tensors are made without values, for a model whose weights are about to be loaded.
 
-    There, torch would import its compiler, which takes as long as importing torch.
+    Arithmetic on them would import torch's compiler, which takes longer than importing torch.
     """
-    if torch.get_default_device().type == "meta":
-        return torch.empty(steps, dtype=torch.float32)
-    return torch.linspace(start, end, steps, dtype=torch.float32)
+    return torch.get_default_device().type == "meta"
 
 
 def positional_features(l_max: int, emb_dim: int) -> tuple[Tensor, Tensor]:
@@ -37,19 +35,23 @@ def positional_features(l_max: int, emb_dim: int) -> tuple[Tensor, Tensor]:
     Returns:
         z (1, l_max, emb_dim) and t (1, l_max, 1).
     """
-    t_1L1 = _linspace(0, 1, l_max)[None, :, None]
-    n_1L1 = _linspace(0, l_max - 1, l_max)[None, :, None]
+    if _is_meta():
+        return torch.empty(1, l_max, emb_dim), torch.empty(1, l_max, 1)
+    t_1L1 = torch.linspace(0, 1, l_max, dtype=torch.float32)[None, :, None]
+    n_1L1 = torch.linspace(0, l_max - 1, l_max, dtype=torch.float32)[None, :, None]
     omega_1L1 = 2 * math.pi * n_1L1 / l_max
     bands = (emb_dim - 1) // 2
-    f_11E = _linspace(1e-4, bands - 1, bands)[None, None]
+    f_11E = torch.linspace(1e-4, bands - 1, bands, dtype=torch.float32)[None, None]
     wave_1LE = torch.exp(-1j * f_11E * omega_1L1)
     return torch.cat([t_1L1, wave_1LE.real, wave_1LE.imag], dim=-1), t_1L1
 
 
 def decay_rates(d_model: int) -> Tensor:
     """Compute the closed form of the buffer deltas (1, 1, d_model), float32, as the official module."""
-    rates_D = _linspace(math.log(_TARGET) / _SLOW, math.log(_TARGET) / _FAST, d_model)
-    return rates_D[None, None]
+    if _is_meta():
+        return torch.empty(1, 1, d_model)
+    ends = math.log(_TARGET) / _SLOW, math.log(_TARGET) / _FAST
+    return torch.linspace(*ends, d_model, dtype=torch.float32)[None, None]
 
 
 class PositionalEmbedding(nn.Module):
