@@ -129,8 +129,9 @@ def test_species_are_tabulated_by_the_runs_that_are_there(tmp_path: Path) -> Non
     }
     measured |= dict.fromkeys(("kmers_accuracy", "markov_accuracy", "network_accuracy"), "0.75")
     measured |= {f"recall_{one}": "0.125" for one in task.species}
-    line = f"| 1,024 | 240 | 0.750 | 0.750 | 0.750 | {interval} | {recalls} |"
-    assert species.joined_table(task, [measured]).splitlines()[-1] == line
+    measured |= {"kmers_difference": ".1", "kmers_difference_low": "-.05", "kmers_difference_high": ".25"}
+    line = f"| 1,024 | 240 | 0.750 | 0.750 | 0.750 | {interval} | +0.100 [-0.050, +0.250] |"
+    assert line in species.joined_table(task, [measured]).splitlines()
 
 
 def test_a_labelled_set_is_tabulated_by_the_seeds_that_are_done(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ def test_a_line_and_an_event_now_and_then(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter([1000.0, *(1000.0 + 10 * number for number in range(1, 9))])
-    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock, 1080.0))
     with console.session(log_json=tmp_path / "log"), console.Progress("embedding", 80, "records") as progress:
         for number in range(1, 9):  # ten seconds each
             progress.update(10 * number, "500 bases/s" if number > 4 else "")

@@ -24,7 +24,7 @@ from hyenacli.writers.columns import Column
 Array = NDArray[Any]
 MAX_RECORDS = 10_000
 """Of more records a random sample is drawn and probed."""
-_COLORS = (*COLORS, "#e69f00", "#56b4e9", "#cc79a7", "#999933")
+
 _SIZE = (7.6, 5.4)
 _METHODS = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 # More points are drawn as an image, and without names.
@@ -178,8 +178,10 @@ def _drawing(
                 continue
             name = coloring.names[k] if k >= 0 else "rarer" if coloring.names else None
             label = name and f"{shortened(name, 30)} ({chosen.sum():,})"
-            color = _COLORS[k] if k >= 0 else "#c8c8c8" if coloring.names else COLORS[0]
-            axes.scatter(*points_N2[chosen].T, color=color, alpha=0.7, label=label, **style)
+            # the colours that everybody can tell apart come again, with another mark
+            color = COLORS[k % len(COLORS)] if k >= 0 else "#c8c8c8" if coloring.names else COLORS[0]
+            mark = "^" if k >= len(COLORS) else "o"
+            axes.scatter(*points_N2[chosen].T, color=color, marker=mark, alpha=0.7, label=label, **style)
         if coloring.names:
             size = (30 / style["s"]) ** 0.5
             axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), markerscale=size)

@@ -115,7 +115,8 @@ class Strand:
             aligned = on_strand
         else:
             aligned = on_strand.right_aligned(self.fetch, once_around if self.circular else self.length)
-        return replace(aligned, position=aligned.position % self.length)
+        # on a linear contig, what is inserted at the end stands at its length
+        return replace(aligned, position=aligned.position % self.length) if self.circular else aligned
 
 
 @dataclass(frozen=True, slots=True)

@@ -334,5 +334,5 @@ def test_help_names_the_rules_and_gives_an_example() -> None:
         done = CliRunner().invoke(app, ["classify-species", "predict", flag])
         assert done.exit_code == 0
         text = " ".join(done.stdout.split())
-        for said in ("Example: hyena classify-species predict", "TOO_SHORT", "N_CONTENT", "--per-window"):
+        for said in ("Examples: hyena classify-species predict", "TOO_SHORT", "N_CONTENT", "--per-window"):
             assert said in text

@@ -108,7 +108,7 @@ def test_the_likelihood_of_a_model_without_a_head_and_its_seqlets(run: Run, fold
     [
         ("-m binary -o x.npz", "nothing to attribute"),
         ("t.csv -m headless -o x.npz --target rich", "the model has no head, and so no output 'rich'"),
-        ("t.csv -m binary -o x.npz --flank 5", "a prediction is of the region alone"),
+        ("t.csv -m binary -o x.npz --flank 5", "sequences are read whole"),
         ("t.csv -m binary -o x.npz --seqlets no/x.bed", "no"),
         ("t.csv -m bases -o x.npz", "predicts every base"),
         ("t.csv -m classes -o x.npz --target w", "no output 'w'"),

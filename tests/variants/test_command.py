@@ -1,5 +1,6 @@
 """`hyena score-variants` as it is typed: what goes in comes out, with scores."""
 
+import gzip
 import json
 import os
 import random
@@ -485,7 +486,12 @@ def test_joined_shards_are_byte_for_byte_the_single_run(
         rng.shuffle(names)
         result = hyena(f"merge {' '.join(names)} -o whole.{kind}")
         assert result.exit_code == 0, result.output
-        assert Path(f"whole.{kind}").read_bytes() == Path(f"one.{kind}").read_bytes()
+        # blocks of .gz are copied, and cut elsewhere than in a single run
+        whole, one = (
+            gzip.decompress(data) if kind == "vcf.gz" else data
+            for data in (Path(f"{name}.{kind}").read_bytes() for name in ("whole", "one"))
+        )
+        assert whole == one
 
 
 @pytest.mark.parametrize("kind", ["vcf", "tsv"])

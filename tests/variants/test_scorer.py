@@ -194,7 +194,7 @@ def test_a_soft_prompt_is_context_of_both_haplotypes(
     for allele, one, bare in zip(alleles, found, scored(model, how, alleles), strict=True):
         check(one, brute_force(prompted, how, allele, GENOME), 1e-9 if dtype == torch.float64 else 1e-3)
         changes.append(abs(one.values["llr"] - bare.values["llr"]))
-    assert max(changes) > 0.01
+    assert max(changes) > 0.005
 
 
 def test_windows_leave_room_for_a_soft_prompt(model: HyenaDNA) -> None:
