@@ -125,6 +125,9 @@ class Progress:
     Off a terminal a line with the time, n/N, the rate and the time left is logged at most every
     `HEARTBEAT_SECONDS`. The same goes to the JSON sinks as an event, terminal or not. Use it as a context.
 
+    The rate is that since the first update: what comes before, such as fitting batches to the memory, is
+    slower than the rest.
+
     Args:
         doing: what is done, as "embedding".
         total: of the units, None where it is not known.
@@ -134,8 +137,9 @@ class Progress:
 
     def __init__(self, doing: str, total: float | None, unit: str, *, done: float = 0) -> None:
         self._doing, self._total, self._unit = doing, total, unit
-        self._first = self._done = done
-        self._start = self._beat = time.monotonic()
+        self._done = done
+        self._first: tuple[float, float] | None = None
+        self._beat = time.monotonic()
         self._bar: Bar | None = None
 
     def __enter__(self) -> Self:
@@ -168,6 +172,7 @@ class Progress:
         self._done = done
         self._total = self._total if total is None else total
         now = time.monotonic()
+        self._first = self._first or (now, done)
         if self._bar is not None:
             shown = f"{self._counts()}  {detail or self._rate(now)}"
             self._bar.update(self._bar.task_ids[0], completed=done, total=self._total, detail=shown)
@@ -180,10 +185,13 @@ class Progress:
         return f"{self._done:,.0f}{total} {self._unit}"
 
     def _per_second(self, now: float) -> float:
-        return (self._done - self._first) / max(1e-9, now - self._start)
+        """Return the rate since the first update; 0 at that update."""
+        start, done = self._first or (now, self._done)
+        return (self._done - done) / (now - start) if now > start else 0.0
 
     def _rate(self, now: float) -> str:
-        return f"{self._per_second(now):,.3g} {self._unit}/s"
+        pace = self._per_second(now)
+        return f"{pace:,.3g} {self._unit}/s" if pace else ""
 
     def _log(self, now: float, detail: str) -> None:
         pace = self._per_second(now)
@@ -199,6 +207,6 @@ class Progress:
         )
         if self._bar is None and log.isEnabledFor(logging.INFO):
             stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-            eta = "" if remaining is None else f", about {dt.timedelta(seconds=remaining)} left"
-            text = f"{stamp} {self._doing}: {self._counts()}, {detail or self._rate(now)}{eta}"
-            stderr().print(text, markup=False, soft_wrap=True)
+            eta = "" if remaining is None else f"about {dt.timedelta(seconds=remaining)} left"
+            text = ", ".join(filter(None, (self._counts(), detail or self._rate(now), eta)))
+            stderr().print(f"{stamp} {self._doing}: {text}", markup=False, soft_wrap=True)

@@ -30,6 +30,19 @@ def test_a_line_and_an_event_now_and_then(
     ]
 
 
+def test_the_first_line_promises_no_time(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 0.0, 60.0, 100.0])  # of the session, of the progress, of its updates
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock, 100.0))
+    with console.session(), console.Progress("embedding", 1000, "records") as progress:
+        progress.update(1)  # after a minute of fitting batches to the memory
+        progress.update(401)
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.endswith("embedding: 1/1,000 records")
+    assert second.endswith("embedding: 401/1,000 records, 10 records/s, about 0:01:00 left")
+
+
 def test_quiet_has_events_and_no_lines(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
