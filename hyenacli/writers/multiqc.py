@@ -78,7 +78,7 @@ def write_numbers(run: Path, kind: str, numbers: Mapping[str, float]) -> None:
 def run_name(run: Path) -> str:
     """Return the name of a run; of a trial, with that of the run that it belongs to.
 
-    >>> run_name(Path("/work/lungs/trials/fold_1"))
+    >>> run_name(Path("/data/lungs/trials/fold_1"))
     'lungs-fold-1'
     """
     path = run.resolve()
