@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hyenacli.console import log
 from hyenacli.evaluation.line_plots import write_length_chart
-from hyenacli.inference.filters import layer_filters
+from hyenacli.inference.filters import drawn_layers, filter_lines, layer_filters, power_lags
 from hyenacli.writers.columns import Column
 from hyenacli.writers.tables import open_table
 from hyenadna import HyenaDNA
@@ -76,12 +76,7 @@ def write_decay(decay: Decay, model: HyenaDNA, target: Path | None, plot: Path |
     log.info("half of the change lies within %d of %d bases", np.searchsorted(share_d, 0.5) + 1, longest)
     if plot is None:
         return
-    layers = list(layer_filters(model))
-    lags = sorted({2**i for i in range(longest.bit_length())} | {longest})
+    lags = power_lags(longest)
     lines = {"dependency maps": [float(share_d[lag - 1]) for lag in lags]}
-    for i in sorted({0, len(layers) // 2, len(layers) - 1}):
-        reach_L = layers[i].share_L[:longest] / layers[i].share_L[:longest][-1]
-        lines[f"filters of layer {layers[i].layer}"] = [
-            float(reach_L[min(lag, len(reach_L)) - 1]) for lag in lags
-        ]
+    lines |= filter_lines(layer_filters(model, drawn_layers(model)), lags)
     write_length_chart(plot, lags, lines, x_label="distance in bases", y_label="share within it")

@@ -3,7 +3,7 @@
 C channel, L lag in bases; the tap at lag 0 is the current base.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,17 +50,23 @@ class LayerFilters:
 
 
 @torch.no_grad()
-def layer_filters(model: HyenaDNA) -> Iterator[LayerFilters]:
-    """Measure the filters of every layer over the model's context, layer by layer."""
+def layer_filters(model: HyenaDNA, numbers: Iterable[int] | None = None) -> Iterator[LayerFilters]:
+    """Measure filters over the model's context, layer by layer.
+
+    Args:
+        model: the model.
+        numbers: of the layers, from 1; None for all.
+    """
     length, width = model.config.context, model.config.d_model
-    for number, block in enumerate(model.backbone.blocks(), start=1):
-        layer = block.mixer.filter_fn
+    blocks = dict(enumerate(model.backbone.blocks(), start=1))
+    for number in blocks if numbers is None else numbers:
+        layer = blocks[number].mixer.filter_fn
         features_LH = filter_features(layer, length)
         size = max(1, _TAPS // length)
         parts, share_L = [], np.zeros(length)
         for first in range(0, width, size):
             taps_CL = filter_taps(layer, features_LH, slice(first, first + size))
-            summed_CL = taps_CL.abs().double().cumsum(1).numpy()
+            summed_CL = taps_CL.abs().cpu().double().cumsum(1).numpy()
             mass_C = summed_CL[:, -1].copy()
             summed_CL /= np.maximum(mass_C, np.finfo(np.float64).tiny)[:, None]
             reach = [(summed_CL < share).sum(axis=1) + 1 for share in (0.5, 0.99)]
@@ -68,11 +74,32 @@ def layer_filters(model: HyenaDNA) -> Iterator[LayerFilters]:
             share_L += summed_CL.sum(axis=0) / width
         half_C, most_C, mass_C = (np.concatenate(values) for values in zip(*parts, strict=True))
         # the window is exp(-t rate), t running from 0 to 1 over the longest input
-        rate_C = layer.modulation.deltas[0, 0].abs().double().numpy()
+        rate_C = layer.modulation.deltas[0, 0].abs().cpu().double().numpy()
         step = float(layer.pos_emb.t[0, 1, 0])
         decay_C = 1 / (rate_C * step)
-        skip_C = layer.bias.double().numpy()
+        skip_C = layer.bias.cpu().double().numpy()
         yield LayerFilters(number, half_C, most_C, decay_C, mass_C, skip_C, share_L)
+
+
+def drawn_layers(model: HyenaDNA) -> list[int]:
+    """Return the numbers of the layers that pictures show: the first, the middle and the last."""
+    count = model.config.n_layer
+    return sorted({1, count // 2 + 1, count})
+
+
+def power_lags(longest: int) -> list[int]:
+    """Return the distances that pictures show: powers of two, and the longest."""
+    return sorted({2**i for i in range(longest.bit_length())} | {longest})
+
+
+def filter_lines(layers: Iterable[LayerFilters], lags: list[int]) -> dict[str, list[float]]:
+    """Compute the share of filters within each distance, of what lies within the last, by the layers."""
+    return {
+        f"filters of layer {layer.layer}": (
+            layer.share_L[np.array(lags) - 1] / layer.share_L[lags[-1] - 1]
+        ).tolist()
+        for layer in layers
+    }
 
 
 def write_filters(model: HyenaDNA, target: Path | None, plot: Path | None) -> list[tuple[object, ...]]:
@@ -95,9 +122,8 @@ def write_filters(model: HyenaDNA, target: Path | None, plot: Path | None) -> li
             for layer in layers:
                 table.write(_rows(layer))
     if plot is not None:
-        lags = [2**i for i in range(model.config.context.bit_length())]
-        chosen = sorted({0, len(layers) // 2, len(layers) - 1})
-        lines = {f"layer {layers[i].layer}": [float(layers[i].share_L[n - 1]) for n in lags] for i in chosen}
+        lags = power_lags(model.config.context)
+        lines = filter_lines([layers[number - 1] for number in drawn_layers(model)], lags)
         write_length_chart(
             plot, lags, lines, x_label="bases back", y_label="share of |filter|, mean of channels"
         )

@@ -52,19 +52,20 @@ def run(config: DependencyMapSettings) -> None:
         summary = RunSummary(
             "dependency-map", "mapping", "mapped", too_long="map a part of it, or raise --max-length"
         )
-        index, decay = _Index(), Decay()
+        index, decay = _Index(), Decay() if config.decay or config.decay_plot else None
         first = outputs[0].shard.part(inputs.shard["shard"]["records"]).start if outputs[0].shard else 0
         for answer in summary.watch(answers, inputs.total):
             index.add(answer)
             if answer.values_LL is not None:
                 arrays.write(f"map_{first + index.count - 1}", answer.values_LL)
-                decay.add(answer.values_LL)
+                if decay is not None:
+                    decay.add(answer.values_LL)
                 if track is not None:
                     track.write(answer.record.chrom, answer.record.start, answer.influence())
                 _draw(config, answer, first + index.count)
         index.write(arrays)
-        if config.decay or config.decay_plot:
-            write_decay(decay, model, config.decay, config.decay_plot)
+    if decay is not None:
+        write_decay(decay, model, config.decay, config.decay_plot)
     summary.report(outputs[0].describe())
     for output in outputs:
         merge_if_last(output)
@@ -74,6 +75,8 @@ def _check(config: DependencyMapSettings) -> tuple[str | None, list[OutputShard]
     """Check the options that need no input; return the type of the track, and what this process writes."""
     check_arrays_type(config.output)
     track_kind = None if config.influence is None else table_type(config.influence, None, tuple(TRACKS))
+    if config.decay is not None:
+        table_type(config.decay, None)
     check_naming(config.contig_style, config.contig_aliases, config.fasta, config.circular)
     outputs = [resolve_shard(config.shard, path) for path in (config.output, config.influence) if path]
     if outputs[0].shard is not None and (config.decay or config.decay_plot):

@@ -1,9 +1,12 @@
 """How far filters reach: against a loop over the taps of their definition."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from typer.testing import CliRunner
 
 from hyenacli.app import app
@@ -25,6 +28,24 @@ def test_lengths_are_those_of_the_taps() -> None:
                 reach = next(n for n in range(1, 65) if sum(taps[:n]) >= share * sum(taps))
                 assert abs(lengths[channel] - reach) <= 1
         assert layer.share_L[-1] == pytest.approx(1)
+
+
+class _Device(TorchFunctionMode):
+    """A device without float64, of whose tensors NumPy reads none: those that no `cpu()` has copied."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        copied = func is Tensor.cpu or any(hasattr(value, "copied") for value in args)
+        assert copied or func not in (Tensor.double, Tensor.numpy)
+        if copied and isinstance(result, Tensor):
+            result.copied = True  # type: ignore[attr-defined]
+        return result
+
+
+def test_filters_are_measured_on_any_device() -> None:
+    with _Device():
+        (layer,) = layer_filters(tiny_model(), [2])
+    assert layer.layer == 2
 
 
 def test_a_filter_with_one_tap_reaches_as_far_as_it() -> None:

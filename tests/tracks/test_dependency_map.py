@@ -11,8 +11,11 @@ import pytest
 from typer.testing import CliRunner
 
 from hyenacli.app import app
+from hyenacli.errors import UserError
+from hyenacli.inference.decay import Decay
 from hyenacli.inference.dependency import MapOptions, dependency_maps
 from hyenacli.readers.records import SequenceRecord
+from hyenacli.tracks import dependency_map_command
 from hyenadna import save_model
 from tests.builders import random_dna, write_bed, write_fasta
 from tests.toys import tiny_model
@@ -137,6 +140,19 @@ def test_the_change_falls_with_the_distance(run: Run, folder: Path) -> None:
     assert "filters of layer 1" in (folder / "d.svg").read_text()
 
 
+def test_a_decay_that_fails_leaves_the_maps(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise UserError("no room for it")
+
+    monkeypatch.setattr(dependency_map_command, "write_decay", fail)
+    result = run("-r chr1:11-20 -f g.fa -m model -o kept.npz --decay kept.tsv")
+    assert result.exit_code == 1
+    with np.load(folder / "kept.npz") as arrays:
+        assert arrays["map_0"].shape == (10, 10)
+    monkeypatch.setattr(Decay, "add", fail)  # nobody asks for it
+    assert run("-r chr1:11-20 -f g.fa -m model -o x2.npz").exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -149,6 +165,7 @@ def test_the_change_falls_with_the_distance(run: Run, folder: Path) -> None:
         ("-r chr3:1-5 -f g.fa -m model -o x.npz", "chr3"),
         ("r.bed -f g.fa -m none -o x.npz", "none"),
         ("r.bed -f g.fa -m model -o x.npz --shard 1/2 --decay d.tsv", "only a part of the maps"),
+        ("r.bed -f g.fa -m model -o x.npz --decay d.txt", "names no table type"),
     ],
 )
 def test_mistakes_end_in_one_line(run: Run, folder: Path, line: str, message: str) -> None:
