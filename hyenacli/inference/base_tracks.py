@@ -18,7 +18,7 @@ from torch import Tensor
 from hyenacli.errors import UserError
 from hyenacli.genome.dna import reverse_complement
 from hyenacli.genome.region import Region
-from hyenacli.inference.batching import BatchItem, Engine, make_budget
+from hyenacli.inference.batching import BatchItem, Budget, Engine, make_budget
 from hyenacli.readers.genome import Sequences
 from hyenadna import HyenaDNA, Tokenizer
 from hyenadna.engine.inference import BASES
@@ -40,13 +40,12 @@ class Tiles:
     step: int
     context: int
 
-    def pieces(self, region: Region) -> Iterator[Region]:
-        """Yield a region cut at the bounds of tiles."""
-        start = region.start
-        while start < region.end:
-            end = min(region.end, (start // self.step + 1) * self.step)
-            yield Region(region.contig, start, end)
-            start = end
+    def pieces(self, region: Region, numbers: slice = slice(None)) -> Iterator[Region]:
+        """Yield a region cut at the bounds of tiles, or some of its pieces by their numbers from 0."""
+        first = region.start // self.step
+        for number in range(self.count(region))[numbers]:
+            start = (first + number) * self.step
+            yield Region(region.contig, max(region.start, start), min(region.end, start + self.step))
 
     def count(self, region: Region) -> int:
         """Return the number of pieces."""
@@ -98,7 +97,7 @@ def base_tracks(
     tiles: Tiles,
     strand: str,
     *,
-    batch_size: int | None = None,
+    budget: Budget | None = None,
     precision: AbstractContextManager[Any] | None = None,
 ) -> Iterator[PieceTrack]:
     """Compute the probabilities of bases, piece by piece, in constant memory.
@@ -113,7 +112,8 @@ def base_tracks(
         pieces: as `Tiles.pieces` gives them.
         tiles: the grid.
         strand: forward, reverse or mean.
-        batch_size: windows per forward pass; None derives it from the free memory.
+        budget: windows of a forward pass, which shrinks when memory runs out; None derives it from the free
+            memory.
         precision: entered around every forward pass, such as an autocast.
 
     Raises:
@@ -141,7 +141,7 @@ def base_tracks(
                 yield BatchItem(_TOKENIZER.encode_array(read or b"N"), min(len(piece), len(read)))
 
     engine: Engine[int, Floats] = Engine(
-        compute, budget=make_budget(batch_size, model.config.d_model, 0, device), device=device
+        compute, budget=budget or make_budget(None, model.config.d_model, 0, device), device=device
     )
     for answer in engine.run(items()):
         answers.append(answer)

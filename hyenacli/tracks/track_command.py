@@ -1,9 +1,8 @@
 """`hyena track`: a number for every base of regions or of a genome."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,10 @@ from hyenacli.errors import UsageError
 from hyenacli.genome.contigs import check_naming
 from hyenacli.genome.region import Region
 from hyenacli.inference.base_tracks import LETTERS, PieceTrack, Tiles, base_tracks
-from hyenacli.inference.batching import parse_batch_size
+from hyenacli.inference.batching import make_budget, parse_batch_size
 from hyenacli.inference.perplexity import warn_of_labels
 from hyenacli.readers.genome import Genome
+from hyenacli.readers.genome_cache import signature
 from hyenacli.readers.regions import Reference, ResolvedRegion, load_regions, open_reference, parse_regions
 from hyenacli.readers.shards import Shard, fingerprint
 from hyenacli.settings_file import to_dict
@@ -186,13 +186,15 @@ class _Job:
         precision: AbstractContextManager[Any],
     ) -> None:
         self._config, self._genome, self._regions, self._model = config, genome, regions, model
-        self._how: dict[str, Any] = {"batch_size": batch_size, "precision": precision}
+        budget = make_budget(batch_size, model.config.d_model, 0, next(model.parameters()).device)
+        self._how: dict[str, Any] = {"budget": budget, "precision": precision}
         self._tiles = _tiles(config, model)
         self._total = sum(map(self._tiles.count, regions))
         self._digest = fingerprint(map(repr, regions), genome.lengths)
         self._contigs = {region.contig: genome.lengths[region.contig] for region in regions}
         self._provenance = _provenance(config, self._tiles, model_sha256(model))
         self._start, self._done, self._bases, self._without = time.monotonic(), 0, 0, 0
+        self._kept = 0  # tiles of an interrupted run
 
     def run(self, kind: str, paths: list[Path], outputs: list[OutputShard]) -> None:
         """Write the tracks: a shard of them, all at once, or in parts that survive an interruption."""
@@ -208,19 +210,23 @@ class _Job:
             elif str(config.output) == "-" or (count < 2 and not config.resume):
                 self._write_tracks(kind, targets, range(self._total), {})
             else:
-                provenance = self._provenance | {"input_sha256": self._digest}
+                # a genome that was corrected in place gives other numbers
+                genome = list(signature(config.fasta)[:2])
+                provenance = self._provenance | {"input_sha256": self._digest, "genome": genome}
                 with open_parts(paths, max(1, count), provenance, resume=config.resume) as parts:
                     for part in parts.shards():
                         if parts.complete(part):
-                            self._done += len(part.part(self._total))
+                            self._kept += len(part.part(self._total))
                         else:
                             self._write_shard(kind, parts.files(part), part)
-        facts = {"bases": self._bases, "without_number": self._without, "tiles": self._total}
+        facts = {"bases": self._bases, "without_number": self._without, "tiles": self._done}
         console.event("track", **facts, seconds=round(time.monotonic() - self._start, 3))
 
     def summary(self) -> str:
         """Describe how many bases have a number."""
         details = f", {self._without:,} of them without a number" if self._without else ""
+        if self._kept:
+            details += f", beside {console.counted(self._kept, 'tile')} of the interrupted run"
         seconds = time.monotonic() - self._start
         return f"tracked {console.counted(self._bases, 'base')}{details} in {seconds:.1f} s"
 
@@ -239,18 +245,24 @@ class _Job:
 
             self._write(write, part)
 
+    def _pieces(self, part: range) -> Iterator[Region]:
+        """Yield some of the tiles of all regions."""
+        first = 0
+        for region in self._regions:
+            numbers = slice(max(0, part.start - first), max(0, part.stop - first))
+            yield from self._tiles.pieces(region, numbers)
+            first += self._tiles.count(region)
+
     def _write(self, write: Write, part: range) -> None:
         """Compute and write some of the tiles, and show the progress."""
-        pieces = (piece for region in self._regions for piece in self._tiles.pieces(region))
-        chosen = islice(pieces, part.start, part.stop)
-        strand = self._config.strand
-        for track in base_tracks(self._model, self._genome, chosen, self._tiles, strand, **self._how):
+        pieces, strand = self._pieces(part), self._config.strand
+        for track in base_tracks(self._model, self._genome, pieces, self._tiles, strand, **self._how):
             write(track)
             self._done += 1
             self._bases += len(track.piece)
             self._without += int(np.isnan(track.log_p_LV[:, 0]).sum())
             speed = self._bases / max(1e-9, time.monotonic() - self._start)
-            self._progress.update(self._done, f"{speed:,.0f} bases/s")
+            self._progress.update(self._kept + self._done, f"{speed:,.0f} bases/s")
 
 
 def _provenance(config: TrackSettings, tiles: Tiles, sha256: str) -> dict[str, Any]:

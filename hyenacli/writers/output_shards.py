@@ -24,6 +24,7 @@ from hyenacli.writers.vcf_files import VCFS, remove_indexes
 # Settings that change no answer, and files whose content is compared instead of their names.
 _FREE = {
     *("output", "output_type", "influence", "plot", "plot_type", "shard", "multiqc", "resume"),
+    *("hub", "assembly"),
     *("batch_size", "device", "threads", "input", "model"),
 }
 # What is read of a compressed file to recognise it.

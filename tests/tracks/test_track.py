@@ -1,5 +1,6 @@
 """`hyena track` against plain passes."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import torch
 from typer.testing import CliRunner
 
 from hyenacli.app import app
-from hyenacli.inference.base_tracks import base_tracks
+from hyenacli.genome.region import Region
+from hyenacli.inference.base_tracks import Tiles, base_tracks
 from hyenacli.tracks import track_command
 from hyenadna import Tokenizer, save_model
 from tests.builders import random_dna, write_bed, write_fasta
@@ -145,6 +147,25 @@ def test_shards_and_batches_change_nothing(run: Run, folder: Path) -> None:
     np.testing.assert_allclose(rows(folder / "joined.bedgraph"), rows(folder / "w.bedgraph"), atol=1e-4)
 
 
+def test_pieces_are_cut_at_the_bounds_of_tiles() -> None:
+    tiles = Tiles(16, 4)
+    for start, end in ((0, 0), (0, 16), (3, 9), (5, 16), (15, 70), (32, 64)):
+        bases = [
+            tiles.pieces(Region("c", start, end), slice(*bounds)) for bounds in ((0, 2), (2, 3), (3, None))
+        ]
+        pieces = [piece for part in bases for piece in part]
+        assert pieces == list(tiles.pieces(Region("c", start, end)))
+        assert [i for piece in pieces for i in range(piece.start, piece.end)] == list(range(start, end))
+        assert (
+            len({piece.start // 16 for piece in pieces})
+            == len(pieces)
+            == tiles.count(Region("c", start, end))
+        )
+        assert all(piece.start // 16 == (piece.end - 1) // 16 for piece in pieces)
+    far = Region("c", 1, 10**15)  # those before are not gone through
+    assert list(tiles.pieces(far, slice(10**13, 10**13 + 1))) == [Region("c", 16 * 10**13, 16 * 10**13 + 16)]
+
+
 @pytest.mark.parametrize("output", ["x.bedgraph", "x.bw"])
 def test_an_interrupted_run_goes_on(
     run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, output: str
@@ -163,9 +184,10 @@ def test_an_interrupted_run_goes_on(
     for name in names:
         (folder / name).unlink()
     monkeypatch.setattr(track_command, "PART_TILES", 4)
-    pieces = base_tracks
+    pieces, budgets = base_tracks, list[Any]()
 
     def fail_at_the_third(*arguments: Any, **how: Any) -> Any:
+        budgets.append(how["budget"])
         if len(list((folder / f"{names[0]}.unfinished").glob("x.A.*"))) == 2:
             raise KeyboardInterrupt
         return pieces(*arguments, **how)
@@ -177,13 +199,21 @@ def test_an_interrupted_run_goes_on(
     assert "add --resume to go on with it" in refused.stderr
     other = run(f"{line} --resume --strand forward")
     assert "was left by a run with another strand" in other.stderr
+    assert len(budgets) == 3
+    assert budgets[0] is budgets[2]  # what memory allows is learnt once
+    changed = (folder / "g.fa").stat()
+    os.utime(folder / "g.fa", ns=(changed.st_atime_ns, changed.st_mtime_ns + 1_000_000_000))
+    assert "was left by a run with another genome" in run(f"{line} --resume").stderr
+    os.utime(folder / "g.fa", ns=(changed.st_atime_ns, changed.st_mtime_ns))
     parts = folder / f"{names[0]}.unfinished"
     kept = list(parts.glob("x.*"))
     monkeypatch.setattr(track_command, "base_tracks", pieces)
-    resumed = run(f"{line} --resume -b 2")
+    hub = " --hub hub3 --assembly hg38" if output.endswith("bw") else ""
+    resumed = run(f"{line} --resume -b 2{hub}")
     assert resumed.exit_code == 0, resumed.stderr
     assert len(kept) == 8
     assert "tracked 131 bases" in resumed.stderr
+    assert "beside 7 tiles of the interrupted run" in resumed.stderr
     for name, values in zip(names, expected, strict=True):
         np.testing.assert_allclose(read(name), values, atol=1e-5)
     assert not parts.exists()
