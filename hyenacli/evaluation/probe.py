@@ -39,7 +39,7 @@ class Coloring:
     """What a column says of each record.
 
     Attributes:
-        names: of the classes, most frequent first; empty for numbers.
+        names: of the classes, most frequent first; empty for numbers, and where no record has one.
         target_N: class, -1 for a rarer or an empty one; or a number, NaN where there is none.
     """
 
@@ -49,7 +49,7 @@ class Coloring:
     @property
     def numeric(self) -> bool:
         """Whether the column has numbers."""
-        return not self.names
+        return bool(self.target_N.dtype.kind == "f")
 
 
 def color_records(values: Sequence[str]) -> Coloring:

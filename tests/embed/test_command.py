@@ -383,7 +383,11 @@ def test_a_table_is_mapped_with_a_probe_of_its_column(run: Run, tmp_path: Path) 
     assert re.search(r"<td>rare</td><td class=\"n\">5</td><td class=\"n\">-</td>", page)
     result = run("t.csv -m model -o t.parquet --map t.svg --color-by score")
     assert "score: R2 0.9" in result.stderr
-    assert "component 1 (" in Path("t.svg").read_text()
+    # a colour bar is an image in the figure
+    assert [text in Path("t.svg").read_text() for text in ("component 1 (", "<image ")] == [True, True]
+    result = run("t.csv -m model -o t.parquet --map t.svg")
+    assert (result.exit_code, "of k-mers" in result.stderr) == (0, False)
+    assert [text in Path("t.svg").read_text() for text in ("component 1 (", "<image ")] == [True, False]
 
 
 def test_a_map_shows_what_an_annotation_says_of_its_genes(run: Run, tmp_path: Path) -> None:
