@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hyenacli.console import counted, log
+from hyenacli.console import log
 from hyenacli.embed.settings import EmbedSettings
-from hyenacli.errors import UsageError, UserError, abbreviate
+from hyenacli.errors import UsageError, abbreviate
 from hyenacli.evaluation.figures import COLORS, Draw, Note, inline_figure, shortened, write_figure
 from hyenacli.evaluation.probe import Coloring, Probe, color_records, import_umap, lay_out, probe_column
 from hyenacli.evaluation.report import facts_table, number_table, write_page
-from hyenacli.inference.embedding import RECORD_COLUMNS, Embedded
-from hyenacli.readers.records import SequenceRecord
+from hyenacli.inference.embedding import RECORD_COLUMNS, Embedded, record_rows
+from hyenacli.writers.atomic import ensure_writable
 from hyenacli.writers.columns import Column
 
 Array = NDArray[Any]
@@ -41,8 +41,9 @@ def check_map(config: EmbedSettings) -> None:
     """Check the options of the map.
 
     Raises:
-        UsageError: a suffix that is no map, options without one, vectors of bases, or no umap-learn.
-        UserError: there is no such directory.
+        UsageError: a suffix that is no map, options without one, an input in its place, vectors of bases, or
+            no umap-learn.
+        UserError: the file cannot be written.
     """
     if config.map is None:
         for flag, given in (("--color-by", config.color_by), ("--map-method", config.map_method != "pca")):
@@ -51,8 +52,7 @@ def check_map(config: EmbedSettings) -> None:
         return
     if config.map.suffix not in (".svg", ".html"):
         raise UsageError("a map is .svg or .html", at=config.map, remedy="choose one of these suffixes")
-    if not config.map.resolve().parent.is_dir():
-        raise UserError("cannot be written: no such directory", at=config.map, remedy="make it first")
+    ensure_writable(config.map, config.input, config.fasta)
     if config.pool == "none":
         raise UsageError("a map has a point per record", at="--pool none", remedy="leave out one of them")
     if config.map_method == "umap":
@@ -85,17 +85,18 @@ class MapSample:
         """Take a record, or leave it out at random; one without a vector has no point."""
         if embedded.vectors is None:
             return
-        record = embedded.record
-        # the last layer; a copy, so that the others can go
-        vector_E = embedded.vectors[0, -1].copy()
-        value = "" if self.color_by is None else (dict(record.extra) | _texts(record))[self.color_by]
-        bases = record.bases[record.left : record.left + len(record)]
-        drawn = (record.id, value, bases, vector_E)
         self.total += 1
-        if len(self._drawn) < MAX_RECORDS:
-            self._drawn.append(drawn)
-        elif (index := int(self._random.integers(self.total))) < MAX_RECORDS:
-            self._drawn[index] = drawn
+        index = len(self._drawn)
+        if index == MAX_RECORDS:
+            index = int(self._random.integers(self.total))
+        if index >= MAX_RECORDS:
+            return
+        record, value, bases = embedded.record, "", b""
+        if self.color_by is not None:
+            value = str(record_rows(record, embedded.n_bases, 1)[self.color_by][0])
+            bases = record.bases[record.left : record.left + len(record)]
+        # the last layer; a copy, so that the others can go
+        self._drawn[index : index + 1] = [(record.id, value, bases, embedded.vectors[0, -1].copy())]
 
     @property
     def ids(self) -> list[str]:
@@ -109,19 +110,13 @@ class MapSample:
 
     @property
     def sequences(self) -> list[bytes]:
-        """Bases of the records, without flanks."""
+        """Bases of the records, without flanks; empty without a column, which they are to predict."""
         return [drawn[2] for drawn in self._drawn]
 
     @cached_property
     def vectors_NE(self) -> NDArray[np.float32]:  # noqa: N802  (a shape)
         """Their vectors."""
         return np.array([drawn[3] for drawn in self._drawn], np.float32).reshape(-1, self.width)
-
-
-def _texts(record: SequenceRecord) -> dict[str, str]:
-    """Return the columns of every record as texts, but the bases that were pooled."""
-    names = ("id", "chrom", "start", "end", "strand", "status")
-    return {name: str(getattr(record, name)) for name in names} | {"n_bases": str(len(record))}
 
 
 def write_map(config: EmbedSettings, sample: MapSample) -> None:
@@ -145,9 +140,9 @@ def write_map(config: EmbedSettings, sample: MapSample) -> None:
     draw = _drawing(points_N2, axes, coloring, sample, probe)
     if path.suffix == ".html":
         _write_page(config, sample, coloring, probe, draw)
+        log.info("wrote %s", path)
     else:
         write_figure(path, draw, _SIZE)
-    log.info("%s has %s", path, counted(len(points_N2), "point"))
 
 
 def _drawing(

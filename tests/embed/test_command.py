@@ -230,7 +230,11 @@ BAD = [
     ),
     ("v.vcf -f g.fa -m model -o o.tsv", 2, "v.vcf: is a VCF, and -f gives the genome of a BED"),
     ("r.bed -f g.fa -m model -o o.tsv --color-by chrom", 2, "--color-by: is of a map; add --map FILE"),
-    ("r.bed -f g.fa -m model -o o.tsv --map no/m.svg", 1, "no/m.svg: cannot be written: no such directory"),
+    (
+        "r.bed -f g.fa -m model -o o.tsv --map no/m.svg",
+        1,
+        "no/m.svg: cannot be written: no such file or directory; create the directory first",
+    ),
     ("r.bed -f g.fa -m model -o o.tsv --map m.png", 2, "m.png: a map is .svg or .html"),
     (
         "r.bed -f g.fa -m model -o o.tsv --map m.svg --pool none",
