@@ -30,6 +30,7 @@ def test_the_memory_of_a_finished_pass_serves_the_next_and_no_two_at_once() -> N
 
 def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workspace, "_IDLE_BYTES", 3 << 20)
+    monkeypatch.setattr(workspace, "_MOST_BYTES", 3 << 20)
     for n in (1 << 18, 1 << 19, 1 << 20, 3 << 16):
         address(Workspace(), n)
         assert workspace._IDLE.n_bytes <= 3 << 20

@@ -43,7 +43,7 @@ class _Idle:
     def give(self, buffer: Tensor) -> None:
         """Keep memory for the next `take`, after dropping what has been kept if both are too much."""
         size = buffer.numel()
-        if size > min(_MOST_BYTES, _IDLE_BYTES):
+        if size > _MOST_BYTES:
             return
         if self.n_bytes + size > _IDLE_BYTES:
             self.drop()
