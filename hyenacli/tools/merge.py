@@ -17,7 +17,8 @@ def run(settings: MergeSettings) -> None:
     """
     kind = sniff(settings.shards[0])
     suffix = FORMATS[kind].suffix
-    if suffix_kind(settings.output, FORMATS) not in (suffix, None):
+    suffixes = [file_type.suffix for file_type in FORMATS.values()]
+    if suffix_kind(settings.output, suffixes) not in (suffix, None):
         raise UsageError(
             f"the shards are {suffix}", at=settings.output, remedy=f"give it the suffix .{suffix}"
         )

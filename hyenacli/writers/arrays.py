@@ -6,6 +6,7 @@ has an entry of each record.
 
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -66,6 +67,8 @@ def _open_hdf5(path: Path, provenance: Mapping[str, Any]) -> Iterator[ArrayWrite
         yield _Hdf5Arrays(file)
 
 
+# What the libraries make of damaged files; h5py also says RuntimeError, and zipfile its NotImplementedError.
+_DAMAGED = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 _FORMATS = {".npz": _open_npz, ".h5": _open_hdf5, ".hdf5": _open_hdf5}
 
 
@@ -132,7 +135,7 @@ class ArraysFormat(FileFormat):
         try:
             with _read(path) as (_, provenance):
                 return "axes" in provenance
-        except Exception:  # what the libraries make of damaged data; the table that begins alike says it
+        except (*_DAMAGED, ImportError):  # the table that begins alike says it
             return False
 
     def head(self, path: Path) -> Head:
@@ -149,23 +152,34 @@ class ArraysFormat(FileFormat):
         columns: dict[str, list[Any]] = {}
         with open_arrays(target, provenance) as writer:
             for path in paths:
-                try:
-                    with _read(path) as (arrays, _):
-                        for name in arrays:
-                            if name.startswith("map_"):
-                                writer.write(name, arrays[name][...])
-                            elif name != "hyena":
-                                columns.setdefault(name, []).append(_values(arrays[name]))
-                except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-                    raise UserError("is damaged", at=path, remedy=AGAIN) from error
+                for name, array in _read_all(path):
+                    if name.startswith("map_"):
+                        writer.write(name, array)
+                    else:
+                        columns.setdefault(name, []).append(array)
             for name, parts in columns.items():
                 writer.write(name, np.concatenate(parts))
 
 
+def _read_all(path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Yield the arrays of a shard by name, each read when it is taken.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        with _read(path) as (arrays, _):
+            for name in arrays:
+                if name != "hyena":
+                    yield name, _values(arrays[name])
+    except _DAMAGED as error:
+        raise UserError("is damaged", at=path, remedy=AGAIN) from error
+
+
 def _values(array: Any) -> NDArray[Any]:
-    """Return a column of texts or numbers."""
+    """Return an array of texts or numbers."""
     texts = array.dtype.kind == "O"
-    return np.array(array.asstr()[...] if texts else array[...], dtype=np.str_ if texts else None)
+    return np.asarray(array.asstr()[...] if texts else array[...], dtype=np.str_ if texts else None)
 
 
 ARRAYS = {

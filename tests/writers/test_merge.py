@@ -1,7 +1,9 @@
 """Joined shards are the file that one process writes, and what does not fit together is refused by name."""
 
+import errno
 import gzip
 import json
+import os
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -9,6 +11,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +23,9 @@ from hypothesis import strategies as st
 
 from hyenacli.errors import UsageError, UserError
 from hyenacli.readers.shards import Shard
+from hyenacli.tools.merge import run as merge
+from hyenacli.tools.settings import MergeSettings
+from hyenacli.writers.arrays import open_arrays
 from hyenacli.writers.columnar import open_parquet
 from hyenacli.writers.columns import Column
 from hyenacli.writers.output_shards import Merged, merge_shards, sniff
@@ -139,6 +145,25 @@ def test_stdout_takes_tsv(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     binary = write_shard(tmp_path / "1.npz", rows, 1, 1)
     with pytest.raises(UsageError, match="npz does not go to stdout"):
         merge_shards([binary], Path("-"))
+
+
+def test_a_full_disk_is_no_damaged_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shards = [tmp_path / f"{number}.npz" for number in (1, 2)]
+    for number, path in enumerate(shards, 1):
+        shard = {"number": number, "of": 2, "records": 2, "input_sha256": "x"}
+        with open_arrays(path, {"axes": {}, "shard": shard}) as arrays:
+            arrays.write(f"map_{number - 1}", np.eye(3) * number)
+            arrays.write("id", np.array([f"r{number}"]))
+    target = tmp_path / "peaks.arrays.npz"  # the name of no type
+    merge(MergeSettings(shards=shards, output=target))
+    with np.load(target) as joined:
+        assert (joined["id"].tolist(), joined["map_1"].sum()) == (["r1", "r2"], 6)
+    target.unlink()
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr(np.lib.format, "write_array", Mock(side_effect=full))
+    with pytest.raises(UserError, match=r"peaks\.arrays\.npz: cannot be written: no space left"):
+        merge_shards(shards, target)
+    assert not target.exists()
 
 
 def test_what_changes_no_answer_may_differ(tmp_path: Path) -> None:
