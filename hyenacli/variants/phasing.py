@@ -22,6 +22,8 @@ from hyenacli.variants.input import VariantInput
 from hyenacli.variants.scorer import AlleleScore, ScoredRecord, VariantScorer
 from hyenacli.writers.columns import Column, TableWriter
 
+# A sample and a haplotype from 0, and a phase set: None before the first.
+_Key = tuple[int, int, str | None]
 OVERLAP = "OVERLAP"
 # Groups scored together.
 _BATCH = 512
@@ -54,9 +56,12 @@ class _Group:
 
     def reaches(self, record: VariantRecord, span: int) -> bool:
         """Return whether a record lies on the contig, not before the last allele and within the span."""
-        first, last = self.alleles[0].record, self.alleles[-1].record
-        behind = record.contig == last.contig and record.position >= last.position
-        return behind and record.end - first.position <= span
+        return _reach(self.alleles[0].record, self.alleles[-1].record, record, span)
+
+
+def _reach(first: VariantRecord, last: VariantRecord, record: VariantRecord, span: int) -> bool:
+    behind = record.contig == last.contig and record.position >= last.position
+    return behind and record.end - first.position <= span
 
 
 def phased_rule(rule: WindowRule, span: int | None) -> tuple[WindowRule, int]:
@@ -128,10 +133,12 @@ class PhasedTable:
         self._table, self._reader, self._scorer, self._genome = table, reader, scorer, source.genome
         self._samples, self._calls = phased_calls(source)
         self._span = span
-        self._open: dict[tuple[int, int, str], _Group] = {}
+        self._open: dict[_Key, _Group] = {}
         self._closed: list[_Group] = []
-        # the phase set of each sample's last phased genotype
-        self._phase_sets: dict[int, str] = {}
+        # the phase set of each sample's last genotype
+        self._phase_sets: dict[int, str | None] = {}
+        # homozygous alleles of each sample and haplotype within the span, and the set that they have joined
+        self._homozygous: dict[tuple[int, int], tuple[str | None, list[_Allele]]] = {}
         self._contig = ""
         self.rows = self.unphased = 0
 
@@ -154,8 +161,9 @@ class PhasedTable:
             if not (call.phased or call.homozygous):
                 self.unphased += 1
                 continue
-            # homozygous alleles are on both haplotypes of whatever set they lie in
-            phase_set = call.phase_set if call.phased else self._phase_sets.get(call.sample, "")
+            # homozygous alleles without a set are in that of the call before, and in the next that begins
+            has_set = call.phased and (call.phase_set or not call.homozygous)
+            phase_set = call.phase_set if has_set else self._phase_sets.get(call.sample)
             self._phase_sets[call.sample] = phase_set
             variants = variants or self._reader.read(record)
             for haplotype, number in enumerate(call.alleles):
@@ -164,11 +172,30 @@ class PhasedTable:
                     continue
                 key = call.sample, haplotype, phase_set
                 if key not in self._open:
-                    self._open[key] = _Group(self._samples[call.sample], haplotype + 1, phase_set)
+                    self._begin(key, record)
                 allele = _Allele(record, record.alts[number - 1], variants[number - 1])
                 self._open[key].alleles.append(allele)
+                if call.homozygous:
+                    self._homozygous[key[:2]] = phase_set, [*self._shared(key, record)[1], allele]
 
-    def _close(self, keys: Sequence[tuple[int, int, str]]) -> None:
+    def _begin(self, key: _Key, record: VariantRecord) -> None:
+        """Open a group, with the homozygous alleles before it that have joined another set."""
+        sample, haplotype, phase_set = key
+        group = self._open[key] = _Group(self._samples[sample], haplotype + 1, phase_set or "")
+        joined, alleles = self._shared(key, record)
+        if joined != phase_set and alleles:
+            group.alleles = alleles
+            self._homozygous[key[:2]] = phase_set, alleles.copy()
+            previous = self._open.get((sample, haplotype, joined))
+            if previous is not None and previous.alleles == alleles:  # no other alleles were in it
+                del self._open[sample, haplotype, joined]
+
+    def _shared(self, key: _Key, record: VariantRecord) -> tuple[str | None, list[_Allele]]:
+        """Return the set of the homozygous alleles before a record, and those within the span."""
+        joined, alleles = self._homozygous.get(key[:2], (None, []))
+        return joined, [a for a in alleles if _reach(a.record, a.record, record, self._span)]
+
+    def _close(self, keys: Sequence[_Key]) -> None:
         """End groups; a variant alone is none."""
         groups = [self._open.pop(key) for key in keys]
         self._closed += [group for group in groups if len(group.alleles) > 1]

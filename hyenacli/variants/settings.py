@@ -125,8 +125,8 @@ class ScoreVariantsSettings(
     phase_span: Annotated[
         int | None,
         typer.Option(
-            help="With --phased: score variants together that lie within this many bases; default 512, at "
-            "most window/8.",
+            help="With --phased: score variants together that lie within this many bases; default "
+            "--downstream, at most window/8.",
             min=2,
             rich_help_panel=SCORING,
         ),

@@ -160,6 +160,31 @@ def test_haplotypes_equal_brute_force(run: Run, folder: Path) -> None:
     assert len(alone) == len(CALLS)
 
 
+def test_homozygous_alleles_join_the_sets_around_them(run: Run, folder: Path) -> None:
+    cases = {  # genotypes at 100, 110 and 120, and the groups: haplotype, phase set and positions
+        "ahead": (("1/1:.", "0|1:111", "0|1:111"), [("2", "111", "100 110 120")]),
+        "between": (("1|0:101", "1|1:.", "1|0:101"), [("1", "101", "100 110 120")]),
+        "two_sets": (("0|1:7", "1/1:.", "0|1:9"), [("2", "7", "100 110"), ("2", "9", "110 120")]),
+        "no_name": (("1/1:.", "0|1:111", "0|1:."), [("2", "", "100 120"), ("2", "111", "100 110")]),
+        "alone": (("1/1:.", "1|1:.", "0|1:5"), [("1", "", "100 110"), ("2", "5", "100 110 120")]),
+    }
+    lines = ["\t".join([HEADER, "FORMAT", *cases])]
+    for number, position in enumerate((100, 110, 120)):
+        ref, alt = alleles(position, 1, "")
+        genotypes = [case[0][number] for case in cases.values()]
+        lines.append("\t".join(["1", str(position), ".", ref, alt, ".", ".", ".", "GT:PS", *genotypes]))
+    (folder / "h.vcf").write_text("\n".join(lines) + "\n")
+    result = run("h.vcf", "--phased", "h.tsv", "--phase-span", "24", "--downstream", "4")
+    assert result.exit_code == 0, result.stderr
+    for sample, (_, expected) in cases.items():
+        groups = [
+            (row["haplotype"], row["phase_set"], " ".join(v.split(":")[1] for v in row["variants"].split()))
+            for row in rows(folder / "h.tsv")
+            if row["sample"] == sample
+        ]
+        assert sorted(groups) == expected, sample
+
+
 def test_typed_variants_are_one_haplotype(run: Run, folder: Path) -> None:
     words = [f"1:{p}:{'>'.join(alleles(p, n, how))}" for p, n, how, *_ in (CALLS[0], CALLS[2], CALLS[3])]
     assert run("v.vcf", "--phased", "phased.tsv").exit_code == 0
