@@ -136,13 +136,13 @@ class Calibration:
         Raises:
             UserError: it is no such table, lacks a score, or was made with another model or other settings.
         """
-        lines = read_lines(path)
-        facts, expected = json.loads(lines[0].removeprefix(_MARK)), _facts(options, model)
+        facts, lines = read_lines(path)
+        expected = _facts(options, model)
         for name, value in expected.items():
             if facts.get(name) != value:
                 what = f"was made with another {name} ({facts.get(name)}, not {value})"
                 raise UserError(what, at=path, remedy="make it with the settings of this run")
-        titles, *rows = (line.split("\t") for line in lines[1:])
+        titles, *rows = (line.split("\t") for line in lines)
         if missing := [name for name in options.scores if name not in titles]:
             raise UserError(
                 f"has no {missing[0]}", at=path, remedy=f"make it with --score {','.join(options.scores)}"
@@ -193,8 +193,8 @@ class Calibration:
         return values
 
 
-def read_lines(path: Path) -> list[str]:
-    """Return the lines of a table of calibration.
+def read_lines(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """Return what a table of calibration says of its making, and the lines below.
 
     Raises:
         UserError: the file cannot be read, or is another one.
@@ -203,7 +203,13 @@ def read_lines(path: Path) -> list[str]:
         lines = stream.read().decode(errors="replace").splitlines()
     if len(lines) != len(CELLS) + 2 or not lines[0].startswith(f"{_MARK}{{"):
         raise _no_table(path)
-    return lines
+    try:
+        facts = json.loads(lines[0].removeprefix(_MARK))
+    except ValueError as error:
+        raise _no_table(path) from error
+    if not isinstance(facts.get("n"), int):
+        raise _no_table(path)
+    return facts, lines[1:]
 
 
 def _no_table(path: Path) -> UserError:

@@ -113,6 +113,8 @@ def test_scores_lose_the_mean_of_their_cell(run: Run) -> None:
         ("--calibrate g.fa", "is no table of --write-calibration"),
         ("--calibrate cut.tsv", "is no table of --write-calibration"),
         ("--calibrate wrong.tsv", "is no table of --write-calibration"),
+        ("--calibrate broken.tsv -m none", "is no table of --write-calibration"),
+        ("--calibrate uncounted.tsv -m none", "is no table of --write-calibration"),
         ("--write-calibration g.fa", "is an input of this very command"),
         ("--write-calibration x.tsv --shard 1/2", "needs every allele in one process"),
     ],
@@ -122,6 +124,8 @@ def test_tables_that_do_not_fit_are_refused(run: Run, folder: Path, words: str, 
     text = Path("cal.tsv").read_text()
     Path("cut.tsv").write_text(text[:-400])
     Path("wrong.tsv").write_text(text.replace("AAAAA\tC\t", "AAAAA\tC\tmany"))
+    Path("broken.tsv").write_text(text.replace("{", "{broken", 1))
+    Path("uncounted.tsv").write_text(text.replace('"n": ', '"m": ', 1))
     result = run(f"--all-snvs -r chr1:50-60 -o x.vcf {words}")
     assert result.exit_code in (1, 2)
     assert message in result.stderr
