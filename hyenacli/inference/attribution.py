@@ -123,15 +123,17 @@ def attribute(
     longest = options.max_length
     if options.method != "ism" or not score.cuts_windows:
         longest = min(longest, score.longest)
-    waiting: deque[Target] = deque()
+    waiting: deque[tuple[Target, list[Target]]] = deque()
 
     def sequences() -> Iterator[Target]:
         """Yield each record with a score, and then its shuffled sequences."""
         for target in score.targets(refuse_longer(record, longest) for record in records):
-            waiting.append(target)
-            if target.record.status == OK:
+            ok = target.record.status == OK
+            shuffled = _shuffled(target, options.seed, range(options.null)) if ok else []
+            waiting.append((target, shuffled))
+            if ok:
                 yield target
-                yield from (_shuffled(target, options.seed, i) for i in range(options.null))
+                yield from shuffled
 
     if options.method == "ism":
         answers: Iterator[Floats] = (
@@ -141,24 +143,21 @@ def attribute(
         gradients = _Gradients(score, options, batch_size, precision or nullcontext())
         answers = gradients.run(sequences())
     for values_4L in answers:
-        while waiting[0].record.status != OK:
-            yield Attribution(waiting.popleft().record)
-        target = waiting.popleft()
+        while waiting[0][0].record.status != OK:
+            yield Attribution(waiting.popleft()[0].record)
+        target, shuffled = waiting.popleft()
         check_finite(values_4L, target.record)
-        shuffled = (_shuffled(target, options.seed, i) for i in range(options.null))
         null = tuple(_observed(next(answers), one_hot(other.region)) for other in shuffled)
         yield Attribution(target.record, target.name, target.score, values_4L, null)
-    yield from (Attribution(target.record) for target in waiting)
+    yield from (Attribution(target.record) for target, _ in waiting)
 
 
-def _shuffled(target: Target, seed: int, number: int) -> Target:
-    """Return a target with the bases of its record shuffled, between the flanks that it has."""
+def _shuffled(target: Target, seed: int, numbers: range) -> list[Target]:
+    """Return targets with the bases of a record shuffled between its flanks."""
     record, region = target.record, target.region
-    bases = shuffle_dinucleotides(region, seed, number)
-    end = record.left + len(record)
-    return replace(
-        target, record=replace(record, bases=record.bases[: record.left] + bases + record.bases[end:])
-    )
+    before, after = record.bases[: record.left], record.bases[record.left + len(record) :]
+    shuffled = (shuffle_dinucleotides(region, seed, number) for number in numbers)
+    return [replace(target, record=replace(record, bases=before + bases + after)) for bases in shuffled]
 
 
 def _finished(values_4L: Floats, target: Target, *, centred: bool) -> Floats:
@@ -213,37 +212,36 @@ class _Gradients:
 
     def run(self, targets: Iterable[Target]) -> Iterator[Floats]:
         """Yield the attributions (4, L) of each target."""
-        waiting: deque[Target] = deque()
+        waiting: deque[tuple[Target, list[Target]]] = deque()
 
         def items() -> Iterator[BatchItem[_Point]]:
             for target in targets:
-                waiting.append(target)
-                yield from self._items(target)
+                references = self._references(target)
+                waiting.append((target, references))
+                yield from self._items(target, references)
 
         slopes = self._engine.run(items())
         for first in slopes:
-            target = waiting.popleft()
-            yield self._joined(target, chain([first], slopes))
+            yield self._joined(*waiting.popleft(), chain([first], slopes))
 
     def _references(self, target: Target) -> list[Target]:
         """Return the shuffled sequences that paths start from, others than those that tell of chance."""
         first, count = self._options.null, self._options.references
         if self._options.method == "gradient":
             return []
-        return [_shuffled(target, self._options.seed, first + i) for i in range(count)]
+        return _shuffled(target, self._options.seed, range(first, first + count))
 
-    def _items(self, target: Target) -> Iterator[BatchItem[_Point]]:
+    def _items(self, target: Target, references: list[Target]) -> Iterator[BatchItem[_Point]]:
         for reverse in self._score.reading.readings(target.record.strand):
             bases, offset = target.record.reading(reverse=reverse)
             span = slice(offset, offset + len(target.record))
             ids = _TOKENIZER.encode_array(bases[: span.stop])
-            others = [record.record.reading(reverse=reverse)[0] for record in self._references(target)]
+            others = [record.record.reading(reverse=reverse)[0] for record in references]
             points = [_Point(target, span, other[span], share) for other in others for share in _SHARES]
             yield from (BatchItem(ids, point) for point in points or [_Point(target, span)])
 
-    def _joined(self, target: Target, slopes: Iterator[Floats]) -> Floats:
+    def _joined(self, target: Target, references: list[Target], slopes: Iterator[Floats]) -> Floats:
         """Return the attributions of a target from the slopes of its points."""
-        references = self._references(target)
         strands = []
         for reverse in self._score.reading.readings(target.record.strand):
             if not references:
