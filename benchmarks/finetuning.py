@@ -164,7 +164,7 @@ def joined_row(name: str, folder: Path) -> list[str] | None:
         return None
     (one,) = seeds
     metric, difference = one["verdict"]["metric"], one["verdict"]["difference"]
-    splits, kmers = one["splits"], one["kmer_baseline"]["splits"]
+    splits, kmers = one["splits"], one["kmers_baseline"]["splits"]
     network = one["network"] or splits
     return [
         name,
@@ -195,11 +195,11 @@ def judged(run: Path) -> list[dict[str, Any]]:
 def row(name: str, labelled: Labelled, folder: Path) -> list[str] | None:
     """A line of the table, of the runs that are there."""
     said = [judged(place(folder, name, start)) for start in STARTS]
-    one = next((seeds[0] for seeds in said if seeds and "kmer_baseline" in seeds[0]), None)
+    one = next((seeds[0] for seeds in said if seeds and "kmers_baseline" in seeds[0]), None)
     if one is None:
         return None
     sizes = " / ".join(f"{one['splits'][split]['records']:,}" for split in ("train", "valid", "test"))
-    beside = one["kmer_baseline"]["splits"]["test"]["metrics"][labelled.metric]
+    beside = one["kmers_baseline"]["splits"]["test"]["metrics"][labelled.metric]
     cells = [
         _spread([seed["splits"]["test"]["metrics"][labelled.metric]["value"] for seed in seeds])
         for seeds in said

@@ -64,7 +64,7 @@ def main(run: Path, splits: Path, folder: Path) -> None:
     with Genome(folder / "ecoli_MG1655.fna.gz", codes_required=True) as ecoli:
         (contig,) = ecoli.contigs
         stretches = [contig.tokens(*span) for span in train]
-        markov = MarkovModels([*stretches, *map(complement, stretches)])
+        markov = MarkovModels(stretches, both_strands=True)
         print("| pieces | foreign | n | hyena | order 0 | best Markov (order) |\n|---|---|---|---|---|---|")
         for length in (500, 2_000):
             ours = list(scores(run, markov, pieces(ecoli, length, *test[0])))

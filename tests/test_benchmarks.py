@@ -141,7 +141,7 @@ def test_a_labelled_set_is_tabulated_by_the_seeds_that_are_done(tmp_path: Path) 
     def keep(run: Path, mcc: float, *, baseline: bool) -> None:
         value = {"value": mcc, "low": 0.0, "high": 1.0}
         splits = {name: {"records": 1000, "metrics": {"mcc": value}} for name in ("train", "valid", "test")}
-        said = {"splits": splits} | ({"kmer_baseline": {"splits": splits}} if baseline else {})
+        said = {"splits": splits} | ({"kmers_baseline": {"splits": splits}} if baseline else {})
         run.mkdir(parents=True)
         (run / "metrics.json").write_text(json.dumps(said))
 

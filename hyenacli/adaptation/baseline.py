@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,6 @@ from hyenacli.evaluation.markov import MarkovClassifier
 from hyenacli.evaluation.metrics import monitor
 
 ExpertChoice = Literal["auto", "kmers", "markov", "none"]
-_KINDS = {"auto": ("markov", "kmer"), "kmers": ("kmer",), "markov": ("markov",), "none": ()}
 # The k-mer model is fitted to at most this many sequences: it learns little from more.
 _MAX_RECORDS = 100_000
 # Likewise for bases.
@@ -35,7 +34,7 @@ def fit_kmer_baseline(
     evaluators: Mapping[str, SplitEvaluator],
     sequences: Mapping[str, Sequence[bytes]],
     config: EvaluationConfig,
-    **fit: Any,
+    features: KmerFeatures,
 ) -> Baseline:
     """Fit the k-mer model to the splits `train` and `valid`, and evaluate it on all.
 
@@ -43,7 +42,7 @@ def fit_kmer_baseline(
         evaluators: the labels of each split.
         sequences: its records.
         config: of the evaluation.
-        fit: keywords of `fit_kmers`.
+        features: that are tried.
     """
     scheme, indices = evaluators["train"].scheme, subsample(len(sequences["train"]), _MAX_RECORDS)
     console.log.info("fitting the k-mer model to %s sequences", f"{len(indices):,}")
@@ -53,25 +52,25 @@ def fit_kmer_baseline(
         scheme.task,
         valid=(sequences["valid"], evaluators["valid"].targets),
         n_classes=scheme.n_outputs,
-        **fit,
+        features=features,
     )
-    features = model.features
-    assert isinstance(features, KmerFeatures)  # noqa: S101  (those of windows are for bases)
-    console.log.info("k-mer model: %s, penalty %g", features, model.penalty)
+    chosen = model.features
+    assert isinstance(chosen, KmerFeatures)  # noqa: S101  (those of windows are for bases)
+    console.log.info("k-mer model: %s, penalty %g", chosen, model.penalty)
     outputs = {name: model.outputs(records) for name, records in sequences.items()}
     plain = replace(config, letters=False)
     splits = {name: evaluate_split(evaluators[name], list(part[0]), plain) for name, part in outputs.items()}
     description = (
-        f"a linear model of the frequencies of {model.features} on both strands, fitted to the same training "
+        f"a linear model of the frequencies of {chosen} on both strands, fitted to the same training "
         f"split; its penalty, {model.penalty:g} per sequence, is chosen by the same validation split"
     )
     facts = {
-        "features": str(model.features),
-        "k": list(features.lengths),
-        "k_by_fifths": list(features.part_lengths),
+        "features": str(chosen),
+        "k": list(chosen.lengths),
+        "k_by_fifths": list(chosen.part_lengths),
         "penalty": model.penalty,
     }
-    return Baseline("kmer", "k-mers", description, model, outputs, splits, facts)
+    return Baseline("kmers", "k-mers", description, model, outputs, splits, facts)
 
 
 def fit_window_baseline(
@@ -111,7 +110,7 @@ def fit_window_baseline(
         f"{model.penalty:g} per base, is chosen by the same validation split"
     )
     facts = {"features": str(features), "k": features.k, "radius": features.radius, "penalty": model.penalty}
-    return Baseline("kmer", "k-mers", description, model, {}, splits, facts)
+    return Baseline("kmers", "k-mers", description, model, {}, splits, facts)
 
 
 def markov_baseline(
@@ -166,7 +165,7 @@ def with_baselines(
         return evaluation
     evaluator, last = evaluation.splits["valid"].evaluator, evaluation.final_split
     # that of bases has no outputs of sequences, and does not join
-    joining = [baseline for baseline in baselines if baseline.outputs and baseline.kind in _KINDS[experts]]
+    joining = [baseline for baseline in baselines if baseline.outputs and experts in ("auto", baseline.kind)]
     result = replace(evaluation, baselines=baselines)
     if joining and (experts != "auto" or len(evaluator.targets) >= _MIN_VALID):
         result = _with_experts(result, joining, config, always=experts != "auto")
@@ -196,7 +195,7 @@ def _with_experts(
             choices.append(tuple(expert.kind for expert in experts))
     joint = fit_joint(task, outputs, targets, choices, offsets=config.offsets)
     members = [expert for expert in experts if expert.kind in joint.members]
-    result = replace(evaluation, joint=joint, experts=members or experts)
+    result = replace(evaluation, joint=joint)
     if not members:
         return result
     plain = replace(config, letters=False)

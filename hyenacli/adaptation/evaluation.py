@@ -118,7 +118,7 @@ class Baseline:
     """A model of words on the same splits, which may join the network as an expert.
 
     Attributes:
-        kind: "kmer" or "markov".
+        kind: as --experts calls it.
         title: what it is called, in the plural.
         description: what it was fitted to and how, for the report.
         model: fitted to the training split, with choices made by the validation split.
@@ -127,7 +127,7 @@ class Baseline:
         facts: what metrics.json says of it before its results.
     """
 
-    kind: Literal["kmer", "markov"]
+    kind: Literal["kmers", "markov"]
     title: str
     description: str
     model: ExpertModel
@@ -164,8 +164,8 @@ class Verdict:
     def sentence(self) -> str:
         """The comparison in plain words."""
         change, low, high = self.difference
-        *others, final = self.joined or [""]
-        model = f"{', '.join(others)} and {final} joined are" if others else f"{final or 'the model'} is"
+        *others, final = self.joined or ("", "")
+        model = f"{', '.join(others)} and {final} joined are" if self.joined else "the model is"
         where = f"{self.split} {self.metric} {self.values[0]:.3f}, {self.baseline} {self.values[1]:.3f}"
         span = f"{abs(change):.3f} [{low:.3f}, {high:.3f}]"
         if low > 0:
@@ -199,7 +199,6 @@ class EvaluationResult:
         calibration: temperature and offsets fitted to the validation split, or None.
         network: the splits of the network alone, where an expert has joined it.
         joint: the weights of network and experts, where they were fitted.
-        experts: the baselines that have joined the network, or were tried.
         verdict: the model beside the baseline that is best on the validation split, on the final split.
         clean: the test records that resemble no training record, where some do.
     """
@@ -209,9 +208,14 @@ class EvaluationResult:
     calibration: Calibration | None = None
     network: dict[str, SplitResult] | None = None
     joint: Joint | None = None
-    experts: Sequence[Baseline] = ()
     verdict: Verdict | None = None
     clean: SplitResult | None = None
+
+    @property
+    def members(self) -> list[Baseline]:
+        """The baselines that have joined the network."""
+        joined = () if self.network is None or self.joint is None else self.joint.members
+        return [baseline for baseline in self.baselines if baseline.kind in joined]
 
     @property
     def final_split(self) -> str:

@@ -165,7 +165,7 @@ def _metrics(evaluation: EvaluationResult) -> str:
         beside["network alone"] = evaluation.network
         factors = iter(f"{factor:.3g}" for factor in evaluation.joint.weights.factors)
         terms = [f"{next(factors)} times the network's outputs"]
-        for expert in evaluation.experts:
+        for expert in evaluation.members:
             parts = islice(factors, len(expert.outputs[last]))
             terms.append(f"{', '.join(parts)} times those of the {expert.title}")
         caption += (

@@ -29,6 +29,7 @@ from hyenacli.devices import autocast
 from hyenacli.distributed import broadcast, current_ranks, stop_on_signals
 from hyenacli.evaluation.metrics import monitor
 from hyenacli.inference.experts import Experts
+from hyenacli.inference.prediction import prediction_head
 from hyenacli.training.checkpoints import Checkpoints, Progress
 from hyenacli.training.curriculum import Steps
 from hyenacli.training.loop import LoopSettings
@@ -123,8 +124,13 @@ class AdaptationRun(ABC):
         """Return the choices of the evaluation at the end."""
 
     @abstractmethod
-    def fit_baselines(self) -> list[Baseline]:
-        """Fit models of words to the same splits; an empty list where there are to be none."""
+    def fit_baselines(self, both_strands: bool) -> list[Baseline]:
+        """Fit models of words to the same splits; an empty list where there are to be none.
+
+        Args:
+            both_strands: the network reads both, so that a sequence and its reverse complement are to count
+                the same.
+        """
 
     def clean_test(self) -> tuple[SplitEvaluator, Sequence[int]] | None:
         """Return the labels and positions of test records that resemble no training record, if some do."""
@@ -254,14 +260,16 @@ def evaluate_run(run: AdaptationRun, training: TrainingResult, splits: Collectio
     logits = {name: run.predict_split(model, name) for name in evaluators}
     metrics: dict[str, Any] = {}
     if current_ranks().first:
-        evaluation = evaluate_splits(model, evaluators, logits, run.evaluation_config())
+        config = run.evaluation_config()
+        evaluation = evaluate_splits(model, evaluators, logits, config)
         if len(evaluators) == len(run.evaluators):
-            evaluation = with_baselines(evaluation, run.fit_baselines(), run.experts, run.evaluation_config())
+            baselines = run.fit_baselines(prediction_head(model).rc)
+            evaluation = with_baselines(evaluation, baselines, run.experts, config)
         if "test" in evaluation.splits and (clean := run.clean_test()) is not None:
             logits_N = [evaluation.splits["test"].logits[i] for i in clean[1]]
-            evaluation = replace(
-                evaluation, clean=evaluate_split(clean[0], logits_N, run.evaluation_config())
-            )
+            # joined outputs are no letters
+            plain = replace(config, letters=config.letters and evaluation.network is None)
+            evaluation = replace(evaluation, clean=evaluate_split(clean[0], logits_N, plain))
         metrics = write_results(run, model, training, evaluation)
     return broadcast(metrics)
 
@@ -285,7 +293,7 @@ def write_results(
         fitted = {"temperature": calibration.temperature, "offsets": list(calibration.offsets)}
         Checkpoints(directory, 1, run.origin() | fitted).replace_best("calibrated", model)
     if evaluation.network is not None and evaluation.joint is not None:
-        models = tuple(expert.model for expert in evaluation.experts)
+        models = tuple(expert.model for expert in evaluation.members)
         Experts(models, evaluation.joint.weights).save((directory / "checkpoints" / "best").resolve())
     sha256 = model_sha256(model)
     run.write_tables(model, evaluation, sha256)
@@ -352,8 +360,10 @@ def _log_comparison(evaluation: EvaluationResult, metric: str) -> None:
     beside |= {baseline.title: baseline.splits for baseline in evaluation.baselines}
     for title, results in beside.items():
         console.log.info("%s, %s: %s %.3f", title, split, metric, results[split].metrics[metric])
-    if evaluation.experts and evaluation.network is None:
+    if evaluation.joint is not None and evaluation.network is None:
+        tried = {name for names in evaluation.joint.losses for name in names.split("+")}
+        titles = [baseline.title for baseline in evaluation.baselines if baseline.kind in tried]
         text = "the %s do not join the network: the validation split is predicted no better"
-        console.log.info(text, " and ".join(expert.title for expert in evaluation.experts))
+        console.log.info(text, " and ".join(titles))
     if evaluation.verdict is not None:
         console.log.info("%s", evaluation.verdict.sentence)

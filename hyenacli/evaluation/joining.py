@@ -142,9 +142,11 @@ def _fit_numbers(parts: Sequence[Floats], targets: npt.NDArray[Any]) -> JointWei
     y = np.where(np.isfinite(targets), targets, np.nan)
     missing = np.isnan(y)
     parts = [np.where(missing, np.nan, outputs) for outputs in parts]
-    mean_T, scale_T = np.nanmean(y, axis=0), np.nanstd(y, axis=0)
+    # a column without labels has neither mean nor spread
+    count_T = np.maximum(1, (~missing).sum(axis=0))
+    mean_T, *centres = (np.nansum(part, axis=0) / count_T for part in (y, *parts))
+    scale_T = np.sqrt(np.nansum((y - mean_T) ** 2, axis=0) / count_T)
     scale_T[scale_T == 0] = 1.0
-    centres = [np.nanmean(part, axis=0) for part in parts]
     x_PE = np.stack([((p - c) / scale_T)[~missing] for p, c in zip(parts, centres, strict=True)], axis=1)
     mean_E = np.full(len(parts), 1 / len(parts))
     rest_P = ((y - mean_T) / scale_T)[~missing] - x_PE @ mean_E

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any, Literal
 
+from hyenacli import settings_file
 from hyenacli.adaptation.methods import METHODS, check_model, with_method_defaults
 from hyenacli.adaptation.run import RunResult
 from hyenacli.devices import resolve_device, set_threads
@@ -13,7 +14,7 @@ from hyenacli.finetune.dataset import LabelledSet, open_set
 from hyenacli.finetune.settings import FinetuneSettings
 from hyenacli.inference.batching import parse_batch_size
 from hyenacli.training.metric_loggers import check_tensorboard
-from hyenacli.training.run_directory import reserve_run
+from hyenacli.training.run_directory import CONFIG, reserve_run
 
 _TRAINING_DEFAULTS = ("lr", "weight_decay", "batch_size", "epochs", "patience")
 # Flags of training step by step.
@@ -48,7 +49,7 @@ def finetune(settings: FinetuneSettings) -> RunResult:
             return CrossValidation(filled, data, grid, device).run()
 
 
-def with_defaults(settings: FinetuneSettings, device: str = "cuda") -> FinetuneSettings:
+def with_defaults(settings: FinetuneSettings, device: str) -> FinetuneSettings:
     """Return the settings with the defaults of their method where the user gave no value.
 
     Args:
@@ -61,9 +62,12 @@ def with_defaults(settings: FinetuneSettings, device: str = "cuda") -> FinetuneS
     method = METHODS[settings.method]
     if settings.solver == "auto":
         settings = replace(settings, solver=_choose_solver(settings))
-    if device == "cpu":
-        suited: dict[str, Any] = {k: v for k, v in method.on_cpu.items() if getattr(settings, k) is None}
-        settings = replace(settings, **suited)
+    suited: dict[str, Any] = method.on_cpu if device == "cpu" else {}
+    if settings.resume and (settings.output / CONFIG).exists():
+        # on whichever device the run began
+        earlier = settings_file.read_yaml(settings.output / CONFIG, list(settings_file.to_dict(settings)))
+        suited = {name: earlier[name] for name in method.on_cpu if name in earlier}
+    settings = replace(settings, **{k: v for k, v in suited.items() if getattr(settings, k) is None})
     solved = settings.solver == "sklearn"
     if settings.rc == "auto" and not solved:
         settings = replace(settings, rc="none")

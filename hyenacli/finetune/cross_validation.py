@@ -20,6 +20,7 @@ from hyenacli.adaptation.evaluation import (
     SplitEvaluator,
     evaluate_split,
 )
+from hyenacli.adaptation.methods import METHODS
 from hyenacli.adaptation.report import (
     describe_split,
     describe_summary,
@@ -33,7 +34,7 @@ from hyenacli.errors import UsageError
 from hyenacli.evaluation.kmers import TRIED
 from hyenacli.evaluation.metrics import monitor
 from hyenacli.finetune.dataset import LabelledSet, find_gaps
-from hyenacli.finetune.leakage import Leak, LeakFinder
+from hyenacli.finetune.leakage import Leak
 from hyenacli.finetune.run import FinetuneRun, write_predictions
 from hyenacli.finetune.settings import FinetuneSettings
 from hyenacli.finetune.splits import LabelSplits
@@ -117,7 +118,7 @@ class CrossValidation:
         if len(grid) == 1:  # nothing to choose
             settings = _with_choice(settings, grid[0])
         self._settings, self._data, self._grid, self._device = settings, data, grid, device
-        finder = LeakFinder(data.records)
+        finder = data.leak_finder
         self._leaks = [finder.find(splits) for splits in data.splits]
         self._clean = [finder.clean(splits).tolist() for splits in data.splits]
         pairs = zip(data.splits, self._leaks, strict=True)
@@ -231,8 +232,8 @@ class CrossValidation:
             raise _StoppedError(result.exit_code)
         return result.metrics
 
-    def _fit_baselines(self, fold: int) -> list[Baseline]:
-        """Fit the k-mer model of a fold, which all its seeds share."""
+    def _fit_baselines(self, fold: int, both_strands: bool) -> list[Baseline]:
+        """Fit the k-mer model of a fold, which all its seeds share whose models read the same strands."""
         data, splits = self._data, self._data.splits[fold]
         if self._settings.no_baseline:
             return []
@@ -240,7 +241,7 @@ class CrossValidation:
             name: [data.records[i].sequence for i in indices] for name, indices in splits.indices().items()
         }
         run = FinetuneRun(self._settings, data, splits, self._device)
-        features = replace(TRIED, symmetric=self._settings.rc == "mean")
+        features = replace(TRIED, symmetric=both_strands)
         config = run.evaluation_config()
         if data.scheme.level == "nucleotide":
             return [fit_window_baseline(data.evaluators(splits), sequences, config)]
@@ -306,6 +307,7 @@ def evaluate_out_of_fold(
     """
     logits: dict[int, Logits] = {}
     head = None
+    letters = not METHODS[settings.method].has_head
     for fold, fold_settings in folds.items():
         run = FinetuneRun(fold_settings, data, data.splits[fold], device)
         model = load_model(fold_settings.output).to(device)
@@ -313,12 +315,13 @@ def evaluate_out_of_fold(
         tested = run.splits.test.tolist()
         predicted = run.predict_split(model, "test")
         if (experts := load_experts(locate(fold_settings.output).config.parent)) is not None:
+            letters = False
             sequences = [data.records[i].sequence for i in tested]
             predicted = list(experts.join(np.stack(predicted), sequences))
         logits |= zip(tested, predicted, strict=True)
     # the scale of a regression's errors is that of the first fold
     first = FinetuneRun(settings, data, data.splits[0], device)
-    config = EvaluationConfig(first.criterion, settings.seed, letters=not first.method.has_head)
+    config = EvaluationConfig(first.criterion, settings.seed, letters=letters)
     evaluator = SplitEvaluator(data.scheme, data.targets)
     result = evaluate_split(evaluator, [logits[i] for i in range(len(data.records))], config)
     evaluation = EvaluationResult({"test": result})

@@ -42,6 +42,7 @@ class LabelledSet:
         records: in input order.
         targets: of each record, from `LabelScheme.encode`.
         splits: one for each fold.
+        leak_finder: searches what the splits share.
         inputs: the input files, with a sha256 of the data that matter.
     """
 
@@ -49,6 +50,7 @@ class LabelledSet:
     scheme: LabelScheme
     targets: list[Targets]
     splits: list[LabelSplits]
+    leak_finder: LeakFinder
     inputs: dict[str, str | int]
 
     def evaluators(self, splits: LabelSplits) -> dict[str, SplitEvaluator]:
@@ -72,8 +74,9 @@ def open_set(settings: FinetuneSettings) -> LabelledSet:
     train = records if given is None else [records[i] for i in given.train.tolist()]
     scheme = infer_task(train, names, task, level)
     targets = read_labels(records, scheme.encode)
-    splits = _split(settings, records, scheme, targets, given)
-    return LabelledSet(records, scheme, targets, splits, _fingerprint(settings, records))
+    finder = LeakFinder(records)
+    splits = _split(settings, records, scheme, targets, given, finder)
+    return LabelledSet(records, scheme, targets, splits, finder, _fingerprint(settings, records))
 
 
 def _task_and_level(settings: FinetuneSettings) -> tuple[RequestedTask, Level]:
@@ -136,13 +139,14 @@ def _split(
     scheme: LabelScheme,
     targets: list[Targets],
     given: LabelSplits | None,
+    finder: LeakFinder,
 ) -> list[LabelSplits]:
     strata = (
         strata_of(scheme, np.stack(targets))  # type: ignore[arg-type]
         if scheme.level == "sequence"
         else np.zeros(len(records), np.int64)
     )
-    groups = _groups(settings, records, given)
+    groups = _groups(settings, records, given, finder)
     maker = SplitMaker(records, strata, groups, settings.seed)
     valid = _VALID_SHARE if settings.valid_fraction is None else settings.valid_fraction
     if settings.folds is not None:
@@ -172,7 +176,10 @@ def _split(
 
 
 def _groups(
-    settings: FinetuneSettings, records: list[LabelledRecord], given: LabelSplits | None
+    settings: FinetuneSettings,
+    records: list[LabelledRecord],
+    given: LabelSplits | None,
+    finder: LeakFinder,
 ) -> list[str] | None:
     """Return the group of each record that stays in one split; None where only equal sequences do."""
     if settings.split_by == "similarity":
@@ -182,7 +189,7 @@ def _groups(
         if given is not None and len(given.valid) and len(given.test):
             what = "the splits are given already"
             raise UsageError(what, at="--split-by similarity", remedy="leave it out")
-        return LeakFinder(records).components()
+        return finder.components()
     return [record.group for record in records] if settings.group_column else None
 
 

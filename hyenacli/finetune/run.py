@@ -61,7 +61,7 @@ class FinetuneRun(AdaptationRun):
         warnings: sentences about the splits.
         leaks: what the splits share.
         clean: indices of the test records that resemble no training record.
-        baselines: fits the k-mer model, or returns an empty list.
+        baselines: fits the k-mer model for a network that reads both strands, or one; may return none.
     """
 
     kind = "fine-tuning"
@@ -77,7 +77,7 @@ class FinetuneRun(AdaptationRun):
         warnings: Sequence[str] = (),
         leaks: Sequence[Leak] = (),
         clean: Sequence[int] | None = None,
-        baselines: Callable[[], list[Baseline]] = list,
+        baselines: Callable[[bool], list[Baseline]] = lambda _: [],
     ) -> None:
         self.data, self.splits = data, splits
         self._train_targets = [data.targets[i] for i in splits.train.tolist()]
@@ -204,9 +204,9 @@ class FinetuneRun(AdaptationRun):
             self.criterion, settings.seed, calibrate=settings.calibrate, letters=not self.method.has_head
         )
 
-    def fit_baselines(self) -> list[Baseline]:
+    def fit_baselines(self, both_strands: bool) -> list[Baseline]:
         """Fit the k-mer model to the same splits; an empty list where there is to be none."""
-        return self._baselines()
+        return self._baselines(both_strands)
 
     def clean_test(self) -> tuple[SplitEvaluator, Sequence[int]] | None:
         """Return the labels and positions of test records that resemble no training record, if some do.
@@ -221,7 +221,7 @@ class FinetuneRun(AdaptationRun):
     def write_tables(self, model: HyenaDNA, evaluation: EvaluationResult, model_sha256: str) -> None:
         """Write the predictions of the evaluated splits."""
         beside = {"network": evaluation.network} if evaluation.network is not None else {}
-        beside |= {f"{baseline.kind}s": baseline.splits for baseline in evaluation.baselines}
+        beside |= {baseline.kind: baseline.splits for baseline in evaluation.baselines}
         write_predictions(
             self.settings,
             self.data,

@@ -22,7 +22,7 @@ from hyenacli.devices import autocast, resolve_device, set_threads
 from hyenacli.distributed import current_ranks
 from hyenacli.errors import UsageError, UserError
 from hyenacli.evaluation.joining import fit_weights
-from hyenacli.evaluation.kmers import fit_kmers
+from hyenacli.evaluation.kmers import KmerFeatures, fit_kmers
 from hyenacli.evaluation.markov import MarkovClassifier
 from hyenacli.inference.experts import Experts, join_predictions, load_experts
 from hyenacli.inference.perplexity import parse_lengths
@@ -306,7 +306,13 @@ def _baseline_logits(
             logits["markov"] = list(weights.apply(list(model.outputs(held_out.sequences))))
     if count:
         train = SpeciesSource(settings, splits, length).baseline_windows(length, count)
-        fitted = fit_kmers(bases_of(train.inputs), train.targets, task, valid=(valid.sequences, targets))
+        fitted = fit_kmers(
+            bases_of(train.inputs),
+            train.targets,
+            task,
+            valid=(valid.sequences, targets),
+            features=KmerFeatures(),
+        )
         logits["kmers"] = list(fitted.logits(held_out.sequences))
     return logits
 

@@ -32,6 +32,7 @@ from hyenacli.adaptation.run import AdaptationRun, RunResult, evaluate_run
 from hyenacli.devices import resolve_device, set_threads
 from hyenacli.distributed import current_ranks, process_group
 from hyenacli.errors import UsageError, UserError, abbreviate
+from hyenacli.evaluation.kmers import KmerFeatures
 from hyenacli.evaluation.markov import MarkovClassifier, fit_markov, informative_orders
 from hyenacli.genome.contigs import match_contigs, parse_circular
 from hyenacli.inference.batching import parse_batch_size
@@ -224,8 +225,11 @@ class SpeciesRun(AdaptationRun):
             model, rc=self.settings.rc == "mean", precision=self.precision, device=self.device
         )
 
-    def fit_baselines(self) -> list[Baseline]:
-        """Fit the k-mer model to training windows, and Markov models to all training bases."""
+    def fit_baselines(self, both_strands: bool) -> list[Baseline]:  # noqa: ARG002
+        """Fit the k-mer model to training windows, and Markov models to all training bases.
+
+        Both count the strands alike: windows of a genome begin anywhere.
+        """
         config, baselines = self.evaluation_config(), []
         sequences = {split: windows.sequences for split, windows in self._held_out.items()}
         if self.settings.experts in ("auto", "markov"):
@@ -235,7 +239,7 @@ class SpeciesRun(AdaptationRun):
             train = self._source.baseline_windows(self._window, self._baseline_windows)
             evaluators = {"train": SplitEvaluator(self.scheme, list(train.targets)), **self.evaluators}
             sequences = {"train": bases_of(train.inputs)} | sequences
-            baselines.append(fit_kmer_baseline(evaluators, sequences, config))
+            baselines.append(fit_kmer_baseline(evaluators, sequences, config, KmerFeatures()))
         return baselines
 
 

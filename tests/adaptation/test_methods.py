@@ -18,7 +18,9 @@ ADAPTED = {"lora": "lora_", "soft-prompt": "backbone.prompt."}
 
 def chosen(model: Path, **changes: Any) -> FinetuneSettings:
     """Settings without any training flag but those of `changes`."""
-    return with_defaults(FinetuneSettings(data=["x.csv"], model=str(model), output=Path("run"), **changes))
+    return with_defaults(
+        FinetuneSettings(data=["x.csv"], model=str(model), output=Path("run"), **changes), "cuda"
+    )
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -75,7 +75,7 @@ def test_it_learns_and_leaves_everything(run: Path) -> None:
     for split in found["splits"].values():
         for metric in split["metrics"].values():
             assert metric["low"] <= metric["value"] <= metric["high"]
-    assert found["kmer_baseline"]["splits"]["test"]["metrics"]["accuracy"]["value"] > 0.9
+    assert found["kmers_baseline"]["splits"]["test"]["metrics"]["accuracy"]["value"] > 0.9
     names = {path.name for path in run.iterdir()}
     files = ("config.yaml", "run.json", "metrics.csv", "log.jsonl", "report.html", "predictions.tsv")
     assert names >= {*files, "checkpoints"}
@@ -288,7 +288,7 @@ def test_a_class_may_be_in_the_test_split_only(base: Path, tmp_path: Path) -> No
     run, table = tmp_path / "run", one_class_apart(tmp_path / "t.csv")
     finetune(settings(table, base, run, group_column="family", test_groups="g7", epochs=1, no_baseline=False))
     assert metrics(run)["labels"] == ["poor", "rich", "strange"]
-    assert metrics(run)["kmer_baseline"]["splits"]["test"]["metrics"]["accuracy"]["value"] > 0.5
+    assert metrics(run)["kmers_baseline"]["splits"]["test"]["metrics"]["accuracy"]["value"] > 0.5
 
 
 def test_the_quick_head_finds_a_class_without_training_records_improbable(base: Path, tmp_path: Path) -> None:
@@ -309,7 +309,7 @@ def test_bases_have_labels_of_their_own(base: Path, tmp_path: Path) -> None:
     changes: dict[str, Any] = {"rc_augment": True, "rc": "mean", "no_baseline": False}
     finetune(settings(table, base, run, level="nucleotide", epochs=6, **changes))
     assert value(run, "test", "accuracy") > 0.95
-    kmers = metrics(run)["kmer_baseline"]["splits"]
+    kmers = metrics(run)["kmers_baseline"]["splits"]
     assert set(kmers) == {"valid", "test"}
     assert kmers["test"]["metrics"]["accuracy"]["value"] == 1.0
     shown = [row for row in predictions(run) if row["id"] == predictions(run)[0]["id"]]
@@ -332,7 +332,7 @@ def test_rows_of_bases_go_along_the_plus_strand(base: Path, tmp_path: Path) -> N
     finetune(settings(bed, base, run, fasta=fasta, label_column=["name"], **changes))
     shown = predictions(run)
     right = [(float(row["kmers_p_1"]) > 0.5) == (row["label"] == "1") for row in shown]
-    measured = metrics(run)["kmer_baseline"]["splits"]["test"]["metrics"]["accuracy"]["value"]
+    measured = metrics(run)["kmers_baseline"]["splits"]["test"]["metrics"]["accuracy"]["value"]
     assert np.mean(right) == pytest.approx(measured)
     assert measured > 0.8
     assert {row["strand"] for row in shown} == {"+", "-"}
