@@ -97,7 +97,7 @@ def test_it_learns_and_leaves_everything(run: Path) -> None:
         assert beside["test"]["metrics"]["accuracy"]["value"] > 0.8
     assert said["experts"]["joined"]
     losses = said["experts"]["losses"]
-    assert set(losses) == {"network", "markov+kmer", "network+markov+kmer"}
+    assert set(losses) == {"network", "markov+kmers", "network+markov+kmers"}
     assert "+".join(said["experts"]["members"]) == min(losses, key=losses.get)
     assert "Markov models and k-mers joined are " in said["verdict"]["sentence"]
     assert said["calibration"]["valid_loss"][1] <= said["calibration"]["valid_loss"][0]
