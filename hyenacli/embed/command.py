@@ -51,7 +51,7 @@ def run(config: EmbedSettings) -> None:
     batch_size = parse_batch_size(config.batch_size)
     kind = _table_type(config, per_base=per_base)
     check_naming(config.contig_style, config.contig_aliases, config.fasta, config.circular)
-    output = resolve_shard(config.shard, config.output)
+    output = resolve_shard(config.shard, config.output, multiqc=config.multiqc)
     output.check(config.input, config.fasta, config.contig_aliases)
     if config.map is not None and output.shard is not None:
         raise UsageError(
@@ -81,7 +81,8 @@ def run(config: EmbedSettings) -> None:
                 table.write(rows(answer, columns))
                 if sample is not None:
                     sample.add(answer)
-    summary.report(output.describe(), multiqc=output.target if config.multiqc else None)
+    summary.report(output.describe())
+    output.write_statuses(summary.verb, summary.statuses)
     merge_if_last(output)
     if sample is not None:
         write_map(config, sample)

@@ -45,7 +45,7 @@ def run(config: PredictSettings) -> None:
     """
     batch_size = parse_batch_size(config.batch_size)
     kind = _check(config)
-    output = resolve_shard(config.shard, config.output)
+    output = resolve_shard(config.shard, config.output, multiqc=config.multiqc)
     output.check(config.input, config.fasta, config.contig_aliases)
     device = resolve_device(config.device)
     precision = autocast(device, config.dtype)
@@ -73,7 +73,8 @@ def run(config: PredictSettings) -> None:
         with _open_output(config, output.target, kind, head, inputs, provenance) as write:
             for answer in summary.watch(predicted, inputs.total):
                 write(answer)
-    summary.report(output.describe(), multiqc=output.target if config.multiqc else None)
+    summary.report(output.describe())
+    output.write_statuses(summary.verb, summary.statuses)
     merge_if_last(output)
 
 

@@ -39,7 +39,7 @@ def run(config: GenerateSettings) -> None:
     kind = table_type(config.output, config.output_type or _stdout_type(config), (*FASTAS, *SCALAR_TABLES))
     check_naming(config.contig_style, config.contig_aliases, config.fasta, config.circular)
     options = parse_options(config)
-    output = resolve_shard(config.shard, config.output)
+    output = resolve_shard(config.shard, config.output, multiqc=config.multiqc)
     output.check(config.input, config.fasta, config.contig_aliases)
     _check_report(config, output)
     device = resolve_device(config.device)
@@ -71,7 +71,8 @@ def run(config: GenerateSettings) -> None:
             defaults = {field.name: field.default for field in fields(config)}
             chosen = {name: value for name, value in to_dict(config).items() if value != defaults[name]}
             report.write(config.report, chosen, config.output)
-    summary.report(output.describe(), multiqc=output.target if config.multiqc else None)
+    summary.report(output.describe())
+    output.write_statuses(summary.verb, summary.statuses)
     merge_if_last(output)
 
 

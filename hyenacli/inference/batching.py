@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -22,7 +21,6 @@ from hyenacli.console import log
 from hyenacli.devices import free_memory, is_out_of_memory
 from hyenacli.errors import UsageError, UserError
 from hyenacli.readers.records import TOO_LONG, SequenceRecord
-from hyenacli.writers.multiqc import write_statuses
 from hyenadna.tokenizer import PAD
 
 Metadata = TypeVar("Metadata")
@@ -251,15 +249,12 @@ class RunSummary:
                 speed = self.bases / max(1e-9, time.monotonic() - self.start)
                 progress.update(records, f"{speed:,.0f} bases/s")
 
-    def report(
-        self, destination: str, details: str = "", *, multiqc: Path | None = None, **facts: Any
-    ) -> None:
+    def report(self, destination: str, details: str = "", **facts: Any) -> None:
         """Log how many records are done, and how many are not, by status.
 
         Args:
             destination: where the output is, as "to peaks.tsv".
             details: of those that are done.
-            multiqc: the output, where MultiQC is to show the same.
             facts: what else the event says.
         """
         seconds = time.monotonic() - self.start
@@ -271,5 +266,3 @@ class RunSummary:
         log.info("%s %s in %.1f s, %s", self.done, counts, seconds, destination)
         counted: dict[str, Any] = {f"{self.unit}s": done, "failed": dict(not_done), "bases": self.bases}
         console.event(self.verb, **counted, **facts, seconds=round(seconds, 3))
-        if multiqc is not None:
-            write_statuses(multiqc, self.verb, self.statuses)

@@ -38,7 +38,7 @@ def run(config: ScoreSequencesSettings) -> None:
     if config.window is not None:
         check_stride(config.window, config.stride)
     check_naming(config.contig_style, config.contig_aliases, config.fasta, config.circular)
-    output = resolve_shard(config.shard, config.output)
+    output = resolve_shard(config.shard, config.output, multiqc=config.multiqc)
     output.check(config.input, config.fasta, config.contig_aliases, config.background)
     device = resolve_device(config.device)
     precision = autocast(device, config.dtype)
@@ -67,8 +67,8 @@ def run(config: ScoreSequencesSettings) -> None:
             for scored in summary.watch(score(inputs.records), inputs.total):
                 mean.add(scored)
                 table.write(_rows(scored, background))
-    multiqc = output.target if config.multiqc else None
-    summary.report(output.describe(), mean.describe(), multiqc=multiqc, bits_per_base=mean.bits_per_base)
+    summary.report(output.describe(), mean.describe(), bits_per_base=mean.bits_per_base)
+    output.write_statuses(summary.verb, summary.statuses)
     merge_if_last(output)
 
 

@@ -59,7 +59,10 @@ def run(config: SpeciesPredictSettings) -> None:
         check_stride(config.window, config.stride)
     if config.force and config.split_fasta is None:
         raise UsageError("--force replaces the directory of --split-fasta", remedy="leave it out")
-    shards = [resolve_shard(config.shard, table) for table in _tables(config)]
+    shards = [
+        resolve_shard(config.shard, table, multiqc=config.multiqc and table is config.output)
+        for table in _tables(config)
+    ]
     _check_outputs(config, shards)
     device = resolve_device(config.device)
     precision = autocast(device, config.dtype)
@@ -108,9 +111,9 @@ def run(config: SpeciesPredictSettings) -> None:
     if absent and shards[0].shard is None:
         log.warning("--circular: no contig %s", abbreviate(sorted(absent)))
     names = abbreviate((f"{count:,} {name}" for name, count in predictions.most_common()), limit=12)
-    multiqc = shards[0].target if config.multiqc else None
     details = f" ({names})" * bool(names)
-    summary.report(shards[0].describe(), details, multiqc=multiqc, predictions=dict(predictions))
+    summary.report(shards[0].describe(), details, predictions=dict(predictions))
+    shards[0].write_statuses(summary.verb, summary.statuses)
     for shard in shards:
         merge_if_last(shard)
 

@@ -35,7 +35,6 @@ from hyenacli.variants.scores import parse_scores
 from hyenacli.variants.settings import ScoreVariantsSettings
 from hyenacli.variants.summary import ScoreSummary
 from hyenacli.writers.atomic import ensure_writable
-from hyenacli.writers.multiqc import write_statuses
 from hyenacli.writers.output_shards import OutputShard, merge_if_last, resolve_shard
 from hyenacli.writers.tables import SCALAR_TABLES, open_table, table_type
 from hyenacli.writers.variants import open_annotated, resolve_format
@@ -55,7 +54,7 @@ def run(settings: ScoreVariantsSettings, block_records: int = BLOCK_RECORDS) -> 
         UsageError: arguments that do not go together.
         UserError: bad input, an output that cannot be written, or a model that cannot do what is asked.
     """
-    shard = resolve_shard(settings.shard, settings.output)
+    shard = resolve_shard(settings.shard, settings.output, multiqc=settings.multiqc)
     _check_arguments(settings, shard)
     _check_environment(settings, shard)
     with output_lock(shard.target), open_input(settings, shard.shard, block_records) as source:
@@ -65,8 +64,7 @@ def run(settings: ScoreVariantsSettings, block_records: int = BLOCK_RECORDS) -> 
         summary = _score(settings, shard, source, progress, block_records)
     progress.report(shard)
     summary.report()
-    if settings.multiqc:
-        write_statuses(shard.target, "score-variants", summary.statuses)
+    shard.write_statuses("score-variants", summary.statuses)
     merge_if_last(shard)
 
 

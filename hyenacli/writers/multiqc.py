@@ -5,6 +5,7 @@ A file holds one section with one sample, or two curves of one; MultiQC joins th
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,39 @@ def write_statuses(output: Path, verb: str, statuses: Mapping[str, int]) -> None
     Raises:
         UserError: as `atomic_path`.
     """
-    name = sample_name(split_suffix(output)[0])
     section = _section(verb, "statuses", "Records (alleles, of score-variants) by status; OK: computed.")
     pconfig = {"title": f"hyena {verb}: statuses", "ylab": "records"}
-    target = output.with_name(output.name + ".hyena_mqc.json")
-    _write(target, section, "bargraph", pconfig, {name: {"OK": 0, **statuses}})
+    _write_bar(output, section, pconfig, {"OK": 0, **statuses})
+
+
+def merge_statuses(parts: Sequence[Path], output: Path) -> None:
+    """Write OUTPUT.hyena_mqc.json with the sums of what the files of its parts say.
+
+    Args:
+        parts: outputs with files of their own.
+        output: what they became.
+
+    Raises:
+        UserError: as `atomic_path`.
+    """
+    sections = [json.loads(statuses_path(part).read_text()) for part in parts]
+    total: Counter[str] = Counter()
+    for section in sections:
+        for statuses in section["data"].values():
+            total.update(statuses)
+    _write_bar(output, sections[0], sections[0]["pconfig"], total)
+
+
+def statuses_path(output: Path) -> Path:
+    """Return the file beside an output that has its statuses."""
+    return output.with_name(output.name + ".hyena_mqc.json")
+
+
+def _write_bar(
+    output: Path, section: Mapping[str, Any], pconfig: Mapping[str, str], statuses: Mapping[str, int]
+) -> None:
+    name = sample_name(split_suffix(output)[0])
+    _write(statuses_path(output), section, "bargraph", pconfig, {name: statuses})
 
 
 def write_curves(run: Path, kind: str, training: Points, held_out: Points) -> None:

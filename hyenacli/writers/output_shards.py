@@ -17,6 +17,7 @@ from hyenacli.readers.text import compression, open_binary
 from hyenacli.writers.arrays import ARRAYS
 from hyenacli.writers.atomic import ensure_writable
 from hyenacli.writers.columns import FileFormat, Head
+from hyenacli.writers.multiqc import merge_statuses, statuses_path, write_statuses
 from hyenacli.writers.tables import OUTPUTS
 from hyenacli.writers.text import AGAIN
 from hyenacli.writers.vcf_files import VCFS, remove_indexes
@@ -44,11 +45,13 @@ class OutputShard:
         shard: its part of the input; None for all of it.
         target: the file it writes.
         whole: the file that the shards of all processes become; None if this run does not merge them.
+        multiqc: a file of the statuses for MultiQC goes with it.
     """
 
     shard: Shard | None
     target: Path
     whole: Path | None = None
+    multiqc: bool = False
 
     def check(self, *inputs: Path | None) -> None:
         """Check that the files can be written, before the work is done rather than after it.
@@ -66,9 +69,19 @@ class OutputShard:
     def clear(self) -> None:
         """Remove files that an interrupted run of several processes has left."""
         if self.whole is not None:
-            self.target.unlink(missing_ok=True)
+            for path in (self.target, statuses_path(self.target)):
+                path.unlink(missing_ok=True)
             if current_ranks().first:
                 _claim(self.whole).unlink(missing_ok=True)
+
+    def write_statuses(self, verb: str, statuses: Mapping[str, int]) -> None:
+        """Write the records by status for MultiQC, if it is to have them; before `merge_if_last`.
+
+        Raises:
+            UserError: as `atomic_path`.
+        """
+        if self.multiqc:
+            write_statuses(self.target, verb, statuses)
 
     def describe(self) -> str:
         """Describe, for a message, where the output of this process is."""
@@ -77,8 +90,13 @@ class OutputShard:
         return "to stdout" if str(self.target) == "-" else f"to {self.target}"
 
 
-def resolve_shard(shard: str | None, target: Path) -> OutputShard:
+def resolve_shard(shard: str | None, target: Path, *, multiqc: bool = False) -> OutputShard:
     """Return what this process writes: the shard of --shard; under torchrun one per process; else all.
+
+    Args:
+        shard: of --shard.
+        target: the output.
+        multiqc: a file of the statuses goes with it.
 
     Raises:
         UsageError: both, no such shard, or several processes are to share stdout.
@@ -89,13 +107,13 @@ def resolve_shard(shard: str | None, target: Path) -> OutputShard:
             raise UsageError(
                 "each process of torchrun takes its own shard", at="--shard", remedy="leave it out"
             )
-        return OutputShard(parse_shard(shard), target)
+        return OutputShard(parse_shard(shard), target, multiqc=multiqc)
     if ranks.world_size == 1:
-        return OutputShard(None, target)
+        return OutputShard(None, target, multiqc=multiqc)
     if str(target) == "-":
         raise UsageError("several processes cannot share stdout", at="-o", remedy="name a file")
     shard_of_rank = Shard(ranks.rank + 1, ranks.world_size)
-    return OutputShard(shard_of_rank, shard_of_rank.path(target), target)
+    return OutputShard(shard_of_rank, shard_of_rank.path(target), target, multiqc)
 
 
 @dataclass(frozen=True)
@@ -250,18 +268,21 @@ def merge_if_last(
     if output.whole is None or output.shard is None:
         return False
     paths = [Shard(number, output.shard.of).path(output.whole) for number in range(1, output.shard.of + 1)]
+    files = [*paths, *map(statuses_path, paths)] if output.multiqc else paths
     claim = _claim(output.whole)
-    if not all(path.exists() for path in paths):
+    if not all(path.exists() for path in files):
         return False
     try:
         claim.touch(exist_ok=False)
     except FileExistsError:
         return False
     try:
-        if not all(path.exists() for path in paths):
+        if not all(path.exists() for path in files):
             return False
         merge(paths, output.whole)
-        for path in paths:
+        if output.multiqc:
+            merge_statuses(paths, output.whole)
+        for path in files:
             remove_indexes(path)
             path.unlink()
     finally:

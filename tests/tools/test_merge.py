@@ -160,12 +160,15 @@ def test_a_large_file_is_announced(hyena: Run, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_processes_of_torchrun_write_one_file(hyena: Run, folder: Path) -> None:
-    hyena("embed r.bed -f g.fa -m model -b 1 -@ 1 -q -o one.tsv.gz")
-    job = run_job("embed r.bed -f g.fa -m model -b 1 -@ 1 -o many.tsv.gz", folder=folder)
+    hyena("embed r.bed -f g.fa -m model -b 1 -@ 1 -q -o one.tsv.gz --multiqc")
+    job = run_job("embed r.bed -f g.fa -m model -b 1 -@ 1 -o many.tsv.gz --multiqc", folder=folder)
     assert job.exit_codes == [0, 0], job.stderr
     assert job.stdout == ""
     assert "many.shard-1-of-2.tsv.gz; the process that ends last joins all shards into" in job.stderr
-    assert [found.name for found in folder.glob("*many*")] == ["many.tsv.gz"]
+    report = folder / "many.tsv.gz.hyena_mqc.json"
+    assert sorted(folder.glob("*many*")) == [folder / "many.tsv.gz", report]
+    single = (folder / "one.tsv.gz.hyena_mqc.json").read_text()
+    assert json.loads(report.read_text()) == json.loads(single.replace('"one"', '"many"'))
     assert (folder / "many.tsv.gz").read_bytes() == (folder / "one.tsv.gz").read_bytes()
 
 

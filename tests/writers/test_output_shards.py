@@ -1,6 +1,8 @@
 """Which part a process does, and that exactly one of them joins all parts."""
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from threading import Barrier, Thread
 
@@ -52,6 +54,27 @@ def write_shares(target: Path, of: int) -> list[OutputShard]:
 
 def join(paths: Sequence[Path], target: Path) -> None:
     target.write_text("".join(path.read_text() for path in paths))
+
+
+def test_the_last_sums_what_multiqc_shows(tmp_path: Path) -> None:
+    target = tmp_path / "peaks.tsv"
+    first, second = (replace(share, multiqc=True) for share in write_shares(target, 2))
+    for share in (first, second):
+        share.target.write_text("x")
+    second.write_statuses("embed", {"OK": 2, "N_CONTENT": 1})
+    # the shard of the other process is complete, but not what it counts
+    assert not merge_if_last(second, join)
+    first.write_statuses("embed", {"NO_CONTIG": 4, "N_CONTENT": 2})
+    assert merge_if_last(first, join)
+    report = tmp_path / "peaks.tsv.hyena_mqc.json"
+    assert sorted(tmp_path.iterdir()) == [target, report]
+    summed = json.loads(report.read_text())
+    assert summed["data"] == {"peaks": {"OK": 2, "NO_CONTIG": 4, "N_CONTENT": 3}}
+    OutputShard(None, target, multiqc=True).write_statuses("embed", summed["data"]["peaks"])
+    assert json.loads(report.read_text()) == summed
+    second.write_statuses("embed", {})
+    second.clear()
+    assert sorted(tmp_path.iterdir()) == [target, report]
 
 
 @pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0], [1, 2, 0]])
