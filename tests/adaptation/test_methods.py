@@ -10,6 +10,7 @@ from hyenacli.adaptation.methods import METHODS, build_model, head_config, param
 from hyenacli.errors import UsageError
 from hyenacli.finetune.command import with_defaults
 from hyenacli.finetune.settings import FinetuneSettings
+from hyenacli.settings_file import to_yaml
 from tests.finetunes import base_model
 
 SCHEME = LabelScheme("binary", "sequence", ("no", "yes"))
@@ -43,6 +44,12 @@ def test_heads_are_solved_and_models_on_a_cpu_trained_briefly_unless_flags_say_o
     assert (
         filled(method="head", epochs=3).solver == filled(method="head", level="nucleotide").solver == "adamw"
     )
+
+
+def test_a_run_resumes_with_its_defaults_on_another_device(tmp_path: Path) -> None:
+    settings = FinetuneSettings(data=["x.csv"], model="model", output=tmp_path, resume=True)
+    (tmp_path / "config.yaml").write_text(to_yaml(with_defaults(settings, "cuda")))
+    assert with_defaults(settings, "cpu") == with_defaults(settings, "cuda")
 
 
 def test_alpha_of_lora_is_twice_the_rank() -> None:

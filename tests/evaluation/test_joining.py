@@ -99,6 +99,9 @@ def test_numbers_keep_their_mean_and_missing_ones_do_not_count() -> None:
     error = np.nanmean((joined - y) ** 2)
     assert error < 0.75 * np.nanmean((network - y) ** 2)
     assert np.nanmean(joined - y) == pytest.approx(0, abs=0.01)
+    y[:, 1] = np.nan  # no label at all
+    joined = fit_weights("regression", [network, expert], y).apply([network, expert])
+    assert np.isfinite(joined).all()
 
 
 def test_weights_add_up() -> None:

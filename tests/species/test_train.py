@@ -92,6 +92,7 @@ def test_it_learns_and_leaves_everything(run: Path) -> None:
     assert said["labels"] == list(KINDS)
     assert said["splits"]["test"]["records"] == 36
     assert said["kmers_baseline"]["k"] == [3, 4, 5, 6]
+    assert said["kmers_baseline"]["k_by_fifths"] == []  # windows of a genome begin anywhere
     assert said["markov_baseline"]["orders"] == [6]  # 8 has more contexts than these genomes have bases
     for beside in (said["network"], said["markov_baseline"]["splits"], said["kmers_baseline"]["splits"]):
         assert beside["test"]["metrics"]["accuracy"]["value"] > 0.8
