@@ -5,9 +5,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # Extra arguments for pip, e.g. an index with CPU builds of torch.
 PIP_ARGS ?=
+# hyenacli/__init__.py is where the version is; `make version` copies it to where other systems look for it.
+CURRENT := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' hyenacli/__init__.py)
+VERSION ?= $(CURRENT)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-slow loaders multiqc bench docs fmt dist clean
+.PHONY: help demo test check test-slow loaders multiqc bench docs fmt version notes dist clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +61,13 @@ docs: $(READY) ## Build the documentation in site/, offline and strictly.
 fmt: $(READY) ## Format the code.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+version: ## Put VERSION=X.Y.Z into every file that names the version.
+	grep -rlF '$(CURRENT)' hyenacli/__init__.py CITATION.cff packaging | xargs sed -i 's/$(subst .,\.,$(CURRENT))/$(VERSION)/g'
+
+notes: ## Print what CHANGELOG.md says of this version, or of VERSION=X.Y.Z.
+	@awk -v version='$(VERSION)' '/^## / { found += on = $$2 == version; next } on && (NF || said) { said = 1; print } \
+		END { if (!found) { print "CHANGELOG.md: no version " version > "/dev/stderr"; exit 1 } }' CHANGELOG.md
 
 dist: $(READY) ## Build wheel and sdist.
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt build

@@ -1,6 +1,8 @@
 """What other systems call stays in step with the command line and with pyproject.toml."""
 
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -103,3 +105,33 @@ def test_conda_asks_for_what_pip_asks_for() -> None:
     assert f'version = "{hyenacli.__version__}"' in recipe
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     assert expected <= {line for line in environment["dependencies"] if isinstance(line, str)}
+
+
+def make(folder: Path, *words: str) -> str:
+    return subprocess.run(
+        ["make", "-s", *words], cwd=folder, check=True, capture_output=True, text=True
+    ).stdout
+
+
+def test_a_version_is_set_everywhere_and_has_its_notes(tmp_path: Path) -> None:
+    shutil.copytree(PACKAGING, tmp_path / "packaging")
+    (tmp_path / "hyenacli").mkdir()
+    for name in ("Makefile", "CITATION.cff", "hyenacli/__init__.py"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    sections = ("## 9.8.7 (unreleased)\n\n- New.\n  More.\n\n", "## 0.1.0 (2026-01-31)\n\n- Old.\n")
+    (tmp_path / "CHANGELOG.md").write_text("# Changelog\n\n" + "".join(sections))
+    named = [path for path in tmp_path.rglob("*.*") if hyenacli.__version__ in path.read_text()]
+    assert {"__init__.py", "CITATION.cff", "meta.yaml", "macros.xml"} <= {path.name for path in named}
+    make(tmp_path, "version", "VERSION=9.8.7")
+    assert all("9.8.7" in path.read_text() for path in named if path.name != "CHANGELOG.md")
+    assert make(tmp_path, "notes") == "- New.\n  More.\n\n"
+    assert make(tmp_path, "notes", "VERSION=0.1.0") == "- Old.\n"
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        make(tmp_path, "notes", "VERSION=0.1")
+    assert "CHANGELOG.md: no version 0.1" in failed.value.stderr
+    # what is not told so would keep an old version
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == hyenacli.__version__
+    for path in MODULES:
+        assert f"hyenacli={hyenacli.__version__}" in (path.parent / "environment.yml").read_text()
+        assert path.read_text().count(f"/hyenacli:{hyenacli.__version__}--") == 2
