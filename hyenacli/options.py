@@ -4,6 +4,7 @@ A verb's settings are a frozen dataclass that inherits the blocks it needs; `ver
 line of the fields. Only typer is imported here, so that `hyena --help` stays fast.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -20,21 +21,30 @@ PANELS = (DATA, SPLITS, MODEL, TRAINING, OUTPUT, DISTRIBUTED, GENERAL)
 
 # Models with published weights, and architectures for --preset; here because importing them loads torch.
 PRESETS = ("tiny-1k", "tiny-1k-d256", "tiny-16k", "small-32k", "medium-160k", "medium-450k", "large-1m")
+MODELS = tuple(f"hyenadna-{preset}" for preset in PRESETS)
 
 
-def complete_preset(incomplete: str) -> list[str]:
-    """Complete the name of a preset."""
-    return [name for name in PRESETS if name.startswith(incomplete)]
+def completing(*words: str, listed: bool = False) -> Callable[[str], list[str]]:
+    """Return what completes a value to one of `words`; if `listed`, also the last of several, by commas.
+
+    Where no word begins so, the shell completes a path.
+
+    >>> completing("llr", "site", listed=True)("llr,s")
+    ['llr,site']
+    """
+
+    def complete(incomplete: str) -> list[str]:
+        before, last = "", incomplete
+        if listed:
+            before, comma, last = incomplete.rpartition(",")
+            before += comma
+        return [before + word for word in words if word.startswith(last)]
+
+    return complete
 
 
-def complete_model(incomplete: str) -> list[str]:
-    """Complete the name of a published model; where none begins so, the shell completes a path."""
-    return [name for preset in PRESETS if (name := f"hyenadna-{preset}").startswith(incomplete)]
-
-
-def complete_device(incomplete: str) -> list[str]:
-    """Complete the name of a device."""
-    return [name for name in ("auto", "cpu", "cuda", "mps") if name.startswith(incomplete)]
+complete_device = completing("auto", "cpu", "cuda", "mps")
+complete_model = completing(*MODELS)
 
 
 # Options that some verbs give another default than the block they stand in, or take alone.
@@ -144,6 +154,7 @@ class ModelOptions(ComputeOptions):
             "--batch-size",
             help="Sequences or windows per forward pass; auto: as many as fit in memory.",
             metavar="N|auto",
+            autocompletion=completing("auto"),
         ),
     ] = "auto"
 
@@ -160,6 +171,7 @@ class TableOutputOptions(Settings):
             "--output-type",
             help="Output type, whatever the suffix of OUT; stdout takes text: tsv, or vcf for variants.",
             metavar="TYPE",
+            autocompletion=completing("tsv", "csv", "parquet"),  # what every verb writes
         ),
     ] = None
 

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from typer.main import get_command
@@ -16,7 +16,11 @@ import hyenadna
 from hyenacli import __version__, options, settings_file
 from hyenacli.app import VERBS as TABLE
 from hyenacli.app import app, one_line
+from hyenacli.compare import settings as compare_settings
 from hyenacli.errors import UserError
+from hyenacli.evaluation import metrics
+from hyenacli.variants import scores
+from hyenacli.variants import settings as variant_settings
 from hyenacli.verbs import Group
 
 _VERBS = {name: verb for panel in TABLE.values() for name, verb in panel.items()}
@@ -194,8 +198,11 @@ def _command(verb: str) -> Any:
     return command
 
 
-def test_completed_names_are_those_of_the_models() -> None:
+def test_completed_words_are_those_of_models_scores_and_metrics() -> None:
     assert tuple(hyenadna.PRESETS) == options.PRESETS
+    assert set(scores.SCORES) == set(variant_settings.SCORES)
+    of_tasks = (name for task in get_args(metrics.Task) for name in metrics.metric_names(task, columns=1))
+    assert set(of_tasks) - {"columns_left_out"} == set(compare_settings.METRICS)
 
 
 COMPLETED = {
@@ -208,6 +215,9 @@ COMPLETED = {
     "finetune --method l": {"lora"},
     "embed --dtype b": {"bfloat16"},
     "models convert a b --to h": {"hf"},
+    "embed --pool m": {"mean", "max"},
+    "score-variants --score llr,s": {"site"},
+    "compare --metric mc": {"mcc"},
 }
 # Each defines what its shell does when Tab is pressed at the end of $line, and prints what is offered.
 SHELLS = {

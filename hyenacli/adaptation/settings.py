@@ -21,7 +21,7 @@ class AdaptationOptions(TrainingOptions):
             "--model",
             help="Model to adapt, or a preset such as tiny-1k for random weights.",
             metavar="MODEL",
-            autocompletion=options.complete_model,
+            autocompletion=options.completing(*options.MODELS, *options.PRESETS),
         ),
     ]
     max_length: Annotated[

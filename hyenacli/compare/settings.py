@@ -8,6 +8,12 @@ import typer
 
 from hyenacli import options
 
+# Names of `evaluation.metrics.metric_names`, which imports torch.
+METRICS = (
+    *("accuracy", "balanced_accuracy", "mcc", "macro_f1", "auroc", "auprc", "auroc_median", "auprc_median"),
+    *("pearson", "spearman", "r2", "mse"),
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class CompareSettings(options.TableOutputOptions):
@@ -33,7 +39,10 @@ class CompareSettings(options.TableOutputOptions):
     output: options.TableOutput = Path("-")
     metric: Annotated[
         str | None,
-        typer.Option(help="Metric to compare; default the one that chooses models of the task."),
+        typer.Option(
+            help="Metric to compare; default the one that chooses models of the task.",
+            autocompletion=options.completing(*METRICS),
+        ),
     ] = None
     plot: Annotated[
         Path | None,

@@ -47,6 +47,7 @@ class EmbedSettings(
         typer.Option(
             help="mean, last, max, center:N (mean of the N central bases) or none (a row per base).",
             metavar="POOL",
+            autocompletion=options.completing("mean", "last", "max", "center:", "none"),
         ),
     ] = "mean"
     layer: Annotated[
@@ -54,6 +55,7 @@ class EmbedSettings(
         typer.Option(
             help="-1: last, after the final norm; K: after block K (1-based); all: every block and -1.",
             metavar="-1|K|all",
+            autocompletion=options.completing("all"),
         ),
     ] = "-1"
     flank: Annotated[

@@ -87,7 +87,7 @@ class PretrainSettings(StepOptions, TrainingOptions):
         str | None,
         typer.Option(
             help="Architecture; default tiny-1k. `hyena models list` shows all.",
-            autocompletion=options.complete_preset,
+            autocompletion=options.completing(*options.PRESETS),
             rich_help_panel=MODEL,
         ),
     ] = None

@@ -45,6 +45,7 @@ class DoctorSettings(options.Settings):
         typer.Option(
             help="Check only this device: auto, cpu, cuda, cuda:N or mps; default all.",
             metavar="DEVICE",
+            autocompletion=options.complete_device,
         ),
     ] = None
     no_speed: Annotated[bool, typer.Option("--no-speed", help="Do not measure speed.")] = False
@@ -77,6 +78,7 @@ Source = Annotated[
     typer.Argument(
         help="Model: a directory or file in any HyenaDNA checkpoint format, a run directory, or a hub name.",
         metavar="MODEL",
+        autocompletion=options.complete_model,
     ),
 ]
 
@@ -114,7 +116,9 @@ class DownloadSettings(options.Settings):
     name: Annotated[
         str,
         typer.Argument(
-            help="Name as `hyena models list` shows it, or org/name, or org/name@revision.", metavar="NAME"
+            help="Name as `hyena models list` shows it, or org/name, or org/name@revision.",
+            metavar="NAME",
+            autocompletion=options.complete_model,
         ),
     ]
     to: Annotated[

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from hyenacli.options import DISTRIBUTED, GENERAL, OUTPUT, TRAINING, ComputeOptions, Settings
+from hyenacli.options import DISTRIBUTED, GENERAL, OUTPUT, TRAINING, ComputeOptions, Settings, completing
 
 Keep = Annotated[
     int, typer.Option(help="Checkpoints to keep besides the best.", min=1, rich_help_panel=OUTPUT)
@@ -32,6 +32,7 @@ class TrainingOptions(ComputeOptions):
             help="Sequences per forward pass; gradients are accumulated up to the batch. auto: as many as "
             "fit in device memory. Halved if memory runs out.",
             metavar="N|auto",
+            autocompletion=completing("auto"),
             rich_help_panel=TRAINING,
         ),
     ] = "auto"
@@ -105,6 +106,7 @@ class StepOptions(Settings):
             help="Start on shorter windows, with the same number of tokens per step: auto (lengths double "
             "from 64, during the first third of the steps), or lengths with their steps, as 64:500,128:500.",
             metavar="auto|L:STEPS,...",
+            autocompletion=completing("auto"),
             rich_help_panel=TRAINING,
         ),
     ] = None

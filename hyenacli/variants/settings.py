@@ -9,6 +9,8 @@ import typer
 from hyenacli import options
 
 SCORING, CHECKS = "What is scored", "Checks"
+# Names of `variants.scores.SCORES`, which imports torch.
+SCORES = ("llr", "site", "jsd", "cosine", "l2")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +81,7 @@ class ScoreVariantsSettings(
             "predictions after it), cosine and l2 (distances of the mean embeddings from it on), "
             "comma-separated. site alone is many times faster.",
             metavar="NAMES",
+            autocompletion=options.completing(*SCORES, listed=True),
             rich_help_panel=SCORING,
         ),
     ] = "llr"
