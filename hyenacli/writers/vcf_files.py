@@ -18,7 +18,7 @@ import pysam.utils
 
 from hyenacli.console import log
 from hyenacli.errors import UsageError, UserError
-from hyenacli.readers.text import BGZF_END, BGZIP_HEAD, compression, open_binary
+from hyenacli.readers.text import BGZF_END, compression, open_binary
 from hyenacli.readers.vcf import quiet_htslib
 from hyenacli.state_files import draft_path, remove
 from hyenacli.writers.atomic import atomic_path
@@ -39,8 +39,8 @@ _CHUNK_BYTES = 1 << 20
 # What is read at once of a file whose header alone is read.
 _HEADER_BYTES = 1 << 14
 _SHARD_PREFIX = SHARD_PREFIX.encode()
-# Key of the checksum in the mark of a shard.
-_CHECKSUM = "lines_sha256"
+# Keys of checksums in the mark of a shard: of its lines, and of its bgzip blocks below the header.
+_CHECKSUM, _BLOCKS = "lines_sha256", "blocks_sha256"
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,10 @@ class VcfFormat(FileFormat):
             if shard is not None and path.is_file():
                 # only now, when all lines are written, is their checksum complete
                 mark = parse_provenance([shard.decode().rstrip()])["shard"]
-                sealed = shard_line(mark | {_CHECKSUM: digest.hexdigest()}).encode() + b"\n"
+                mark[_CHECKSUM] = digest.hexdigest()
+                if compression(path) == "bgzip":
+                    mark[_BLOCKS] = _blocks_sha256(path, start)
+                sealed = shard_line(mark).encode() + b"\n"
                 new = [sealed if line == shard else line for line in header]
                 _replace_header(path, start, new, self.pack, target)
 
@@ -178,23 +181,18 @@ class VcfFormat(FileFormat):
 
 @dataclass(frozen=True, kw_only=True)
 class _BgzipFormat(VcfFormat):
-    """VCF in bgzip, whose shards are merged by copying compressed blocks, as packing takes longest."""
+    """VCF in bgzip, whose shards are merged by copying compressed blocks, neither unpacked nor packed."""
 
     def join(self, paths: Sequence[Path], target: Path, provenance: Mapping[str, Any]) -> None:
-        starts = [_records_start(path) for path in paths]
+        starts = [_sound_blocks(path) for path in paths]
         if str(target) == "-" or None in starts:
             super().join(paths, target, provenance)
             return
-        _check_counts([self._copy_records(path, lambda _data: None) for path in paths])
         with self._replaced(target) as path:
             with self.pack(path, target) as file:
                 file.write(b"".join(self._joined_header(paths)))
-            with path.open("r+b") as joined:
-                for shard, start in zip(paths, starts, strict=True):
-                    joined.seek(-len(BGZF_END), os.SEEK_END)  # each shard brings the mark of the end
-                    with shard.open("rb") as blocks:
-                        blocks.seek(start or 0)
-                        shutil.copyfileobj(blocks, joined, _CHUNK_BYTES)
+            for shard, start in zip(paths, starts, strict=True):
+                _append(path, shard, start or 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,30 +245,29 @@ def _check_counts(copied: Sequence[_Copied]) -> None:
         raise UserError(what, remedy=AGAIN)
 
 
-def _records_start(path: Path) -> int | None:
+def _sound_blocks(path: Path) -> int | None:
     """Return the offset of the block that begins with the first record; None where blocks cannot be copied.
 
-    A block may hold header and records, and gzip does not read the lengths that lead from block to block.
+    They are not those that were written where the shard is damaged, or was packed again by another program.
     """
-    if compression(path) != "bgzip":
-        return None
     try:
         with quiet_htslib(), pysam.BGZFile(str(path), "r", index=None) as stream:
-            while stream.readline().startswith(b"##"):
-                pass
+            header = list(
+                itertools.takewhile(lambda line: line.startswith(b"##"), iter(stream.readline, b""))
+            )
             # a virtual offset: of the block in the file, and below it of the byte in the block
             start, inside = divmod(stream.tell(), 1 << 16)
     except OSError:
         return None
-    with path.open("rb") as file:
-        end, offset = file.seek(0, os.SEEK_END), start
-        while offset < end:
-            file.seek(offset)
-            head = file.read(BGZIP_HEAD)
-            if head[:16] != BGZF_END[:16]:
-                return None
-            offset += int.from_bytes(head[16:18], "little") + 1
-    return start if offset == end and not inside else None
+    shard = parse_provenance([line.decode(errors="replace") for line in header])["shard"]
+    return start if not inside and shard.get(_BLOCKS) == _blocks_sha256(path, start) else None
+
+
+def _blocks_sha256(path: Path, start: int) -> str:
+    """Return the sha256 of a file from an offset on."""
+    with path.open("rb") as blocks:
+        blocks.seek(start)
+        return hashlib.file_digest(blocks, "sha256").hexdigest()
 
 
 def _header_digest(header: Iterable[bytes]) -> "hashlib._Hash":
@@ -284,13 +281,20 @@ def _replace_header(path: Path, start: int, header: Sequence[bytes], pack: Packe
     try:
         with pack(new_path, target) as new:
             new.write(b"".join(header))
-        with path.open("rb") as old, new_path.open("r+b") as complete:
-            complete.seek(0, os.SEEK_END)
-            old.seek(start)
-            shutil.copyfileobj(old, complete)
+        _append(new_path, path, start)
         new_path.replace(path)
     finally:
         new_path.unlink(missing_ok=True)
+
+
+def _append(path: Path, source: Path, start: int) -> None:
+    """Append what a source has from an offset on; bgzip's mark of the end moves to the new end."""
+    with path.open("r+b") as joined, source.open("rb") as blocks:
+        joined.seek(max(0, joined.seek(0, os.SEEK_END) - len(BGZF_END)))
+        if joined.read() == BGZF_END:
+            joined.seek(-len(BGZF_END), os.SEEK_END)
+        blocks.seek(start)
+        shutil.copyfileobj(blocks, joined, _CHUNK_BYTES)
 
 
 def _declare(header: pysam.VariantHeader, other: pysam.VariantHeader, left_out: str) -> None:

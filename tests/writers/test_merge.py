@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from hyenacli.errors import UsageError, UserError
 from hyenacli.readers.shards import Shard
+from hyenacli.readers.text import BGZF_END
 from hyenacli.tools.merge import run as merge
 from hyenacli.tools.settings import MergeSettings
 from hyenacli.writers.arrays import open_arrays
@@ -292,6 +293,11 @@ def test_blocks_of_bgzip_are_copied(tmp_path: Path) -> None:
         with VCFS["vcf.gz"].open_lines(shards[-1], head) as write:
             write(b"".join(lines[start:end]))
     merge_shards(shards, tmp_path / "copied.vcf.gz")
+    copied = (tmp_path / "copied.vcf.gz").read_bytes()
+    assert all(
+        shard.read_bytes()[1000:] in copied for shard in shards[2:]
+    )  # the last brings the mark of the end
+    assert copied.count(BGZF_END) == 1
     # packed again by another program, records begin in the block of the header
     again = tmp_path / "again.vcf.gz"
     with pysam.BGZFile(str(again), "w") as out:
