@@ -99,8 +99,10 @@ class HyenaGroup(VerbGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Take `help VERB` for `VERB --help`, and `version` for `--version`."""
+        if args == ["version"]:
+            _print_version(on=True)
         if args[:1] == ["help"]:
-            return super().resolve_command(ctx, [*args[1:2], "--help"]) if args[1:] else self._own_help(ctx)
+            return super().resolve_command(ctx, [*args[1:], "--help"]) if args[1:] else self._own_help(ctx)
         return super().resolve_command(ctx, args)
 
     @staticmethod

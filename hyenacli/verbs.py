@@ -128,6 +128,13 @@ class VerbGroup(TyperGroup):
         """Return the names in the order of the help."""
         return list(self.commands)
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find a command; of a part of a name, as `score`, name the commands that have it."""
+        similar = [repr(name) for name in self.commands if args[0] in name]
+        if similar and args[0] not in self.commands and not ctx.resilient_parsing:
+            ctx.fail(f"No such command '{args[0]}'. Did you mean {', '.join(similar)}?")
+        return super().resolve_command(ctx, args)
+
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the options."""
         return _name_values(super().get_params(ctx))

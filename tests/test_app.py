@@ -37,6 +37,7 @@ def hyena(*arguments: str) -> Result:
 
 def test_version_is_one_plain_line() -> None:
     assert hyena("--version").stdout == f"hyena {__version__}\n"
+    assert hyena("version").stdout == f"hyena {__version__}\n"
 
 
 def test_bare_command_shows_what_there_is() -> None:
@@ -59,7 +60,8 @@ def test_every_verb_explains_itself_with_an_example(verb: str, flag: str) -> Non
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("pretrian", "No such command 'pretrian'"),
+        ("pretrian", "No such command 'pretrian'. Did you mean 'pretrain'?"),
+        ("score", "No such command 'score'. Did you mean 'score-variants', 'score-sequences'?"),
         ("pretrain -o x", "Missing argument 'FASTA'"),
         ("pretrain a.fa", "Missing option '-o'"),
         ("pretrain a.fa -o x --lr abc", "Invalid value for '--lr'"),
@@ -177,6 +179,7 @@ def test_help_cuts_no_name_at_80_columns(verb: str) -> None:
 
 def test_help_of_a_verb_in_other_words() -> None:
     assert hyena("help", "embed").output == hyena("embed", "--help").output
+    assert "Usage: hyena models convert" in hyena("help", "models", "convert").output
     assert hyena("help").output == hyena("--help").output
     assert hyena("help", "embed").exit_code == 0
     assert hyena("help", "nothing").exit_code == 2
