@@ -56,15 +56,15 @@ PUBLISHED_MODELS = {
 _COLUMNS = ("model", "context", "parameters", "download_mb", "s_per_mb", "memory_gib", "choose_it_for")
 _EXPLANATION = """\
 All were trained on the human reference genome (hg38); the licence of the weights is BSD-3-Clause.
-s_per_mb: seconds to read 1,000,000 bases once on the CPU of this machine, as busy as it is now. tiny-1k was timed;
-the others are multiples of it, measured for small-32k, medium-160k and large-1m, and estimated for the rest.
-memory_gib: of the process. As an example, both strands of 1,000 genes of 2,000 bases are 4,000,000 bases.
+s_per_mb: seconds to read 1,000,000 bases once on the CPU of this machine, as busy as it is now. tiny-1k was
+timed; the others are multiples of it, measured for small-32k, medium-160k and large-1m, else estimated.
+memory_gib: of the process. An example: both strands of 1,000 genes of 2,000 bases are 4,000,000 bases.
 Use one with -m MODEL; `hyena models download MODEL --to DIR` fetches one for a machine without internet.
 For other species: `hyena pretrain` on your genome, or fine-tune one of these."""
 
 
 def show_list(_settings: ListSettings) -> None:
-    """Time a pass of the smallest model, print the table of published models, and log what its columns mean."""
+    """Time the smallest model, print the table of published models, and log what its columns mean."""
     speed = next(measure_speed(torch.device("cpu"), "float32"))
     rows = []
     for name, config in PRESETS.items():
