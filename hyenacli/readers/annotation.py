@@ -8,7 +8,7 @@ from typing import Any
 from hyenacli.errors import UsageError, UserError, abbreviate
 from hyenacli.genome.region import Region, Strand
 from hyenacli.readers.annotated import read_annotated
-from hyenacli.readers.features import Feature, FeatureChoice, Part, make_feature, scattered
+from hyenacli.readers.features import Feature, FeatureChoice, Part, scattered
 from hyenacli.readers.gff import GffReader
 from hyenacli.readers.text import InputFormat, file_format, sniff_format
 
@@ -94,7 +94,8 @@ def _read_flat(
             parts = _in_order(feature.location.parts, strand, circle)
             for group in [parts] if choice.joined or mixed else [(part,) for part in parts]:
                 region = Region(entry.name, group[0][0], max(end for _, end in group), strand, name)
-                made = make_feature(region, group, ".", feature.type, values, choice, number)
+                chosen = tuple(values.get(key, "") for key in choice.attributes)
+                made = Feature(region, group if len(group) > 1 else (), ".", feature.type, chosen, number)
                 features.append(scattered(made) if mixed else made)
     return features, types, attributes
 

@@ -8,26 +8,28 @@ import re
 import sys
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import NamedTuple
 from urllib.parse import unquote
 
 from hyenacli.errors import UserError, quote
 from hyenacli.genome.region import Region, Strand
-from hyenacli.readers.features import Feature, FeatureChoice, Part, make_feature, scattered
+from hyenacli.readers.features import Feature, FeatureChoice, Part, scattered
 from hyenacli.readers.text import carriage_return
 
-_STRANDS: dict[bytes, Strand] = {b"+": "+", b"-": "-"}
+_STRANDS: dict[str, Strand] = {"+": "+", "-": "-"}
 _GTF = re.compile(r'\s*([^\s"]+)\s+(?:"([^"]*)"|([^;"\s]+))\s*;?')
 _GFF_IDS = ("ID", "Name", "locus_tag", "gene", "Parent")
 _GTF_IDS = ("transcript_id", "gene_id")
+_WITHOUT_EXONS = {b"CDS", b"exon"}
 _N_TABS = 7
 """Of a line without attributes, which GFF allows."""
 
 
 class _Line(NamedTuple):
-    """A chosen line, or a part of a transcript."""
+    """A chosen line, or a part of a transcript; `text` is its column 9."""
 
     kind: str
     contig: str
@@ -35,9 +37,26 @@ class _Line(NamedTuple):
     end: int
     score: str
     strand: Strand
-    attributes: Mapping[str, str]
+    text: str
     number: int
     gtf: bool
+
+    def attributes(self) -> dict[str, str]:
+        """Return all attributes."""
+        return _gtf_attributes(self.text) if self.gtf else _gff_attributes(self.text)
+
+    def get(self, name: str, default: str = "") -> str:
+        """Return one attribute as `attributes` has it; the others are not parsed, as far as that is safe."""
+        text = self.text
+        if self.gtf:
+            found = _gtf_pattern(name).finditer(text)
+            values = [match[1] or match[2] for match in found if text.count('"', 0, match.start()) % 2 == 0]
+            return ",".join(values) if values else default
+        start = -1 if "; " in text else f";{text}".rfind(f";{name}=")
+        if start >= 0:
+            value = text[start + len(name) + 1 :].partition(";")[0].rstrip()
+            return unquote(value) if "%" in value else value
+        return self.attributes().get(name, default) if "%" in text or "; " in text else default
 
 
 @dataclass(slots=True)
@@ -79,14 +98,16 @@ class GffReader:
 
     Attributes:
         types: how many lines have each type.
-        attributes: names of those of the chosen lines.
+        attributes: names of those of the chosen lines, up to the line with which each attribute that is asked
+            for has been seen.
     """
 
     def __init__(self, choice: FeatureChoice, name: str) -> None:
         self.types: Counter[str] = Counter()
         self.attributes: set[str] = set()
         self._choice, self._name = choice, name
-        self._contigs: dict[bytes, str] = {}
+        self._unseen = {*choice.attributes, *filter(None, [choice.id_attribute])}
+        self._contigs: dict[str, str] = {}
         self._last_name = ""
 
     def read(self, stream: Iterable[bytes]) -> list[Feature]:
@@ -130,7 +151,7 @@ class GffReader:
         """Yield the chosen lines, and exons where they may be parts; up to the sequences, if any."""
         choice = self._choice
         types = {kind.encode() for kind in choice.types}
-        if choice.types and choice.joined:
+        if choice.joined and types - _WITHOUT_EXONS:
             types.add(b"exon")
         counts: Counter[bytes] = Counter()
         for number, raw in enumerate(stream, 1):
@@ -143,33 +164,33 @@ class GffReader:
             kind = raw.split(b"\t", 3)[2]
             counts[kind] += 1
             if not types or kind in types:
-                yield self._line(raw.split(b"\t"), number)
+                yield self._line(raw.decode(errors="replace").rstrip("\r\n").split("\t"), number)
         self.types.update({kind.decode(errors="replace"): count for kind, count in counts.items()})
 
-    def _line(self, columns: list[bytes], number: int) -> _Line:
+    def _line(self, columns: list[str], number: int) -> _Line:
         contig = self._contigs.get(columns[0])
         if contig is None:
-            contig = self._contigs[columns[0]] = unquote(columns[0].decode(errors="replace"))
+            contig = self._contigs[columns[0]] = unquote(columns[0])
         try:
             start, end = int(columns[3]), int(columns[4])
         except ValueError:
-            what = f"{quote(b'-'.join(columns[3:5]).decode(errors='replace'))} are not two positions"
+            what = f"{quote('-'.join(columns[3:5]))} are not two positions"
             raise UserError(what, at=self._name, line=number) from None
         if not 1 <= start <= end:
             what = f"start {start} and end {end} are not in order, from 1 on"
             remedy = "GFF counts bases from 1, both ends included"
             raise UserError(what, at=self._name, line=number, remedy=remedy)
-        text = columns[8].decode(errors="replace").rstrip("\r\n") if len(columns) > 8 else ""
+        text = columns[8] if len(columns) > 8 else ""
         if "\r" in text:
             raise carriage_return(self._name, number)
+        kind, score, strand = sys.intern(columns[2]), sys.intern(columns[5]), _STRANDS.get(columns[6], ".")
         gtf = "=" not in text.partition('"')[0]
-        attributes = _gtf_attributes(text) if gtf else _gff_attributes(text)
-        self.attributes.update(attributes)
-        kind, score = columns[2].decode(errors="replace"), columns[5].decode(errors="replace")
-        strand = _STRANDS.get(columns[6], ".")
-        return _Line(
-            sys.intern(kind), contig, start - 1, end, sys.intern(score), strand, attributes, number, gtf
-        )
+        line = _Line(kind, contig, start - 1, end, score, strand, text, number, gtf)
+        if self._unseen:
+            names = line.attributes()
+            self.attributes.update(names)
+            self._unseen.difference_update(names)
+        return line
 
     def _not_gff(self, raw: bytes, number: int) -> UserError:
         n_columns = raw.count(b"\t") + 1
@@ -179,7 +200,8 @@ class GffReader:
 
     def _feature(self, line: _Line) -> Feature:
         region = Region(line.contig, line.start, line.end, line.strand, self._name_of(line))
-        return make_feature(region, (), line.score, line.kind, line.attributes, self._choice, line.number)
+        values = tuple([line.get(name) for name in self._choice.attributes])
+        return Feature(region, (), line.score, line.kind, values, line.number)
 
     def _name_of(self, line: _Line) -> str:
         """Return the name of a line's feature; lines that follow each other share the text."""
@@ -190,7 +212,7 @@ class GffReader:
         else:
             names = _GFF_IDS
         for attribute in names:
-            if name := line.attributes.get(attribute):
+            if name := line.get(attribute):
                 if name != self._last_name:
                     self._last_name = name
                 return self._last_name
@@ -211,25 +233,24 @@ def _with_parts(feature: Feature, spans: _Spans) -> Feature:
 
 
 def _parents(line: _Line) -> Iterable[str]:
-    parent = line.attributes.get("transcript_id" if line.gtf else "Parent", "")
+    parent = line.get("transcript_id" if line.gtf else "Parent", "")
     return (parent,) if line.gtf else parent.split(",")
 
 
 def _own_id(line: _Line) -> str:
     """Return the name by which exons call a transcript."""
     if line.gtf:
-        return line.attributes.get("transcript_id", "") if line.kind == "transcript" else ""
-    return line.attributes.get("ID", "")
+        return line.get("transcript_id", "") if line.kind == "transcript" else ""
+    return line.get("ID", "")
 
 
 def _keys(line: _Line) -> Iterable[str]:
     """Return what the lines of one feature have in common; an exon may belong to several transcripts."""
     if line.gtf:
         name = "gene_id" if line.kind == "gene" else "transcript_id"
-        return (line.attributes.get(name) or f"line {line.number}",)
-    if line.kind == "exon" and line.attributes.get("Parent"):
-        return line.attributes["Parent"].split(",")
-    return (line.attributes.get("ID") or line.attributes.get("Parent") or f"line {line.number}",)
+        return (line.get(name) or f"line {line.number}",)
+    parent = line.get("Parent") if line.kind == "exon" else ""
+    return parent.split(",") if parent else (line.get("ID") or line.get("Parent") or f"line {line.number}",)
 
 
 def _gff_attributes(text: str) -> dict[str, str]:
@@ -243,6 +264,13 @@ def _gff_attributes(text: str) -> dict[str, str]:
     if "%" in text:
         return {unquote(key): unquote(value) for key, value in attributes.items()}
     return attributes
+
+
+@cache
+def _gtf_pattern(name: str) -> "re.Pattern[str]":
+    """Return what finds an attribute of GTF, or its name within quotes."""
+    key = re.escape(name)  # first, so that `re` looks for it fast
+    return re.compile(rf'{key}(?<![^\s;"]{key})\s+(?:"([^"]*)"|([^;"\s]+))')
 
 
 def _gtf_attributes(text: str) -> dict[str, str]:

@@ -174,3 +174,21 @@ def test_parts_on_both_strands_are_a_status(tmp_path: Path) -> None:
     (tmp_path / "a.gff").write_text("##gff-version 3\n" + "".join(rows))
     (record,) = read(tmp_path / "a.gff", JOINED)
     assert (record.status, record.bases) == ("SEVERAL_STRANDS", b"")
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("ID=a ;Note=see ID=5; OtherID=7;x", {"ID": "a", "Note": "see ID=5", "OtherID": "7", "x": ""}),
+        ("OtherID=7;ID=b%3Bc;Note=ID=5", {"ID": "b;c", "OtherID": "7", "Note": "ID=5"}),
+        ("ID=a;My%20Note=5%25;Note= b", {"ID": "a", "My Note": "5%", "Note": " b"}),
+        ('ID "a;b"; Note "see ID "; Note "d"; level 2', {"ID": "a;b", "Note": "see ID ,d", "level": "2"}),
+        ('My_ID "c"; ID a;level "x; ID "; ID "b"', {"ID": "a,b", "My_ID": "c", "level": "x; ID "}),
+    ],
+)
+def test_each_attribute_is_read_as_written(tmp_path: Path, text: str, values: dict[str, str]) -> None:
+    line = f"c1\tx\tgene\t1\t9\t.\t+\t.\t{text}\r\n"
+    (tmp_path / "a.gff").write_bytes(f"##gff-version 3\r\n{line}{line}".encode())
+    records = read(tmp_path / "a.gff", FeatureChoice(("gene",), attributes=tuple(values)))
+    assert [dict(record.extra) for record in records] == [{"type": "gene", **values}] * 2
+    assert records[0].id == (values["ID"] if "=" in text else "c1:1-9"), "GTF is named by its transcript"
