@@ -268,9 +268,9 @@ def _gff_attributes(text: str) -> dict[str, str]:
 
 @cache
 def _gtf_pattern(name: str) -> "re.Pattern[str]":
-    """Return what finds an attribute of GTF, or its name within quotes."""
+    """Return what finds an attribute of GTF; what it finds within quotes is none, and hides none."""
     key = re.escape(name)  # first, so that `re` looks for it fast
-    return re.compile(rf'{key}(?<![^\s;"]{key})\s+(?:"([^"]*)"|([^;"\s]+))')
+    return re.compile(rf'{key}(?<![^\s;"]{key})(?=\s+(?:"([^"]*)"|([^;"\s]+)))')
 
 
 def _gtf_attributes(text: str) -> dict[str, str]:
