@@ -14,6 +14,7 @@ def _normal_form() -> bytes:
 
 
 _NORMAL = _normal_form()
+_NORMAL_LINES = bytes([*_NORMAL[: ord("\n")], ord("\n"), *_NORMAL[ord("\n") + 1 :]])
 _COMPLEMENT = bytes.maketrans(b"ACGTN", b"TGCAN")
 
 
@@ -46,6 +47,16 @@ def normalised(raw: bytes) -> bytes | None:
     """
     sequence = raw.translate(_NORMAL)
     return None if _INVALID in sequence else sequence
+
+
+def normalised_lines(raw: bytes) -> list[bytes] | None:
+    r"""Return what `normalised` makes of every line, the empty rest after the last included; None if of one.
+
+    >>> normalised_lines(b"acg\nU\n"), normalised_lines(b"A\n-")
+    ([b'ACG', b'T', b''], None)
+    """
+    text = raw.translate(_NORMAL_LINES)
+    return None if _INVALID in text else text.split(b"\n")
 
 
 def first_invalid(raw: bytes) -> int:

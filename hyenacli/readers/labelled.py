@@ -15,7 +15,7 @@ from hyenacli.readers.annotation import is_annotation
 from hyenacli.readers.features import FeatureChoice
 from hyenacli.readers.json_lines import is_json_lines, read_json_lines
 from hyenacli.readers.regions import Reference, read_regions
-from hyenacli.readers.sequences import read_entries
+from hyenacli.readers.sequences import read_records
 from hyenacli.readers.signal import Signal
 from hyenacli.readers.tables import (
     Columns,
@@ -284,14 +284,14 @@ def _first_word(stream: io.BufferedReader) -> str:
 
 def _read_fasta(stream: io.BufferedReader, *, labelled: bool) -> Iterator[LabelledRecord]:
     """Read the records of a FASTA; the label follows the last `|` of the header, or a split follows it."""
-    for entry in read_entries(stream):
-        record = entry.record()
+    file = str(stream.name)
+    for record in read_records(stream):
         name, label, split = record.name, None, ""
         if labelled:
             *head, label = f"{name} {record.description}".split("|")
             if not head:
                 remedy = "write >name|label, or give one FASTA per class as label=FILE"
-                raise UserError(f"no label in {quote(name)}", at=entry.source, line=entry.line, remedy=remedy)
+                raise UserError(f"no label in {quote(name)}", at=file, line=record.line, remedy=remedy)
             if len(head) > 1 and is_split(label.strip()):
                 split, label = split_name(label.strip()), head.pop()
             name, label = ("|".join(head).split() or [""])[0], label.strip()
@@ -301,7 +301,7 @@ def _read_fasta(stream: io.BufferedReader, *, labelled: bool) -> Iterator[Labell
             record.sequence,
             label,
             split=split,
-            file=entry.source,
+            file=file,
             line=record.line,
             status=record.status,
             problem=problem,

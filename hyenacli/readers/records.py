@@ -320,7 +320,7 @@ def open_rows(
             status=record.status,
             line=record.line,
             problem=record.problem,
-            extra=tuple(zip(kept, _texts(record.label), strict=False)),
+            extra=tuple(zip(kept, _texts(record.label), strict=False)) if kept else (),
         )
         for record in labelled
     )

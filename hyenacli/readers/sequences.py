@@ -8,10 +8,12 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 
 from hyenacli.errors import UserError, abbreviate, quote
-from hyenacli.genome.dna import first_invalid, normalised
+from hyenacli.genome.dna import first_invalid, normalised, normalised_lines
 from hyenacli.readers.annotated import ANNOTATED, read_annotated
+from hyenacli.readers.fastq import read_fastq
 from hyenacli.readers.text import (
     FASTQ,
     Source,
@@ -27,6 +29,8 @@ PIECE = 1 << 20
 _BLANKS = b" \t\r"
 _TITLE = re.compile(rb".([!-~]+)(?:[ \t]+([ -~]*))?\r?\n?")
 """A header without characters that need a closer look: its name, and the rest."""
+_TITLES = re.compile(r"^@([!-~]+)(?: +([ -~]*))?\n", re.MULTILINE)
+"""Such headers of FASTQ, many together."""
 _REMEDY = "only DNA and RNA in IUPAC codes are read, without gaps"
 
 
@@ -200,8 +204,22 @@ def read_fasta(source: Source, *, keep_text: bool = False, piece: int = PIECE) -
             a record has no name; the message names file and line.
     """
     with open_binary(source) as stream:
-        for entry in read_entries(stream, piece):
-            yield entry.record(keep_text=keep_text)
+        yield from read_records(stream, keep_text=keep_text, piece=piece)
+
+
+def read_records(
+    stream: io.BufferedReader, *, keep_text: bool = False, piece: int = PIECE
+) -> Iterator[FastaRecord]:
+    """Read the records of a stream as `read_fasta` does; it is of any format of `read_entries`.
+
+    Raises:
+        UserError: as `read_entries`, or a record has no name.
+    """
+    if not keep_text and file_format(stream) == FASTQ:
+        yield from _fastq_records(stream, piece)
+        return
+    for entry in read_entries(stream, piece):
+        yield entry.record(keep_text=keep_text)
 
 
 def read_entries(stream: io.BufferedReader, piece: int = PIECE) -> Iterator[FastaEntry]:
@@ -221,7 +239,8 @@ def read_entries(stream: io.BufferedReader, piece: int = PIECE) -> Iterator[Fast
         yield from _annotated_entries(stream)
         return
     if kind == FASTQ:
-        yield from _fastq_entries(stream)
+        for number, headers, bases in read_fastq(stream, piece):
+            yield from _fastq_entries(str(stream.name), number, headers, bases)
         return
     if not start.lstrip().startswith(b">"):
         refuse_foreign(stream)
@@ -241,29 +260,24 @@ def _annotated_entries(stream: io.BufferedReader) -> Iterator[FastaEntry]:
         yield FastaEntry(str(stream.name), number, header, entry.pieces(), entry.circular)
 
 
-def _fastq_entries(stream: io.BufferedReader) -> Iterator[FastaEntry]:
-    """Read FASTQ of four lines a record, up to an empty header; many lines together."""
-    name, number, lines = str(stream.name), 1, list[bytes]()
-    while more := stream.readlines(PIECE):
-        lines += more
-        whole = len(lines) - len(lines) % 4
-        for header, bases, plus, qualities in zip(*(lines[i:whole:4] for i in range(4)), strict=True):
-            if header.isspace():
-                return
-            same_length = len(bases) == len(qualities) or len(bases.rstrip()) == len(qualities.rstrip())
-            if header[0] != ord("@") or plus[0] != ord("+") or not same_length:
-                raise _not_fastq(name, number)
-            yield FastaEntry(name, number, header, [bases])
-            number += 4
-        del lines[:whole]
-    if lines and not lines[0].isspace():
-        raise _not_fastq(name, number)
+def _fastq_records(stream: io.BufferedReader, piece: int) -> Iterator[FastaRecord]:
+    """Read records of FASTQ many together, where their headers and letters need no closer look."""
+    for number, headers, bases in read_fastq(stream, piece):
+        titles = _TITLES.findall(b"".join(headers).decode("latin-1"))
+        sequences = normalised_lines(b"".join(bases))
+        if sequences is None or len(titles) < len(headers):
+            for entry in _fastq_entries(str(stream.name), number, headers, bases):
+                yield entry.record()
+            continue
+        for line, (name, description), sequence in zip(count(number, 4), titles, sequences, strict=False):
+            yield FastaRecord(name, description.rstrip(), sequence, b"", line)
 
 
-def _not_fastq(name: str, line: int) -> UserError:
-    what = "not a FASTQ record of four lines, with as many qualities as bases"
-    remedy = "the file may be cut short; sequences on several lines are not read (seqtk seq -l 0)"
-    return UserError(what, at=name, line=line, remedy=remedy)
+def _fastq_entries(
+    name: str, number: int, headers: Iterable[bytes], bases: Iterable[bytes]
+) -> Iterator[FastaEntry]:
+    for line, header, body in zip(count(number, 4), headers, bases, strict=False):
+        yield FastaEntry(name, line, header, [body])
 
 
 class _Scanner:

@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from Bio.SeqRecord import SeqRecord
 
 from hyenacli.errors import UserError
 from hyenacli.readers.genome import Genome
-from hyenacli.readers.sequences import read_fasta
+from hyenacli.readers.sequences import FastaRecord, read_fasta
 
 RECORDS = {"c1": "ACGTNNNNACGTTTGA", "c2": "GGGTA"}
 
@@ -76,3 +77,47 @@ def test_what_is_not_whole_is_named(tmp_path: Path, text: str, message: str) -> 
         file.write(text)
     with pytest.raises(UserError, match=message):
         list(read_fasta(tmp_path / "a.gz"))
+
+
+PLAIN = [
+    b"@r1 the first\nACGT\n+\nIIII\n",
+    b"@r2\nacgun\n+r2\n@+>!~\n",
+    b"@r3  two  blanks \n\n+\n\n",
+    b"@r1\nTT\n+\n@r\n",
+]
+ODD = [
+    b"@r1\tthe first\nACGT\n+\nIIII\n",
+    "@r1 Größe\nACGT\n+\nIIII\n".encode(),
+    b"@r1\nAC-T\n+\nIIII\n",
+    b"@r1\nACGT \n+\nIIII\n",
+    b"@r1\r\nACGT\r\n+\r\nIIII\r\n",
+    b"@r1\nACGT\n+\nIII\n",
+    b"r1\nACGT\n+\nIIII\n",
+    b"@ r1\nACGT\n+\nIIII\n",
+    b"@r\x01@r\nACGT\n+\nIIII\n",
+    b"@r1\nACGT\nIIII\n+\n",
+    b"\n@r1\nACGT\n+\nIIII\n",
+    b"@r1\nACGT\n+\n",
+    b"@r1\nACGT\n+\nIIII",
+    b"@r1\nAC\nGT\n+\nII\nII\n",
+]
+
+
+@pytest.mark.parametrize("odd", [b"", *ODD])
+@pytest.mark.parametrize("piece", [1, 60, 1 << 20])
+def test_records_of_fastq_read_together_are_those_read_alone(tmp_path: Path, odd: bytes, piece: int) -> None:
+    (tmp_path / "a.fq").write_bytes(b"".join([*PLAIN, odd, *PLAIN]))
+
+    def read(*, keep_text: bool) -> list[object]:
+        found: list[object] = []
+        try:
+            records = read_fasta(tmp_path / "a.fq", piece=piece, keep_text=keep_text)
+            found.extend(replace(record, text=b"") for record in records)
+        except UserError as error:
+            found.append(str(error))
+        return found
+
+    together = read(keep_text=False)
+    assert together == read(keep_text=True), "a record whose text is kept is read alone"
+    names = [(record.name, record.description) for record in together[:4] if isinstance(record, FastaRecord)]
+    assert names == [("r1", "the first"), ("r2", ""), ("r3", "two  blanks"), ("r1", "")]
