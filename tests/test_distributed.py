@@ -11,15 +11,17 @@ import pytest
 
 from hyenacli.distributed import stop_on_signals
 from hyenadna import HyenaConfig, HyenaDNA, load_model, save_model
+from tests import warm
 from tests.runs import command, rows
-from tests.warm import run_job
 
 LONG = ("--max-steps=100000", "--eval-every=100000", "--save-every=20")
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+# A launcher whose processes need not import torch.
+QUICK = "import sys; sys.executable = sys.argv.pop(1); from hyenacli.__main__ import main; main()"
 
 
-def launched(*arguments: str, folder: Path | None = None) -> "subprocess.Popen[str]":
-    line = [sys.executable, "-m", "hyenacli", *arguments, "--nproc-per-node=2"]
+def launched(*arguments: object, folder: Path | None = None) -> "subprocess.Popen[str]":
+    line = [sys.executable, *map(str, arguments), "--nproc-per-node=2"]
     return subprocess.Popen(line, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, cwd=folder)
 
 
@@ -45,7 +47,7 @@ def test_what_two_processes_leave_one_goes_on_from(genome: Path, tmp_path: Path)
     steps = ("--max-steps=200", "--eval-every=200", "--save-every=200")
     # a models.py in the working directory is not taken for ours
     (tmp_path / "models.py").write_text("raise SystemExit('the wrong module')\n")
-    with launched(*command(genome, two, *steps), folder=tmp_path) as process:
+    with launched("-m", "hyenacli", *command(genome, two, *steps), folder=tmp_path) as process:
         wait_for_steps(two, 25)
         process.send_signal(signal.SIGTERM)
         _, stderr = process.communicate(timeout=60)
@@ -55,14 +57,14 @@ def test_what_two_processes_leave_one_goes_on_from(genome: Path, tmp_path: Path)
     assert 24 <= made < 200  # the first of 25 lines names the columns
     assert (two / "checkpoints" / "last").resolve().name == f"step-{made}"
     for run, extra in ((two, ["--resume"]), (one, [])):
-        assert run_job("", *command(genome, run, *steps), *extra, ranks=1).exit_codes == [0]
+        assert warm.run_job("", *command(genome, run, *steps), *extra, ranks=1).exit_codes == [0]
     for row, other in zip(rows(one)[1:], rows(two)[1:], strict=True):
         assert float(other["loss"]) == pytest.approx(float(row["loss"]), rel=1e-3)
 
 
 def test_a_process_that_dies_ends_the_job_with_a_message(genome: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    with launched(*command(genome, run, *LONG)) as process:
+    with launched("-c", QUICK, warm.command(), *command(genome, run, *LONG)) as process:
         wait_for_steps(run, 25)
         os.kill(children(process.pid)[-1], signal.SIGKILL)
         _, stderr = process.communicate(timeout=60)
@@ -73,10 +75,10 @@ def test_a_process_that_dies_ends_the_job_with_a_message(genome: Path, tmp_path:
 
 
 def test_bad_input_is_said_once(genome: Path, tmp_path: Path) -> None:
-    with launched(*command(genome, tmp_path / "run", "--valid-contigs=chr1")) as process:
-        _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 1
-    (error,) = [line for line in stderr.splitlines() if not line.startswith("reading ")]
+    line = command(genome, tmp_path / "run", "--valid-contigs=chr1", "--nproc-per-node=2")
+    job = warm.run_job("", *line, ranks=1)
+    assert job.exit_codes == [1]
+    (error,) = [line for line in job.stderr.splitlines() if not line.startswith("reading ")]
     # either process can be the first to fail, and only that one prints
     message = "no contig 'chr1' to hold out; known: one, two, three"
     assert error in (f"hyena: error: {message}", f"hyena: error: process 1: {message}")
@@ -90,10 +92,10 @@ def test_processes_that_share_windows_take_the_same_steps(genome: Path, tmp_path
     shape = ("--d-model=8", "--n-layer=1")
     common = [argument for argument in command(genome, two)[4:] if argument not in shape]
     start = [str(genome), *common, f"--init-from={frozen}"]
-    job = run_job("pretrain", *start, "-o", two, "--context-parallel=2")
+    job = warm.run_job("pretrain", *start, "-o", two, "--context-parallel=2")
     assert job.exit_codes == [0, 0], job.stderr
     assert "each window over 2" in job.stderr
-    assert run_job("pretrain", *start, "-o", one, ranks=1).exit_codes == [0]
+    assert warm.run_job("pretrain", *start, "-o", one, ranks=1).exit_codes == [0]
     for row, other in zip(rows(one), rows(two), strict=True):
         for column in ("loss", "grad_norm", "valid_loss"):
             if row[column]:

@@ -1,7 +1,7 @@
 """A `hyena` that starts at once: a server has imported torch and the verbs, and forks for every command.
 
-Importing torch costs seconds, and tests that type commands, or compare two ranks with one, start many.
-`tests/test_distributed.py` starts real ones through torchrun's launcher.
+Importing torch costs seconds, and tests that type commands, or compare two ranks with one, start many. What a
+command launches is forked as well. `tests/test_distributed.py` starts real ones through torchrun's launcher.
 """
 
 import atexit
@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -22,12 +23,14 @@ from pathlib import Path
 # Imported by commands where they need them; torch's compiler is imported by its optimizers.
 IMPORTED_LATE = ("matplotlib.figure", "sklearn.linear_model", "torch._dynamo")
 CLIENT = """#!{python} -IS
-import json, os, socket, sys
+import json, os, signal, socket, sys
+arguments = sys.argv[3:] if sys.argv[1:3] == ["-m", "hyenacli"] else sys.argv[1:]
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
-request = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
-socket.send_fds(server, [request], [0, 1, 2])
-server.shutdown(socket.SHUT_WR)
+for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+    signal.signal(number, lambda number, _: server.send(bytes([number])))
+request = json.dumps([arguments, os.getcwd(), dict(os.environ)]) + "\\n"
+socket.send_fds(server, [request.encode()], [0, 1, 2])
 sys.exit((server.recv(1) or b"\\1")[0])
 """
 
@@ -71,7 +74,7 @@ def command() -> Path:
     address, client = f"{folder.name}/socket", Path(folder.name) / "hyena"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
     server = subprocess.Popen(
-        [sys.executable, "-m", "tests.warm", address], env=environment, stdout=subprocess.PIPE
+        [sys.executable, "-m", "tests.warm", address, str(client)], env=environment, stdout=subprocess.PIPE
     )
     assert server.stdout is not None
     assert server.stdout.readline() == b"ready\n"
@@ -88,7 +91,7 @@ def command() -> Path:
     return client
 
 
-def serve(address: str) -> None:
+def serve(address: str, executable: str) -> None:
     """Fork for every client; a client's arguments, folder, environment and streams become the child's."""
     import torch
     import torch._dynamo  # every optimizer imports it, for seconds
@@ -102,6 +105,7 @@ def serve(address: str) -> None:
         if module.name != "hyenacli.__main__":
             importlib.import_module(module.name)
     torch.set_num_threads(1)
+    sys.executable = executable  # the launcher of several processes starts it with `-m hyenacli`
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
@@ -119,8 +123,9 @@ def serve(address: str) -> None:
 def answer(client: socket.socket, app: Callable[..., object]) -> None:
     """Run one command, tell the client its exit code, and end this process."""
     request, streams, _, _ = socket.recv_fds(client, 1 << 20, 3)
-    while part := client.recv(1 << 20):
-        request += part
+    while not request.endswith(b"\n"):
+        request += client.recv(1 << 20)
+    threading.Thread(target=obey, args=(client,), daemon=True).start()
     arguments, folder, environment = json.loads(request)
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
@@ -132,11 +137,18 @@ def answer(client: socket.socket, app: Callable[..., object]) -> None:
     try:
         app(arguments, prog_name="hyena")
     except SystemExit as end:
+        sys.stderr.flush()
         client.send(bytes([end.code or 0]))
     finally:
-        sys.stderr.flush()
         os._exit(1)
 
 
+def obey(client: socket.socket) -> None:
+    """Get the signals that the client gets, and die with it."""
+    while signals := client.recv(1):
+        os.kill(os.getpid(), signals[0])
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(*sys.argv[1:])
