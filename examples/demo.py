@@ -33,6 +33,7 @@ KINDS = ("background", "coding", "motifs", "repeat")
 COLORS = ("#888888", "#0072b2", "#d55e00", "#222222")  # the colour-blind can tell them apart
 LENGTH, GAP = 400, 200
 CONTIGS = {"train1": 600, "train2": 600, "heldout": 400}
+OTHER = {f"other{number}": 60_000 for number in range(6)}
 HELD_OUT = "heldout"
 VARIANTS = 240
 # Share of A, C, G and T at each codon position; over the three, every base has a quarter.
@@ -68,9 +69,9 @@ def write_other(folder: Path, seed: int = 9) -> None:
     """Write other.fa: a second species, richer in G and C."""
     rng = np.random.default_rng(seed)
     with (folder / "other.fa").open("w") as fasta:
-        for number in range(6):
-            text = rng.choice(BASES, 60_000, p=[0.2, 0.3, 0.3, 0.2]).tobytes().decode()
-            fasta.write(f">other{number}\n{text}\n")
+        for contig, length in OTHER.items():
+            text = rng.choice(BASES, length, p=[0.2, 0.3, 0.3, 0.2]).tobytes().decode()
+            fasta.write(f">{contig}\n{text}\n")
 
 
 def write_variants(folder: Path, seed: int = 8) -> None:

@@ -83,6 +83,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out.mkdir()
     example = runpy.run_path(str(ROOT / "examples" / "demo.py"))
     example["CONTIGS"].update(train1=60, train2=60, heldout=40)
+    example["OTHER"].update(dict.fromkeys(example["OTHER"], 10_000))
     example["write_genome"](out)
     example["write_other"](out)
     example["write_variants"](out)
