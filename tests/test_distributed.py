@@ -41,6 +41,7 @@ def children(pid: int) -> list[int]:
     return [int(text) for text in listed.read_text().split()]
 
 
+@pytest.mark.timeout(300)  # real processes, which import torch
 def test_what_two_processes_leave_one_goes_on_from(genome: Path, tmp_path: Path) -> None:
     """SIGTERM to the command reaches both; all steps together are those of an uninterrupted run."""
     one, two = tmp_path / "one", tmp_path / "two"
