@@ -22,6 +22,7 @@ from hyenacli.evaluation import metrics
 from hyenacli.variants import scores
 from hyenacli.variants import settings as variant_settings
 from hyenacli.verbs import Group
+from tests.warm import command
 
 _VERBS = {name: verb for panel in TABLE.values() for name, verb in panel.items()}
 GROUPS = [name for name, verb in _VERBS.items() if isinstance(verb, Group)]
@@ -237,10 +238,8 @@ SHELLS = {
 def test_completion_scripts_offer_commands_options_and_values(shell: str, tmp_path: Path) -> None:
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} is not installed")
-    program = tmp_path / "hyena"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m hyenacli "$@"\n')
-    program.chmod(0o755)
-    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    path = f"{command().parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "HOME": str(tmp_path)}
     lines = COMPLETED if shell == "bash" else dict(list(COMPLETED.items())[:4])
     for line, expected in lines.items():
         done = subprocess.run(

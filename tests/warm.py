@@ -1,14 +1,13 @@
-"""A `hyena` that starts at once: a server has imported torch and the verbs, and forks for every command.
+"""A `hyena` that starts at once: it is forked from a server, which has imported torch and the verbs.
 
 Importing torch costs seconds, and tests that type commands, or compare two ranks with one, start many. What a
 command launches is forked as well. `tests/test_distributed.py` starts real ones through torchrun's launcher.
 """
 
 import atexit
-import importlib
 import json
+import multiprocessing
 import os
-import pkgutil
 import signal
 import socket
 import subprocess
@@ -18,10 +17,11 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-# Imported by commands where they need them; torch's compiler is imported by its optimizers.
-IMPORTED_LATE = ("matplotlib.figure", "sklearn.linear_model", "torch._dynamo")
+from hyenacli.app import app
+
 CLIENT = """#!{python} -IS
 import json, os, signal, socket, sys
 arguments = sys.argv[3:] if sys.argv[1:3] == ["-m", "hyenacli"] else sys.argv[1:]
@@ -67,60 +67,50 @@ def run_job(line: str, *more: object, ranks: int = 2, folder: Path | None = None
     )
 
 
+def forked(target: Callable[..., object], *arguments: object) -> BaseProcess:
+    """Start a process that has imported all that commands need."""
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["tests.imported"])
+    process = server.Process(target=target, args=arguments)
+    process.start()
+    return process
+
+
 @cache
 def command() -> Path:
     """Start the server, which lives as long as this process, and return the path of an executable `hyena`."""
     folder = tempfile.TemporaryDirectory()
     address, client = f"{folder.name}/socket", Path(folder.name) / "hyena"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
-    server = subprocess.Popen(
-        [sys.executable, "-m", "tests.warm", address, str(client)], env=environment, stdout=subprocess.PIPE
-    )
-    assert server.stdout is not None
-    assert server.stdout.readline() == b"ready\n"
     client.write_text(CLIENT.format(python=sys.executable, address=address))
     client.chmod(0o755)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen()
+        server = forked(serve, listener, str(client))
 
     def stop() -> None:
         server.kill()
-        server.wait()
-        server.stdout.close()
+        server.join()
         folder.cleanup()
 
     atexit.register(stop)
     return client
 
 
-def serve(address: str, executable: str) -> None:
+def serve(listener: socket.socket, executable: str) -> None:
     """Fork for every client; a client's arguments, folder, environment and streams become the child's."""
-    import torch
-    import torch._dynamo  # every optimizer imports it, for seconds
-
-    import hyenacli
-    from hyenacli.app import app
-
-    for name in IMPORTED_LATE:
-        importlib.import_module(name)
-    for module in pkgutil.walk_packages(hyenacli.__path__, "hyenacli."):
-        if module.name != "hyenacli.__main__":
-            importlib.import_module(module.name)
-    torch.set_num_threads(1)
     sys.executable = executable  # the launcher of several processes starts it with `-m hyenacli`
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(address)
-    listener.listen()
-    print("ready", flush=True)
     while True:
         client, _ = listener.accept()
         if os.fork() == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             listener.close()
-            answer(client, app)
+            answer(client)
         client.close()
 
 
-def answer(client: socket.socket, app: Callable[..., object]) -> None:
+def answer(client: socket.socket) -> None:
     """Run one command, tell the client its exit code, and end this process."""
     request, streams, _, _ = socket.recv_fds(client, 1 << 20, 3)
     while not request.endswith(b"\n"):
@@ -130,6 +120,7 @@ def answer(client: socket.socket, app: Callable[..., object]) -> None:
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115  (the server's is empty)
     os.chdir(folder)
     os.environ.clear()
     os.environ |= environment
@@ -148,7 +139,3 @@ def obey(client: socket.socket) -> None:
     while signals := client.recv(1):
         os.kill(os.getpid(), signals[0])
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-if __name__ == "__main__":
-    serve(*sys.argv[1:])

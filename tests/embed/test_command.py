@@ -3,12 +3,10 @@
 import gzip
 import io
 import json
-import os
 import random
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from hyenacli.inference.embedding import embed
 from hyenacli.inference.embedding_options import EmbeddingOptions
 from hyenacli.readers.records import SequenceRecord
 from hyenadna import save_model
+from tests import warm
 from tests.builders import write_circle
 from tests.toys import tiny_model
 
@@ -334,11 +333,8 @@ def test_head_ends_it_silently(run: Run, tmp_path: Path) -> None:
     for i in range(3000):
         fasta.write(b">s%d\nACGTACGTAC\n" % i)
     (tmp_path / "many.fa").write_bytes(fasta.getvalue())
-    command = [sys.executable, "-m", "hyenacli", "embed", "many.fa", "-m", "model", "-o", "-", "-q"]
-    path = os.pathsep.join(entry for entry in sys.path if entry)
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path}
-    ) as process:
+    line = [warm.command(), "embed", "many.fa", "-m", "model", "-o", "-", "-q"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert process.stdout.readline().startswith(b"id\tchrom\t")

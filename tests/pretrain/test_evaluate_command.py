@@ -6,7 +6,6 @@ import pty
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from hyenacli.app import app
 from hyenadna import HeadConfig, HyenaConfig, HyenaDNA, save_model
 from tests.builders import random_dna, write_bed, write_fasta
 from tests.toys import tiny_model
+from tests.warm import command
 
 COLUMNS = ["length", "windows", "bases", "loss", "bits_per_base", "perplexity"]
 SVG = "{http://www.w3.org/2000/svg}"
@@ -164,9 +164,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(
 
 
 def start(**how: Any) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "hyenacli", "evaluate", "g.fa", "-m", "model"]
-    path = os.pathsep.join(entry for entry in sys.path if entry)
-    return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, **how)
+    return subprocess.Popen([command(), "evaluate", "g.fa", "-m", "model"], **how)
 
 
 def test_head_ends_it_silently(run: Run) -> None:

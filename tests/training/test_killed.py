@@ -1,22 +1,22 @@
 """kill -9 or a closed terminal at any moment: the checkpoint is whole, and the run goes on as if unbroken."""
 
-import multiprocessing
 import os
 import random
 import shutil
 import signal
 import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch._dynamo  # by the server, once: every optimizer imports it, for seconds
 
 from hyenacli.pretrain import command
 from hyenadna import load_model
 from tests.runs import losses, rows, settings, weights
+from tests.warm import forked
 
 # Dropout, clipping and stages of length are all in it; a checkpoint at every step, so that kills hit them.
 RUN: dict[str, Any] = {
@@ -34,13 +34,8 @@ def train(genome: Path, run: Path) -> None:
     sys.exit(command.run(settings(genome, run, **RUN)))
 
 
-def started(genome: Path, run: Path) -> Any:
-    """The run in a process that need not import torch first."""
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["tests.training.test_killed"])
-    process = server.Process(target=train, args=(genome, run))
-    process.start()
-    return process
+def started(genome: Path, run: Path) -> BaseProcess:
+    return forked(train, genome, run)
 
 
 @pytest.mark.parametrize("kills", [4, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])

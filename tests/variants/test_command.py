@@ -8,10 +8,10 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,11 @@ from typer.testing import CliRunner
 
 from hyenacli.app import app
 from hyenacli.variants import command
+from hyenacli.variants.scorer import VariantScorer
 from hyenadna import save_model
+from tests import warm
 from tests.builders import write_circle, write_fasta
 from tests.toys import tiny_model
-from tests.warm import run_job
 
 Run = Callable[[str], Any]
 HEADER = "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
@@ -336,7 +337,7 @@ def test_every_substitution_of_a_region_across_the_end(hyena: Run) -> None:
 def test_a_table_on_stdin_and_a_table_out(hyena: Run, folder: Path) -> None:
     table = f"chrom\tpos\tref\talt\tgene\n1\t100\t{BASES[99]}\t{other(BASES[99])}\tXYZ\n"
     done = subprocess.run(
-        [sys.executable, "-m", "hyenacli", *["score-variants", "-", "-m", "model", "-f", "g.fa", "-q"]],
+        [warm.command(), *["score-variants", "-", "-m", "model", "-f", "g.fa", "-q"]],
         input=table.encode(),
         capture_output=True,
         check=True,
@@ -542,22 +543,30 @@ def test_shards_of_bcf_and_parquet_hold_the_same(hyena: Run, monkeypatch: pytest
     assert texts[0] == texts[1]
 
 
+def score_slowly(folder: Path, line: str, stderr: Path) -> None:
+    """Run a command with small blocks in a process of its own."""
+    os.chdir(folder)
+    os.dup2(os.open(stderr, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+    command.run = partial(command.run, block_records=4)  # type: ignore[assignment]
+    score = VariantScorer.score
+
+    def slow(self: VariantScorer, alleles: Any) -> Iterator[Any]:
+        time.sleep(0.05)
+        yield from score(self, alleles)
+
+    VariantScorer.score = slow  # type: ignore[method-assign]
+    app(line.split())
+
+
 def test_a_killed_run_goes_on_where_it_was(folder: Path, tmp_path: Path) -> None:
-    script = (
-        "import functools, sys, time\n"
-        "from hyenacli.variants import command, scorer\n"
-        "command.run = functools.partial(command.run, block_records=4)\n"
-        "score = scorer.VariantScorer.score\n"
-        "def slow(self, alleles):\n    time.sleep(0.05)\n    yield from score(self, alleles)\n"
-        "scorer.VariantScorer.score = slow\n"
-        "from hyenacli.app import app; app()\n"
-    )
-    flags = f"score-variants v.vcf -m model -f g.fa -q --resume -o {tmp_path}/out.vcf".split()
+    out, stderr = tmp_path / "out", tmp_path / "stderr"
+    out.mkdir()
 
-    def start() -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-c", script, *flags], cwd=folder, stderr=subprocess.PIPE)
+    def start() -> BaseProcess:
+        line = f"score-variants v.vcf -m model -f g.fa -q --resume -o {out}/out.vcf"
+        return warm.forked(score_slowly, folder, line, stderr)
 
-    journal = tmp_path / "out.vcf.unfinished"
+    journal = out / "out.vcf.unfinished"
 
     def lines() -> int:
         return journal.read_bytes().count(b"\n") if journal.exists() else 0
@@ -565,23 +574,23 @@ def test_a_killed_run_goes_on_where_it_was(folder: Path, tmp_path: Path) -> None
     kept = 0
     for how in (signal.SIGTERM, signal.SIGKILL):
         process = start()
-        while process.poll() is None and lines() < kept + 3:
+        while process.is_alive() and lines() < kept + 3:
             time.sleep(0.01)
-        process.send_signal(how)
-        process.communicate()
+        os.kill(process.pid or 0, how)
+        process.join()
         if how == signal.SIGTERM:
-            assert process.returncode == 143
-            assert [path.name for path in tmp_path.iterdir()] == [journal.name]
-        assert not (tmp_path / "out.vcf").exists()
+            assert process.exitcode == 143
+            assert [path.name for path in out.iterdir()] == [journal.name]
+        assert not (out / "out.vcf").exists()
         assert lines() >= kept + 3
         kept = lines()
     journal.write_bytes(journal.read_bytes() + b'{"records_sha256": "cut sh')
-    process = start()
-    assert only_guesses(process.communicate()[1].decode())
-    resumed = (tmp_path / "out.vcf").read_bytes()
-    assert sorted(path.name for path in tmp_path.iterdir() if not path.name.endswith(".tmp")) == ["out.vcf"]
-    start().communicate()
-    assert (tmp_path / "out.vcf").read_bytes() == resumed
+    start().join()
+    assert only_guesses(stderr.read_text())
+    resumed = (out / "out.vcf").read_bytes()
+    assert sorted(path.name for path in out.iterdir() if not path.name.endswith(".tmp")) == ["out.vcf"]
+    start().join()
+    assert (out / "out.vcf").read_bytes() == resumed
 
 
 def test_what_an_interrupted_run_has_left_is_neither_lost_nor_mixed_up(hyena: Run, folder: Path) -> None:
@@ -618,7 +627,7 @@ def test_what_an_interrupted_run_has_left_is_neither_lost_nor_mixed_up(hyena: Ru
 
 
 def test_a_reader_that_leaves_early_ends_it_silently(folder: Path) -> None:
-    score = f"{sys.executable} -m hyenacli score-variants big.vcf -m model -f g.fa -q"
+    score = f"{warm.command()} score-variants big.vcf -m model -f g.fa -q"
     big = HEADER + "".join(Path(folder, "v.vcf").read_text().removeprefix(HEADER) for _ in range(60))
     (folder / "big.vcf").write_text(big)
     done = subprocess.run(
@@ -679,10 +688,10 @@ def test_bad_input_is_one_line(hyena: Run, line: str, code: int, said: str) -> N
 def test_torchrun_writes_one_file(folder: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.vcf"
     line = "score-variants v.vcf -m model -f g.fa -q -o"
-    assert run_job(line, target, ranks=1, folder=folder).exit_codes == [0]
+    assert warm.run_job(line, target, ranks=1, folder=folder).exit_codes == [0]
     expected = target.read_bytes()
     target.unlink()
-    job = run_job(line, target, folder=folder)
+    job = warm.run_job(line, target, folder=folder)
     assert job.exit_codes == [0, 0], job.stderr
     assert target.read_bytes() == expected
     assert [path.name for path in tmp_path.iterdir()] == ["out.vcf"]
