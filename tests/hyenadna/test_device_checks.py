@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hyenadna.checks import DeviceCheck, check_definition, reference_numbers, self_test
-from hyenadna.engine import inference, pointwise
+from hyenadna.engine import inference, pointwise, products
 from hyenadna.engine.convolution import Partition, convolve_
 from hyenadna.engine.pointwise import gelu_with_slope
 from hyenadna.operator import fft_conv
@@ -111,6 +111,7 @@ def test_products_of_reduced_precision_are_coarse_but_usable(monkeypatch: pytest
         return far - (far - x)
 
     addmm = torch.addmm
+    monkeypatch.setattr(products, "uses_onednn", lambda: False)
     monkeypatch.setattr(torch, "addmm", lambda b, x, y, **to: addmm(b, rounded(x), rounded(y), **to))
     assert set(verdicts(self_test(CPU, ["float32"])).values()) == {"WARN"}
 

@@ -32,8 +32,8 @@ def tolerance(fixture: str, dtype: torch.dtype) -> float:
     return 1e-9 if dtype == torch.float64 else 3e-4 if fixture == SMALL else 1e-4
 
 
-def close(ours: Tensor, theirs: Tensor, atol: float) -> None:
-    torch.testing.assert_close(ours.double(), theirs.double(), rtol=0, atol=atol)
+def close(ours: Tensor, theirs: Tensor, atol: float, rtol: float = 0) -> None:
+    torch.testing.assert_close(ours.double(), theirs.double(), rtol=rtol, atol=atol)
 
 
 def check_logits(model: HyenaDNA, folder: Path, dtype: torch.dtype, *, mm: bool = False) -> None:
@@ -61,7 +61,8 @@ def check_logits(model: HyenaDNA, folder: Path, dtype: torch.dtype, *, mm: bool 
             if dtype == torch.float32:
                 close(out.hidden[:, places], single[f"{key}/last_hidden"], atol)
                 for i, state in enumerate(out.hidden_states, start=1):
-                    close(state[:, places], single[f"{key}/resid_{i}"], atol)
+                    # some residuals are about 100, and both of these 5e-4 from those of float64
+                    close(state[:, places], single[f"{key}/resid_{i}"], atol, rtol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["f32", "f64"])

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
 
 from hyenadna import HyenaConfig, HyenaDNA, ModelError
 from hyenadna.engine import inference, training
@@ -29,16 +30,27 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("small_pieces")
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(batch=st.integers(1, 5), length=st.integers(1, 40), seed=st.integers(0, 99))
-def test_equals_the_plain_model(model: HyenaDNA, batch: int, length: int, seed: int) -> None:
+@given(batch=st.integers(1, 5), length=st.integers(1, 40), letters=st.integers(1, 5), seed=st.integers(0, 99))
+def test_equals_the_plain_model(model: HyenaDNA, batch: int, length: int, letters: int, seed: int) -> None:
     model.double()
-    tokens = ids(batch, length, seed)
+    tokens = 7 + ids(batch, length, seed) % letters
     with torch.no_grad():
         fast, plain = (run(tokens, hidden_states=True) for run in (model, model.plain))
     torch.testing.assert_close(fast.logits, plain.logits, **EXACT)
     torch.testing.assert_close(fast.hidden, plain.hidden, **EXACT)
     for ours, theirs in zip(fast.hidden_states, plain.hidden_states, strict=True):
         torch.testing.assert_close(ours, theirs, **EXACT)
+
+
+def test_the_first_block_projects_words_where_they_are_fewer_than_tokens(model: HyenaDNA) -> None:
+    def flops(letters: int) -> int:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model(7 + ids(3, 40) % letters)
+        return int(counter.get_total_flops())
+
+    flops(1)  # makes the filters
+    d, tokens = model.config.d_model, 120
+    assert flops(5) - flops(2) == 2 * 3 * d**2 * (tokens - 2)
 
 
 @pytest.mark.usefixtures("small_pieces")

@@ -6,10 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import Tensor
+from torch.nn import functional
 
 from hyenadna import HyenaDNA
 from hyenadna.engine import products
-from hyenadna.engine.products import add_product_, check, library, product
+from hyenadna.engine.pointwise import gelu
+from hyenadna.engine.products import activated_product, add_product_, check, library, product
 from hyenadna.engine.training import next_token_loss
 
 
@@ -27,7 +30,7 @@ def onednn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     multiply = products._onednn
     monkeypatch.setattr(products, "_LEAST", 0)
     monkeypatch.setattr(products, "uses_onednn", lambda: True)
-    monkeypatch.setattr(products, "_onednn", lambda *a: calls.append(1) or multiply(*a))
+    monkeypatch.setattr(products, "_onednn", lambda *a, **k: calls.append(1) or multiply(*a, **k))
     if (problem := check(multiply)) is not None:
         pytest.skip(f"this torch has no oneDNN: {problem}")
     return calls
@@ -39,6 +42,11 @@ def set_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, vendor: str, ca
     monkeypatch.setattr(products, "_CPUINFO", cpuinfo)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
+
+
+def by_torch(a: Tensor, b: Tensor, bias: Tensor | None, gelu: bool) -> Tensor:
+    y = functional.linear(a, b, bias)
+    return functional.gelu(y, approximate="tanh") if gelu else y
 
 
 @pytest.mark.parametrize(
@@ -54,11 +62,11 @@ def test_the_processor_decides(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, vendor: str, capability: str, expected: str
 ) -> None:
     set_machine(monkeypatch, tmp_path, vendor, capability)
-    monkeypatch.setattr(products, "_onednn", torch.nn.functional.linear)
+    monkeypatch.setattr(products, "_onednn", by_torch)
     assert library()[0] == expected
 
 
-@pytest.mark.parametrize("problem", ["missing", "wrong", "nan"])
+@pytest.mark.parametrize("problem", ["missing", "wrong", "nan", "wrong gelu"])
 def test_a_library_that_is_missing_or_wrong_is_not_used(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, problem: str
 ) -> None:
@@ -66,9 +74,11 @@ def test_a_library_that_is_missing_or_wrong_is_not_used(
     if problem == "missing":
         monkeypatch.setattr(torch.ops, "mkldnn", SimpleNamespace())
     else:
-        factor = 1.001 if problem == "wrong" else float("nan")
+        factor = {"wrong": 1.001, "nan": float("nan"), "wrong gelu": 1}[problem]
         monkeypatch.setattr(
-            products, "_onednn", lambda a, b, bias: torch.nn.functional.linear(a, b, bias) * factor
+            products,
+            "_onednn",
+            lambda a, b, bias, gelu: factor * by_torch(a, b, bias, gelu and problem != "wrong gelu"),
         )
     name, why = library()
     assert name == "MKL"
@@ -84,15 +94,22 @@ def test_products_are_those_of_the_definition(onednn: list[int], transposed: boo
     b, bias = torch.randn(20, 50, generator=g), torch.randn(20, generator=g)
     wide = torch.zeros(30, 40)
     product(a, b, bias, wide[:, :20])
-    exact = torch.nn.functional.linear(a, b, bias)
-    total = wide[:, :20].clone()
+    exact = functional.linear(a, b, bias)
+    total, biased = wide[:, :20].clone(), wide[:, :20].clone()
     add_product_(total, a, b)
-    for ours, expected in ((product(a, b, bias), exact), (wide[:, :20], exact), (total, exact + a @ b.T)):
+    add_product_(biased, a, b, bias)
+    for ours, expected in (
+        (product(a, b, bias), exact),
+        (wide[:, :20], exact),
+        (total, exact + a @ b.T),
+        (biased, 2 * exact),
+        (activated_product(a, b, bias, gelu), functional.gelu(exact, approximate="tanh")),
+    ):
         torch.testing.assert_close(ours, expected)
     assert not wide[:, 20:].any()
-    assert len(onednn) == 3
+    assert len(onednn) == 5
     product(a.double(), b.double())
-    assert len(onednn) == 3
+    assert len(onednn) == 5
 
 
 def test_a_model_is_the_same_by_both(

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from hyenadna.tokenizer import A, T
 
 from .convolution import Partition, Spectra, convolve_, partition
 from .pointwise import gelu, layer_norm, short_conv
-from .products import add_product_, product
+from .products import activated_product, add_product_, product
 from .tiling import Tile, Tiling, tiling
 from .workspace import Workspace
 
@@ -72,7 +73,7 @@ def stream_states(
     r_BLD = prompted_stream(model.backbone, ids_BL)
     tokens_BLD = r_BLD[:, model.backbone.n_soft :]
     tiles = list(_tiling(r_BLD).tiles(*ids_BL.shape))
-    for number in run_blocks_(model.backbone, r_BLD):
+    for number in run_blocks_(model.backbone, ids_BL, r_BLD):
         for tile in tiles if number in layers else ():
             yield StateSlice(number, tile, tokens_BLD[tile.rows, tile.positions])
     for tile in tiles if FINAL in layers else ():
@@ -89,7 +90,7 @@ def read(
     """
     r_BLD = prompted_stream(backbone, ids_BL)
     tokens_BLD = r_BLD[:, backbone.n_soft :]
-    blocks = run_blocks_(backbone, r_BLD)
+    blocks = run_blocks_(backbone, ids_BL, r_BLD)
     residuals = [tokens_BLD.clone() if hidden_states else tokens_BLD for _ in blocks]
     return final_norm_(backbone, tokens_BLD), tuple(residuals) if hidden_states else None
 
@@ -139,19 +140,20 @@ def token_stream(backbone: "Backbone", ids_BL: Tensor) -> Tensor:
     return x_BLD.to(torch.promote_types(x_BLD.dtype, torch.float32))
 
 
-def run_blocks_(backbone: "Backbone", r_BLD: Tensor) -> Iterator[int]:
-    """Run the blocks in place on a residual stream; yield each block's number (from 1) when it is done."""
+def run_blocks_(backbone: "Backbone", ids_BL: Tensor, r_BLD: Tensor) -> Iterator[int]:
+    """Run the blocks in place on the residual stream of tokens; yield each block's number (from 1)."""
     b, length, d = r_BLD.shape
-    blocks, sizes = backbone.blocks(), _tiling(r_BLD)
-    filters = [block.mixer.filter_fn for block in blocks]
+    sizes = _tiling(r_BLD)
+    filters = [block.mixer.filter_fn for block in backbone.blocks()]
     part = partition(length, sizes)
     dtype = product_dtype(backbone, r_BLD.device)
     z_DBL = torch.empty(d, b, length, dtype=dtype, device=r_BLD.device)
     work = Workspace()
-    for index, block in enumerate(blocks):
+    with plain_precision(r_BLD.device):
+        passes = block_passes(backbone, dtype, sizes, ids_BL)
+    for index, step in enumerate(passes):
         with torch.no_grad(), plain_precision(r_BLD.device):
             spectra = backbone.spectra.spectra(filters, index, part)
-            step = BlockPass(block, dtype, sizes)
             step.gate_(r_BLD, z_DBL)
             step.convolve_(z_DBL, spectra, part, work)
             step.finish_(r_BLD, z_DBL)
@@ -192,6 +194,9 @@ def _tiling(r_BLD: Tensor) -> Tiling:
 class BlockPass:
     """A block with its matrices in the precision of the products.
 
+    Attributes:
+        block: the block.
+
     Args:
         block: the block.
         dtype: of the products: the weights' own, or an autocast's.
@@ -201,7 +206,7 @@ class BlockPass:
     def __init__(self, block: "Block", dtype: torch.dtype, tiling: Tiling):
         mixer: HyenaOperator = block.mixer
         mlp: Mlp = block.mlp
-        self._block, self._dtype, self._tiling = block, dtype, tiling
+        self.block, self._dtype, self._tiling = block, dtype, tiling
         self._d = mixer.out_proj.out_features
         self._in_w, self._in_b = mixer.in_proj.weight.to(dtype), mixer.in_proj.bias.to(dtype)
         self._short_w = mixer.short_filter.weight[:, 0].to(dtype)
@@ -229,7 +234,7 @@ class BlockPass:
             s; its first positions are right only where r begins with the sequence.
         """
         b, t, d = r_BtD.shape
-        h_nD = layer_norm(self._block.norm1, r_BtD, self._dtype).reshape(b * t, d)
+        h_nD = layer_norm(self.block.norm1, r_BtD, self._dtype).reshape(b * t, d)
         u_KBt = product(self._in_w[channels], h_nD).view(-1, b, t)
         return short_conv(u_KBt, self._in_b[channels], self._short_w[channels], self._short_b[channels])
 
@@ -238,14 +243,14 @@ class BlockPass:
         b, t, d = r_BtD.shape
         r_nD = r_BtD.reshape(b * t, d)  # a view: tiles are whole sequences, or positions of a single one
         self._add_(r_nD, yx_DBt.reshape(d, b * t).T, self._out_w, self._out_b)
-        h_nD = layer_norm(self._block.norm2, r_nD, self._dtype)
-        self._add_(r_nD, gelu(product(h_nD, self._fc1_w, self._fc1_b)), self._fc2_w, self._fc2_b)
+        h_nD = layer_norm(self.block.norm2, r_nD, self._dtype)
+        inner_nI = activated_product(h_nD, self._fc1_w, self._fc1_b, gelu)
+        self._add_(r_nD, inner_nI, self._fc2_w, self._fc2_b)
 
     def gate_(self, r_BLD: Tensor, z_DBL: Tensor) -> None:
         """Put the inputs of the long convolution into z, from the residual stream r."""
         for tile in self._tiling.tiles(*r_BLD.shape[:2]):
-            before = self._before(tile)
-            s_KBt = self.project(_with_history(r_BLD, tile, before), slice(self._d, None))[..., before:]
+            s_KBt = self._gates(r_BLD, tile, slice(self._d, None))
             torch.mul(s_KBt[self._d :], s_KBt[: self._d], out=z_DBL[:, tile.rows, tile.positions])
 
     def convolve_(self, z_DBL: Tensor, spectra: Spectra, part: Partition, work: Workspace) -> None:
@@ -265,21 +270,63 @@ class BlockPass:
         """Gate the convolution y, which may be longer, and add the outputs of mixer and MLP to r."""
         # Later positions first: a tile's history must not have been overwritten yet.
         for tile in reversed(list(self._tiling.tiles(*r_BLD.shape[:2]))):
-            before = self._before(tile)
-            x0_DBt = self.project(_with_history(r_BLD, tile, before), slice(0, self._d))[..., before:]
+            x0_DBt = self._gates(r_BLD, tile, slice(0, self._d))
             self.mix_(r_BLD[tile.rows, tile.positions], x0_DBt.mul_(y_DBL[:, tile.rows, tile.positions]))
 
     def _add_(self, r_nD: Tensor, x_nK: Tensor, weight_DK: Tensor, bias_D: Tensor) -> None:
         """Add a linear layer's output to residuals."""
         if r_nD.dtype == self._dtype:
-            add_product_(r_nD, x_nK, weight_DK)
-            r_nD += bias_D
+            add_product_(r_nD, x_nK, weight_DK, bias_D)
         else:
             r_nD += product(x_nK, weight_DK, bias_D)
 
-    def _before(self, tile: Tile) -> int:
-        return min(self.history, tile.start)
+    def _gates(self, r_BLD: Tensor, tile: Tile, channels: slice) -> Tensor:
+        """Compute `project` of the positions of a tile, from the residual stream."""
+        before = min(self.history, tile.start)
+        return self.project(r_BLD[tile.rows, tile.start - before : tile.end], channels)[..., before:]
 
 
-def _with_history(r_BLD: Tensor, tile: Tile, before: int) -> Tensor:
-    return r_BLD[tile.rows, tile.start - before : tile.end]
+class _FirstBlockPass(BlockPass):
+    """The first block, whose projections of tokens come from a table.
+
+    The short convolution reaches a few tokens back, so that there are no more different projections than
+    short words of the tokens that occur: of A, C, G and T, 125 with three taps.
+
+    Args:
+        block: the first block.
+        dtype: of the products.
+        tiling: sizes of slices and groups.
+        r_WD: residuals of the tokens that occur.
+        token_BL: which of them each token is.
+    """
+
+    def __init__(self, block: "Block", dtype: torch.dtype, tiling: Tiling, r_WD: Tensor, token_BL: Tensor):
+        super().__init__(block, dtype, tiling)
+        # symbol 0 stands before the first token, where the short convolution reads zeros
+        symbol_BL, n_symbols = token_BL + 1, len(r_WD) + 1
+        self._word_BL = symbol_BL.clone()
+        for back in range(1, self._short_w.shape[1]):
+            self._word_BL *= n_symbols
+            self._word_BL[:, back:] += symbol_BL[:, :-back]
+        h_WD = layer_norm(block.norm1, r_WD, dtype)
+        u_KW = functional.pad(product(self._in_w, h_WD) + self._in_b[:, None], (1, 0))
+        self._table_KC = self._short_b[:, None]
+        for tap_K in self._short_w.T.flip(0):
+            self._table_KC = (self._table_KC[..., None] + (u_KW * tap_K[:, None])[:, None]).flatten(1)
+
+    def _gates(self, _r_BLD: Tensor, tile: Tile, channels: slice) -> Tensor:
+        word_bt = self._word_BL[tile.rows, tile.positions]
+        s_Kn = self._table_KC[channels].index_select(1, word_bt.flatten())
+        return s_Kn.view(-1, *word_bt.shape)
+
+
+def block_passes(backbone: "Backbone", dtype: torch.dtype, tiling: Tiling, ids_BL: Tensor) -> list[BlockPass]:
+    """Return the passes of all blocks over the stream of these tokens, in order."""
+    passes = [BlockPass(block, dtype, tiling) for block in backbone.blocks()]
+    if backbone.prompt is None:
+        seen_W, token_BL = torch.unique(ids_BL, return_inverse=True)
+        taps = passes[0].block.mixer.short_filter.kernel_size[0]
+        if (len(seen_W) + 1) ** taps <= ids_BL.numel():
+            r_WD = token_stream(backbone, seen_W[None])[0]
+            passes[0] = _FirstBlockPass(passes[0].block, dtype, tiling, r_WD, token_BL)
+    return passes

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 _LEAST = 1 << 22
 """Multiplications from which on a call of oneDNN, which takes 50 us by itself, pays."""
@@ -26,16 +27,32 @@ def product(a_MK: Tensor, b_NK: Tensor, bias_N: Tensor | None = None, out_MN: Te
         if bias_N is None:
             return torch.mm(a_MK, b_NK.T, out=out_MN)
         return torch.addmm(bias_N, a_MK, b_NK.T, out=out_MN)
-    y_MN = _onednn(a_MK, b_NK, bias_N)
+    y_MN = _onednn(a_MK, b_NK, bias_N, gelu=False)
     return y_MN if out_MN is None else out_MN.copy_(y_MN)
 
 
-def add_product_(total_MN: Tensor, a_MK: Tensor, b_NK: Tensor) -> None:
-    """Add a b^T to a matrix, without gradients."""
+def add_product_(total_MN: Tensor, a_MK: Tensor, b_NK: Tensor, bias_N: Tensor | None = None) -> None:
+    """Add a b^T + bias to a matrix, without gradients."""
     if _is_large(a_MK, b_NK):
-        total_MN += _onednn(a_MK, b_NK, None)
-    else:
-        total_MN.addmm_(a_MK, b_NK.T)
+        total_MN += _onednn(a_MK, b_NK, bias_N, gelu=False)
+        return
+    total_MN.addmm_(a_MK, b_NK.T)
+    if bias_N is not None:
+        total_MN += bias_N
+
+
+def activated_product(a_MK: Tensor, b_NK: Tensor, bias_N: Tensor, gelu: Callable[[Tensor], Tensor]) -> Tensor:
+    """Compute gelu(a b^T + bias) without gradients, (M, N), by oneDNN's own GELU where it multiplies.
+
+    Args:
+        a_MK: rows.
+        b_NK: weight.
+        bias_N: bias.
+        gelu: the tanh approximation of GELU, which may overwrite its argument.
+    """
+    if _is_large(a_MK, b_NK):
+        return _onednn(a_MK, b_NK, bias_N, gelu=True)
+    return gelu(product(a_MK, b_NK, bias_N))
 
 
 def uses_onednn() -> bool:
@@ -57,23 +74,23 @@ def library() -> tuple[str, str]:
     return "oneDNN", "MKL does not use AVX-512 on this processor"
 
 
-def check(multiply: Callable[[Tensor, Tensor, Tensor | None], Tensor]) -> str | None:
+def check(multiply: Callable[[Tensor, Tensor, Tensor | None, bool], Tensor]) -> str | None:
     """Return why results of a library cannot be used, or None: it is missing, or they are wrong.
 
     Args:
-        multiply: computes a b^T + bias.
+        multiply: computes a b^T + bias, or GELU of it.
     """
     g = torch.Generator().manual_seed(0)
     for m, n, k in ((300, 96, 64), (256, 33, 130), (1, 7, 3)):
         a_MK, b_NK = torch.randn(m, k, generator=g), torch.randn(n, k, generator=g)
-        transposed_MK = torch.randn(k, m, generator=g).T
-        for a, bias_N in ((a_MK, torch.randn(n, generator=g)), (transposed_MK, None)):
-            exact_MN = a.double() @ b_NK.double().T
-            if bias_N is not None:
-                exact_MN += bias_N
+        transposed_MK, bias_N = torch.randn(k, m, generator=g).T, torch.randn(n, generator=g)
+        for a, bias, gelu in ((a_MK, bias_N, False), (transposed_MK, None, False), (a_MK, bias_N, True)):
+            exact_MN = functional.linear(a.double(), b_NK.double(), None if bias is None else bias.double())
+            if gelu:
+                exact_MN = functional.gelu(exact_MN, approximate="tanh")
             try:
                 with torch.no_grad():
-                    error = (multiply(a, b_NK, bias_N) - exact_MN).abs().amax() / exact_MN.abs().amax()
+                    error = (multiply(a, b_NK, bias, gelu) - exact_MN).abs().amax() / exact_MN.abs().amax()
             except (RuntimeError, AttributeError, TypeError, NotImplementedError) as problem:
                 return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
             if not error <= _TOLERANCE:
@@ -90,9 +107,10 @@ def _is_large(a_MK: Tensor, b_NK: Tensor) -> bool:
     )
 
 
-def _onednn(a_MK: Tensor, b_NK: Tensor, bias_N: Tensor | None) -> Tensor:
+def _onednn(a_MK: Tensor, b_NK: Tensor, bias_N: Tensor | None, gelu: bool) -> Tensor:
     # private: what torch's compiler emits for a linear layer
-    y_MN: Tensor = torch.ops.mkldnn._linear_pointwise(a_MK, b_NK, bias_N, "none", [], "")  # noqa: SLF001
+    linear = torch.ops.mkldnn._linear_pointwise  # noqa: SLF001
+    y_MN: Tensor = linear(a_MK, b_NK, bias_N, *(("gelu", [], "tanh") if gelu else ("none", [], "")))
     return y_MN
 
 

@@ -20,7 +20,15 @@ from hyenadna.errors import ModelError
 from hyenadna.tokenizer import PAD
 
 from .convolution import partition
-from .inference import BlockPass, final_norm, plain_precision, product_dtype, prompted_stream, token_stream
+from .inference import (
+    BlockPass,
+    block_passes,
+    final_norm,
+    plain_precision,
+    product_dtype,
+    prompted_stream,
+    token_stream,
+)
 from .tiling import tiling
 from .workspace import Workspace
 
@@ -88,28 +96,29 @@ class ReferencePass:
             raise ModelError(f"position {first:,} does not lie in windows of {ids_BL.shape[1]:,}")
         self._backbone, self._ids_BL, self.first = model.backbone, ids_BL, first
         self._dtype, self._sizes = product_dtype(self._backbone, r_BSD.device), tiling(*_width(r_BSD))
-        self._work, self._layers, self._steps = Workspace(), list[_Layer](), self._blocks()
-        self._history = self._steps[0].history
+        self._work, self._layers = Workspace(), list[_Layer]()
+        steps = self._blocks(ids_BL)
+        self._history = steps[0].history
         at = self._backbone.n_soft + first
         self._kept = max(0, at - self._history)
-        hidden_BKD = self._read(r_BSD)
+        hidden_BKD = self._read(r_BSD, steps)
         self.hidden_BLD = hidden_BKD[:, at - self._kept :]
 
-    def _read(self, r_BSD: Tensor) -> Tensor:
+    def _read(self, r_BSD: Tensor, steps: Sequence[BlockPass]) -> Tensor:
         """Compute the states (B, K, D); the first of them are right only if they are the stream's first."""
         z_DBS = self._room(r_BSD)
         with plain_precision(r_BSD.device):
-            for index, step in enumerate(self._steps):
+            for index, step in enumerate(steps):
                 before_BKD = r_BSD[:, self._kept :].clone()
                 step.gate_(r_BSD, z_DBS)
                 z_DBK = z_DBS[..., self._kept :].clone()
                 self._convolve_(step, index, z_DBS)
                 y_DBK = z_DBS[..., self._kept :].clone()
                 self._layers.append(_Layer(before_BKD, z_DBK, y_DBK))
-                if index + 1 < len(self._steps):
+                if index + 1 < len(steps):
                     step.finish_(r_BSD, z_DBS)
             r_BKD = self._layers[-1].r_BKD.clone()
-            self._steps[-1].finish_(r_BKD, self._layers[-1].y_DBK)
+            steps[-1].finish_(r_BKD, self._layers[-1].y_DBK)
             return final_norm(self._backbone, r_BKD)
 
     @property
@@ -146,6 +155,8 @@ class ReferencePass:
         longest = max(len(suffix.ids) for suffix in batch)
         ids_Nm = self._ids_BL.new_full((len(batch), history + longest), PAD)
         for row, suffix in enumerate(batch):
+            before = self._ids_BL[suffix.row, max(0, suffix.start - history) : suffix.start]
+            ids_Nm[row, history - len(before) : history] = before
             ids_Nm[row, history : history + len(suffix.ids)] = suffix.ids
         # the positions of each suffix among those kept, history included
         shift = self._backbone.n_soft - self._kept
@@ -153,7 +164,7 @@ class ReferencePass:
         r_NmD = token_stream(self._backbone, ids_Nm)
         z_DNm = self._room(r_NmD)
         with plain_precision(r_NmD.device):
-            for index, (step, layer) in enumerate(zip(self._steps, self._layers, strict=True)):
+            for index, (step, layer) in enumerate(zip(self._blocks(ids_Nm), self._layers, strict=True)):
                 for row, (suffix, kept) in enumerate(zip(batch, positions, strict=True)):
                     r_NmD[row, :history] = layer.r_BKD[suffix.row, kept][:history]
                 step.gate_(r_NmD, z_DNm)
@@ -167,8 +178,9 @@ class ReferencePass:
         hidden_NmD = final_norm(self._backbone, r_NmD[:, history:])
         return [hidden_nD[: len(s.ids)] for s, hidden_nD in zip(batch, hidden_NmD, strict=True)]
 
-    def _blocks(self) -> list[BlockPass]:
-        return [BlockPass(block, self._dtype, self._sizes) for block in self._backbone.blocks()]
+    def _blocks(self, ids_BL: Tensor) -> list[BlockPass]:
+        with plain_precision(ids_BL.device):
+            return block_passes(self._backbone, self._dtype, self._sizes, ids_BL)
 
     def _room(self, r_BLD: Tensor) -> Tensor:
         b, length, d = r_BLD.shape
