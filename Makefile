@@ -10,7 +10,7 @@ CURRENT := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' hyenacli/__init__.py)
 VERSION ?= $(CURRENT)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-slow loaders multiqc bench docs fmt version notes dist clean
+.PHONY: help demo test check test-slow oldest newest loaders multiqc bench docs fmt version notes dist clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,16 @@ test: check ## Lint, types and tests.
 
 test-slow: $(READY) ## Long runs on real data.
 	$(BIN)/python -m pytest -q -m slow --timeout 1800
+
+oldest: ## Run the tests with the oldest versions that pyproject.toml allows; torch is that of constraints.txt.
+newest: ## Run the tests with the newest versions there are; torch is that of constraints.txt.
+oldest newest:
+	$(PYTHON) -m venv .$@
+	grep '^torch==' constraints.txt > .$@/constraints.txt
+	[ $@ = newest ] || sed -n '/^dev = /q; /"torch/d; s/^\(  \|.*\[\)"\([^>]*\)>=\([0-9.]*\)".*/\2==\3/p' pyproject.toml >> .$@/constraints.txt
+	.$@/bin/python -m pip install --quiet $(PIP_ARGS) -c .$@/constraints.txt -e '.[h5ad,hdf5,bigwig,hub,tensorboard]' \
+		pytest pytest-timeout pytest-xdist hypothesis
+	.$@/bin/python -m pytest -q -n 2 -W default
 
 loaders: $(READY) ## Environments in which test-slow opens exported models: transformers 4 and 5, MultiMolecule, peft.
 	for i in 4 5; do $(PYTHON) -m venv .loaders/transformers$$i; done
@@ -74,5 +84,5 @@ dist: $(READY) ## Build wheel and sdist.
 	$(BIN)/python -m build
 
 clean: ## Remove what the other targets made.
-	rm -rf $(VENV) .loaders .multiqc demo-output dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .loaders .multiqc .oldest .newest demo-output dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
