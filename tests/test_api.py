@@ -122,6 +122,16 @@ def test_generate_equals_the_command(folder: Path) -> None:
     assert named["sequence"] == [row["sequence"]]
     with pytest.raises(UsageError, match="no sequence meets the constraints"):
         api.generate("ACG", "nowhere", template="GAATTC", forbid="GAATTC")
+    wrong: dict[str, Any]
+    for wrong in (
+        *({"samples": 0}, {"length": 0}, {"tries": 0}, {"seed": -1}, {"max_homopolymer": 0}),
+        *({"no_repeat": 7}, {"top_k": 5}, {"top_p": 0.0}, {"min_p": 1.1}, {"temperature": -0.1}),
+        {"temperature": float("nan")},
+    ):
+        ((name, value),) = wrong.items()
+        with pytest.raises(UsageError, match=f"--{name.replace('_', '-')}: {value} is") as refused:
+            api.generate("ACG", "nowhere", **wrong)
+        assert "use " in str(refused.value)
 
 
 def test_errors_name_the_remedy(folder: Path) -> None:

@@ -22,6 +22,7 @@ from hyenacli.readers.shards import fingerprint
 from hyenacli.readers.tables import read_bases
 from hyenacli.settings_file import to_dict
 from hyenacli.writers.atomic import ensure_writable
+from hyenacli.writers.columns import Batch
 from hyenacli.writers.fasta import FASTAS, open_fasta_output
 from hyenacli.writers.output_shards import OutputShard, merge_if_last, resolve_shard
 from hyenacli.writers.tables import SCALAR_TABLES, open_table, table_type
@@ -62,11 +63,12 @@ def run(config: GenerateSettings) -> None:
         )
         total = None if inputs.total is None else inputs.total * config.samples
         report = GenerationReport(config.reference or config.fasta, config.seed)
-        with _open_output(config, output.target, kind, provenance) as write:
+        with _open_output(output.target, kind, provenance) as write:
             for answer in summary.watch(generated, total):
-                write(answer)
+                row = generated_row(answer, with_prompt=config.with_prompt)
+                write(answer, row)
                 if config.report is not None:
-                    report.add(answer.status, answer.record.bases, generated_row(answer, with_prompt=False))
+                    report.add(answer.status, answer.record.bases, row)
         if config.report is not None:
             defaults = {field.name: field.default for field in fields(config)}
             chosen = {name: value for name, value in to_dict(config).items() if value != defaults[name]}
@@ -113,18 +115,17 @@ def _open_input(config: GenerateSettings, output: OutputShard, stack: ExitStack)
 
 @contextmanager
 def _open_output(
-    config: GenerateSettings, target: Path, kind: str, provenance: dict[str, Any]
-) -> Iterator[Callable[[Generated], None]]:
-    """Open a FASTA or a table, and yield a function that writes one sequence."""
+    target: Path, kind: str, provenance: dict[str, Any]
+) -> Iterator[Callable[[Generated, Batch], None]]:
+    """Open a FASTA or a table, and yield a function that writes one sequence, given its cells too."""
     if kind not in FASTAS:
         with open_table(target, kind, COLUMNS, provenance) as table:
-            yield lambda answer: table.write(generated_row(answer, with_prompt=config.with_prompt))
+            yield lambda _answer, row: table.write(row)
         return
     with open_fasta_output(target, kind, provenance) as write:
 
-        def write_record(answer: Generated) -> None:
+        def write_record(answer: Generated, row: Batch) -> None:
             if answer.n_bases:
-                row = generated_row(answer, with_prompt=config.with_prompt)
                 logp, gc = row["logp_mean"][0], row["gc"][0]
                 header = f"{answer.prompt.id}/{answer.sample} logp={logp:.4f} gc={gc:.3f}"
                 write(f"{header} status={answer.status}", row["sequence"][0].encode())

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyenacli.errors import UsageError
+from hyenacli.generate.sampling import check_range
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
@@ -84,7 +85,7 @@ class Constraints:
         stop_codon: whether a stop codon, in frame with the first new base, ends it.
 
     Raises:
-        UsageError: the template is longer than the sequence.
+        UsageError: a number is out of its range, or the template is longer than the sequence.
     """
 
     length: int
@@ -97,6 +98,9 @@ class Constraints:
     stop_codon: bool = False
 
     def __post_init__(self) -> None:
+        check_range("--length", self.length, 1)
+        check_range("--max-homopolymer", self.max_homopolymer, 1)
+        check_range("--no-repeat", self.no_repeat, 8, 64)
         if len(self.template) > self.length:
             raise UsageError(
                 f"has {len(self.template):,} letters for {self.length:,} new bases",

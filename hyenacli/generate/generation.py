@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from hyenacli.devices import free_memory, is_out_of_memory
 from hyenacli.errors import UserError
 from hyenacli.generate.constraints import Automaton, Constraints, RepeatGuard
-from hyenacli.generate.sampling import SamplingRule, draws
+from hyenacli.generate.sampling import SamplingRule, check_range, draws
 from hyenacli.readers.records import OK, TOO_LONG, SequenceRecord
 from hyenadna import HyenaDNA, Tokenizer
 from hyenadna.engine.decoding import Decoder
@@ -75,6 +75,9 @@ class GenerationOptions:
         seed: of the draws.
         tries: times that a sequence is drawn before it is REJECTED.
         slide: drop the oldest half of a full context, rather than refuse.
+
+    Raises:
+        UsageError: a number is out of its range.
     """
 
     constraints: Constraints
@@ -83,6 +86,11 @@ class GenerationOptions:
     seed: int = 0
     tries: int = 100
     slide: bool = False
+
+    def __post_init__(self) -> None:
+        check_range("--samples", self.samples, 1)
+        check_range("--seed", self.seed, 0)
+        check_range("--tries", self.tries, 1)
 
 
 @dataclass(slots=True)

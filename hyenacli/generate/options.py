@@ -27,7 +27,7 @@ def parse_options(options: DrawingOptions) -> GenerationOptions:
     """
     template = "" if options.template is None else parse_iupac(options.template, "--template")
     constraints = Constraints(
-        length=options.length or len(template) or _LENGTH,
+        length=len(template) or _LENGTH if options.length is None else options.length,
         template=template,
         forbid=parse_words(options.forbid, "--forbid"),
         max_homopolymer=options.max_homopolymer,

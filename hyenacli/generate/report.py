@@ -5,7 +5,7 @@ N sequences, L bases, P words.
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from hyenacli.evaluation.line_plots import Series, histogram_chart, line_chart
 from hyenacli.evaluation.markov import MarkovModels, count_words
 from hyenacli.evaluation.report import facts_table, number_table, write_page
 from hyenacli.evaluation.sketch import CHUNK, K, hash_kmers
+from hyenacli.evaluation.words import reverse_complements
 from hyenacli.readers.genome import Genome, Tokens
 from hyenacli.writers.columns import Batch
 from hyenadna import Tokenizer
@@ -103,7 +104,7 @@ class GenerationReport:
         """Return the end of the verdict, and the sections that compare words."""
         new = [_TOKENIZER.encode_array(bases) for bases in self._sequences]
         if self._reference is None:
-            return "", [f"<h2>Composition</h2>{_composition_table({'generated': lambda: new})}"]
+            return "", [f"<h2>Composition</h2>{_composition_table({'generated': _count_all(new)})}"]
         with Genome(self._reference, codes_required=True) as genome:
             return _beside(new, genome, np.random.default_rng(self._seed))
 
@@ -117,13 +118,16 @@ def _beside(new: Sequence[Tokens], genome: Genome, rng: np.random.Generator) -> 
     models = MarkovModels(stretches(), order=LONGEST_WORD)
     orders, lengths = range(1, LONGEST_WORD + 1), list(map(len, new))
     samples = [models.draw(order, lengths, rng) for order in orders]
-    counts = {k: count_words(stretches(), k, both_strands=True) for k in orders}
-    sections = [
-        f"<h2>Composition</h2>{_composition_table({'generated': lambda: new, 'reference': stretches})}"
-    ]
+    generated, reference = _count_all(new), _count_all(stretches())
+    composition = _composition_table({"generated": generated, "reference": reference})
+    sections = [f"<h2>Composition</h2>{composition}"]
+    drawn = [count_words(sample, k) for k, sample in zip(orders, samples, strict=True)]
     ours, theirs = (
-        [jensen_shannon(count_words(group, k, both_strands=True), counts[k]) for k, group in groups]
-        for groups in (((k, new) for k in orders), zip(orders, samples, strict=True))
+        [
+            jensen_shannon(*(words + reverse_complements(words, k) for words in pair))
+            for k, *pair in zip(orders, counts, reference, strict=True)
+        ]
+        for counts in (generated, drawn)
     )
     columns = zip(orders, ours, theirs, strict=True)
     words = number_table(
@@ -137,10 +141,12 @@ def _beside(new: Sequence[Tokens], genome: Genome, rng: np.random.Generator) -> 
         y_label="divergence, bits",
     )
     sections += [f"<h2>Words, beside {escape(str(genome.path))}</h2><p>{_EXPLANATION}</p>", words, chart]
-    rows = []
-    for title, group in (("generated", new), (f"Markov sample of order {LONGEST_WORD}", samples[-1])):
-        shared, total = shared_words(group, (contig.codes for contig in genome.contigs))
-        rows.append([title, f"{shared:,}", f"{total:,}", f"{shared / max(1, total):.2%}"])
+    markov = f"Markov sample of order {LONGEST_WORD}"
+    found = shared_words((new, samples[-1]), (contig.codes for contig in genome.contigs))
+    rows = [
+        [title, f"{shared:,}", f"{total:,}", f"{shared / max(1, total):.2%}"]
+        for title, (shared, total) in zip(("generated", markov), found, strict=True)
+    ]
     sections += [
         f"<h2>Words of {K} bases that the reference has too</h2>",
         "<p>Sequences copied out of the genome share them; by chance hardly any is shared.</p>",
@@ -154,13 +160,21 @@ def _beside(new: Sequence[Tokens], genome: Genome, rng: np.random.Generator) -> 
     return verdict, sections
 
 
-def _composition_table(groups: Mapping[str, Callable[[], Iterable[Tokens]]]) -> str:
-    """Return a table of the bases and of CpG, observed and expected by its bases."""
+def _count_all(stretches: Iterable[Tokens]) -> list[Floats]:
+    """Count the words of 1 to `LONGEST_WORD` bases, (4**k,) each, of stretches that are read once."""
+    counts = [np.zeros(4**k) for k in range(1, LONGEST_WORD + 1)]
+    for tokens_L in stretches:
+        for k, count_P in enumerate(counts, 1):
+            np.add(count_P, count_words([tokens_L], k), out=count_P)
+    return counts
+
+
+def _composition_table(groups: Mapping[str, Sequence[Floats]]) -> str:
+    """Return a table of the bases and of CpG, observed and expected by its bases, of counts of words."""
     rows = []
-    for title, read in groups.items():
-        base_4 = count_words(read(), 1)
+    for title, (base_4, pair_P, *_) in groups.items():
         share_4 = base_4 / max(1.0, base_4.sum())
-        pair_44 = count_words(read(), 2).reshape(4, 4)
+        pair_44 = pair_P.reshape(4, 4)
         expected = share_4[1] * share_4[2] * pair_44.sum()
         odds = f"{pair_44[1, 2] / expected:.3f}" if expected else "-"
         rows.append([title, f"{base_4.sum():,.0f}", *(f"{share:.2%}" for share in share_4), odds])
@@ -184,14 +198,21 @@ def jensen_shannon(first: Floats, second: Floats) -> float:
     return max(0.0, bits)
 
 
-def shared_words(sequences: Iterable[Tokens], reference: Iterable[Tokens]) -> tuple[int, int]:
-    """Count the different words of `K` bases that a reference has on a strand, and those of `sequences`."""
-    hashes = [hash_kmers(tokens_L)[0] for tokens_L in sequences]
-    words_P = np.unique(np.concatenate([np.empty(0, np.uint64), *hashes]))
-    shared_P = np.zeros(len(words_P), dtype=bool)
-    for codes in reference if len(words_P) else ():
+def shared_words(groups: Iterable[Iterable[Tokens]], reference: Iterable[Tokens]) -> list[tuple[int, int]]:
+    """Count, of each group of sequences, the different words of `K` bases that a reference has too, and all.
+
+    Words are those of either strand. The reference is read once.
+    """
+    found = []
+    for sequences in groups:
+        hashes = [hash_kmers(tokens_L)[0] for tokens_L in sequences]
+        words_P = np.unique(np.concatenate([np.empty(0, np.uint64), *hashes]))
+        found.append((words_P, np.zeros(len(words_P), dtype=bool)))
+    for codes in reference:
         for start in range(0, len(codes), CHUNK):
             others, _ = hash_kmers(codes[start : start + CHUNK + K - 1])
-            indices = np.minimum(np.searchsorted(words_P, others), len(words_P) - 1)
-            shared_P[indices[words_P[indices] == others]] = True
-    return int(shared_P.sum()), len(words_P)
+            for words_P, shared_P in found:
+                if len(words_P):
+                    indices = np.minimum(np.searchsorted(words_P, others), len(words_P) - 1)
+                    shared_P[indices[words_P[indices] == others]] = True
+    return [(int(shared_P.sum()), len(words_P)) for words_P, shared_P in found]

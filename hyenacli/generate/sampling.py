@@ -4,6 +4,7 @@ B sequence; the 4 bases A, C, G, T.
 """
 
 import hashlib
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,13 @@ from hyenacli.errors import UsageError
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
+
+
+def check_range(flag: str, value: float | None, low: float, high: float = math.inf) -> None:
+    """Check an option that may be left out; UsageError if it is not of [low, high], or infinite."""
+    if value is not None and not (low <= value <= high and math.isfinite(value)):
+        limit = f"from {low} on" if high == math.inf else f"from {low} to {high}"
+        raise UsageError(f"{value} is out of range", at=flag, remedy=f"use a number {limit}")
 
 
 @dataclass(frozen=True)
@@ -27,7 +35,7 @@ class SamplingRule:
         min_p: least share of the likeliest base's probability.
 
     Raises:
-        UsageError: top_p is not above 0 and at most 1.
+        UsageError: a number is out of its range.
     """
 
     temperature: float = 1.0
@@ -36,6 +44,9 @@ class SamplingRule:
     min_p: float = 0.0
 
     def __post_init__(self) -> None:
+        check_range("--temperature", self.temperature, 0)
+        check_range("--top-k", self.top_k, 1, 4)
+        check_range("--min-p", self.min_p, 0, 1)
         if not 0 < self.top_p <= 1:
             raise UsageError(f"{self.top_p} is no probability above 0", at="--top-p", remedy="use 0 to 1")
 

@@ -154,7 +154,6 @@ class EmbeddingOptions:
             of it.
         stride: bases from one window's start to the next; None is the window.
         average: of a longer sequence, average the outputs of `even_windows` rather than pool all its bases.
-        circles: names of the sequences whose windows, if averaged, go on across the end.
     """
 
     pooling: Pooling = Pooling("mean")
@@ -164,7 +163,6 @@ class EmbeddingOptions:
     window: int | None = None
     stride: int | None = None
     average: bool = False
-    circles: frozenset[str] = frozenset()
 
     def readings(self, strand: str) -> tuple[bool, ...]:
         """Return which strands of a region are read, in order; true is the reverse complement.

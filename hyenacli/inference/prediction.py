@@ -267,9 +267,8 @@ def _averaged(
         for record in records:
             spans, bases = [], record.bases
             if record.status == OK:
-                circular = record.circular or record.id in options.circles
-                bases *= 1 + circular
-                spans = even_windows(len(record), width, stride, circular=circular)
+                bases *= 1 + record.circular
+                spans = even_windows(len(record), width, stride, circular=record.circular)
                 spans = [span for span in spans if 2 * bases.count(b"N", *span) <= span[1] - span[0]]
             lacking = record.status == OK and not spans
             waiting.append((replace(record, status=N_CONTENT) if lacking else record, spans, []))

@@ -30,7 +30,7 @@ from hyenacli.readers.tables import Columns, Label, LabelledRecord
 from hyenacli.readers.text import source_name
 
 _logger = logging.getLogger("hyena")
-OK, EMPTY, TOO_LONG = "OK", "EMPTY", "TOO_LONG"
+OK, TOO_LONG = "OK", "TOO_LONG"
 
 
 @dataclass(slots=True)

@@ -53,7 +53,7 @@ _FORMATS = [
         (
             "a GFF or GTF",
             rb"##gff|#!g|(#[^\n]*\n)*[^\t\n]+\t[^\t\n]*\t[^\t\n]+\t\d+\t\d+\t[^\t\n]+\t[-+.?]\t",
-            "convert it to BED, whose starts count from 0",
+            "give FASTA where bases are read, and BED, whose starts count from 0, where regions are",
         ),
         ("a VCF", rb"##fileformat=VCF|#CHROM\tPOS\tID\tREF", "score its variants with hyena score-variants"),
         ("a BCF", rb"BCF\x02", "score its variants with hyena score-variants"),

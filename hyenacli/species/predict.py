@@ -6,7 +6,7 @@ S species, W windows of a contig.
 import io
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
@@ -79,7 +79,7 @@ def run(config: SpeciesPredictSettings) -> None:
         warn_unfinished(Path(config.model))
         rc = head.rc if config.rc == "auto" else config.rc == "mean"
         circles = _circles(config)
-        options = species_options(head, rc=rc, window=config.window, stride=config.stride, circles=circles)
+        options = species_options(head, rc=rc, window=config.window, stride=config.stride)
         width, _ = options.windows(model.config, model.longest_input)
         table = SpeciesTable(head, config.threshold, config.top)
         experts = open_experts(folder)
@@ -90,6 +90,7 @@ def run(config: SpeciesPredictSettings) -> None:
             options,
             experts,
             min_length=config.min_length,
+            circles=circles,
             batch_size=batch_size,
             precision=precision,
         )
@@ -236,16 +237,10 @@ def species_head(model: HyenaDNA, name: object = None) -> HeadConfig:
 
 
 def species_options(
-    head: HeadConfig,
-    *,
-    rc: bool,
-    window: int | None = None,
-    stride: int | None = None,
-    circles: frozenset[str] = frozenset(),
+    head: HeadConfig, *, rc: bool, window: int | None = None, stride: int | None = None
 ) -> EmbeddingOptions:
     """Return the options with which species are predicted: as `prediction_options`, windows averaged."""
-    options = prediction_options(head, rc=rc, window=window, stride=stride)
-    return replace(options, average=True, circles=circles)
+    return replace(prediction_options(head, rc=rc, window=window, stride=stride), average=True)
 
 
 def classify(
@@ -255,6 +250,7 @@ def classify(
     experts: Experts | None = None,
     *,
     min_length: int,
+    circles: Collection[str] = (),
     max_bytes: int = 1 << 26,
     **how: Any,
 ) -> Iterator[tuple[FastaRecord, Predicted]]:
@@ -266,6 +262,7 @@ def classify(
         options: from `species_options`.
         experts: joins the model.
         min_length: bases below which a contig is TOO_SHORT.
+        circles: names of contigs whose windows go on across the end, beside those that a file calls circular.
         max_bytes: size of the contigs that may wait for the end of a batch.
         how: `batch_size` and `precision` of `predict`.
     """
@@ -279,13 +276,13 @@ def classify(
     # the end of a pass completes its last batch, however few windows the contigs of many bytes have
     for _, group in groupby(numbered(), key=itemgetter(0)):
         members = [contig for _, contig in group]
-        answers = predict(model, (_record(c, min_length) for c in members), options, **how)
+        answers = predict(model, (_record(c, min_length, circles) for c in members), options, **how)
         yield from zip(members, join_predictions(answers, experts), strict=True)
 
 
-def _record(contig: FastaRecord, min_length: int) -> SequenceRecord:
+def _record(contig: FastaRecord, min_length: int, circles: Collection[str]) -> SequenceRecord:
     record = SequenceRecord.of_sequence(contig.name, contig.sequence, contig.status)
-    record = replace(record, circular=contig.circular)
+    record = replace(record, circular=contig.circular or contig.name in circles)
     short = record.status == OK and len(record) < min_length
     return replace(record, status=TOO_SHORT, bases=b"") if short else record
 

@@ -168,6 +168,7 @@ def push(settings: PushSettings) -> None:
     Raises:
         ModelError: as `hyenadna.convert` and `hyenadna.upload`.
     """
+    hyenadna.check_upload(settings.name)
     with TemporaryDirectory() as temporary:
         folder = Path(temporary, "model")
         hyenadna.convert(settings.model, folder, "hf", drop_head=settings.drop_head, repository=settings.name)

@@ -104,6 +104,8 @@ def _check(config: AttributeSettings) -> str | None:
     check_arrays_type(config.output)
     track_kind = None if config.track is None else table_type(config.track, None, tuple(TRACKS))
     check_naming(config.contig_style, config.contig_aliases, config.fasta)
+    if config.seqlets is not None and config.seqlets.suffix != ".bed":
+        raise UsageError("seqlets are a BED", at=config.seqlets, remedy="give it the suffix .bed")
     targets = [config.output, config.track, config.seqlets]
     if config.modisco is not None:
         config.modisco.mkdir(parents=True, exist_ok=True)

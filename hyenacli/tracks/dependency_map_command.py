@@ -77,6 +77,8 @@ def _check(config: DependencyMapSettings) -> tuple[str | None, list[OutputShard]
     track_kind = None if config.influence is None else table_type(config.influence, None, tuple(TRACKS))
     if config.decay is not None:
         table_type(config.decay, None)
+    if config.decay_plot is not None and config.decay_plot.suffix != ".svg":
+        raise UsageError("the plot is an SVG", at=config.decay_plot, remedy="give it the suffix .svg")
     check_naming(config.contig_style, config.contig_aliases, config.fasta, config.circular)
     outputs = [resolve_shard(config.shard, path) for path in (config.output, config.influence) if path]
     if outputs[0].shard is not None and (config.decay or config.decay_plot):

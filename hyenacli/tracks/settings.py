@@ -240,7 +240,7 @@ class AttributeSettings(options.ModelOptions, options.RegionOptions, options.Col
     seqlets: Annotated[
         Path | None,
         typer.Option(
-            help="BED of the spans whose attributions stand out from those of shuffled sequences.",
+            help="BED (.bed) of the spans whose attributions stand out from those of shuffled sequences.",
             metavar="FILE",
             rich_help_panel=options.OUTPUT,
         ),

@@ -1,8 +1,10 @@
 """`hyena track`: a number for every base of regions or of a genome."""
 
 import time
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +191,8 @@ class _Job:
         budget = make_budget(batch_size, model.config.d_model, 0, next(model.parameters()).device)
         self._how: dict[str, Any] = {"budget": budget, "precision": precision}
         self._tiles = _tiles(config, model)
-        self._total = sum(map(self._tiles.count, regions))
+        self._firsts = [0, *accumulate(map(self._tiles.count, regions))]
+        self._total = self._firsts.pop()
         self._digest = fingerprint(map(repr, regions), genome.lengths)
         self._contigs = {region.contig: genome.lengths[region.contig] for region in regions}
         self._provenance = _provenance(config, self._tiles, model_sha256(model))
@@ -247,11 +250,11 @@ class _Job:
 
     def _pieces(self, part: range) -> Iterator[Region]:
         """Yield some of the tiles of all regions."""
-        first = 0
-        for region in self._regions:
-            numbers = slice(max(0, part.start - first), max(0, part.stop - first))
-            yield from self._tiles.pieces(region, numbers)
-            first += self._tiles.count(region)
+        begin, end = bisect_right(self._firsts, part.start), bisect_left(self._firsts, part.stop)
+        for number in range(max(0, begin - 1), end):
+            first = self._firsts[number]
+            numbers = slice(max(0, part.start - first), part.stop - first)
+            yield from self._tiles.pieces(self._regions[number], numbers)
 
     def _write(self, write: Write, part: range) -> None:
         """Compute and write some of the tiles, and show the progress."""

@@ -97,10 +97,7 @@ class VcfWriter:
             raise UserError(what, at=self._target, remedy="write .vcf.gz")
         if count:
             for name, column in self._columns:
-                of_field = values[name]
-                if len(of_field) != count:
-                    raise _miscounted(name, of_field, record)
-                column.extend(of_field)
+                column.extend(field_values(name, values, record))
         if self._table is not None:
             line = _as_vcf(record, self._table)
         self._lines.append(line)
@@ -158,12 +155,8 @@ def field_values(name: str, values: Values, record: VariantRecord) -> Sequence[V
     """
     of_field = values[name]
     if len(of_field) != len(record.alts):
-        raise _miscounted(name, of_field, record)
+        raise ValueError(f"{len(of_field)} values of {name} for {len(record.alts)} alleles of {record}")
     return of_field
-
-
-def _miscounted(name: str, of_field: Sequence[Value], record: VariantRecord) -> ValueError:
-    return ValueError(f"{len(of_field)} values of {name} for {len(record.alts)} alleles of {record}")
 
 
 def value_text(value: Value, missing: str = ".") -> str:

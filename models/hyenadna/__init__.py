@@ -6,7 +6,7 @@ from .config import PRESETS, PUBLISHED_NAMES, DemonstrationsConfig, HeadConfig, 
 from .engine.decoding import Decoder, generate
 from .errors import ModelError
 from .formats.adapters import save_adapter
-from .formats.hub import download, parse_hub_name, upload
+from .formats.hub import check_upload, download, parse_hub_name, upload
 from .formats.load import load_model
 from .formats.save import ModelInfo, convert, describe, save_model
 from .formats.tensors import model_sha256
@@ -31,6 +31,7 @@ __all__ = [
     "Tokenizer",
     "add_lora",
     "add_soft_prompt",
+    "check_upload",
     "convert",
     "describe",
     "download",

@@ -341,7 +341,7 @@ def test_push_says_in_a_line_why_not(
     hub: HubServer, push: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     native = tmp_path / "native"
-    assert push(native, "new") == (1, "new: is not a name of the Hub; give org/name")
+    assert push(tmp_path / "none", "new") == (1, "new: is not a name of the Hub; give org/name")
     code, err = push(native, "org/new")
     assert code == 1
     assert err.startswith("org/new: uploading needs a token of the Hub; set HF_TOKEN")

@@ -55,10 +55,17 @@ def contig(bases: str, name: str = "c") -> FastaRecord:
 
 
 def classified(
-    model: HyenaDNA, contigs: list[FastaRecord], *, min_length: int = 1, batch_size: int = 4, **how: object
+    model: HyenaDNA,
+    contigs: list[FastaRecord],
+    *,
+    min_length: int = 1,
+    circles: str = "",
+    batch_size: int = 4,
+    **how: object,
 ) -> list[Predicted]:
     recipe = species_options(model.config.head, **{"rc": False} | how)
-    answers = classify(model, contigs, recipe, min_length=min_length, batch_size=batch_size)
+    limits = {"min_length": min_length, "circles": circles, "batch_size": batch_size}
+    answers = classify(model, contigs, recipe, **limits)
     return [answer for _, answer in answers]
 
 
@@ -322,20 +329,20 @@ def test_windows_cover_a_sequence_alike_from_both_ends(
 def test_the_strand_in_which_a_contig_is_written_makes_no_difference(name: str, bases: int) -> None:
     text = random_dna(bases, bases) + "N" * 20
     other = reverse_complement(text.encode()).decode()
-    for how in ({}, {"window": 20, "stride": 7}, {"window": 20, "circles": frozenset("c")}):
+    for how in ({}, {"window": 20, "stride": 7}, {"window": 20, "circles": "c"}):
         one, two = classified(MODELS[name], [contig(text), contig(other)], rc=True, **how)
         np.testing.assert_allclose(shares(one.logits), shares(two.logits), atol=1e-5)
 
 
 def test_windows_of_a_circle_go_on_across_its_end() -> None:
     model, bases = MODELS["three"], (random_dna(70, 4) + "N" * 5).encode()
-    (circle,) = classified(model, [FastaRecord("c", "", bases)], stride=20, circles=frozenset({"c", "d"}))
+    (circle,) = classified(model, [FastaRecord("c", "", bases)], stride=20, circles="cd")
     assert list(circle.windows) == even_windows(75, 32, 20, circular=True)
     assert any(end > 75 for _, end in circle.windows)
     logits = [log_p(model, (bases * 2)[start:end], rc=False) for start, end in circle.windows]
     np.testing.assert_allclose(shares(circle.logits), shares(np.mean(logits, axis=0)), atol=1e-4)
     assert circle.n_bases == 75
-    (half,) = classified(model, [contig("ACGT" * 10 + "N" * 60)], stride=16, circles=frozenset("c"))
+    (half,) = classified(model, [contig("ACGT" * 10 + "N" * 60)], stride=16, circles="c")
     read = {at % 100 for start, end in half.windows for at in range(start, end)}
     assert half.n_bases == len(read) < 100
 

@@ -112,6 +112,7 @@ def test_the_likelihood_of_a_model_without_a_head_and_its_seqlets(run: Run, fold
         ("t.csv -m binary -o x.npz --seqlets no/x.bed", "no"),
         ("t.csv -m bases -o x.npz", "predicts every base"),
         ("t.csv -m classes -o x.npz --target w", "no output 'w'"),
+        ("t.csv -m headless -o x.npz --seqlets x.tsv", "seqlets are a BED; give it the suffix .bed"),
         ("t.csv -m classes -o x.bw", "end it with .npz or .h5"),
         ("t.csv -m classes -o x.npz --track x.bedgraph", "no coordinates"),
         ("r.bed -f g.fa -m none -o x.npz", "none"),

@@ -150,13 +150,17 @@ def _written(config: LoraConfig | SoftPromptConfig, d_model: int) -> dict[str, A
     }
 
 
-def read_adapter_config(path: Path) -> dict[str, Any]:
-    """Read an adapter_config.json, and our file beside it, if there is one, into one object.
+def with_our_settings(raw: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Add what our file beside an adapter_config.json says, if there is one.
+
+    Args:
+        raw: what the adapter_config.json holds.
+        path: of it.
 
     Raises:
-        ModelError: one of them is damaged.
+        ModelError: our file is damaged, or was written for another configuration.
     """
-    raw, ours_path = read_json(path), path.with_name(_OURS)
+    ours_path = path.with_name(_OURS)
     if not ours_path.is_file():
         return raw
     ours = read_json(ours_path)
@@ -171,7 +175,7 @@ def read_adapter(raw: Mapping[str, Any], tensors: Mapping[str, Tensor], at: obje
     """Parse the configuration of an adapter, and the tensors beside it.
 
     Args:
-        raw: from `read_adapter_config`.
+        raw: from `with_our_settings`.
         tensors: by their names in the file.
         at: the configuration file, for messages.
 

@@ -27,6 +27,7 @@ _FILES = [
 ]
 _CHUNK = 1 << 20
 _TIMEOUT = 30  # seconds
+_REPEAT = "check the token's rights, the name and the network, then repeat"
 
 
 def parse_hub_name(spec: str) -> tuple[str, str | None]:
@@ -114,11 +115,28 @@ def download(repo: str, revision: str | None = None, folder: Path | None = None)
     return cached
 
 
+def check_upload(repo: str) -> Any:
+    """Check what an upload needs before there is something to upload, and return the Hub's client package.
+
+    Raises:
+        ModelError: huggingface_hub is not installed, the name is not one, or there is no token.
+    """
+    hub = _import_hub(repo, "uploading needs huggingface_hub", "pip install huggingface_hub")
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", repo, re.ASCII) is None:
+        raise ModelError("is not a name of the Hub", at=repo, remedy="give org/name")
+    with _errors_in_one_line("cannot be uploaded", repo, _REPEAT):
+        hub.utils.validate_repo_id(repo)
+        if hub.get_token() is None:
+            remedy = "set HF_TOKEN to a token with write access, or run `hf auth login`"
+            raise ModelError("uploading needs a token of the Hub", at=repo, remedy=remedy)
+    return hub
+
+
 def upload(folder: Path, repo: str, *, private: bool = False) -> str:
     """Upload a model's folder to the Hub, in place of the model that a repository may have.
 
     The token is the Hub client's: HF_TOKEN, or what `hf auth login` keeps. Older configuration and weights in
-    the repository are removed, other files stay.
+    the repository are removed, files of the same names replaced; others stay.
 
     Args:
         folder: the files.
@@ -129,18 +147,11 @@ def upload(folder: Path, repo: str, *, private: bool = False) -> str:
         The address of the repository.
 
     Raises:
-        ModelError: huggingface_hub is not installed, the name is not one, there is no token, the Hub refuses
-            it or does not answer, or the repository exists and is public against `private`.
+        ModelError: as `check_upload`; the Hub refuses it or does not answer, or the repository exists and is
+            public against `private`.
     """
-    hub = _import_hub(repo, "uploading needs huggingface_hub", "pip install huggingface_hub")
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", repo, re.ASCII) is None:
-        raise ModelError("is not a name of the Hub", at=repo, remedy="give org/name")
-    remedy = "check the token's rights, the name and the network, then repeat"
-    with _errors_in_one_line("cannot be uploaded", repo, remedy):
-        hub.utils.validate_repo_id(repo)
-        if hub.get_token() is None:
-            remedy = "set HF_TOKEN to a token with write access, or run `hf auth login`"
-            raise ModelError("uploading needs a token of the Hub", at=repo, remedy=remedy)
+    hub = check_upload(repo)
+    with _errors_in_one_line("cannot be uploaded", repo, _REPEAT):
         client = hub.HfApi()
         address = client.create_repo(repo, private=private, exist_ok=True)
         if private and not client.model_info(repo).private:

@@ -19,7 +19,7 @@ from .adapters import (
     AdapterFile,
     add_adapter,
     read_adapter,
-    read_adapter_config,
+    with_our_settings,
 )
 from .configs import CheckpointFormat, detect_format, read_config, read_table
 from .files import find_weights, read_json, read_tensors
@@ -143,7 +143,7 @@ def load_files(
     """
     raw, tensors = read_json(files.config), read_tensors(files.weights)
     if "peft_type" in raw:
-        adapter = read_adapter(read_adapter_config(files.config), tensors, files.config)
+        adapter = read_adapter(with_our_settings(raw, files.config), tensors, files.config)
         return _load_adapted(adapter, files, window_shift, base)
     if base is not None:
         raise ModelError("is not an adapter, so that it has no base model", at=files.config)
