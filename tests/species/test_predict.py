@@ -353,7 +353,7 @@ def test_predict_answers_for_a_species_run_as_its_own_verb() -> None:
     record = SequenceRecord.of_sequence("c", bases)
     (answer,) = predict(model, [record], prediction_options(head, rc=head.rc))
     (by_verb,) = classified(model, [FastaRecord("c", "", bases)], rc=True)
-    np.testing.assert_array_equal(answer.logits, by_verb.logits)
+    np.testing.assert_allclose(answer.logits, by_verb.logits, rtol=1e-5)  # batches differ
 
 
 def test_a_bad_contig_costs_no_other(tmp_path: Path) -> None:
