@@ -15,6 +15,7 @@ from torch.nn import functional
 from benchmarks.engine import Factory, bases, forward, train
 from benchmarks.processes import Timing, Work, interleave
 from benchmarks.results import ROOT, table, write_section
+from hyenacli.evaluation.figures import BLUE, RED
 from hyenadna import HyenaConfig
 
 if TYPE_CHECKING:
@@ -143,12 +144,12 @@ def draw(found: dict[tuple[str, int, str], float]) -> None:
 
     figure, panels = plt.subplots(1, 2, figsize=(10, 4.4), sharey=True)
     for panel, (mode, title) in zip(panels, MODES.items(), strict=True):
-        measured = {p: [(n, s) for (m, n, q), s in found.items() if (m, q) == (mode, p)] for p in COLOURS}
-        for path, (colour, label) in COLOURS.items():
-            panel.plot(*zip(*measured[path], strict=True), "o-", color=colour, label=label, lw=2, ms=5)
+        measured = {p: [(n, s) for (m, n, q), s in found.items() if (m, q) == (mode, p)] for p in LINES}
+        for path, (color, style, label) in LINES.items():
+            panel.plot(*zip(*measured[path], strict=True), style, color=color, label=label, lw=2, ms=5)
         last = measured["attention"][-1]
         rest = [last] + [(n, extrapolate(found, mode, n)) for n, _ in measured["hyena"] if n > last[0]]
-        panel.plot(*zip(*rest, strict=True), "--", color=COLOURS["attention"][0], label="extrapolated")
+        panel.plot(*zip(*rest, strict=True), "--", color=RED, label="extrapolated")
         lengths = [n for n, _ in measured["hyena"]]
         panel.set(xscale="log", yscale="log", title=title, xlabel="sequence length, tokens")
         panel.set_xticks(lengths, [f"{n // 1024}k" for n in lengths], minor=False)
@@ -158,11 +159,11 @@ def draw(found: dict[tuple[str, int, str], float]) -> None:
     panels[0].set_ylabel(f"seconds per sequence, {torch.get_num_threads()} CPU threads")
     panels[0].legend(frameon=False)
     figure.tight_layout()
-    figure.savefig(PICTURE, dpi=130)
+    figure.savefig(PICTURE, dpi=90)
     print(f"drew {PICTURE}")
 
 
-COLOURS = {"hyena": ("#1b7f5c", "Hyena"), "attention": ("#c0504d", "transformer (SDPA)")}
+LINES = {"hyena": (BLUE, "o-", "Hyena"), "attention": (RED, "s-", "transformer (SDPA)")}
 TEXT = """\
 Seconds per sequence, width 128, two layers, medians, the two models taking turns in processes of their own
 (three turns of two calls below 32,768 tokens, one from there on). The transformer is causal and pre-norm,

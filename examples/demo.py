@@ -36,6 +36,7 @@ CONTIGS = {"train1": 600, "train2": 600, "heldout": 400}
 OTHER = {f"other{number}": 60_000 for number in range(6)}
 HELD_OUT = "heldout"
 VARIANTS = 240
+SEED = 7
 # Share of A, C, G and T at each codon position; over the three, every base has a quarter.
 CODON_SHARES = ((0.70, 0.10, 0.10, 0.10), (0.02, 0.48, 0.48, 0.02), (0.03, 0.17, 0.17, 0.63))
 
@@ -43,10 +44,15 @@ Features = NDArray[np.floating]
 Labels = NDArray[np.str_]
 
 
-def write_genome(folder: Path, seed: int = 7) -> None:
+def draw_words(rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Return the words of the kind motifs, a row each, as ASCII bases."""
+    return np.stack([rng.permutation(np.repeat(BASES, 3)) for _ in range(3)])
+
+
+def write_genome(folder: Path, seed: int = SEED) -> None:
     """Write genome.fa, regions.bed (names: a kind and a number) and kinds.bed (names: a kind)."""
     rng = np.random.default_rng(seed)
-    words = np.stack([rng.permutation(np.repeat(BASES, 3)) for _ in range(3)])
+    words = draw_words(rng)
     element = rng.permutation(np.repeat(BASES, LENGTH // 4))
     with (
         (folder / "genome.fa").open("w") as fasta,
@@ -110,8 +116,9 @@ def region(
 def hyena(*arguments: object) -> None:
     """Run a command, showing what a user would type; in this process, which has imported torch already."""
     print(f"\n$ hyena {' '.join(map(str, arguments))}", flush=True)
+    sys.argv = ["hyena", *map(str, arguments)]  # what reports name as the command
     try:
-        app([*map(str, arguments)], prog_name="hyena")
+        app(prog_name="hyena")
     except SystemExit as end:
         if end.code:
             raise

@@ -17,7 +17,7 @@ from hyenacli.adaptation.evaluation import EvaluationResult, SplitResult
 from hyenacli.adaptation.labels import LabelScheme
 from hyenacli.evaluation.bootstrap import Floats
 from hyenacli.evaluation.calibration import reliability
-from hyenacli.evaluation.figures import BLUE, GREY, RED
+from hyenacli.evaluation.figures import BLUE, RED
 from hyenacli.evaluation.line_plots import Series, curve, line_chart, smoothed
 from hyenacli.evaluation.metrics import measure_columns, monitor
 from hyenacli.evaluation.prediction_plots import (
@@ -152,14 +152,13 @@ def _text(value: float | None) -> str:
 
 
 def _metrics(evaluation: EvaluationResult) -> str:
-    """Return a table with a row for each metric, and the baselines beside the final split."""
+    """Return a table with a row for each metric: the final split, beside it baselines, then other splits."""
     splits, last = evaluation.splits, evaluation.final_split
     caption = "95 % bootstrap intervals in brackets."
-    shown = dict(splits)
+    final = {last: splits[last]}
     if evaluation.clean is not None:
-        shown["clean test"] = evaluation.clean
+        final["clean test"] = evaluation.clean
         caption += " Clean test: the test records that resemble no training record."
-    header = ["", *(f"{name} ({len(result.logits):,})" for name, result in shown.items())]
     beside = {}
     if evaluation.network is not None and evaluation.joint is not None:
         beside["network alone"] = evaluation.network
@@ -169,19 +168,25 @@ def _metrics(evaluation: EvaluationResult) -> str:
             parts = islice(factors, len(expert.outputs[last]))
             terms.append(f"{', '.join(parts)} times those of the {expert.title}")
         caption += (
-            f" The first columns are of all joined: {', '.join(terms[:-1])} and {terms[-1]}, weights fitted "
-            "to the validation split."
+            f" {last.capitalize()} and the other splits are of all joined: {', '.join(terms[:-1])} and "
+            f"{terms[-1]}, weights fitted to the validation split."
         )
     for baseline in evaluation.baselines:
         beside[baseline.title] = baseline.splits
         caption += f" {baseline.title}: {baseline.description}."
-    header += [f"{title}, {last}" for title in beside]
-    rows = []
-    for metric in splits[last].metrics:
-        results = [*shown.values(), *(results[last] for results in beside.values())]
-        cells = [_with_span(result.metrics[metric], result.intervals.get(metric)) for result in results]
-        rows.append([metric, *cells])
-    return f"<p>{caption}</p>{number_table(header, rows)}"
+    compared = {f"{title}, {last}": results[last] for title, results in beside.items()}
+    others = {name: result for name, result in reversed(splits.items()) if name != last}
+    columns = _sized(final) | compared | _sized(others)
+    rows = [
+        [metric, *(_with_span(c.metrics[metric], c.intervals.get(metric)) for c in columns.values())]
+        for metric in splits[last].metrics
+    ]
+    return f"<p>{caption}</p>{number_table(['', *columns], rows)}"
+
+
+def _sized(results: Mapping[str, SplitResult]) -> dict[str, SplitResult]:
+    """Add the number of records to the names of splits."""
+    return {f"{name} ({len(result.logits):,})": result for name, result in results.items()}
 
 
 def _with_span(value: float, span: tuple[float, float] | None) -> str:
@@ -229,18 +234,16 @@ def _of_classes(evaluation: EvaluationResult, outputs: Floats, targets: Any, sch
     for baseline in evaluation.baselines if scheme.n_outputs == 2 else ():
         beside = baseline.splits[evaluation.final_split]
         outputs_PC = beside.evaluator.outputs(beside.logits)[labelled]
-        lines += _lines(truth_P, outputs_PC, scheme, f"{baseline.title}: ", color=GREY)
+        lines += _lines(truth_P, outputs_PC, scheme, f"{baseline.title}: ")
     reliable = reliability_chart([(evaluation.final_split, reliability(scheme.task, outputs, targets))])
     matrix = confusion_matrix(counts_CC, scheme.names)
     return f"{matrix}{side_by_side(roc_chart(lines), pr_chart(lines))}<h2>Calibration</h2>{reliable}"
 
 
-def _lines(
-    truth_P: Any, p_PC: Floats, scheme: LabelScheme, prefix: str, color: str | None = None
-) -> list[Ranked]:
+def _lines(truth_P: Any, p_PC: Floats, scheme: LabelScheme, prefix: str) -> list[Ranked]:
     """Return a line for the second of two classes, or for each of several against all others."""
     classes = [1] if scheme.n_outputs == 2 else range(min(scheme.n_outputs, _MAX_LINES))
-    return [Ranked(f"{prefix}{scheme.names[k]}", truth_P == k, p_PC[:, k], color) for k in classes]
+    return [Ranked(f"{prefix}{scheme.names[k]}", truth_P == k, p_PC[:, k]) for k in classes]
 
 
 def _of_labels(outputs: Floats, targets: Any, scheme: LabelScheme) -> str:

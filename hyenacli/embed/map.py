@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 from hyenacli.console import log
 from hyenacli.embed.settings import EmbedSettings
 from hyenacli.errors import UsageError, abbreviate
-from hyenacli.evaluation.figures import COLORS, Draw, Note, inline_figure, shortened, write_figure
+from hyenacli.evaluation.figures import (
+    COLORS,
+    Draw,
+    Note,
+    add_legend,
+    inline_figure,
+    shortened,
+    write_figure,
+)
 from hyenacli.evaluation.probe import Coloring, Probe, color_records, import_umap, lay_out, probe_column
 from hyenacli.evaluation.report import facts_table, number_table, write_page
 from hyenacli.inference.embedding import RECORD_COLUMNS, Embedded, record_rows
@@ -25,7 +33,7 @@ Array = NDArray[Any]
 MAX_RECORDS = 10_000
 """Of more records a random sample is drawn and probed."""
 
-_SIZE = (7.6, 5.4)
+_WIDTH = 4.8
 _METHODS = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 # More points are drawn as an image, and without names.
 _MAX_NAMED = 3_000
@@ -142,7 +150,12 @@ def write_map(config: EmbedSettings, sample: MapSample) -> None:
         _write_page(config, sample, coloring, probe, draw)
         log.info("wrote %s", path)
     else:
-        write_figure(path, draw, _SIZE)
+        write_figure(path, draw, _size(coloring))
+
+
+def _size(coloring: Coloring) -> tuple[float, float]:
+    """Return width and height in inches of a square plot with a legend below."""
+    return _WIDTH, _WIDTH + 0.19 * len(coloring.names)
 
 
 def _drawing(
@@ -160,7 +173,7 @@ def _drawing(
         axes.set(xlabel=labels[0], ylabel=labels[1], box_aspect=1)
         axes.grid(visible=False)
         if probe is not None:
-            axes.set_title(f"{column}: {probe.sentence}", fontsize=9, loc="left")
+            axes.set_title(f"{shortened(str(column), 40)}:\n{probe.sentence}", fontsize=9, loc="left")
         if coloring.numeric:
             dots = axes.scatter(
                 *points_N2.T, c=coloring.target_N, cmap="viridis", plotnonfinite=True, **style
@@ -178,8 +191,7 @@ def _drawing(
             mark = "^" if k >= len(COLORS) else "o"
             axes.scatter(*points_N2[chosen].T, color=color, marker=mark, alpha=0.7, label=label, **style)
         if coloring.names:
-            size = (30 / style["s"]) ** 0.5
-            axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), markerscale=size)
+            add_legend(axes, markerscale=(30 / style["s"]) ** 0.5)
         if count > _MAX_NAMED:
             return
         half_2 = np.ptp(points_N2, axis=0) / 150
@@ -205,7 +217,7 @@ def _write_page(
         "method": method,
     }
     verdict = f"{points} points by {method}" if probe is None else f"predicting {column}: {probe.sentence}"
-    sections = [facts_table(facts), inline_figure(draw, _SIZE, f"Embeddings by {method}")]
+    sections = [facts_table(facts), inline_figure(draw, _size(coloring), f"Embeddings by {method}")]
     if probe is not None:
         sections.append(f"<h2>Probe</h2><p>{_EXPLAINED}</p>")
     if probe is not None and probe.by_class:

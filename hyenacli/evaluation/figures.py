@@ -147,12 +147,12 @@ def _areas(axes: Any, notes: Iterable[Note]) -> Iterator[str]:
         yield f"<rect {box}><title>{escape(note.text)}</title></rect>"
 
 
-def add_legend(axes: Any, title: str | None = None) -> None:
+def add_legend(axes: Any, title: str | None = None, **how: Any) -> None:
     """Put the names of lines below a plot, in two columns where they are short."""
     labels = axes.get_legend_handles_labels()[1]
     columns = 2 if len(labels) > 1 and max(map(len, labels)) <= 24 else 1
     loc = "outside lower left"
-    axes.figure.legend(title=title, loc=loc, ncols=columns, alignment="left", borderaxespad=0.2)
+    axes.figure.legend(title=title, loc=loc, ncols=columns, alignment="left", borderaxespad=0.2, **how)
 
 
 def short_number(value: float, _position: int = 0) -> str:

@@ -7,6 +7,7 @@ Legend of shape suffixes: P items, C classes, K bins, G distinct scores.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -39,13 +40,11 @@ class Ranked:
         label: its name in the legend.
         positive: which items (P,) are positive.
         scores: of the items (P,); higher is more positive.
-        color: of the line; None takes the next of COLORS.
     """
 
     label: str
     positive: npt.ArrayLike
     scores: npt.ArrayLike
-    color: str | None = None
 
 
 def confusion_matrix(counts: npt.ArrayLike, labels: Sequence[str]) -> str:
@@ -134,11 +133,10 @@ def pr_chart(lines: Sequence[Ranked]) -> str:
 
 def _draw_ranked(axes: Any, lines: Sequence[Ranked], trace: Any, x_label: str) -> Iterator[Note]:
     """Draw the lines that `trace` makes of running counts (true, false), and return their notes."""
-    palette = iter(COLORS * len(lines))
     xs = np.linspace(0, 1, 51)
     texts = [[f"{x_label} {x:.2f}"] for x in xs]
-    for line in lines:
-        color, name = line.color or next(palette), shortened(line.label, 34)
+    for line, color in zip(lines, cycle(COLORS), strict=False):
+        name = shortened(line.label, 34)
         true_G, false_G = _running(line)
         if not (true_G[-1] and false_G[-1]):
             axes.plot([], [], color=color, label=f"{name}: one class only")

@@ -26,17 +26,17 @@ td, th { padding: 2px 14px 2px 0; text-align: left; vertical-align: top; }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; } td { white-space: nowrap; }
 td.n, td:last-child { white-space: normal; } tr.model { font-weight: 600; }
 svg { max-width: 100%; height: auto; display: block; }
-.chart { max-width: 560px; } .chart > svg { width: 100%; }
+.chart { max-width: 560px; margin-top: 8px; } .chart > svg { width: 100%; }
 .chart.wide { max-width: none; overflow-x: auto; } .chart.wide > svg { width: auto; }
 .charts { display: flex; flex-wrap: wrap; align-items: flex-start; gap: 8px 16px; }
 .charts .chart { flex: 0 1 calc(50% - 8px); min-width: min(320px, 100%); }
 @media (max-width: 600px) { body { margin: 1em auto; } .charts .chart { flex-basis: 100%; }
   .chart.wide > svg { max-width: none; } table { font-size: .87em; } td, th { padding-right: 8px; }
-  td:first-child { white-space: normal; min-width: 5.5em; overflow-wrap: anywhere; }
+  td:first-child { white-space: normal; min-width: 7.2em; overflow-wrap: anywhere; }
   td:last-child { overflow-wrap: anywhere; } td.n:last-child { overflow-wrap: normal; } }
 @media print { body { max-width: none; margin: 0; font-size: 11pt; } details { display: none; }
-  .chart, .verdict, .warning, tr { break-inside: avoid; } h2 { break-after: avoid; }
-  .table { overflow: visible; } }
+  .chart, .charts, .verdict, .warning, .table, tr, p { break-inside: avoid; } h2 { break-after: avoid; }
+  .table { overflow: visible; } .chart { max-width: 11cm; } }
 """
 
 

@@ -178,7 +178,7 @@ def _composition_table(groups: Mapping[str, Sequence[Floats]]) -> str:
         expected = share_4[1] * share_4[2] * pair_44.sum()
         odds = f"{pair_44[1, 2] / expected:.3f}" if expected else "-"
         rows.append([title, f"{base_4.sum():,.0f}", *(f"{share:.2%}" for share in share_4), odds])
-    return number_table(["", "bases", *"ACGT", "CpG, observed / expected"], rows)
+    return number_table(["", "bases", *"ACGT", "CpG o/e"], rows)
 
 
 def jensen_shannon(first: Floats, second: Floats) -> float:

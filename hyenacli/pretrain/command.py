@@ -268,8 +268,9 @@ def describe_result(progress: Progress, markov: Sequence[float]) -> str:
     if not markov:
         return sentence
     order = best_order(markov)
-    word = "better" if progress.last < markov[order] else "no better"
-    return f"{sentence}; {word} than the best Markov model ({markov[order] / math.log(2):.3f}, order {order})"
+    ours, theirs = (round(loss / math.log(2), 3) for loss in (progress.last, markov[order]))
+    word = "better than" if ours < theirs else "as good as" if ours == theirs else "no better than"
+    return f"{sentence}; {word} the best Markov model ({theirs:.3f}, order {order})"
 
 
 def write_report(

@@ -131,10 +131,11 @@ class ScoreSummary:
             [f"{status}: {_STATUS_MEANINGS[status]}", f"{count:,}"]
             for status, count in self.statuses.most_common()
         ]
+        meaning = _MEANINGS[self._score]
         sections = [
             facts_table(facts),
             f"<h2>What the numbers mean</h2>{facts_table({name: field.description})}",
-            f"<p>{_MEANINGS[self._score]}. {_CAUTION}</p>",
+            f"<p>{meaning[0].upper()}{meaning[1:]}. {_CAUTION}</p>",
             f"<h2>Distribution</h2>{histogram_chart(values, x_label=name, y_label='alleles')}",
             f"<h2>By kind</h2>{number_table(['kind', 'alleles', *shares], rows)}",
             *(extremes if len(values) else ()),

@@ -16,10 +16,11 @@ import torch
 
 from hyenacli import settings_file
 from hyenacli.errors import UsageError, UserError
-from hyenacli.pretrain.command import pretrain
+from hyenacli.pretrain.command import describe_result, pretrain
 from hyenacli.pretrain.language_model import NextNucleotide, build_model
 from hyenacli.pretrain.settings import PretrainSettings
 from hyenacli.training import loop
+from hyenacli.training.checkpoints import Progress
 from hyenadna import DemonstrationsConfig, ModelError, load_model, save_model
 from hyenadna.adapters import LoraConfig, SoftPromptConfig, add_lora, add_soft_prompt, merge
 from tests.runs import command, continuing, losses, rows, settings, small_model, weights
@@ -351,6 +352,15 @@ def test_length_warmup_goes_through_its_stages(genome: Path, tmp_path: Path) -> 
     assert "<h2>Stages</h2>" in report
     assert report.count(">16 </text>") == report.count("<svg") - 1 == 4
     assert "6 x" not in json.loads((run / "run.json").read_text())["plan"]["stages"]
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [(1.2, "better than the best"), (1.3001, "as good as the best"), (1.31, "no better than the best")],
+)
+def test_the_verdict_is_of_the_digits_shown(loss: float, said: str) -> None:
+    sentence = describe_result(Progress(last=loss, last_step=7), [1.38, 1.3])
+    assert f"; {said} Markov model (1.876, order 1)" in sentence
 
 
 def test_waiting_for_windows_is_measured(
