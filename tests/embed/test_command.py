@@ -22,6 +22,7 @@ from hyenacli.embed import command
 from hyenacli.inference.embedding import embed
 from hyenacli.inference.embedding_options import EmbeddingOptions
 from hyenacli.readers.records import SequenceRecord
+from hyenacli.writers.output_shards import merge_shards
 from hyenadna import save_model
 from tests import warm
 from tests.builders import write_circle
@@ -400,3 +401,34 @@ def test_a_map_shows_what_an_annotation_says_of_its_genes(run: Run, tmp_path: Pa
     assert rows(Path("a.tsv").read_text())[0][7:9] == ["type", "biotype"]
     result = run("-r 1:1-20 -f g.fa -m model -o a.tsv --map b.svg")
     assert (result.exit_code, "1 vectors are too few" in result.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("flags", "columns"),
+    [("c.bed", ["thickStart", "thickEnd"]), ("c.gff --attributes biotype", ["type", "biotype"])],
+)
+@pytest.mark.parametrize("kind", ["tsv", "parquet"])
+def test_shards_keep_further_columns(
+    run: Run, tmp_path: Path, flags: str, columns: list[str], kind: str
+) -> None:
+    lines = ["1\t0\t9\ta\t0\t+", "1\t9\t70\tb\t0\t-\t12\tgene x", "X\t0\t9\tc\t0\t.\t7"]
+    (tmp_path / "c.bed").write_text("\n".join(lines) + "\n")
+    gene = "1\tx\tgene\t{0}\t{1}\t.\t+\t.\tID=g{0};biotype=kind {0}\n"
+    (tmp_path / "c.gff").write_text("".join(gene.format(i, i + 20) for i in (1, 5, 9)))
+    for target, shard in (("whole", ""), ("1", "--shard 1/2"), ("2", "--shard 2/2")):
+        result = run(f"{flags} -f g.fa -m model -q -o {target}.{kind} {shard}")
+        assert result.exit_code == 0, result.output
+    merge_shards([Path(f"2.{kind}"), Path(f"1.{kind}")], Path(f"merged.{kind}"))
+    whole, merged = (read_columns(Path(f"{name}.{kind}")) for name in ("whole", "merged"))
+    assert list(merged) == list(whole)
+    assert {name: merged[name] for name in ("id", *columns)} == {
+        name: whole[name] for name in ("id", *columns)
+    }
+    assert len(set(whole[columns[1]])) > 1
+
+
+def read_columns(path: Path) -> dict[str, list[Any]]:
+    if path.suffix == ".parquet":
+        return pq.read_table(path).to_pydict()
+    header, *lines = rows(path.read_text())
+    return dict(zip(header, map(list, zip(*lines, strict=True)), strict=True))

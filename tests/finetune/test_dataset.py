@@ -271,3 +271,32 @@ def test_splits_that_say_little_are_named(table: Path, tmp_path: Path) -> None:
         "the test split has only 1 record: its metrics say little",
         "the test split has no record of poor",
     ]
+
+
+@pytest.mark.parametrize("options", [{}, {"attributes": "biotype,ID"}])
+def test_an_attribute_of_features_is_the_label(tmp_path: Path, options: dict[str, str]) -> None:
+    bases = random_dna(4000)
+    genome = write_fasta(tmp_path / "g.fa", [("c1", bases)])
+    lines = []
+    for i in range(40):
+        kind, strand = ("coding" if i % 2 else "silent"), "+-"[i % 3 == 0]
+        where = f"{100 * i + 1}\t{100 * i + 50}\t.\t{strand}\t."
+        lines.append(f"c1\tx\tgene\t{where}\tID=g{i};biotype={kind};family=f{i // 4}\n")
+        lines.append(f"c1\tx\texon\t{where}\tParent=g{i}\n")
+    (tmp_path / "a.gff").write_text("".join(lines))
+    chosen = {"fasta": genome, "feature": "gene", "label_column": ["biotype"], "group_column": "family"}
+    data = open_set(settings(tmp_path / "a.gff", "model", tmp_path / "run", **chosen, **options))
+    assert [(record.id, record.group, record.label) for record in data.records[:2]] == [
+        ("g0", "f0", "silent"),
+        ("g1", "f0", "coding"),
+    ]
+    first = bases[:50].encode()
+    assert [record.sequence for record in data.records[:2]] == [
+        reverse_complement(first),
+        bases[100:150].encode(),
+    ]
+    assert list(map(int, data.targets)) == [1, 0] * 20
+    with pytest.raises(UserError, match="no chosen feature has the attribute 'kind'; they have ID, biotype"):
+        open_set(
+            settings(tmp_path / "a.gff", "model", tmp_path / "run", **(chosen | {"label_column": ["kind"]}))
+        )

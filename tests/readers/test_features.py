@@ -2,6 +2,8 @@
 
 import gzip
 import random
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -119,6 +121,51 @@ def locations() -> list[SimpleLocation | CompoundLocation]:
         for parts in (spliced, around)
     ]
     return [*simple, *both, *flipped]
+
+
+@pytest.mark.skipif(shutil.which("bedtools") is None, reason="bedtools is not installed")
+def test_regions_are_what_bedtools_extracts(tmp_path: Path) -> None:
+    (tmp_path / "a.gff").write_text(GFF.partition("##FASTA")[0])
+    lines = [(0, 9, "+"), (100, 400, "-"), (399, 400, "-"), (7, 31, ".")]
+    (tmp_path / "a.bed").write_text("".join(f"c2\t{a}\t{b}\tx\t0\t{strand}\n" for a, b, strand in lines))
+    genes = [r for kind in ("gene", "CDS") for r in read(tmp_path / "a.gff", FeatureChoice((kind,)))]
+    for name, kinds, records in (
+        ("a.bed", (), read(tmp_path / "a.bed", FeatureChoice())),
+        ("a.gff", ("gene", "CDS"), [record for record in genes if record.status == "OK"]),
+    ):
+        texts = (tmp_path / name).read_text().splitlines(keepends=True)
+        chosen = [text for kind in kinds for text in texts if f"\tx\t{kind}\t" in text and "401" not in text]
+        (tmp_path / f"chosen.{name}").write_text("".join(chosen or texts))
+        assert [stranded(record) for record in records] == _getfasta(tmp_path, f"chosen.{name}")
+    joined = [
+        record
+        for kind in ("mRNA", "CDS")
+        for record in read(tmp_path / "a.gff", FeatureChoice((kind,), joined=True))
+        if record.status == "OK"
+    ]
+    assert max(len(record.spans) for record in joined) == 2
+    blocks = [
+        "\t".join(
+            map(
+                str,
+                (
+                    *(record.chrom, record.start, record.end, record.id, 0, record.strand),
+                    *(record.start, record.end, 0, len(record.spans)),
+                    ",".join(str(end - start) for start, end in record.spans),
+                    ",".join(str(start - record.start) for start, _ in record.spans),
+                ),
+            )
+        )
+        for record in joined
+    ]
+    (tmp_path / "joined.bed").write_text("\n".join(blocks) + "\n")
+    assert [stranded(record) for record in joined] == _getfasta(tmp_path, "joined.bed", "-split")
+
+
+def _getfasta(folder: Path, name: str, *flags: str) -> list[str]:
+    command = ["bedtools", "getfasta", "-s", "-fi", "g.fa", "-bed", name, *flags]
+    output = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+    return output.splitlines()[1::2]
 
 
 @pytest.mark.parametrize("kind", ["genbank", "embl"])
