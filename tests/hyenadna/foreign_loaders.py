@@ -3,6 +3,7 @@
 python foreign_loaders.py CHECK FOLDER, where FOLDER has native models, written by the test, by name.
 """
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -124,11 +125,9 @@ def check_peft(folder: Path) -> None:
     import peft
 
     adapter, ours_model = folder / "adapter", hyenadna.load_model(folder / "adapter")
-    bare = hyenadna.load_model(folder / "lm-native")
-    bare.set_head(ours_model.config.head)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        theirs = peft.PeftModel.from_pretrained(bare, str(adapter), is_trainable=True)
+        theirs = peft.PeftModel.from_pretrained(_bare(folder), str(adapter), is_trainable=True)
     with torch.no_grad():
         close(theirs.eval()(IDS_BL).head_logits, ours_model(IDS_BL).head_logits)
     theirs.train()(IDS_BL).head_logits.sum().backward()
@@ -138,6 +137,35 @@ def check_peft(folder: Path) -> None:
     with torch.no_grad():
         merged = theirs.eval().merge_and_unload()
         close(merged(IDS_BL).head_logits, ours_model(IDS_BL).head_logits)
+    _train_on(peft.PeftModel.from_pretrained(_bare(folder), str(adapter), is_trainable=True), folder)
+
+
+def _bare(folder: Path) -> hyenadna.HyenaDNA:
+    """Return the base of the adapter, with an untrained head of its kind."""
+    bare = hyenadna.load_model(folder / "lm-native")
+    bare.set_head(hyenadna.load_model(folder / "adapter").config.head)
+    return bare
+
+
+def _train_on(model: Any, folder: Path) -> None:
+    """Take steps with an adapter of ours in peft, and read what peft saves of it."""
+    optimizer = torch.optim.Adam([p for name, p in model.named_parameters() if "lora_" in name], lr=1e-2)
+    targets_B = torch.tensor([0, 1, 2])
+    losses = []
+    for _ in range(5):
+        loss = torch.nn.functional.cross_entropy(model.train()(IDS_BL).head_logits, targets_B)
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert losses[-1] < losses[0]
+    model.save_pretrained(folder / "trained", save_embedding_layers=False)
+    config = folder / "trained" / "adapter_config.json"
+    head = json.loads((folder / "adapter" / "hyena_adapter.json").read_text())["head"]
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"head": head}))
+    again = hyenadna.load_model(folder / "trained", base=folder / "lm-native")
+    with torch.no_grad():
+        close(again(IDS_BL).head_logits, model.eval()(IDS_BL).head_logits)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """LoRA and soft prompts: equal to the plain model in every engine, and the same after a round trip."""
 
 import copy
+import hashlib
 import json
 import re
 import shutil
@@ -404,6 +405,29 @@ def test_a_round_trip_is_exact(saved: Path, base: Path, kind: str) -> None:
     assert sum(path.stat().st_size for path in saved.iterdir()) < 16_000
 
 
+def test_a_folder_of_one_file_of_settings_is_read_too(saved: Path, tmp_path: Path) -> None:
+    """The first adapters had everything in adapter_config.json, and a checksum of it."""
+    whole = load_model(saved)
+    path, ours = saved / "adapter_config.json", saved / "hyena_adapter.json"
+    checks = ("sha256", "adapter_config_sha256")
+    kept = {key: value for key, value in json.loads(ours.read_text()).items() if key not in checks}
+    ours.unlink()
+    raw = json.loads(path.read_text()) | kept
+    checked = {key: value for key, value in raw.items() if key != "base_model_name_or_path"}
+    sha256 = hashlib.sha256(json.dumps(checked, sort_keys=True).encode()).hexdigest()
+    path.write_text(json.dumps(raw | {"sha256": sha256}, indent=2) + "\n")
+    again = load_model(saved)
+    assert (again.config, again.adapter) == (whole.config, whole.adapter)
+    assert model_sha256(again) == model_sha256(whole)
+    save_adapter(again, saved)
+    assert ours.exists()
+    assert "head" not in json.loads(path.read_text())
+    path.write_text(json.dumps(raw | {"sha256": sha256, "inference_mode": False}))
+    ours.unlink()
+    with pytest.raises(ModelError, match="its checksum does not fit"):
+        load_model(saved)
+
+
 def test_loading_leaves_the_random_numbers_alone(saved: Path) -> None:
     torch.manual_seed(0)
     expected = torch.rand(1)
@@ -541,6 +565,20 @@ def test_files_are_read_strictly(saved: Path, values: dict[str, Any], message: s
 
 
 @pytest.mark.parametrize("kind", ["soft-prompt"])
+def test_a_head_without_a_task_is_refused(saved: Path, base: Path, tmp_path: Path) -> None:
+    """What peft saves of a model with a head."""
+    ours = saved / "hyena_adapter.json"
+    head = json.loads(ours.read_text())["head"]
+    ours.unlink()
+    message = (
+        r'adapter_config\.json: does not say what the head beside it predicts.* copy the key "head" from'
+    )
+    with pytest.raises(ModelError, match=message):
+        load_model(saved)
+    change(saved, head=head)
+    assert load_model(saved).config.head == HEAD
+
+
 def test_a_prompt_has_the_length_it_says(saved: Path) -> None:
     change(saved, num_virtual_tokens=N_SOFT + 1)
     with pytest.raises(ModelError, match=r"misshapen backbone\.prompt\.vectors \(5, 8\)"):

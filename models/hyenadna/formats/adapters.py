@@ -183,12 +183,13 @@ def read_adapter(raw: Mapping[str, Any], tensors: Mapping[str, Tensor], at: obje
         ModelError: a value is missing or wrong, or the adapter is of a kind we do not compute.
     """
     config = _read_config(raw, at)
-    return AdapterFile(
-        config=config,
-        base=read_keys(BaseReference, raw, {}, _BASE, at),
-        head=None if raw.get("head") is None else read_table(HeadConfig, raw["head"], "head", at),
-        tensors={_VECTORS.get(name, name.removeprefix(_WRAPPER)): t for name, t in tensors.items()},
-    )
+    ours = {_VECTORS.get(name, name.removeprefix(_WRAPPER)): tensor for name, tensor in tensors.items()}
+    head = None if raw.get("head") is None else read_table(HeadConfig, raw["head"], "head", at)
+    if head is None and any(name.startswith("head.") for name in ours):
+        what = "does not say what the head beside it predicts, as peft leaves that out"
+        remedy = f'copy the key "head" from {_OURS} of the adapter that peft was given into this file'
+        raise ModelError(what, at=at, remedy=remedy)
+    return AdapterFile(config, read_keys(BaseReference, raw, {}, _BASE, at), head, ours)
 
 
 def add_adapter(model: HyenaDNA, adapter: AdapterFile, base: str) -> None:
