@@ -563,8 +563,7 @@ def test_files_are_read_strictly(saved: Path, values: dict[str, Any], message: s
         load_model(saved)
 
 
-@pytest.mark.parametrize("kind", ["soft-prompt"])
-def test_a_head_without_a_task_is_refused(saved: Path, base: Path, tmp_path: Path) -> None:
+def test_a_head_without_a_task_is_refused(saved: Path) -> None:
     """What peft saves of a model with a head."""
     ours = saved / "hyena_adapter.json"
     head = json.loads(ours.read_text())["head"]
@@ -578,6 +577,7 @@ def test_a_head_without_a_task_is_refused(saved: Path, base: Path, tmp_path: Pat
     assert load_model(saved).config.head == HEAD
 
 
+@pytest.mark.parametrize("kind", ["soft-prompt"])
 def test_a_prompt_has_the_length_it_says(saved: Path) -> None:
     change(saved, num_virtual_tokens=N_SOFT + 1)
     with pytest.raises(ModelError, match=r"misshapen backbone\.prompt\.vectors \(5, 8\)"):
