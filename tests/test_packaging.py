@@ -19,6 +19,7 @@ from hyenacli.app import app
 ROOT = Path(__file__).parents[1]
 PACKAGING = ROOT / "packaging"
 MODULES = sorted((PACKAGING / "nf-core" / "modules" / "hyena").glob("*/main.nf"))
+WRAPPERS = sorted((PACKAGING / "snakemake-wrappers" / "hyena").glob("*/wrapper.py"))
 GALAXY_TOOLS = sorted((PACKAGING / "galaxy").glob("hyena_*.xml"))
 # conda's names of what pip calls otherwise.
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
@@ -79,6 +80,20 @@ def test_galaxy_tools_use_flags_that_exist(path: Path) -> None:
     assert set(re.findall(r"(?<!\\)\$\{?([a-z_]+)", command)) <= names
     macros = (PACKAGING / "galaxy" / "macros.xml").read_text()
     assert f'name="@TOOL_VERSION@">{hyenacli.__version__}<' in macros
+
+
+@pytest.mark.parametrize("path", WRAPPERS, ids=lambda path: path.parent.name)
+def test_snakemake_wrappers_use_flags_that_exist(path: Path) -> None:
+    folder = path.parent
+    (verb,) = used = flags_used(path.read_text())
+    assert verb.split()[0] == folder.name
+    assert used[verb] <= flags_of(verb)
+    about = yaml.safe_load((folder / "meta.yaml").read_text())
+    assert about["name"] == f"hyena {folder.name}"
+    assert {"description", "url", "authors", "input", "output", "params"} <= about.keys()
+    environment = yaml.safe_load((folder / "environment.yaml").read_text())
+    assert f"hyenacli ={hyenacli.__version__}" in environment["dependencies"]
+    assert f'"master/bio/hyena/{folder.name}"' in (folder / "test" / "Snakefile").read_text()
 
 
 def test_the_workflow_uses_flags_that_exist() -> None:

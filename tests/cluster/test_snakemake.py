@@ -1,7 +1,9 @@
 """The workflow on the data of `make demo`, under a real Snakemake (`make engines` installs it)."""
 
 import os
+import re
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from hyenadna import save_model
+from tests.builders import random_dna, write_bed, write_fasta
+from tests.finetunes import two_classes
 from tests.toys import tiny_model
 
 ROOT = Path(__file__).parents[2]
@@ -100,3 +104,42 @@ def test_two_jobs_at_once_with_kills(demo: Path) -> None:
         [*command, "-n"], cwd=demo, env=ENVIRONMENT, check=True, capture_output=True, text=True
     )
     assert "Nothing to be done" in again.stdout + again.stderr
+
+
+def test_every_wrapper_runs(tmp_path: Path) -> None:
+    wrappers = ROOT / "packaging" / "snakemake-wrappers" / "hyena"
+    genome = write_fasta(tmp_path / "genome.fa", [("chr1", random_dna(600))])
+    write_bed(tmp_path / "regions.bed", [("chr1", start, start + 30) for start in range(0, 400, 40)])
+    base = random_dna(600)[99]
+    row = f"chr1\t100\t.\t{base}\t{'A' if base != 'A' else 'C'}\t.\t.\t.\n"
+    columns = "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
+    (tmp_path / "variants.vcf").write_text(f"##fileformat=VCFv4.2\n{columns}{row}")
+    for name in ("sequences.fa", "contigs.fa"):
+        shutil.copy(genome, tmp_path / name)
+    save_model(tiny_model(), tmp_path / "model")
+    data = two_classes(tmp_path / "data.csv", 60)
+    small = "--device cpu --no-baseline -m model"
+    hyena(tmp_path, f"finetune {data} {small} -o finetuned --epochs 1")
+    write_fasta(tmp_path / "rich.fa", [(f"g{i}", random_dna(3000, i, "ACGTGC")) for i in range(10)])
+    write_fasta(tmp_path / "poor.fa", [(f"a{i}", random_dna(3000, i, "ACGTAT")) for i in range(10)])
+    species = "--species rich=rich.fa --species poor=poor.fa --max-length 64 --max-steps 2 --eval-windows 8"
+    hyena(tmp_path, f"classify-species train {species} {small} -o species")
+    for number in (1, 2):
+        part = f"-o {number}.parquet --shard {number}/2"
+        hyena(tmp_path, f"embed regions.bed -f genome.fa -m model {part}")
+    models = {"predict": "finetuned", "classify-species": "species"}
+    for folder in sorted(wrappers.iterdir()):
+        text = (folder / "test" / "Snakefile").read_text()
+        text = text.replace("master/bio/hyena", f"file://{wrappers}")
+        text = text.replace('model="model"', f'model="{models.get(folder.name, "model")}"')
+        (tmp_path / "Snakefile").write_text(text)
+        (output,) = re.findall(r'output:\n +"(.*)"', text)
+        (tmp_path / output).unlink(missing_ok=True)
+        command = [str(ENGINES / "snakemake"), "-j", "1"]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=ENVIRONMENT, check=False, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / output).stat().st_size > 0
+        assert (tmp_path / "logs" / f"{folder.name}.log").exists()
+    assert pq.read_table(tmp_path / "regions.parquet").num_rows == 10

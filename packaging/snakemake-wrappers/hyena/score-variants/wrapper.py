@@ -1,0 +1,17 @@
+"""Wrapper of hyena score-variants."""
+
+__license__ = "Apache-2.0"
+
+import shlex
+
+from snakemake.shell import shell
+
+extra = snakemake.params.get("extra", "")
+log = snakemake.log_fmt_shell(stdout=False, stderr=True)
+genome = snakemake.input.get("fasta")
+genome = f"-f {shlex.quote(genome)}" if genome else ""
+
+shell(
+    "hyena score-variants {snakemake.input.records:q} {genome} -m {snakemake.input.model:q}"
+    " -o {snakemake.output[0]:q} -@ {snakemake.threads} {extra} {log}"
+)
