@@ -65,7 +65,7 @@ def test_what_two_processes_leave_one_goes_on_from(genome: Path, tmp_path: Path)
 
 def test_a_process_that_dies_ends_the_job_with_a_message(genome: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    with launched("-c", QUICK, warm.command(), *command(genome, run, *LONG)) as process:
+    with launched("-c", QUICK, warm.command().with_name("python"), *command(genome, run, *LONG)) as process:
         wait_for_steps(run, 25)
         os.kill(children(process.pid)[-1], signal.SIGKILL)
         _, stderr = process.communicate(timeout=60)

@@ -24,14 +24,19 @@ from hyenacli.app import app
 
 CLIENT = """#!{python} -IS
 import json, os, signal, socket, sys
-arguments = sys.argv[3:] if sys.argv[1:3] == ["-m", "hyenacli"] else sys.argv[1:]
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
 for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
     signal.signal(number, lambda number, _: server.send(bytes([number])))
-request = json.dumps([arguments, os.getcwd(), dict(os.environ)]) + "\\n"
+request = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]) + "\\n"
 socket.send_fds(server, [request.encode()], [0, 1, 2])
 sys.exit((server.recv(1) or b"\\1")[0])
+"""
+# The launcher of several processes, and the writer of bigWigs, start Python.
+PYTHON = """#!/bin/sh
+[ "$1 $2" = "-m hyenacli" ] || exec {python} "$@"
+shift 2
+exec {client} "$@"
 """
 
 
@@ -81,12 +86,15 @@ def command() -> Path:
     """Start the server, which lives as long as this process, and return the path of an executable `hyena`."""
     folder = tempfile.TemporaryDirectory()
     address, client = f"{folder.name}/socket", Path(folder.name) / "hyena"
+    quick_python = client.with_name("python")
     client.write_text(CLIENT.format(python=sys.executable, address=address))
-    client.chmod(0o755)
+    quick_python.write_text(PYTHON.format(python=sys.executable, client=client))
+    for path in (client, quick_python):
+        path.chmod(0o755)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
         listener.listen()
-        server = forked(serve, listener, str(client))
+        server = forked(serve, listener, str(quick_python))
 
     def stop() -> None:
         server.kill()
@@ -98,8 +106,13 @@ def command() -> Path:
 
 
 def serve(listener: socket.socket, executable: str) -> None:
-    """Fork for every client; a client's arguments, folder, environment and streams become the child's."""
-    sys.executable = executable  # the launcher of several processes starts it with `-m hyenacli`
+    """Fork for every client; a client's arguments, folder, environment and streams become the child's.
+
+    Args:
+        listener: where clients come.
+        executable: the Python that commands start.
+    """
+    sys.executable = executable
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children
     while True:
         client, _ = listener.accept()
