@@ -148,8 +148,6 @@ def test_every_verb_and_make_target_is_there() -> None:
     for name in (name for panel in VERBS.values() for name in panel):
         assert (ROOT / "docs" / f"{name}.md").exists()
     targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    assert targets == {
-        *("help", "demo", "test", "check", "test-slow", "loaders", "multiqc"),
-        *("bench", "fmt", "dist", "docs", "clean"),
-    }
-    assert set(re.findall(r"`?make ([a-z-]+)", README)) <= targets
+    pages = (README, (ROOT / "CONTRIBUTING.md").read_text())
+    named = {name for page in pages for name in re.findall(r"(?:^|`)make ([a-z-]+)", page, re.MULTILINE)}
+    assert {"demo", "test", "bench"} <= named <= targets

@@ -30,11 +30,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def invoke(words: str) -> Any:
+    line = ["score-variants", "-m", "model", "-f", "g.fa", "--window", "32"]
+    return CliRunner().invoke(app, [*line, *words.split()])
+
+
 @pytest.fixture
 def run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.chdir(folder)
-    line = ["score-variants", "-m", "model", "-f", "g.fa", "--window", "32"]
-    return lambda words: CliRunner().invoke(app, [*line, *words.split()])
+    return invoke
+
+
+@pytest.fixture(scope="module")
+def calibration(folder: Path) -> str:
+    """The table of NEUTRAL."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert invoke(NEUTRAL).exit_code == 0
+        return Path("cal.tsv").read_text()
 
 
 def rows(name: str) -> list[dict[str, str]]:
@@ -119,9 +132,11 @@ def test_scores_lose_the_mean_of_their_cell(run: Run) -> None:
         ("--write-calibration x.tsv --shard 1/2", "needs every allele in one process"),
     ],
 )
-def test_tables_that_do_not_fit_are_refused(run: Run, folder: Path, words: str, message: str) -> None:
-    assert run(NEUTRAL).exit_code == 0
-    text = Path("cal.tsv").read_text()
+def test_tables_that_do_not_fit_are_refused(
+    run: Run, folder: Path, calibration: str, words: str, message: str
+) -> None:
+    text = calibration
+    Path("cal.tsv").write_text(text)
     Path("cut.tsv").write_text(text[:-400])
     Path("wrong.tsv").write_text(text.replace("AAAAA\tC\t", "AAAAA\tC\tmany"))
     Path("broken.tsv").write_text(text.replace("{", "{broken", 1))
