@@ -7,7 +7,6 @@ set -euo pipefail
 root=$(realpath -m "$1")
 cd "$(dirname "$0")/../.."
 [ -d "$root/usr" ] || debootstrap --variant=minbase --include=python3-venv,python-is-python3,ca-certificates bookworm "$root"
-base=$(du -sm --exclude proc "$root" | cut -f 1)
 folder=/ user=root
 inside() { chroot --userspec="$user" "$root" bash -euc "cd $folder; $1" < /dev/null; }
 while read -r step rest; do
@@ -25,4 +24,4 @@ while read -r step rest; do
 done < <(sed -e ':next' -e '/\\$/{N; s/\\\n//; b next' -e '}' packaging/containers/Dockerfile)
 rm -r "$root/source"
 inside "hyena --version; hyena doctor --no-speed; id -u"
-echo "$(du -sm --exclude proc "$root" | cut -f 1) MB, of which Debian and Python $base MB"
+du -sm "$root/opt/hyena" "$root/usr"

@@ -106,6 +106,24 @@ def test_two_jobs_at_once_with_kills(demo: Path) -> None:
     assert "Nothing to be done" in again.stdout + again.stderr
 
 
+def test_two_workflows_share_a_cache(demo: Path, tmp_path: Path) -> None:
+    """Both find no genome in the cache, and read the same FASTA at the same time."""
+    environment, running = ENVIRONMENT | {"XDG_CACHE_HOME": str(tmp_path / "cache")}, []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "demo-output").symlink_to(demo / "demo-output")
+        command = [*SNAKEMAKE, "-j", "1", "results/regions.parquet"]
+        running.append(
+            subprocess.Popen(command, cwd=tmp_path / name, env=environment, stderr=subprocess.DEVNULL)
+        )
+    assert [snakemake.wait() for snakemake in running] == [0, 0]
+    tables = [pq.read_table(tmp_path / name / "results" / "regions.parquet") for name in ("one", "two")]
+    assert tables[0].equals(tables[1])
+    assert tables[0].num_rows == 1600
+    kept = list((tmp_path / "cache" / "hyena" / "genomes").iterdir())
+    assert len([path for path in kept if path.name.startswith("genome.fa-")]) == 1, kept
+
+
 def test_every_wrapper_runs(tmp_path: Path) -> None:
     wrappers = ROOT / "packaging" / "snakemake-wrappers" / "hyena"
     genome = write_fasta(tmp_path / "genome.fa", [("chr1", random_dna(600))])

@@ -19,23 +19,25 @@ from hyenacli.readers.variants import open_variants
 from hyenacli.writers.arrays import open_arrays
 from hyenacli.writers.columns import Column
 from hyenacli.writers.fasta import open_fasta_output
+from hyenacli.writers.output_shards import merge_shards
 from hyenacli.writers.tables import open_table
 from hyenacli.writers.tracks import open_track
 from hyenacli.writers.variants import open_annotated
-from hyenacli.writers.vcf import InfoField
+from hyenacli.writers.vcf import InfoField, shard_line
 
+SHARD = {"number": 1, "of": 1, "records": 1, "input_sha256": "x", "every_record": False}
 draw = np.random.default_rng(0)
 header = "##fileformat=VCFv4.2\\n##contig=<ID=c>\\n#CHROM\\tPOS\\tID\\tREF\\tALT\\tQUAL\\tFILTER\\tINFO\\n"
 Path("in.vcf").write_text(header + "".join(f"c\\t{i + 1}\\t.\\tA\\tC\\t.\\t.\\t.\\n" for i in range(20_000)))
 
 def table(target, kind):
     columns = [Column("id", str), Column("embedding", float, 256)]
-    with open_table(target, None, columns, {}) as out:
+    with open_table(target, None, columns, {"settings": {}, "shard": SHARD}) as out:
         for number in range(100):
             out.write({"id": [str(number)], "embedding": draw.normal(size=(1, 256)).astype(np.float32)})
 
 def track(target, kind):
-    with open_track(target, kind, {'c': 20_000}, {}) as out:
+    with open_track(target, kind, {'c': 20_000}, {"shard": SHARD}) as out:
         out.write("c", 0, draw.normal(size=20_000))
 
 def arrays(target, kind):
@@ -51,18 +53,26 @@ def fasta(target, kind):
 
 def variants(target, kind):
     fields = [InfoField("X", "A", "Float", "x")]
-    with open_variants("in.vcf") as source, open_annotated(target, None, source.header, fields, []) as out:
+    lines = [shard_line(SHARD)]
+    with open_variants("in.vcf") as source, open_annotated(target, None, source.header, fields, lines) as out:
         for record in source:
             out.write(record, {"X": draw.normal(size=1).tolist()})
 
+def merge(target, kind):
+    merge_shards([Path(f"shard.{kind}")], target)
+
+WRITE = {"table": table, "track": track, "arrays": arrays, "fasta": fasta, "variants": variants}
+jobs = [(job, *job.split(":")) for job in sys.argv[1:]]
+for job, name, kind in jobs[:]:
+    if name in ("table", "track", "variants"):
+        WRITE[name](Path(f"shard.{kind}"), kind)
+        jobs.append((f"merge of {kind}", "merge", kind))
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 for limit in (0, 1000, 20_000):
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
-    for job in sys.argv[1:]:
-        name, kind = job.split(":")
-        write = {"table": table, "track": track, "arrays": arrays, "fasta": fasta, "variants": variants}[name]
+    for job, name, kind in jobs:
         try:
-            write(Path(f"out.{kind}"), kind)
+            (WRITE | {"merge": merge})[name](Path(f"out.{kind}"), kind)
             sys.stdout.buffer.raw.write(f"{job} at {limit}: no error\\n".encode())
         except UserError as error:
             if "cannot be written" not in str(error):
@@ -89,4 +99,5 @@ def test_a_full_disk_is_one_error(tmp_path: Path) -> None:
     )
     # a library that still tries to write at the end of the process would be killed by a signal
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
-    assert [path.name for path in tmp_path.iterdir()] == ["in.vcf"]
+    left = {path.name for path in tmp_path.iterdir() if not path.name.startswith("shard.")}
+    assert left == {"in.vcf"}

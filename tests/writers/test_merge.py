@@ -61,7 +61,8 @@ KINDS = [installed(kind) for kind in TABLES]
 def write(target: Path, rows: Rows, part: dict[str, Any] | None = None, **about: Any) -> Path:
     """A table as a run with `about` among its settings writes it, or one shard of it."""
     chosen = SETTINGS | {"output": str(target)} | about
-    provenance = {"model_sha256": about.get("model", "m") * 64, "settings": chosen}
+    version, model = about.get("version", "1.0"), about.get("model", "m") * 64
+    provenance = {"hyena_version": version, "model_sha256": model, "settings": chosen}
     if part:
         provenance |= {"shard": part}
     with open_table(target, about.get("output_type"), COLUMNS, provenance) as table:
@@ -209,6 +210,13 @@ BAD: list[tuple[Make, str]] = [
             write_shard(at / "2.parquet", ROWS, 2, 2, model="x"),
         ],
         r"2\.parquet: model_sha256: xxxxxxxx\.\.\. here, mmmmmmmm\.\.\. in",
+    ),
+    (
+        lambda at: [
+            write_shard(at / "1.parquet", ROWS, 1, 2),
+            write_shard(at / "2.parquet", ROWS, 2, 2, version="1.1"),
+        ],
+        r"2\.parquet: hyena_version: 1\.1 here, 1\.0 in .*; make all shards in the same way",
     ),
     (
         lambda at: [write_shard(at / "1.npz", ROWS, 1, 2), write_shard(at / "2.npz", ROWS, 2, 2, layer="-1")],
