@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,7 @@ def level(part: str) -> int:
     return next(i for i, names in enumerate(LEVELS) if part in names)
 
 
+@cache
 def imports(path: Path) -> set[str]:
     """Every module a file imports, also inside functions."""
     found = set()

@@ -48,9 +48,9 @@ def head_scores(model: HyenaDNA, sequences: list[str]) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def sample(shared: Path) -> tuple[list[str], np.ndarray]:
-    """400 sequences of the whole split, at equal distances."""
+    """240 sequences of the whole split, at equal distances."""
     sequences, labels = rows(shared)
-    chosen = np.linspace(0, len(sequences) - 1, 400).round().astype(int)
+    chosen = np.linspace(0, len(sequences) - 1, 240).round().astype(int)
     return [sequences[i] for i in chosen], labels[chosen]
 
 
@@ -60,7 +60,7 @@ def real_scores(model: HyenaDNA, sample: tuple[list[str], np.ndarray]) -> np.nda
 
 
 def test_it_tells_enhancers_apart(sample: tuple[list[str], np.ndarray], real_scores: np.ndarray) -> None:
-    """Far from chance, .5: 400 sequences have a standard error of .03."""
+    """Far from chance, .5: 240 sequences have a standard error of .04."""
     assert 0.58 < auroc(real_scores, sample[1]) < 0.72
 
 
