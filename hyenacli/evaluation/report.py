@@ -13,7 +13,7 @@ from hyenacli import __version__, console
 from hyenacli.writers.atomic import atomic_path
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 800px; margin: 2em auto; padding: 0 12px;
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 880px; margin: 2em auto; padding: 0 12px;
   overflow-wrap: anywhere; }
 h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; }
 .verdict { border-left: 4px solid #0072b2; padding: 6px 12px; background: #eef5fa; font-weight: 600; }
@@ -36,7 +36,7 @@ svg { max-width: 100%; height: auto; display: block; }
   td:last-child { overflow-wrap: anywhere; } td.n:last-child { overflow-wrap: normal; } }
 @media print { body { max-width: none; margin: 0; font-size: 11pt; } details { display: none; }
   .chart, .charts, .verdict, .warning, .table, tr, p { break-inside: avoid; } h2 { break-after: avoid; }
-  .table { overflow: visible; } .chart { max-width: 11cm; } }
+  .table { overflow: visible; } table { font-size: 9pt; } .chart { max-width: 11cm; } }
 """
 
 
