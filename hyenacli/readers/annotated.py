@@ -20,6 +20,7 @@ ANNOTATED: dict[str, AnnotatedFormat] = {
     "an EMBL file": "embl",
     "a 2bit file": "twobit",
 }
+_REMEDY = "copy or download it again"
 # Bases of a 2bit that are decoded together.
 _PIECE = 1 << 24
 
@@ -32,6 +33,7 @@ class AnnotatedSequence:
         name: accession and version, or else the name of the locus.
         description: its definition, "" for none.
         sequence: of Biopython; see `pieces`.
+        file: its name in messages.
         circular: whether the file calls it circular.
         features: of Biopython.
     """
@@ -39,13 +41,23 @@ class AnnotatedSequence:
     name: str
     description: str
     sequence: Any
+    file: str
     circular: bool = False
     features: tuple[Any, ...] = ()
 
     def pieces(self) -> Iterator[bytes]:
-        """Yield the bases, in the case of the file (of 2bit, lower where it is masked)."""
+        """Yield the bases, in the case of the file (of 2bit, lower where it is masked).
+
+        Raises:
+            UserError: the file is damaged.
+        """
         for start in range(0, len(self.sequence), _PIECE):
-            yield bytes(self.sequence[start : start + _PIECE])
+            try:
+                piece = bytes(self.sequence[start : start + _PIECE])
+            except Exception as error:  # Biopython reads the bases of a 2bit only now
+                what = f"the bases of record {quote(self.name)} cannot be read: {error}"
+                raise UserError(what, at=self.file, remedy=_REMEDY) from error
+            yield piece
 
 
 def read_annotated(stream: io.BufferedReader) -> Iterator[AnnotatedSequence]:
@@ -83,19 +95,20 @@ def _records(source: Any, kind: AnnotatedFormat, name: str) -> Iterator[Annotate
                 record = next(records, None)
             except Exception as error:  # whatever Biopython makes of damaged data
                 what = f"record {number + 1} cannot be read as {kind}: {error!r}"
-                raise UserError(what, at=name, remedy="copy or download it again") from error
+                raise UserError(what, at=name, remedy=f"{_REMEDY}, or convert it to FASTA") from error
         if record is None:
             return
         for warning in caught:
             if (message := str(warning.message)).startswith("Expected sequence length"):
-                what = f"record {quote(record.name)} is not of the length in its first line: {message}"
-                raise UserError(what, at=name, remedy="copy or download it again")
+                found = message.rstrip(".")
+                what = f"record {quote(record.name)} is not of the length in its first line: {found}"
+                raise UserError(what, at=name, remedy=_REMEDY)
         yield _checked(record, kind, name)
 
 
 def _checked(record: Any, kind: AnnotatedFormat, file: str) -> AnnotatedSequence:
     if kind == "twobit":
-        return AnnotatedSequence(record.id, "", record.seq)
+        return AnnotatedSequence(record.id, "", record.seq, file)
     name = record.id if record.id not in ("", "<unknown id>", ".") else record.name
     try:
         bytes(record.seq[:1])
@@ -105,4 +118,4 @@ def _checked(record: Any, kind: AnnotatedFormat, file: str) -> AnnotatedSequence
         raise UserError(what, at=file, remedy=remedy) from None
     circular = str(record.annotations.get("topology", "")).lower() == "circular"
     description = "" if record.description == "<unknown description>" else record.description
-    return AnnotatedSequence(name, description, record.seq, circular, tuple(record.features))
+    return AnnotatedSequence(name, description, record.seq, file, circular, tuple(record.features))

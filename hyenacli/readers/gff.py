@@ -20,7 +20,9 @@ from hyenacli.readers.features import Feature, FeatureChoice, Part, scattered
 from hyenacli.readers.text import carriage_return
 
 _STRANDS: dict[str, Strand] = {"+": "+", "-": "-"}
-_GTF = re.compile(r'\s*([^\s"]+)\s+(?:"([^"]*)"|([^;"\s]+))\s*;?')
+# A quote within quotes is doubled, or behind a backslash.
+_VALUE = r'(?:"([^"\\]*(?:(?:\\.|"")[^"\\]*)*)"|([^;"\s]+))'
+_GTF = re.compile(rf'\s*([^\s"]+)\s+{_VALUE}\s*;?')
 _GFF_IDS = ("ID", "Name", "locus_tag", "gene", "Parent")
 _GTF_IDS = ("transcript_id", "gene_id")
 _WITHOUT_EXONS = {b"CDS", b"exon"}
@@ -48,15 +50,15 @@ class _Line(NamedTuple):
     def get(self, name: str, default: str = "") -> str:
         """Return one attribute as `attributes` has it; the others are not parsed, as far as that is safe."""
         text = self.text
-        if self.gtf:
+        if self.gtf and "\\" not in text and '""' not in text:
             found = _gtf_pattern(name).finditer(text)
             values = [match[1] or match[2] for match in found if text.count('"', 0, match.start()) % 2 == 0]
             return ",".join(values) if values else default
-        start = -1 if "; " in text else f";{text}".rfind(f";{name}=")
+        start = -1 if self.gtf or "; " in text else f";{text}".rfind(f";{name}=")
         if start >= 0:
             value = text[start + len(name) + 1 :].partition(";")[0].rstrip()
             return unquote(value) if "%" in value else value
-        return self.attributes().get(name, default) if "%" in text or "; " in text else default
+        return self.attributes().get(name, default) if self.gtf or "%" in text or "; " in text else default
 
 
 @dataclass(slots=True)
@@ -194,7 +196,7 @@ class GffReader:
 
     def _not_gff(self, raw: bytes, number: int) -> UserError:
         n_columns = raw.count(b"\t") + 1
-        what = f"{n_columns} columns where GFF has 9, separated by tabs"
+        what = f"{n_columns} column{'s' * (n_columns > 1)} where GFF has 9, separated by tabs"
         remedy = "replace the blanks between columns by tabs" if len(raw.split()) > 8 else None
         return UserError(what, at=self._name, line=number, remedy=remedy)
 
@@ -270,7 +272,7 @@ def _gff_attributes(text: str) -> dict[str, str]:
 def _gtf_pattern(name: str) -> "re.Pattern[str]":
     """Return what finds an attribute of GTF; what it finds within quotes is none, and hides none."""
     key = re.escape(name)  # first, so that `re` looks for it fast
-    return re.compile(rf'{key}(?<![^\s;"]{key})(?=\s+(?:"([^"]*)"|([^;"\s]+)))')
+    return re.compile(rf'{key}(?<![^\s;"]{key})(?=\s+{_VALUE})')
 
 
 def _gtf_attributes(text: str) -> dict[str, str]:
@@ -281,6 +283,6 @@ def _gtf_attributes(text: str) -> dict[str, str]:
     """
     attributes: dict[str, str] = {}
     for key, quoted, plain in _GTF.findall(text):
-        value = quoted or plain
+        value = quoted.replace('""', '"').replace('\\"', '"') or plain
         attributes[key] = f"{attributes[key]},{value}" if key in attributes else value
     return attributes

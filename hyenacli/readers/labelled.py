@@ -27,7 +27,15 @@ from hyenacli.readers.tables import (
     read_text_table,
     split_name,
 )
-from hyenacli.readers.text import Source, compression, open_binary, refuse_foreign, sniff_format, source_name
+from hyenacli.readers.text import (
+    Source,
+    compression,
+    file_format,
+    open_binary,
+    refuse_foreign,
+    sniff_format,
+    source_name,
+)
 
 Kind = Literal["table", "parquet", "fasta", "bed", "folder"]
 _Opened = tuple[Kind, tuple[str, ...], Iterator[LabelledRecord]]
@@ -254,7 +262,8 @@ def _open(
         read = read_json_lines if is_json_lines(stream) else read_text_table
         return kind, *read(stream, columns, labelled=labelled)
     if reference is None:
-        raise UsageError("is a BED", at=stream.name, remedy="give its genome with -f/--fasta")
+        what = f"is {file_format(stream) or 'a BED'}"
+        raise UsageError(what, at=stream.name, remedy="give its genome with -f/--fasta")
     return kind, *read_regions(stream, reference, columns, signal, labelled=labelled, choice=choice)
 
 

@@ -43,7 +43,11 @@ _TO_FASTA = "convert it to FASTA"
 _FORMATS = [
     (name, re.compile(start), remedy)
     for name, start, remedy in (
-        ("a FASTQ", rb"@[^\n]*\n[A-Za-z.*-]*\r?\n\+", "convert it to FASTA (seqtk seq -A)"),
+        (
+            "a FASTQ",  # bases may be on several lines, or more than are seen
+            rb"@[^\n]*\n([A-Za-z.*-]*\r?\n)*(?:(?<=\n)\+|[A-Za-z.*-]+\Z)",
+            "convert it to FASTA (seqtk seq -A)",
+        ),
         ("a SAM", rb"@(HD|SQ|RG|PG|CO)\t", "convert it to FASTA (samtools fasta) or BED (bedtools bamtobed)"),
         ("a BAM", rb"BAM\x01", "convert it to FASTA (samtools fasta) or BED (bedtools bamtobed)"),
         ("a CRAM", rb"CRAM", "convert it to FASTA (samtools fasta)"),
@@ -52,7 +56,10 @@ _FORMATS = [
         ("a 2bit file", rb"\x43\x27\x41\x1a|\x1a\x41\x27\x43", "convert it to FASTA (twoBitToFa)"),
         (
             "a GFF or GTF",
-            rb"##gff|#!g|(#[^\n]*\n)*[^\t\n]+\t[^\t\n]*\t[^\t\n]+\t\d+\t\d+\t[^\t\n]+\t[-+.?]\t",
+            (  # also with blanks between its columns, which its reader refuses
+                rb"##gff|#!g|(#[^\n]*\n)*([^\t\n]+\t[^\t\n]*\t[^\t\n]+\t\d+\t\d+\t[^\t\n]+\t[-+.?]\t"
+                rb"|\S+ +[^\s\d]\S* +\S+ +\d+ +\d+ +\S+ +[-+.?] )"
+            ),
             "give FASTA where bases are read, and BED, whose starts count from 0, where regions are",
         ),
         ("a VCF", rb"##fileformat=VCF|#CHROM\tPOS\tID\tREF", "score its variants with hyena score-variants"),

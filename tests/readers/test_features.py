@@ -198,7 +198,12 @@ def test_features_are_what_biopython_extracts(tmp_path: Path, kind: str) -> None
             FeatureChoice(("gene",), attributes=("x",)),
             "no chosen feature has the attribute 'x'; they have ID",
         ),
-        ("##gff-version 3\nc1 x gene 1 9 . + . ID=a\n", FeatureChoice(), "line 2: 1 columns where GFF has 9"),
+        ("##gff-version 3\nc1 x gene 1 9 . + . ID=a\n", FeatureChoice(), "line 2: 1 column where GFF has 9"),
+        (
+            'c1 x gene 1 9 . + . gene_id "a";\n',
+            FeatureChoice(),
+            "line 1: 1 column where .* blanks .* by tabs",
+        ),
         ("##gff-version 3\nc1\tx\tgene\t9\t1\t.\t+\t.\tID=a\n", FeatureChoice(), "line 2: start 9 and end 1"),
         (
             "##gff-version 3\nc1\tx\tgene\t1\tend\t.\t+\t.\tID=a\n",
@@ -230,6 +235,8 @@ def test_parts_on_both_strands_are_a_status(tmp_path: Path) -> None:
         ("OtherID=7;ID=b%3Bc;Note=ID=5", {"ID": "b;c", "OtherID": "7", "Note": "ID=5"}),
         ("ID=a;My%20Note=5%25;Note= b", {"ID": "a", "My Note": "5%", "Note": " b"}),
         ('ID "a;b"; Note "see ID "; Note "d"; level 2', {"ID": "a;b", "Note": "see ID ,d", "level": "2"}),
+        ('ID "3\\" end"; Note "a ""b""; ID "; level 2', {"ID": '3" end', "Note": 'a "b"; ID ', "level": "2"}),
+        ('ID ""; Note "a\\b"; level "";', {"ID": "", "Note": "a\\b", "level": ""}),
         ('My_ID "c"; ID a;level "x; ID "; ID "b"', {"ID": "a,b", "My_ID": "c", "level": "x; ID "}),
     ],
 )

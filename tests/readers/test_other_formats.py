@@ -12,6 +12,7 @@ from Bio.SeqRecord import SeqRecord
 
 from hyenacli.errors import UserError
 from hyenacli.readers.genome import Genome
+from hyenacli.readers.labelled import open_labelled
 from hyenacli.readers.sequences import FastaRecord, read_fasta
 
 RECORDS = {"c1": "ACGTNNNNACGTTTGA", "c2": "GGGTA"}
@@ -69,6 +70,7 @@ def test_they_are_the_same_sequences(tmp_path: Path, monkeypatch: pytest.MonkeyP
     [
         ("@r\nACGT\n+\nIII\n", "line 1: not a FASTQ record"),
         ("@r\nACGT\n+\nIIII\n@s\nAC\n", "line 5: not a FASTQ record"),
+        ("@r\nAC\nGT\n+\nII\nII\n", "line 1: .*sequences on several lines are not read"),
         ("LOCUS       c1  9 bp  DNA  linear  UNK\nCONTIG      join(X.1:1..9)\n//\n", "has no bases"),
     ],
 )
@@ -121,3 +123,21 @@ def test_records_of_fastq_read_together_are_those_read_alone(tmp_path: Path, odd
     assert together == read(keep_text=True), "a record whose text is kept is read alone"
     names = [(record.name, record.description) for record in together[:4] if isinstance(record, FastaRecord)]
     assert names == [("r1", "the first"), ("r2", ""), ("r3", "two  blanks"), ("r1", "")]
+
+
+def test_the_first_read_may_be_longer_than_what_is_seen_of_it(tmp_path: Path) -> None:
+    bases = "ACGT" * 100_000
+    (tmp_path / "a.fq").write_text(f"@r\n{bases}\n+\n{'I' * len(bases)}\n")
+    with open_labelled([tmp_path / "a.fq"], labelled=False) as rows:
+        assert [(record.id, len(record.sequence)) for record in rows] == [("r", len(bases))]
+
+
+def test_a_2bit_that_is_cut_short_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path = write(tmp_path / "a.2bit", "2bit<")
+    path.write_bytes(path.read_bytes()[:-1])
+    for read in (read_fasta, Genome):
+        with pytest.raises(
+            UserError, match=r"a\.2bit: the bases of record 'c2' cannot be read: .*download it"
+        ):
+            list(read(path))
