@@ -63,6 +63,7 @@ multiqc: ## An environment with MultiQC, in which test-slow reads what --multiqc
 bench: $(READY) ## Time what is claimed to be fast, on an idle machine: an hour; BASE=FOLDER: another version's tree too.
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.engine $(if $(BASE),--base $(BASE))
+	$(BIN)/python -m benchmarks.commands $(if $(BASE),--base $(BASE))
 	$(BIN)/python -m benchmarks.shares
 	$(BIN)/python -m benchmarks.transformer
 	$(BIN)/python -m benchmarks.ranks
