@@ -129,3 +129,13 @@ def test_a_model_is_the_same_by_both(
     assert len(onednn) > 2 * n
     for ours, expected in zip(*gradients, strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_bfloat16_is_that_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not products._has_bfloat16():
+        pytest.skip("oneDNN has no bfloat16 on this processor")
+    a, b, bias = (torch.randn(shape).bfloat16() for shape in ((300, 64), (96, 64), (96,)))
+    exact = functional.gelu(functional.linear(a.double(), b.double(), bias.double()), approximate="tanh")
+    torch.testing.assert_close(activated_product(a, b, bias, gelu).double(), exact, rtol=0.01, atol=0.01)
+    monkeypatch.setattr(products, "_has_bfloat16", lambda: False)
+    torch.testing.assert_close(activated_product(a, b, bias, gelu).double(), exact, rtol=0.02, atol=0.03)
