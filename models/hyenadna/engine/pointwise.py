@@ -90,10 +90,13 @@ def gelu(x: Tensor) -> Tensor:
     """Compute the tanh approximation of GELU of the rows of x, which may be overwritten.
 
     On a CPU through the identity 1 + tanh(y) = 2 sigmoid(2 y): torch's vector tanh costs four times its
-    exponential there, and nearly as much as the matrix product before it.
+    exponential there, and nearly as much as the matrix product before it. Half precision goes through
+    float32 there, which takes half the time.
     """
-    if _has_fast_gelu(x):
+    if x.device.type != "cpu":
         return functional.gelu(x, approximate="tanh")
+    if x.dtype.itemsize < 4:
+        return gelu(x.float()).to(x.dtype)
     linear = _linear(x)
     for rows in _cached_rows(x):
         part = x[rows]
@@ -103,9 +106,12 @@ def gelu(x: Tensor) -> Tensor:
 
 def gelu_with_slope(x: Tensor, slope: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Compute `gelu` and its derivative, which goes into `slope`; x may be overwritten."""
-    if _has_fast_gelu(x):
+    if x.device.type != "cpu":
         slope = torch.ops.aten.gelu_backward(torch.ones_like(x), x, approximate="tanh")
         return functional.gelu(x, approximate="tanh"), slope
+    if x.dtype.itemsize < 4:
+        value, slope = gelu_with_slope(x.float())
+        return value.to(x.dtype), slope.to(x.dtype)
     slope, linear = torch.empty_like(x) if slope is None else slope, _linear(x)
     for rows in _cached_rows(x):
         value, part = x[rows], slope[rows]
@@ -123,10 +129,6 @@ def _gate(x: Tensor, linear: Tensor) -> Tensor:
 
 def _linear(x: Tensor) -> Tensor:
     return torch.full((), _LINEAR, dtype=x.dtype, device=x.device)
-
-
-def _has_fast_gelu(x: Tensor) -> bool:
-    return x.device.type != "cpu" or x.dtype.itemsize < 4
 
 
 class MlpWithGradients(torch.autograd.Function):
