@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
 
+import hyenacli
 from hyenadna import save_model
 from tests.toys import tiny_model
 
@@ -42,3 +44,20 @@ def test_it_runs_beside_a_models_module(wheel: Path, tmp_path: Path, launcher: l
     environment = {"PYTHONPATH": str(site), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True, check=True)
     assert "native" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_source_archive_installs_without_its_tree(tmp_path: Path) -> None:
+    script = f"from hatchling.build import build_sdist; build_sdist({str(tmp_path)!r})"
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, capture_output=True)
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as files:
+        names = {name.partition("/")[2] for name in files.getnames()}
+    assert {"LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml", "hyenacli/app.py"} <= names
+    site, offline = tmp_path / "site", ("--no-deps", "--no-build-isolation", "--no-index")
+    pip = [sys.executable, "-m", "pip", "install", *offline, "--target", site, archive]
+    subprocess.run(pip, cwd=tmp_path, check=True, capture_output=True)
+    command = [sys.executable, "-m", "hyenacli", "--version"]
+    environment = {"PYTHONPATH": str(site), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == f"hyena {hyenacli.__version__}\n"
