@@ -35,6 +35,8 @@ from tests.finetunes import (
 )
 from tests.toys import tiny_model
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+
 CLASSES = [0, 1, 0, 1, 1, 0, 1, 0, 1]
 DNA = [random_dna(5 + i, seed=i) for i in range(len(CLASSES))]
 CONFIG = DemonstrationsConfig(task="binary", labels=("no", "yes"), letters="AN", shots=(), max_length=10)

@@ -10,6 +10,8 @@ from hyenadna import load_model, model_sha256
 from tests.builders import random_dna, write_fasta
 from tests.finetunes import TINY, base_model, two_classes, write_table
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

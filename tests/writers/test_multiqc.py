@@ -19,6 +19,8 @@ from tests.finetunes import base_model, two_classes
 from tests.runs import command
 from tests.toys import tiny_model
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = Path(os.environ.get("HYENA_MULTIQC", ROOT / ".multiqc"))
 
