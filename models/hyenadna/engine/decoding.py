@@ -343,7 +343,9 @@ def _first_taps(filters: "Sequence[HyenaFilter]", length: int) -> Tensor:
 
 
 def _affine(layer: nn.Linear, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    return layer.bias.to(dtype), layer.weight.to(dtype).T
+    bias, weight = layer.bias.to(dtype), layer.weight.to(dtype).T
+    # a few rows times a wide matrix are up to three times as fast by its rows
+    return bias, weight.contiguous() if layer.out_features > layer.in_features else weight
 
 
 def _apply(affine: tuple[Tensor, Tensor], x_BD: Tensor) -> Tensor:
