@@ -4,6 +4,7 @@ A 2bit file is read at random; the others may be streams.
 """
 
 import io
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ ANNOTATED: dict[str, AnnotatedFormat] = {
     "an EMBL file": "embl",
     "a 2bit file": "twobit",
 }
+# The first line of a feature, in EMBL and in GenBank, where lines of bases begin with blanks and a number.
+_FEATURE = re.compile(r"FT   \S| {5}(?!\d+ )\S")
 _REMEDY = "copy or download it again"
 # Bases of a 2bit that are decoded together.
 _PIECE = 1 << 24
@@ -34,16 +37,20 @@ class AnnotatedSequence:
         description: its definition, "" for none.
         sequence: of Biopython; see `pieces`.
         file: its name in messages.
+        line: its first, 1-based; of a 2bit, the number of the record.
         circular: whether the file calls it circular.
         features: of Biopython.
+        feature_lines: the first of each, 1-based.
     """
 
     name: str
     description: str
     sequence: Any
     file: str
+    line: int
     circular: bool = False
     features: tuple[Any, ...] = ()
+    feature_lines: tuple[int, ...] = ()
 
     def pieces(self) -> Iterator[bytes]:
         """Yield the bases, in the case of the file (of 2bit, lower where it is masked).
@@ -75,7 +82,7 @@ def read_annotated(stream: io.BufferedReader) -> Iterator[AnnotatedSequence]:
         with Path(name).open("rb") as file:
             yield from _records(file, kind, name)
         return
-    text = io.TextIOWrapper(stream, "utf-8", "replace")
+    text = _NumberedText(stream, "utf-8", "replace")
     try:
         yield from _records(text, kind, name)
     finally:
@@ -103,12 +110,36 @@ def _records(source: Any, kind: AnnotatedFormat, name: str) -> Iterator[Annotate
                 found = message.rstrip(".")
                 what = f"record {quote(record.name)} is not of the length in its first line: {found}"
                 raise UserError(what, at=name, remedy=_REMEDY)
-        yield _checked(record, kind, name)
+        first = source.firsts[number] if isinstance(source, _NumberedText) else [number + 1]
+        yield _checked(record, kind, name, first)
 
 
-def _checked(record: Any, kind: AnnotatedFormat, file: str) -> AnnotatedSequence:
+class _NumberedText(io.TextIOWrapper):
+    """A GenBank or EMBL file, of which Biopython does not say on which lines things are.
+
+    Attributes:
+        firsts: of each record, the numbers of its first line and of the first lines of its features.
+    """
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.firsts: list[list[int]] = []
+        self._number = 0
+
+    def readline(self, _size: int = -1) -> str:  # type: ignore[override]
+        """Read a line, and keep its number where it begins a record or a feature."""
+        line = super().readline()
+        self._number += 1
+        if line.startswith(("LOCUS ", "ID   ")):
+            self.firsts.append([self._number])
+        elif self.firsts and _FEATURE.match(line):
+            self.firsts[-1].append(self._number)
+        return line
+
+
+def _checked(record: Any, kind: AnnotatedFormat, file: str, first: list[int]) -> AnnotatedSequence:
     if kind == "twobit":
-        return AnnotatedSequence(record.id, "", record.seq, file)
+        return AnnotatedSequence(record.id, "", record.seq, file, first[0])
     name = record.id if record.id not in ("", "<unknown id>", ".") else record.name
     try:
         bytes(record.seq[:1])
@@ -118,4 +149,6 @@ def _checked(record: Any, kind: AnnotatedFormat, file: str) -> AnnotatedSequence
         raise UserError(what, at=file, remedy=remedy) from None
     circular = str(record.annotations.get("topology", "")).lower() == "circular"
     description = "" if record.description == "<unknown description>" else record.description
-    return AnnotatedSequence(name, description, record.seq, file, circular, tuple(record.features))
+    features = tuple(record.features)
+    lines = first[1:] if len(first) == 1 + len(features) else first[:1] * len(features)
+    return AnnotatedSequence(name, description, record.seq, file, first[0], circular, features, tuple(lines))

@@ -2,10 +2,10 @@
 
 import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from hyenacli.errors import UsageError, UserError, abbreviate
+from hyenacli.errors import UsageError, UserError, abbreviate, quote
 from hyenacli.genome.region import Region, Strand
 from hyenacli.readers.annotated import read_annotated
 from hyenacli.readers.features import Feature, FeatureChoice, Part, scattered
@@ -76,11 +76,9 @@ def _read_flat(
     features: list[Feature] = []
     types: Counter[str] = Counter()
     attributes: set[str] = set()
-    number = 0
     for entry in read_annotated(stream):
         circle = len(entry.sequence) if entry.circular else 0
-        for feature in entry.features:
-            number += 1
+        for line, feature in zip(entry.feature_lines, entry.features, strict=True):
             types[feature.type] += 1
             if feature.type not in choice.types:
                 continue
@@ -88,16 +86,44 @@ def _read_flat(
             attributes.update(values)
             names = _IDS if choice.id_attribute is None else (choice.id_attribute,)
             name = next((values[key] for key in names if values.get(key)), "")
-            strands = {_STRANDS.get(part.strand, ".") for part in feature.location.parts}
-            mixed = len(strands) > 1 or any(part.ref is not None for part in feature.location.parts)
-            strand = "." if mixed else strands.pop()
-            parts = _in_order(feature.location.parts, strand, circle)
-            for group in [parts] if choice.joined or mixed else [(part,) for part in parts]:
-                region = Region(entry.name, group[0][0], max(end for _, end in group), strand, name)
-                chosen = tuple(values.get(key, "") for key in choice.attributes)
-                made = Feature(region, group if len(group) > 1 else (), ".", feature.type, chosen, number)
-                features.append(scattered(made) if mixed else made)
+            chosen = tuple(values.get(key, "") for key in choice.attributes)
+            try:
+                rows = _rows(feature.location.parts, circle, joined=choice.joined)
+            except (AttributeError, TypeError):  # no location, or one with an unknown end
+                what = f"the location of {feature.type} {quote(name)} cannot be read"
+                raise UserError(
+                    what, at=entry.file, line=line, remedy="correct or remove the feature"
+                ) from None
+            for spans, strand, readable in rows:
+                start, end = min(start for start, _ in spans), max(end for _, end in spans)
+                region = Region(entry.name, start, end, strand, name)
+                parts = spans if len(spans) > 1 else ()
+                made = Feature(region, parts, ".", feature.type, chosen, line)
+                features.append(made if readable else scattered(made))
     return features, types, attributes
+
+
+def _rows(
+    parts: Sequence[Any], circle: int, *, joined: bool
+) -> Iterator[tuple[tuple[Part, ...], Strand, bool]]:
+    """Yield the spans and the strand of each row of a feature, and whether they can be read as one.
+
+    Args:
+        parts: of Biopython, in the order in which they are read.
+        circle: length of the contig, 0 if it is none.
+        joined: whether all parts are one row.
+    """
+    strands: list[Strand] = [_STRANDS.get(part.strand, ".") for part in parts]
+    here = [part.ref is None for part in parts]
+    if len(set(strands)) == 1 and all(here):
+        spans = _in_order(parts, strands[0], circle)
+        for group in [spans] if joined else [(span,) for span in spans]:
+            yield group, strands[0], True
+    elif joined:
+        yield _in_order(parts, ".", circle), ".", False
+    else:
+        for part, strand, is_here in zip(parts, strands, here, strict=True):
+            yield _in_order([part], strand, circle), strand, is_here
 
 
 def _in_order(parts: Sequence[Any], strand: Strand, circle: int) -> tuple[Part, ...]:

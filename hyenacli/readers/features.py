@@ -67,7 +67,7 @@ class Feature:
         score: as written.
         kind: its type, as gene or CDS.
         values: of the chosen attributes.
-        line: 1-based line of its first part; of a flat file the number of the feature.
+        line: 1-based line of its first part.
         status: OK, NO_PARTS (a transcript without exons) or SEVERAL_STRANDS (its parts lie on both strands,
             or on another contig).
         problem: what is wrong, for messages.

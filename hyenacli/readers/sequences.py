@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, count
 
 from hyenacli.errors import UserError, abbreviate, quote
 from hyenacli.genome.dna import first_invalid, normalised, normalised_lines
@@ -73,6 +73,7 @@ class FastaEntry:
         body: everything from the line after the header up to the next record, byte for byte, in pieces; read
             it once, through one of the methods or directly.
         circular: whether the file calls it circular, as GenBank and EMBL can.
+        apart: whether the file does not have the lines of the body after the header.
     """
 
     source: str
@@ -80,6 +81,12 @@ class FastaEntry:
     header_line: bytes
     body: Iterable[bytes]
     circular: bool = False
+    apart: bool = False
+
+    @property
+    def body_line(self) -> int:
+        """1-based line of the body; of the header if it is apart from that."""
+        return self.line if self.apart else self.line + 1
 
     @property
     def header(self) -> bytes:
@@ -122,7 +129,7 @@ class FastaEntry:
         Raises:
             BadLetterError: a letter is not an IUPAC nucleotide code; names the record and the line.
         """
-        line = self.line + 1
+        line = self.body_line
         for piece in self.body:
             letters = piece.translate(None, b"\n")
             if (bases := normalised(letters)) is None:  # blanks at line ends, or other letters
@@ -174,7 +181,7 @@ def bad_letters_error(source: Source, first: BadLetterError) -> UserError:
     lines: list[int] = []
     with suppress(UserError), open_binary(source) as stream:  # the first fault is reported first
         for entry in read_entries(stream):
-            number = entry.line + 1
+            number = entry.body_line
             for piece in entry.body:
                 for line, text in enumerate(piece.split(b"\n"), number):
                     if first_invalid(text.rstrip(_BLANKS)) >= 0 and lines[-1:] != [line]:
@@ -255,9 +262,10 @@ def read_entries(stream: io.BufferedReader, piece: int = PIECE) -> Iterator[Fast
 
 
 def _annotated_entries(stream: io.BufferedReader) -> Iterator[FastaEntry]:
-    for number, entry in enumerate(read_annotated(stream), 1):
+    for entry in read_annotated(stream):
         header = f">{entry.name} {entry.description}\n".encode()
-        yield FastaEntry(str(stream.name), number, header, entry.pieces(), entry.circular)
+        body = chain(entry.pieces(), [b"\n"])
+        yield FastaEntry(str(stream.name), entry.line, header, body, entry.circular, apart=True)
 
 
 def _fastq_records(stream: io.BufferedReader, piece: int) -> Iterator[FastaRecord]:

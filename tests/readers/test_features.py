@@ -4,6 +4,7 @@ import gzip
 import random
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from Bio.SeqFeature import CompoundLocation, SeqFeature, SimpleLocation
 from Bio.SeqRecord import SeqRecord
 
 from hyenacli.errors import UsageError, UserError
+from hyenacli.readers.annotation import read_features
 from hyenacli.readers.features import FeatureChoice
 from hyenacli.readers.records import SequenceRecord, open_regions
 from hyenacli.readers.regions import open_reference
@@ -186,6 +188,47 @@ def test_features_are_what_biopython_extracts(tmp_path: Path, kind: str) -> None
     for record, feature in zip(records, parsed.features, strict=True):
         assert stranded(record) == str(feature.extract(parsed.seq))
         assert record.extra == (("type", "CDS"), ("product", "a thing"))
+
+
+GENBANK = """LOCUS       c1                        40 bp    DNA     linear   UNK 01-JAN-1980
+DEFINITION  x.
+ACCESSION   c1
+FEATURES             Location/Qualifiers
+     source          1..40
+     CDS             join(1..4,complement(8..12))
+                     /locus_tag="b1"
+     5'UTR           20..21
+     CDS             {}
+                     /locus_tag="b2"
+ORIGIN
+        1 acgtacgtac gtacgtacgt acgtacgtac gtacgtacgt
+//
+"""
+
+
+def test_features_of_a_flat_file_have_its_lines(tmp_path: Path) -> None:
+    (tmp_path / "a.gb").write_text(GENBANK.format("join(30..33,38..44)") * 2)
+    choice = FeatureChoice(("CDS",))
+    with open_binary(tmp_path / "a.gb") as stream:
+        features = read_features(stream, choice)
+    found = [(row.region.start, row.region.end, row.region.strand, row.line, row.status) for row in features]
+    first = [(0, 4, "+", 6, "OK"), (7, 12, "-", 6, "OK"), (29, 33, "+", 9, "OK"), (37, 44, "+", 9, "OK")]
+    assert found == [*first, *((a, b, strand, line + 13, status) for a, b, strand, line, status in first)]
+    with open_binary(tmp_path / "a.gb") as stream:
+        joined = read_features(stream, replace(choice, joined=True))
+    assert [(row.line, row.status, row.parts) for row in joined[:2]] == [
+        (6, "SEVERAL_STRANDS", ((0, 4), (7, 12))),
+        (9, "OK", ((29, 33), (37, 44))),
+    ]
+    (tmp_path / "a.gb").write_text(GENBANK.format("join(30..33,AB1.2:8..12)"))
+    with open_binary(tmp_path / "a.gb") as stream:
+        assert [row.status for row in read_features(stream, choice)] == ["OK", "OK", "OK", "SEVERAL_STRANDS"]
+    (tmp_path / "a.gb").write_text(GENBANK.format("30.."))
+    with (
+        open_binary(tmp_path / "a.gb") as stream,
+        pytest.raises(UserError, match="line 9: the location of CDS 'b2' cannot be read; correct or remove"),
+    ):
+        read_features(stream, choice)
 
 
 @pytest.mark.parametrize(

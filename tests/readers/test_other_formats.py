@@ -141,3 +141,25 @@ def test_a_2bit_that_is_cut_short_is_named(tmp_path: Path, monkeypatch: pytest.M
             UserError, match=r"a\.2bit: the bases of record 'c2' cannot be read: .*download it"
         ):
             list(read(path))
+
+
+@pytest.mark.parametrize("kind", ["genbank", "embl"])
+def test_lines_of_a_flat_file_are_those_of_its_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path = write(tmp_path / "a", kind)
+    start = "LOCUS" if kind == "genbank" else "ID "
+    lines = [i for i, line in enumerate(path.read_text().splitlines(), 1) if line.startswith(start)]
+    assert len(lines) == 2
+    records = list(read_fasta(path, keep_text=True))
+    assert [record.line for record in records] == lines
+    text = b"".join(record.text for record in records)
+    (tmp_path / "a.fa").write_bytes(text)
+    assert {record.name: record.sequence.decode() for record in read_fasta(tmp_path / "a.fa")} == RECORDS
+    path.write_text(path.read_text().replace("c2", "c1"))
+    with pytest.raises(UserError, match=f"line {lines[1]}: contig 'c1' was already on line {lines[0]}"):
+        Genome(path)
+    path.write_text(path.read_text().replace("gggta", "ggxta"))
+    (record,) = [record for record in read_fasta(path) if record.problem]
+    assert (record.status, record.line) == ("BAD_LETTER", lines[1])
