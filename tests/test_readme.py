@@ -22,8 +22,11 @@ PAGES = sorted((ROOT / "docs").rglob("*.md"))
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 NEXT = "=== next block"
-# What differs from model to model: letters of sequences, numbers, times, and the verdict on them.
-VARYING = re.compile(r"[ACGT]{4,}|[+-]?\d[\d.,:e+-]*%?|\bnan\b|\b(?:better|worse) than\b|no different from")
+# What differs from model to model: letters of sequences and alleles, numbers, times, and the verdict on them.
+VARYING = re.compile(
+    r"[ACGT]{4,}|(?<=\t)[ACGT](?=\t)|(?<=  )[ACGT](?=  )|[+-]?\d[\d.,:e+-]*%?|\bnan\b"
+    r"|\b(?:no better|better|worse|less|more) than\b|no different from|as good as"
+)
 
 
 def blocks(language: str, text: str = README) -> list[str]:
