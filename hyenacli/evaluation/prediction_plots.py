@@ -148,14 +148,13 @@ def _draw_ranked(axes: Any, lines: Sequence[Ranked], trace: Any, x_label: str) -
     return strips(xs.tolist(), map("\n".join, texts))
 
 
-def scatter_chart(truth: npt.ArrayLike, predicted: npt.ArrayLike, *, name: str = "", seed: int = 0) -> str:
+def scatter_chart(truth: npt.ArrayLike, predicted: npt.ArrayLike, *, name: str = "") -> str:
     """Draw predicted against true numbers with the line on which both are the same.
 
     Args:
         truth: numbers (P,), NaN where missing, which are left out.
         predicted: for them; of more than 1,000 a random sample is drawn, and the legend says so.
         name: of the quantity.
-        seed: of the sample.
     """
     x_P, y_P = np.asarray(truth, dtype=np.float64).ravel(), np.asarray(predicted, dtype=np.float64).ravel()
     finite_P = np.isfinite(x_P) & np.isfinite(y_P)
@@ -164,7 +163,7 @@ def scatter_chart(truth: npt.ArrayLike, predicted: npt.ArrayLike, *, name: str =
     if not total:
         return NO_DATA
     if total > MAX_POINTS:
-        sample = np.sort(np.random.default_rng(seed).choice(total, MAX_POINTS, replace=False))
+        sample = np.sort(np.random.default_rng(0).choice(total, MAX_POINTS, replace=False))
         x_P, y_P = x_P[sample], y_P[sample]
     count = f"{total:,} points" if total == len(x_P) else f"{len(x_P):,} of {total:,} points"
 

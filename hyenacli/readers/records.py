@@ -129,9 +129,6 @@ def region_records(
                 bases = fetch_parts(genome, region, flanked)
             else:
                 bases = genome.fetch(region.contig, start, end)
-        extra: tuple[tuple[str, str], ...] = ()
-        if columns:
-            extra = tuple(zip(columns, further_fields(resolved.record, len(columns)), strict=True))
         yield SequenceRecord(
             named.name or str(named),
             named.contig,
@@ -144,7 +141,7 @@ def region_records(
             resolved.record.line,
             resolved.problem,
             resolved.parts,
-            extra,
+            tuple(zip(columns, further_fields(resolved.record, len(columns)), strict=True)),
         )
 
 
@@ -320,7 +317,7 @@ def open_rows(
             status=record.status,
             line=record.line,
             problem=record.problem,
-            extra=tuple(zip(kept, _texts(record.label), strict=False)) if kept else (),
+            extra=tuple(zip(kept, _texts(record.label), strict=False)),
         )
         for record in labelled
     )

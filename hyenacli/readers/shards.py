@@ -58,7 +58,7 @@ class Shard:
         return target.with_name(f"{stem}.shard-{self.number}-of-{self.of}{suffix}")
 
 
-def parse_shard(text: str, flag: str = "--shard") -> Shard:
+def parse_shard(text: str) -> Shard:
     """Parse a shard i/n.
 
     Raises:
@@ -67,7 +67,7 @@ def parse_shard(text: str, flag: str = "--shard") -> Shard:
     number, slash, of = text.partition("/")
     if slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of):
         return Shard(int(number), int(of))
-    raise UsageError(f"unknown shard '{text}'", at=flag, remedy="use i/n with i from 1 to n, as 2/4")
+    raise UsageError(f"unknown shard '{text}'", at="--shard", remedy="use i/n with i from 1 to n, as 2/4")
 
 
 def fingerprint(records: Iterable[str], lengths: Mapping[str, int]) -> str:

@@ -212,9 +212,8 @@ def find_columns(names: Sequence[str], columns: Columns, file: str, *, labelled:
         labels += indices
 
     def optional(column: str | None, default: str | None, flag: str) -> int | None:
-        if column is None:
-            present = default is not None and find_column(names, default) is not None
-            return require_column(names, default, flag, file) if default and present else None
+        if column is None and default and find_column(names, default) is not None:
+            column = default
         return require_column(names, column, flag, file) if column else None
 
     return ColumnIndices(

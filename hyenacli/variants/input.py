@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from hyenacli.console import log
 from hyenacli.errors import UsageError, abbreviate
-from hyenacli.genome.contigs import ContigMap, match_contigs
+from hyenacli.genome.contigs import ContigMap
 from hyenacli.genome.region import Region
 from hyenacli.readers.genome import Genome, Sequences
 from hyenacli.readers.regions import Reference, load_regions, open_reference, parse_regions
@@ -133,7 +133,7 @@ def _open_typed(
 ) -> VariantInput:
     """Return variants that were typed on the command line."""
     names = Counter(record.contig for record in records)
-    contigs = _match(reference, names, VariantHeader("vcf"), "the variants given")
+    contigs = reference.match(names, "the variants given")
     contigs.report()
     resolved = {name: contigs.resolve(name) for name in names}
     lengths = {name: reference.genome.lengths[contig] for name, contig in resolved.items() if contig}
@@ -158,7 +158,7 @@ def _open_file(
     resolve = reference.match((), str(source)).resolve
     with open_variants(source, regions, resolve) as variants:
         counts, sha256 = variants.survey()
-    contigs = _match(reference, counts, variants.header, variants.name)
+    contigs = reference.match(counts, variants.name, variants.header.contig_lengths)
     contigs.report()
     total = sum(counts.values())
     if regions is not None and not total:
@@ -187,9 +187,10 @@ def _open_stream(
         names = Counter(record.contig for record in first)
         if len(first) == block_records:  # of what follows, only the header can tell
             names.update(dict.fromkeys(variants.header.contigs, 0))
-        contigs = replace(_match(reference, (), variants.header, variants.name), names=names)
+        declared = variants.header.contig_lengths
+        contigs = replace(reference.match((), variants.name, declared), names=names)
         if names and len(contigs.missing) == len(names):
-            _match(reference, names, variants.header, variants.name)  # says so
+            reference.match(names, variants.name, declared)  # says so
         replace(contigs, names=Counter(record.contig for record in first)).report()
         yield VariantInput(
             name=variants.name,
@@ -221,20 +222,6 @@ class _FirstNames:
             log.warning("%s: %s: its records are not scored; %s", contigs.input_name, what, remedy)
             return None
         return target
-
-
-def _match(
-    reference: Reference, names: Iterable[str] | Mapping[str, int], header: VariantHeader, input_name: str
-) -> ContigMap:
-    return match_contigs(
-        names,
-        reference.genome.lengths,
-        style=reference.style,
-        aliases=reference.aliases,
-        input_name=input_name,
-        genome_name=str(reference.genome.path),
-        declared=header.contig_lengths,
-    )
 
 
 def _file_regions(settings: ScoreVariantsSettings, reference: Reference) -> list[Region] | None:
