@@ -109,16 +109,27 @@ def test_the_workflow_uses_flags_that_exist() -> None:
         assert set(re.findall(r"--[a-z-]+", job.get("extra", ""))) <= flags_of(job["verb"])
 
 
+def bound_of(project: dict[str, Any], extra: str) -> str:
+    (line,) = project["optional-dependencies"][extra]
+    return str(re.sub("^[a-z_]+", "", line))
+
+
 def test_conda_asks_for_what_pip_asks_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     bounds = dict(re.fullmatch(r"([a-z-]+)(.*)", line).groups() for line in project["dependencies"])  # type: ignore[union-attr]
     expected = {f"{CONDA_NAMES.get(name, name)} {bound}" for name, bound in bounds.items()}
     expected.add(f"python {project['requires-python']}")
-    recipe = (PACKAGING / "bioconda" / "meta.yaml").read_text()
-    run = re.search(r"  run:\n((?:    - .*\n)+)", recipe)
-    assert run is not None
-    assert expected <= {line.strip().removeprefix("- ") for line in run[1].splitlines()}
-    assert f'version = "{hyenacli.__version__}"' in recipe
+    expected.add(f"huggingface_hub {bound_of(project, 'hub')}")
+    jinja2 = pytest.importorskip("jinja2")
+    template = jinja2.Template((PACKAGING / "bioconda" / "meta.yaml").read_text())
+    recipe = yaml.safe_load(template.render(PYTHON="python", pin_subpackage=lambda name, max_pin: name))
+    assert expected <= set(recipe["requirements"]["run"])
+    backend = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    assert {line.replace(">", " >", 1) for line in backend} <= set(recipe["requirements"]["host"])
+    assert recipe["package"] == {"name": project["name"], "version": hyenacli.__version__}
+    assert recipe["build"]["entry_points"] == [f"hyena = {project['scripts']['hyena']}"]
+    assert recipe["test"]["imports"] == ["hyenacli", "hyenadna"]
+    assert recipe["about"]["license"] == project["license"]
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     assert expected <= {line for line in environment["dependencies"] if isinstance(line, str)}
 
