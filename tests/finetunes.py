@@ -18,6 +18,7 @@ TINY: dict[str, Any] = {
     "lr": 1e-2,
     "no_baseline": True,
     "device": "cpu",
+    "rc": "none",
     "valid_fraction": 0.2,
     "test_fraction": 0.2,
 }
@@ -62,7 +63,8 @@ def settings(data: Path | Sequence[object], model: Path | str, run: Path, **chan
     if "test_fraction" not in changes and {"folds", "test", "test_groups"} & set(changes):
         tiny = tiny | {"test_fraction": None}
     if changes.get("solver") == "sklearn":
-        tiny = {key: value for key, value in tiny.items() if key not in ("epochs", "batch_size", "lr")}
+        tiny = {key: value for key, value in tiny.items() if key not in ("epochs", "batch_size", "lr", "rc")}
+        tiny |= {key: value for key, value in changes.items() if key == "rc"}
     return FinetuneSettings(data=[str(f) for f in files], model=str(model), output=run, **tiny)
 
 

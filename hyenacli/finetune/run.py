@@ -174,6 +174,8 @@ class FinetuneRun(AdaptationRun):
             letters = zip(demonstrations.letters, demonstrations.labels, strict=True)
             classes = ", ".join(f"{letter} is {label}" for letter, label in letters)
             plan["demonstrations"] = f"{self.settings.shots} of each class; {classes}"
+        if self.settings.rc == "mean":
+            plan["strands"] = "predictions are the mean of both (--rc none: of the one given)"
         return plan | {"splits": split_sizes(self.splits), "model": describe_model(self.settings, model)}
 
     def origin(self) -> dict[str, Any]:

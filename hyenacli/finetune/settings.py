@@ -166,8 +166,8 @@ class FinetuneSettings(
         Literal["auto", "none", "mean"],
         typer.Option(
             help="mean: predict from a sequence and its reverse complement; stored with the model. auto: "
-            "the validation split chooses for heads that scikit-learn fits, unless a BED gives strands; "
-            "others none.",
+            "none where a BED gives strands, and for labels of bases; for heads that scikit-learn fits the "
+            "validation split chooses; else mean, trained with --rc-augment.",
             rich_help_panel=OUTPUT,
         ),
     ] = "auto"  # type: ignore[assignment]

@@ -90,7 +90,7 @@ def test_bad_use_is_told_in_one_line(folder: Path, line: str, code: int, message
     write_table(folder / "numbers.csv", [(random_dna(20, i), i / 7) for i in range(40)])
     write_fasta(folder / "kinds.fa", [(f"x{i}|{'ab'[i % 2]}", random_dna(20, i)) for i in range(40)])
     (folder / "regions.bed").write_text("chr1\t0\t10\ta\n")
-    tiny = {key: value for key, value in TINY.items() if key not in ("no_baseline", "test_fraction")}
+    tiny = {key: value for key, value in TINY.items() if key not in ("no_baseline", "test_fraction", "rc")}
     flags = [f"--{key.replace('_', '-')}={value}" for key, value in tiny.items()]
     model = [] if " -m " in line else ["-m", "base"]
     done = hyena(*line.split(), *model, "-o", "run", *flags)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from hyenacli.adaptation.evaluation import EvaluationConfig, SplitEvaluator, describe_guess, evaluate_split
@@ -341,6 +342,22 @@ def test_rows_of_bases_go_along_the_plus_strand(base: Path, tmp_path: Path) -> N
     own = reverse_complement(genome[int(first[0]["start"]) : int(first[-1]["end"])].encode()).decode()
     expected = probabilities("binary", said(load_model(run), [own])[0])[::-1, 1]
     np.testing.assert_allclose([float(row["p_1"]) for row in first], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("strand", "expected"), [(".", True), ("+", False)])
+def test_regions_without_a_strand_are_read_on_both(
+    strand: str, expected: bool, base: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "genome.fa").write_text(">chr1\n" + "".join(bases for bases, _ in sequences(60)) + "\n")
+    lines = [f"chr1\t{i * 20}\t{i * 20 + 20}\t{'ab'[i % 2]}\t0\t{strand}" for i in range(60)]
+    (tmp_path / "regions.bed").write_text("\n".join(lines) + "\n")
+    regions = {"fasta": tmp_path / "genome.fa", "label_column": ["name"], "rc": "auto", "epochs": 1}
+    finetune(settings(tmp_path / "regions.bed", base, tmp_path / "run", **regions))
+    head = load_model(tmp_path / "run").config.head
+    assert head is not None
+    assert head.rc == expected
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert config["rc_augment"] == expected
 
 
 def test_both_strands_get_one_answer(base: Path, table: Path, tmp_path: Path) -> None:
