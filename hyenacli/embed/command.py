@@ -1,9 +1,7 @@
 """`hyena embed`: one vector per region or sequence."""
 
 from contextlib import ExitStack
-from typing import Any
 
-from hyenacli import __version__
 from hyenacli.console import log
 from hyenacli.devices import autocast, resolve_device, set_threads
 from hyenacli.embed.map import MapSample, check_map, write_map
@@ -22,10 +20,10 @@ from hyenacli.inference.embedding import (
 from hyenacli.inference.embedding_options import parse_embedding_options
 from hyenacli.readers.inputs import SequenceInput
 from hyenacli.readers.records import Input
-from hyenacli.settings_file import to_dict
 from hyenacli.writers.output_shards import OutputShard, merge_if_last, resolve_shard
+from hyenacli.writers.provenance import COORDINATES, provenance_of
 from hyenacli.writers.tables import TABLES, open_table, table_type
-from hyenadna import load_model, model_sha256
+from hyenadna import load_model
 from hyenadna.formats.load import locate
 
 # A file of vectors per base that is larger is announced.
@@ -75,7 +73,7 @@ def run(config: EmbedSettings) -> None:
         rows = embedding_record if TABLES[kind].whole_records else embedding_rows
         summary = RunSummary("embed", "embedding", "embedded")
         sample = None if config.map is None else MapSample(config.color_by, columns, records.columns)
-        provenance = _provenance(config, model_sha256(model), layers) | records.shard
+        provenance = provenance_of(config, model, layers=layers, coordinates=COORDINATES) | records.shard
         with open_table(output.target, kind, columns, provenance) as table:
             for answer in summary.watch(embedded, records.total):
                 table.write(rows(answer, columns))
@@ -102,14 +100,3 @@ def _open_input(config: EmbedSettings, output: OutputShard, stack: ExitStack) ->
     column = None if config.color_by in every else config.color_by
     inputs = SequenceInput.of(config, "embed", keep_columns=True, column=column)
     return inputs.open(stack, output.shard, several_processes=output.whole is not None)
-
-
-def _provenance(config: EmbedSettings, sha256: str, layers: tuple[int, ...]) -> dict[str, Any]:
-    """Return what the table says about how it was made, and how to make it again."""
-    return {
-        "hyena_version": __version__,
-        "model_sha256": sha256,
-        "layers": layers,
-        "coordinates": "start and end are 0-based, half-open",
-        "settings": to_dict(config),
-    }

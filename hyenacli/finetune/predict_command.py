@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from hyenacli import __version__
 from hyenacli.devices import autocast, resolve_device, set_threads
 from hyenacli.errors import UsageError
 from hyenacli.finetune.settings import PredictSettings
 from hyenacli.genome.contigs import check_naming
 from hyenacli.inference.batching import RunSummary, parse_batch_size
-from hyenacli.inference.embedding_options import EmbeddingOptions, check_stride
+from hyenacli.inference.embedding_options import check_stride
 from hyenacli.inference.experts import join_predictions, open_experts
 from hyenacli.inference.prediction import (
     Predicted,
@@ -28,11 +27,11 @@ from hyenacli.inference.prediction import (
 )
 from hyenacli.readers.inputs import SequenceInput
 from hyenacli.readers.records import Input
-from hyenacli.settings_file import to_dict
 from hyenacli.writers.output_shards import merge_if_last, resolve_shard
+from hyenacli.writers.provenance import COORDINATES, provenance_of
 from hyenacli.writers.tables import SCALAR_TABLES, open_table, table_type
 from hyenacli.writers.tracks import TRACKS, open_track, track_input
-from hyenadna import load_model, model_sha256
+from hyenadna import load_model
 from hyenadna.config import HeadConfig
 from hyenadna.formats.load import locate
 
@@ -68,7 +67,9 @@ def run(config: PredictSettings) -> None:
         records = readable_records(inputs.records, options)
         predicted = predict(model, records, options, batch_size=batch_size, precision=precision)
         predicted = join_predictions(predicted, open_experts(folder), stranded=config.stranded)
-        provenance = _provenance(config, head, options, model_sha256(model)) | inputs.shard
+        strands = "mean of both" if options.rc == "mean" else "one"
+        facts = {"task": head.task, "level": head.level, "strands": strands, "coordinates": COORDINATES}
+        provenance = provenance_of(config, model, **facts) | inputs.shard
         summary = RunSummary("predict", "predicting", "predicted")
         with _open_output(config, output.target, kind, head, inputs, provenance) as write:
             for answer in summary.watch(predicted, inputs.total):
@@ -115,18 +116,3 @@ def _open_output(
                     lines.write(answer.record.chrom, start, part_L)
 
         yield write
-
-
-def _provenance(
-    config: PredictSettings, head: HeadConfig, options: EmbeddingOptions, sha256: str
-) -> dict[str, Any]:
-    """Return what the output says about how it was made, and how to make it again."""
-    return {
-        "hyena_version": __version__,
-        "model_sha256": sha256,
-        "task": head.task,
-        "level": head.level,
-        "strands": "mean of both" if options.rc == "mean" else "one",
-        "coordinates": "start and end are 0-based, half-open",
-        "settings": to_dict(config),
-    }

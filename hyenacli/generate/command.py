@@ -6,7 +6,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from hyenacli import __version__
 from hyenacli.devices import autocast, resolve_device, set_threads
 from hyenacli.errors import UsageError, UserError
 from hyenacli.generate.generation import Generated, generate
@@ -25,8 +24,9 @@ from hyenacli.writers.atomic import ensure_writable
 from hyenacli.writers.columns import Batch
 from hyenacli.writers.fasta import FASTAS, open_fasta_output
 from hyenacli.writers.output_shards import OutputShard, merge_if_last, resolve_shard
+from hyenacli.writers.provenance import provenance_of
 from hyenacli.writers.tables import SCALAR_TABLES, open_table, table_type
-from hyenadna import load_model, model_sha256
+from hyenadna import load_model
 from hyenadna.formats.load import locate
 
 
@@ -56,7 +56,7 @@ def run(config: GenerateSettings) -> None:
             prompt_of(record, config.prompt_length, stranded=config.stranded) for record in inputs.records
         )
         generated = generate(model, prompts, options, batch_size=batch_size, precision=precision)
-        provenance = _provenance(config, model_sha256(model)) | inputs.shard
+        provenance = provenance_of(config, model) | inputs.shard
         summary = RunSummary(
             *("generate", "generating", "generated", "sequence"),
             too_long="use --slide, --prompt-length or a smaller --length",
@@ -131,8 +131,3 @@ def _open_output(
                 write(f"{header} status={answer.status}", row["sequence"][0].encode())
 
         yield write_record
-
-
-def _provenance(config: GenerateSettings, sha256: str) -> dict[str, Any]:
-    """Return what the output says about how it was made, and how to make it again."""
-    return {"hyena_version": __version__, "model_sha256": sha256, "settings": to_dict(config)}

@@ -1,10 +1,8 @@
 """`hyena evaluate`: loss and perplexity by the length of the context."""
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-from hyenacli import __version__, console
+from hyenacli import console
 from hyenacli.devices import autocast, resolve_device, set_threads
 from hyenacli.errors import UsageError
 from hyenacli.evaluation.line_plots import write_length_chart
@@ -18,12 +16,12 @@ from hyenacli.inference.perplexity import (
     warn_of_labels,
 )
 from hyenacli.pretrain.settings import EvaluateSettings
-from hyenacli.readers.genome import Genome, open_genomes
-from hyenacli.settings_file import to_dict
+from hyenacli.readers.genome import open_genomes
 from hyenacli.writers.atomic import ensure_writable
 from hyenacli.writers.columns import Column
+from hyenacli.writers.provenance import provenance_of
 from hyenacli.writers.tables import SCALAR_TABLES, open_table, table_type
-from hyenadna import load_model, model_sha256
+from hyenadna import load_model
 
 
 def run(config: EvaluateSettings) -> None:
@@ -48,7 +46,7 @@ def run(config: EvaluateSettings) -> None:
     intervals = choose_intervals(contigs, names=config.contigs, bed=config.intervals, split=config.split)
     model = load_model(config.model).to(device)
     warn_of_labels(model.config, config.model)
-    provenance = _provenance(config, genomes, model_sha256(model))
+    provenance = provenance_of(config, model, genomes=[genome.fingerprint() for genome in genomes])
     columns = [Column(name, int) for name in ("length", "windows", "bases")]
     columns += [Column(name, float) for name in ("loss", "bits_per_base", "perplexity")]
     evaluations = evaluate(
@@ -80,16 +78,6 @@ def run(config: EvaluateSettings) -> None:
         lines = {Path(config.model).absolute().name: [result.perplexity for result in results]}
         lengths = [result.length for result in results]
         write_length_chart(config.plot, lengths, lines, x_label="context (bases)", y_label="perplexity")
-
-
-def _provenance(config: EvaluateSettings, genomes: Iterable[Genome], sha256: str) -> dict[str, Any]:
-    """Return the provenance of the table: version, model, genomes and settings."""
-    return {
-        "hyena_version": __version__,
-        "model_sha256": sha256,
-        "genomes": [genome.fingerprint() for genome in genomes],
-        "settings": to_dict(config),
-    }
 
 
 def _log(result: PerplexityAtLength) -> None:

@@ -2,9 +2,7 @@
 
 from contextlib import ExitStack
 from functools import partial
-from typing import Any
 
-from hyenacli import __version__
 from hyenacli.devices import autocast, resolve_device, set_threads
 from hyenacli.genome.contigs import check_naming
 from hyenacli.inference.batching import RunSummary, parse_batch_size
@@ -16,11 +14,11 @@ from hyenacli.readers.genome import fingerprint
 from hyenacli.readers.inputs import SequenceInput
 from hyenacli.score_sequences.background import Background
 from hyenacli.score_sequences.settings import ScoreSequencesSettings
-from hyenacli.settings_file import to_dict
 from hyenacli.writers.columns import Batch, Column
 from hyenacli.writers.output_shards import merge_if_last, resolve_shard
+from hyenacli.writers.provenance import COORDINATES, provenance_of
 from hyenacli.writers.tables import SCALAR_TABLES, open_table, table_type
-from hyenadna import load_model, model_sha256
+from hyenadna import load_model
 from hyenadna.formats.load import locate
 
 COLUMNS = [*RECORD_COLUMNS, Column("log_likelihood", float), Column("bits_per_base", float)]
@@ -60,7 +58,8 @@ def run(config: ScoreSequencesSettings) -> None:
         if config.background is not None:
             background = Background(config.background, config.background_windows, config.seed, score)
             columns.append(_QUANTILE)
-        provenance = _provenance(config, model_sha256(model)) | inputs.shard
+        more = {} if config.background is None else {"background": fingerprint(config.background)}
+        provenance = provenance_of(config, model, **more, coordinates=COORDINATES) | inputs.shard
         summary = RunSummary("score-sequences", "scoring", "scored")
         mean = _Mean()
         with open_table(output.target, kind, columns, provenance) as table:
@@ -97,15 +96,3 @@ class _Mean:
 
     def describe(self) -> str:
         return f", {self.bits_per_base:.4f} bits per base" if self._bases else ""
-
-
-def _provenance(config: ScoreSequencesSettings, sha256: str) -> dict[str, Any]:
-    """Return what the table says about how it was made, and how to make it again."""
-    background = {} if config.background is None else {"background": fingerprint(config.background)}
-    return {
-        "hyena_version": __version__,
-        "model_sha256": sha256,
-        **background,
-        "coordinates": "start and end are 0-based, half-open",
-        "settings": to_dict(config),
-    }

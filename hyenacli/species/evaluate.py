@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hyenacli import __version__, console, settings_file
+from hyenacli import console, settings_file
 from hyenacli.adaptation.evaluation import Logits
 from hyenacli.devices import autocast, resolve_device, set_threads
 from hyenacli.distributed import current_ranks
@@ -34,8 +34,9 @@ from hyenacli.species.train import MAX_BASELINE_WINDOWS, HeldOut, SpeciesSource,
 from hyenacli.training.run_directory import changed_inputs, warn_unfinished
 from hyenacli.writers.atomic import ensure_writable
 from hyenacli.writers.columns import Column
+from hyenacli.writers.provenance import provenance_of
 from hyenacli.writers.tables import SCALAR_TABLES, open_table, table_type
-from hyenadna import HyenaDNA, load_model, model_sha256
+from hyenadna import HyenaDNA, load_model
 from hyenadna.formats.load import locate
 
 _SHORTEST, _FACTOR = 256, 4
@@ -67,11 +68,7 @@ def run(config: SpeciesEvaluateSettings, baseline_windows: int = MAX_BASELINE_WI
     window = species_head(model, config.run).window or model.longest_input
     warn_unfinished(config.run)
     splits = _splits(config, settings, window)
-    provenance = {
-        "hyena_version": __version__,
-        "model_sha256": model_sha256(model),
-        "settings": settings_file.to_dict(config),
-    }
+    provenance = provenance_of(config, model)
     results = evaluate_species(
         (model, experts),
         splits,

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hyenacli import __version__
 from hyenacli.console import counted, log
 from hyenacli.devices import autocast, resolve_device, set_threads
 from hyenacli.errors import UsageError
@@ -21,13 +20,13 @@ from hyenacli.inference.experts import load_experts
 from hyenacli.inference.perplexity import warn_of_labels
 from hyenacli.inference.prediction import prediction_options, readable_records
 from hyenacli.readers.inputs import SequenceInput
-from hyenacli.settings_file import to_dict
 from hyenacli.tracks.settings import AttributeSettings
 from hyenacli.writers.arrays import check_arrays_type, open_arrays
 from hyenacli.writers.atomic import atomic_path, ensure_writable
+from hyenacli.writers.provenance import COORDINATES, provenance_of
 from hyenacli.writers.tables import table_type
 from hyenacli.writers.tracks import TRACKS, open_track, track_input
-from hyenadna import HyenaDNA, load_model, model_sha256
+from hyenadna import HyenaDNA, load_model
 from hyenadna.formats.load import locate
 
 _FLANK = 512
@@ -55,7 +54,8 @@ def run(config: AttributeSettings) -> None:
         reading = _reading(config, model)
         how: dict[str, Any] = {"batch_size": batch_size, "precision": precision}
         score = choose_score(model, config.target, reading, config.model, **how)
-        provenance = _provenance(config, model_sha256(model))
+        axes = "record, base (A, C, G, T), position on the + strand"
+        provenance = provenance_of(config, model, axes=axes, coordinates=COORDINATES)
         track = None
         if config.track is not None and track_kind is not None:
             track = stack.enter_context(open_track(config.track, track_kind, inputs.contigs, provenance))
@@ -169,14 +169,3 @@ def _stack(answers: list[Attribution], length: int) -> dict[str, NDArray[np.floa
             arrays["one_hot"][i, :, : answer.n_bases] = answer.one_hot()
             arrays["attributions"][i, :, : answer.n_bases] = answer.values_4L
     return arrays
-
-
-def _provenance(config: AttributeSettings, sha256: str) -> dict[str, Any]:
-    """Return what the file says about how it was made."""
-    return {
-        "hyena_version": __version__,
-        "model_sha256": sha256,
-        "axes": "record, base (A, C, G, T), position on the + strand",
-        "coordinates": "start and end are 0-based, half-open",
-        "settings": to_dict(config),
-    }

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from hyenacli import __version__
 from hyenacli.devices import autocast, resolve_device, set_threads
 from hyenacli.errors import UsageError
 from hyenacli.evaluation.map_plot import draw_map
@@ -15,14 +14,14 @@ from hyenacli.inference.decay import Decay, write_decay
 from hyenacli.inference.dependency import MEASURES, DependencyMap, MapOptions, dependency_maps
 from hyenacli.inference.perplexity import warn_of_labels
 from hyenacli.readers.inputs import SequenceInput
-from hyenacli.settings_file import to_dict
 from hyenacli.tracks.settings import DependencyMapSettings
 from hyenacli.writers.arrays import ArrayWriter, check_arrays_type, open_arrays
 from hyenacli.writers.atomic import ensure_writable
 from hyenacli.writers.output_shards import OutputShard, merge_if_last, resolve_shard
+from hyenacli.writers.provenance import COORDINATES, provenance_of
 from hyenacli.writers.tables import table_type
 from hyenacli.writers.tracks import TRACKS, open_track, track_input
-from hyenadna import load_model, model_sha256
+from hyenadna import load_model
 from hyenadna.formats.load import locate
 
 
@@ -43,7 +42,8 @@ def run(config: DependencyMapSettings) -> None:
         inputs = SequenceInput.of(config, "map", **track_input(track_kind)).open(stack, outputs[0].shard)
         model = load_model(config.model).to(device)
         warn_of_labels(model.config, config.model)
-        provenance = _provenance(config, model_sha256(model)) | inputs.shard
+        axes = "rows are substituted bases, columns those whose prediction changes"
+        provenance = provenance_of(config, model, axes=axes, coordinates=COORDINATES) | inputs.shard
         arrays = stack.enter_context(open_arrays(outputs[0].target, provenance))
         track = None
         if config.influence is not None and track_kind is not None:
@@ -126,14 +126,3 @@ def _draw(config: DependencyMapSettings, answer: DependencyMap, number: int) -> 
     title = where if record.id in (record.chrom, where.replace(",", "")) else f"{record.id}, {where}"
     measure = MEASURES[config.measure]
     draw_map(path, answer.values_LL, answer.sequence, start=record.start, title=title, measure=measure)
-
-
-def _provenance(config: DependencyMapSettings, sha256: str) -> dict[str, Any]:
-    """Return what the file says about how it was made."""
-    return {
-        "hyena_version": __version__,
-        "model_sha256": sha256,
-        "axes": "rows are substituted bases, columns those whose prediction changes",
-        "coordinates": "start and end are 0-based, half-open",
-        "settings": to_dict(config),
-    }

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from hyenacli import __version__, console
+from hyenacli import console
 from hyenacli.console import log
 from hyenacli.devices import autocast, resolve_device, set_threads
 from hyenacli.errors import UsageError
@@ -23,15 +23,15 @@ from hyenacli.readers.genome import Genome
 from hyenacli.readers.genome_cache import signature
 from hyenacli.readers.regions import Reference, ResolvedRegion, load_regions, open_reference, parse_regions
 from hyenacli.readers.shards import Shard, fingerprint
-from hyenacli.settings_file import to_dict
 from hyenacli.tracks.hub import write_hub
 from hyenacli.tracks.settings import TrackSettings
 from hyenacli.writers.arrays import open_arrays
 from hyenacli.writers.output_shards import OutputShard, merge_if_last, resolve_shard
 from hyenacli.writers.parts import open_parts
+from hyenacli.writers.provenance import provenance_of
 from hyenacli.writers.tables import table_type
 from hyenacli.writers.tracks import TRACKS, open_track
-from hyenadna import HyenaDNA, load_model, model_sha256
+from hyenadna import HyenaDNA, load_model
 from hyenadna.formats.load import locate
 
 _MAX_DEFAULT_WINDOW = 8192
@@ -195,7 +195,8 @@ class _Job:
         self._total = self._firsts.pop()
         self._digest = fingerprint(map(repr, regions), genome.lengths)
         self._contigs = {region.contig: genome.lengths[region.contig] for region in regions}
-        self._provenance = _provenance(config, self._tiles, model_sha256(model))
+        tiles = {"tile_bases": self._tiles.step, "tile_context": self._tiles.context}
+        self._provenance = provenance_of(config, model, **tiles)
         self._start, self._done, self._bases, self._without = time.monotonic(), 0, 0, 0
         self._kept = 0  # tiles of an interrupted run
 
@@ -266,14 +267,3 @@ class _Job:
             self._without += int(np.isnan(track.log_p_LV[:, 0]).sum())
             speed = self._bases / max(1e-9, time.monotonic() - self._start)
             self._progress.update(self._kept + self._done, f"{speed:,.0f} bases/s")
-
-
-def _provenance(config: TrackSettings, tiles: Tiles, sha256: str) -> dict[str, Any]:
-    """Return what shards and arrays say about how they were made."""
-    return {
-        "hyena_version": __version__,
-        "model_sha256": sha256,
-        "tile_bases": tiles.step,
-        "tile_context": tiles.context,
-        "settings": to_dict(config),
-    }
