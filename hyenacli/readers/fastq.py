@@ -2,12 +2,13 @@
 
 import io
 from collections.abc import Iterator
+from itertools import chain
 
 from hyenacli.errors import UserError
 
 
 def read_fastq(stream: io.BufferedReader, piece: int) -> Iterator[tuple[int, list[bytes], list[bytes]]]:
-    """Read many records together, up to an empty header.
+    """Read many records together; blank lines may follow the last.
 
     Args:
         stream: from `open_binary`.
@@ -27,12 +28,10 @@ def read_fastq(stream: io.BufferedReader, piece: int) -> Iterator[tuple[int, lis
         good = _count_good(headers, bases, lines[2:whole:4], lines[3:whole:4])
         yield number, headers[:good], bases[:good]
         number += 4 * good
+        del lines[: 4 * good]
         if good < len(headers):
-            if headers[good].isspace():
-                return
-            raise _not_fastq(str(stream.name), number)
-        del lines[:whole]
-    if lines and not lines[0].isspace():
+            break
+    if not all(line.isspace() for line in chain(lines, stream)):
         raise _not_fastq(str(stream.name), number)
 
 

@@ -25,6 +25,7 @@ _VALUE = r'(?:"([^"\\]*(?:(?:\\.|"")[^"\\]*)*)"|([^;"\s]+))'
 _GTF = re.compile(rf'\s*([^\s"]+)\s+{_VALUE}\s*;?')
 _GFF_IDS = ("ID", "Name", "locus_tag", "gene", "Parent")
 _GTF_IDS = ("transcript_id", "gene_id")
+_BROWSER = (b"track ", b"browser ")
 _WITHOUT_EXONS = {b"CDS", b"exon"}
 _N_TABS = 7
 """Of a line without attributes, which GFF allows."""
@@ -162,6 +163,8 @@ class GffReader:
                     break
                 continue
             if raw.count(b"\t") < _N_TABS:
+                if raw.startswith(_BROWSER):
+                    continue
                 raise self._not_gff(raw, number)
             kind = raw.split(b"\t", 3)[2]
             counts[kind] += 1

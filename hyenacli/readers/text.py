@@ -57,7 +57,8 @@ _FORMATS = [
         (
             "a GFF or GTF",
             (  # also with blanks between its columns, which its reader refuses
-                rb"##gff|#!g|(#[^\n]*\n)*([^\t\n]+\t[^\t\n]*\t[^\t\n]+\t\d+\t\d+\t[^\t\n]+\t[-+.?]\t"
+                rb"##gff|#!g|((#|track |browser )[^\n]*\n)*("
+                rb"[^\t\n]+\t[^\t\n]*\t[^\t\n]+\t\d+\t\d+\t[^\t\n]+\t[-+.?]\t"
                 rb"|\S+ +[^\s\d]\S* +\S+ +\d+ +\d+ +\S+ +[-+.?] )"
             ),
             "give FASTA where bases are read, and BED, whose starts count from 0, where regions are",

@@ -70,7 +70,7 @@ ACGT
 
 def test_rows_are_lines_with_their_attributes(tmp_path: Path) -> None:
     with gzip.open(tmp_path / "a.gff.gz", "wt") as file:
-        file.write(GFF)
+        file.write("track name=genes\n" + GFF.removeprefix("##gff-version 3\n"))
     (gene,) = read(
         tmp_path / "a.gff.gz", FeatureChoice(("gene",), "Name", attributes=("biotype", "ID")), flank=5
     )

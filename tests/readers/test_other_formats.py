@@ -70,6 +70,9 @@ def test_they_are_the_same_sequences(tmp_path: Path, monkeypatch: pytest.MonkeyP
     [
         ("@r\nACGT\n+\nIII\n", "line 1: not a FASTQ record"),
         ("@r\nACGT\n+\nIIII\n@s\nAC\n", "line 5: not a FASTQ record"),
+        ("@r\nACGT\n+\nIIII\n\n@s\nAC\n+\nII\n", "line 5: not a FASTQ record"),
+        ("@r\nACGT\n+\nIIII\n\n \n\n\n\n@s\n", "line 5: not a FASTQ record"),
+        ("\n@r\nACGT\n+\nIIII\n", "line 1: not a FASTQ record"),
         ("@r\nAC\nGT\n+\nII\nII\n", "line 1: .*sequences on several lines are not read"),
         ("LOCUS       c1  9 bp  DNA  linear  UNK\nCONTIG      join(X.1:1..9)\n//\n", "has no bases"),
     ],
