@@ -13,7 +13,7 @@ from hyenacli.errors import UsageError, UserError
 from hyenacli.genome.dna import reverse_complement
 from hyenacli.inference.embedding import Embedded, embed
 from hyenacli.inference.embedding_options import EmbeddingOptions, parse_pool
-from hyenacli.readers.records import EMPTY, SequenceRecord
+from hyenacli.readers.records import SequenceRecord
 from tests.toys import PLACE, SEEN, ToyModel, tiny_model, toy_states
 
 
@@ -117,7 +117,7 @@ def test_every_combination_equals_the_definition(pool: str, rc: str) -> None:
 
 def test_records_that_cannot_be_embedded_keep_their_place() -> None:
     lost = SequenceRecord("lost", "chrU", 5, 9, status="NO_CONTIG")
-    empty = SequenceRecord("empty", "s", 0, 0, status=EMPTY)
+    empty = SequenceRecord("empty", "s", 0, 0, status="EMPTY")
     good = stretch(b"ACGTACGTACGT" * 3)
     records = [lost, good, good, empty, lost, good, empty]
     answers = list(embed(ToyModel(), records, EmbeddingOptions()))

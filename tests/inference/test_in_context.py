@@ -16,7 +16,7 @@ from hyenacli.inference import in_context
 from hyenacli.inference.embedding import embed
 from hyenacli.inference.embedding_options import EmbeddingOptions
 from hyenacli.inference.prediction import prediction_head
-from hyenacli.readers.records import EMPTY, SequenceRecord
+from hyenacli.readers.records import SequenceRecord
 from hyenadna import (
     DemonstrationsConfig,
     HyenaDNA,
@@ -102,7 +102,7 @@ def test_what_is_too_long_is_cut_to_its_middle() -> None:
 def test_answers_do_not_depend_on_batches_and_come_in_order() -> None:
     model = with_shots()
     stretches = [stretch(dna(length, i)) for i, length in enumerate((3, 20, 1, 12, 12, 19))]
-    lost = SequenceRecord("e", "e", 0, 0, status=EMPTY)
+    lost = SequenceRecord("e", "e", 0, 0, status="EMPTY")
     whole = answers(model, [lost, *stretches[:3], lost, lost, *stretches[3:], lost], rc=True)
     assert [i for i, logits in enumerate(whole) if logits is None] == [0, 4, 5, 9]
     alone = [answers(model, [one], rc=True)[0] for one in stretches]

@@ -23,7 +23,7 @@ from hyenacli.inference.prediction import (
     prediction_rows,
     value_names,
 )
-from hyenacli.readers.records import EMPTY, SequenceRecord
+from hyenacli.readers.records import SequenceRecord
 from hyenadna import HyenaDNA, SoftPromptConfig, Tokenizer, add_soft_prompt
 from hyenadna.config import HeadConfig
 from hyenadna.heads import pool
@@ -161,7 +161,7 @@ def test_batches_and_order_change_nothing(
 
 def test_records_that_cannot_be_predicted_keep_their_place() -> None:
     lost = SequenceRecord("lost", "chrU", 5, 9, status="NO_CONTIG")
-    empty = SequenceRecord("empty", "s", 0, 0, status=EMPTY)
+    empty = SequenceRecord("empty", "s", 0, 0, status="EMPTY")
     good = stretch(dna(20))
     for model, n in zip(MODELS, (20, 1), strict=True):
         answers = list(predict_with(model, [lost, good, empty], rc=True))
