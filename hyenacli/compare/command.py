@@ -20,7 +20,7 @@ from hyenacli.evaluation.bootstrap import Floats
 from hyenacli.evaluation.metrics import intervals, measure, metric_names, monitor, paired_difference
 from hyenacli.inference.prediction import value_titles
 from hyenacli.training.run_directory import METRICS, read_json
-from hyenacli.writers.atomic import ensure_writable
+from hyenacli.writers.atomic import ensure_writable, require_suffix
 from hyenacli.writers.columns import Column
 from hyenacli.writers.tables import SCALAR_TABLES, open_table, table_type
 from hyenadna.config import HeadConfig, Task
@@ -79,8 +79,7 @@ def run(config: CompareSettings) -> None:
         UserError: a directory is no run with predictions, or runs were tested on different records.
     """
     table_type(config.output, config.output_type, SCALAR_TABLES)
-    if config.plot is not None and config.plot.suffix != ".svg":
-        raise UsageError("the plot is an SVG", at=config.plot, remedy="give it the suffix .svg")
+    require_suffix(config.plot, ".svg", "the plot is an SVG")
     for target in (config.output, config.plot):
         if target is not None:
             ensure_writable(target)

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from hyenacli import console
 from hyenacli.devices import autocast, resolve_device, set_threads
-from hyenacli.errors import UsageError
 from hyenacli.evaluation.line_plots import write_length_chart
 from hyenacli.evaluation.metrics import compare_with_guessing, describe_bits
 from hyenacli.inference.batching import parse_batch_size
@@ -17,7 +16,7 @@ from hyenacli.inference.perplexity import (
 )
 from hyenacli.pretrain.settings import EvaluateSettings
 from hyenacli.readers.genome import open_genomes
-from hyenacli.writers.atomic import ensure_writable
+from hyenacli.writers.atomic import ensure_writable, require_suffix
 from hyenacli.writers.columns import Column
 from hyenacli.writers.provenance import provenance_of
 from hyenacli.writers.tables import SCALAR_TABLES, open_table, table_type
@@ -32,8 +31,7 @@ def run(config: EvaluateSettings) -> None:
     """
     batch_size = parse_batch_size(config.batch_size)
     table_type(config.output, config.output_type, SCALAR_TABLES)
-    if config.plot is not None and config.plot.suffix != ".svg":
-        raise UsageError("the plot is an SVG", at=config.plot, remedy="give it the suffix .svg")
+    require_suffix(config.plot, ".svg", "the plot is an SVG")
     for target in (config.output, config.plot):
         if target is not None:
             ensure_writable(target, *config.fasta, config.intervals)

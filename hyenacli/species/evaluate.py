@@ -32,7 +32,7 @@ from hyenacli.species.settings import SpeciesEvaluateSettings, SpeciesTrainSetti
 from hyenacli.species.splits import SpeciesSplits, check_splits, split_run
 from hyenacli.species.train import MAX_BASELINE_WINDOWS, HeldOut, SpeciesSource, bases_of
 from hyenacli.training.run_directory import changed_inputs, warn_unfinished
-from hyenacli.writers.atomic import ensure_writable
+from hyenacli.writers.atomic import ensure_writable, require_suffix
 from hyenacli.writers.columns import Column
 from hyenacli.writers.provenance import provenance_of
 from hyenacli.writers.tables import SCALAR_TABLES, open_table, table_type
@@ -99,8 +99,7 @@ def _check(config: SpeciesEvaluateSettings) -> None:
     if current_ranks().world_size > 1:
         raise UsageError("one process does it all", remedy="start it without torchrun")
     table_type(config.output, config.output_type, SCALAR_TABLES)
-    if config.plot is not None and config.plot.suffix != ".svg":
-        raise UsageError("the plot is an SVG", at=config.plot, remedy="give it the suffix .svg")
+    require_suffix(config.plot, ".svg", "the plot is an SVG")
     _check_outputs(config)
 
 

@@ -11,7 +11,7 @@ import typer
 
 import hyenadna
 from hyenacli.console import event, log
-from hyenacli.errors import UsageError, UserError
+from hyenacli.errors import UserError
 from hyenacli.inference.filters import write_filters
 from hyenacli.terminal_tables import print_table
 from hyenacli.tools.doctor import measure_speed
@@ -23,7 +23,7 @@ from hyenacli.tools.settings import (
     PushSettings,
     VerifySettings,
 )
-from hyenacli.writers.atomic import ensure_writable
+from hyenacli.writers.atomic import ensure_writable, require_suffix
 from hyenacli.writers.tables import SCALAR_TABLES, table_type
 from hyenadna import PRESETS, HyenaDNA
 
@@ -116,9 +116,8 @@ def _filters(settings: InfoSettings) -> None:
     if table is not None:
         table_type(table, None, SCALAR_TABLES)
         ensure_writable(table)
+    require_suffix(plot, ".svg", "the plot is an SVG")
     if plot is not None:
-        if plot.suffix != ".svg":
-            raise UsageError("the plot is an SVG", at=plot, remedy="give it the suffix .svg")
         ensure_writable(plot)
     rows = write_filters(hyenadna.load_model(settings.model), table, plot)
     if str(table) != "-":

@@ -22,7 +22,7 @@ from hyenacli.inference.prediction import prediction_options, readable_records
 from hyenacli.readers.inputs import SequenceInput
 from hyenacli.tracks.settings import AttributeSettings
 from hyenacli.writers.arrays import check_arrays_type, open_arrays
-from hyenacli.writers.atomic import atomic_path, ensure_writable
+from hyenacli.writers.atomic import atomic_path, ensure_writable, require_suffix
 from hyenacli.writers.provenance import COORDINATES, provenance_of
 from hyenacli.writers.tables import table_type
 from hyenacli.writers.tracks import TRACKS, open_track, track_input
@@ -104,8 +104,7 @@ def _check(config: AttributeSettings) -> str | None:
     check_arrays_type(config.output)
     track_kind = None if config.track is None else table_type(config.track, None, tuple(TRACKS))
     check_naming(config.contig_style, config.contig_aliases, config.fasta)
-    if config.seqlets is not None and config.seqlets.suffix != ".bed":
-        raise UsageError("seqlets are a BED", at=config.seqlets, remedy="give it the suffix .bed")
+    require_suffix(config.seqlets, ".bed", "seqlets are a BED")
     targets = [config.output, config.track, config.seqlets]
     if config.modisco is not None:
         config.modisco.mkdir(parents=True, exist_ok=True)

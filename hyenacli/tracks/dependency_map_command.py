@@ -16,7 +16,7 @@ from hyenacli.inference.perplexity import warn_of_labels
 from hyenacli.readers.inputs import SequenceInput
 from hyenacli.tracks.settings import DependencyMapSettings
 from hyenacli.writers.arrays import ArrayWriter, check_arrays_type, open_arrays
-from hyenacli.writers.atomic import ensure_writable
+from hyenacli.writers.atomic import ensure_writable, require_suffix
 from hyenacli.writers.output_shards import OutputShard, merge_if_last, resolve_shard
 from hyenacli.writers.provenance import COORDINATES, provenance_of
 from hyenacli.writers.tables import table_type
@@ -77,8 +77,7 @@ def _check(config: DependencyMapSettings) -> tuple[str | None, list[OutputShard]
     track_kind = None if config.influence is None else table_type(config.influence, None, tuple(TRACKS))
     if config.decay is not None:
         table_type(config.decay, None)
-    if config.decay_plot is not None and config.decay_plot.suffix != ".svg":
-        raise UsageError("the plot is an SVG", at=config.decay_plot, remedy="give it the suffix .svg")
+    require_suffix(config.decay_plot, ".svg", "the plot is an SVG")
     check_naming(config.contig_style, config.contig_aliases, config.fasta, config.circular)
     outputs = [resolve_shard(config.shard, path) for path in (config.output, config.influence) if path]
     if outputs[0].shard is not None and (config.decay or config.decay_plot):

@@ -73,6 +73,21 @@ def ensure_writable(target: Path, *inputs: Path | None) -> None:
         _create_beside(Path(os.path.realpath(target)), target).unlink()
 
 
+def require_suffix(target: Path | None, suffix: str, what: str) -> None:
+    """Refuse an output whose suffix is of another format than the one that is written.
+
+    Args:
+        target: output file; None where there is to be none.
+        suffix: with its dot.
+        what: for messages, as "the plot is an SVG".
+
+    Raises:
+        UsageError: it has another suffix.
+    """
+    if target is not None and target.suffix != suffix:
+        raise UsageError(what, at=target, remedy=f"give it the suffix {suffix}")
+
+
 def check_directory(target: Path, suffix: str, *, force: bool) -> None:
     """Refuse, before the work is done and without touching it, a directory that may not be replaced.
 

@@ -166,6 +166,7 @@ def test_a_decay_that_fails_leaves_the_maps(run: Run, folder: Path, monkeypatch:
         ("r.bed -f g.fa -m none -o x.npz", "none"),
         ("r.bed -f g.fa -m model -o x.npz --shard 1/2 --decay d.tsv", "only a part of the maps"),
         ("r.bed -f g.fa -m model -o x.npz --decay d.txt", "names no table type"),
+        ("r.bed -f g.fa -m model -o x.npz --decay-plot d.png", "the plot is an SVG; give it the suffix .svg"),
     ],
 )
 def test_mistakes_end_in_one_line(run: Run, folder: Path, line: str, message: str) -> None:
