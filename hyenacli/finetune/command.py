@@ -70,6 +70,9 @@ def with_defaults(settings: FinetuneSettings, device: str) -> FinetuneSettings:
         suited = {name: earlier[name] for name in method.on_cpu if name in earlier}
     settings = replace(settings, **{k: v for k, v in suited.items() if getattr(settings, k) is None})
     solved = settings.solver == "sklearn"
+    if settings.pool == "auto" and not solved:
+        what = "is chosen for heads that scikit-learn fits"
+        raise UsageError(what, at="--pool auto", remedy="name one, or add --method head")
     filled = with_method_defaults(settings, () if solved else _TRAINING_DEFAULTS)
     if not solved:
         return filled

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,10 @@ from hyenacli.inference.embedding_options import EmbeddingOptions, Pooling
 from hyenacli.readers.records import SequenceRecord
 from hyenacli.readers.tables import LabelledRecord
 from hyenadna import HyenaDNA
+from hyenadna.config import Pool
 
 Floats32 = NDArray[np.float32]
+_POOLS: tuple[Pool, ...] = ("mean", "max", "last")
 _PENALTIES = (1000.0, 100.0, 10.0, 1.0, 0.1)
 
 
@@ -38,7 +41,8 @@ class Features:
         precision: makes the context of every pass.
 
     Attributes:
-        states_NSD: of every record, as it is and, where S is 2, of its reverse complement.
+        states_NSD: of every record, as it is and, where S is 2, of its reverse complement; where the pool is
+            chosen by `fit_head`, by the pool chosen last.
     """
 
     def __init__(
@@ -51,27 +55,27 @@ class Features:
     ) -> None:
         stranded = any(record.region is not None and record.region.strand != "." for record in records)
         self._mean, self._augment = settings.rc == "mean", settings.rc_augment
-        # ways to predict that the validation split chooses from: of one strand, or of both
-        self._tried = (False, True) if settings.rc == "auto" and not stranded else (self._mean,)
-        strands, ranks = 2 if self._augment or any(self._tried) else 1, current_ranks()
-        options = EmbeddingOptions(
-            pooling=Pooling(settings.pool),
-            rc="concat" if strands == 2 else "none",
-            window=settings.max_length,
-        )
-        states_NF = np.zeros((len(records), strands * model.config.d_model))
-        indices = range(ranks.rank, len(records), ranks.world_size)
-        console.log.info("computing the features of %s sequences", f"{len(records):,}")
-        bar = console.Progress("computing features", len(indices), "sequences")
-        with torch.inference_mode(), precision(), bar:
-            sequences = (SequenceRecord.of_sequence(records[i].id, records[i].sequence) for i in indices)
-            answers = zip(indices, embed(model, sequences, options), strict=True)
-            for done, (i, answer) in enumerate(answers, 1):
-                assert answer.vectors is not None  # noqa: S101  (internal invariant)
-                states_NF[i] = answer.vectors[0, 0]
-                bar.update(done)
-        states_NF = sum_array(states_NF, device=device)
-        self.states_NSD: Floats32 = states_NF.astype(np.float32).reshape(len(records), strands, -1)
+        # ways to predict that the validation split chooses from: pools, and one strand or both
+        pools = _POOLS if settings.pool == "auto" else (settings.pool,)
+        strands = (False, True) if settings.rc == "auto" and not stranded else (self._mean,)
+        self._tried = list(product(pools, strands))
+        n_strands = 2 if self._augment or any(strands) else 1
+        self._states = {
+            pool: _states(
+                model,
+                records,
+                EmbeddingOptions(
+                    pooling=Pooling(pool),
+                    rc="concat" if n_strands == 2 else "none",
+                    window=settings.max_length,
+                ),
+                n_strands,
+                precision,
+                device,
+            )
+            for pool in pools
+        }
+        self.states_NSD = self._states[pools[0]]
 
     def predicted_from(self, indices: Sequence[int]) -> Floats32:
         """Return the features (N, D) of predictions: of one strand, or the mean of both."""
@@ -94,7 +98,7 @@ class Features:
         *,
         balanced: bool,
     ) -> float:
-        """Fit the weights of a model's head in place; the validation split chooses penalty and strands.
+        """Fit the weights of a model's head in place; the validation split chooses penalty, pool and strands.
 
         Args:
             model: whose head is fitted.
@@ -108,19 +112,16 @@ class Features:
         config, valid = model.config.head, evaluators["valid"]
         assert model.head is not None and config is not None  # noqa: S101, PT018  (internal invariant)
         metric = monitor(valid.scheme.task)
-        best, linear, mean = -np.inf, None, False
-        for both in self._tried:
-            self._mean = both
-            fits = self._fit(indices, evaluators, balanced=balanced)
-            quality, fitted = max(fits, key=lambda fit: fit[0])
+        fitted = []
+        for way in self._tried:
+            self._use(*way)
+            quality, linear = max(self._fit(indices, evaluators, balanced=balanced), key=lambda fit: fit[0])
+            fitted.append((quality, linear, way))
             if len(self._tried) > 1:
-                strands = "both strands" if both else "one strand"
-                console.log.info("a head on %s: valid %s %.3f", strands, metric, quality)
-            if linear is None or quality > best:
-                best, linear, mean = quality, fitted, both
-        assert linear is not None  # noqa: S101  (something is tried)
-        self._mean = mean
-        model.config = replace(model.config, head=replace(config, rc=mean))
+                console.log.info("a head on %s: valid %s %.3f", _describe(*way), metric, quality)
+        best, linear, (pool, both) = max(fitted, key=lambda fit: fit[0])
+        self._use(pool, both)
+        model.config = replace(model.config, head=replace(config, pool=pool, rc=both))
         weights_CD, bias_C = linear.weights_TF, linear.bias_T
         if config.scale:
             scale_C = np.array(config.scale)
@@ -130,6 +131,9 @@ class Features:
             layer.weight.copy_(torch.from_numpy(weights_CD))
             layer.bias.copy_(torch.from_numpy(bias_C))
         return best if best > -np.inf else float("nan")
+
+    def _use(self, pool: Pool, both: bool) -> None:
+        self.states_NSD, self._mean = self._states[pool], both
 
     def _fit(
         self, indices: dict[str, list[int]], evaluators: dict[str, SplitEvaluator], *, balanced: bool
@@ -151,3 +155,32 @@ class Features:
         states_NSD = self.states_NSD[list(indices), :strands]
         features_ND = states_NSD.swapaxes(0, 1).reshape(-1, states_NSD.shape[2]).copy()
         return features_ND, np.concatenate([targets] * strands)
+
+
+def _states(
+    model: HyenaDNA,
+    records: Sequence[LabelledRecord],
+    options: EmbeddingOptions,
+    n_strands: int,
+    precision: Callable[[], AbstractContextManager[Any]],
+    device: torch.device,
+) -> Floats32:
+    """Compute the pooled states of all records (N, S, D), the same on every rank."""
+    ranks = current_ranks()
+    states_NF = np.zeros((len(records), n_strands * model.config.d_model))
+    indices = range(ranks.rank, len(records), ranks.world_size)
+    console.log.info("computing the features of %s sequences", f"{len(records):,}")
+    bar = console.Progress("computing features", len(indices), "sequences")
+    with torch.inference_mode(), precision(), bar:
+        sequences = (SequenceRecord.of_sequence(records[i].id, records[i].sequence) for i in indices)
+        answers = zip(indices, embed(model, sequences, options), strict=True)
+        for done, (i, answer) in enumerate(answers, 1):
+            assert answer.vectors is not None  # noqa: S101  (internal invariant)
+            states_NF[i] = answer.vectors[0, 0]
+            bar.update(done)
+    states_NF = sum_array(states_NF, device=device)
+    return states_NF.astype(np.float32).reshape(len(records), n_strands, -1)
+
+
+def _describe(pool: str, both: bool) -> str:
+    return f"{'both strands' if both else 'one strand'}, {pool} of the bases"

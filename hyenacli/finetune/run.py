@@ -81,7 +81,9 @@ class FinetuneRun(AdaptationRun):
     ) -> None:
         self.data, self.splits = data, splits
         self._train_targets = [data.targets[i] for i in splits.train.tolist()]
-        self._head = head_config(settings, data.scheme, self._train_targets)
+        # `auto` until the validation split has chosen
+        described = replace(settings, pool="mean") if settings.pool == "auto" else settings
+        self._head = head_config(described, data.scheme, self._train_targets)
         criterion = make_criterion(data.scheme, self._train_targets, settings.class_weights, self._head.scale)
         super().__init__(settings, data.scheme, criterion, device, warnings)
         self.experts = settings.experts

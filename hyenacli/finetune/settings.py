@@ -162,6 +162,14 @@ class FinetuneSettings(
         ),
     ] = "auto"
     # a word more than in the other verbs
+    pool: Annotated[
+        Literal["mean", "last", "max", "auto"],
+        typer.Option(
+            help="How the states of the bases become one vector for the head. auto: the validation split "
+            "chooses, for heads that scikit-learn fits, in three times the time.",
+            rich_help_panel=MODEL,
+        ),
+    ] = "mean"  # type: ignore[assignment]
     rc: Annotated[
         Literal["auto", "none", "mean"],
         typer.Option(

@@ -37,6 +37,7 @@ BAD = [
     ("table.csv --label-column klass", 1, "no column 'klass'; the columns are sequence, label"),
     ("table.csv --sequence-column dna", 1, "no column 'dna'; the columns are sequence, label"),
     ("table.csv --solver sklearn", 2, "--solver sklearn: fits heads on sequences; add --method head"),
+    ("table.csv --pool auto", 2, "--pool auto: is chosen for heads that scikit-learn fits; name one, or add"),
     ("table.csv --sweep lr", 2, "--sweep: cannot read 'lr'; write a key and its values"),
     ("table.csv --sweep lr=a,b", 2, "--sweep: 'a,b' are not numbers"),
     ("table.csv --sweep lr=3", 2, "--sweep: rates and dropouts lie from 0 to below 1"),

@@ -196,11 +196,31 @@ def test_the_validation_split_chooses_the_strands_of_a_quick_head(
     run = tmp_path / "run"
     with caplog.at_level("INFO", "hyena"):
         finetune(settings(table, base, run, method="head", solver="sklearn"))
-    tried = dict(re.findall(r"a head on (one strand|both strands): valid mcc (\S+)", caplog.text))
+    tried = dict(
+        re.findall(r"a head on (one strand|both strands), mean of the bases: valid mcc (\S+)", caplog.text)
+    )
     assert float(tried["one strand"]) > 0.9
     assert float(tried["both strands"]) < 0.5
     assert load_model(run).config.head.rc is False
     assert value(run, "test", "mcc") > 0.9
+
+
+def test_the_validation_split_chooses_the_pool_of_a_quick_head(
+    base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    draw = random.Random(5)
+    # all of the label is in the last base
+    rows = [["".join(draw.choices("ACGT", k=39)) + "AC"[i % 2], i % 2] for i in range(160)]
+    table, run = write_table(tmp_path / "t.csv", rows), tmp_path / "run"
+    with caplog.at_level("INFO", "hyena"):
+        finetune(settings(table, base, run, method="head", solver="sklearn", pool="auto", rc="none"))
+    tried = re.findall(r"a head on one strand, (\w+) of the bases: valid mcc (\S+)", caplog.text)
+    assert {pool for pool, _ in tried} == {"mean", "max", "last"}
+    model = load_model(run)
+    assert model.config.head.pool == max(tried, key=lambda way: float(way[1]))[0] == "last"
+    shown = predictions(run)
+    expected = probabilities("binary", said(model, [rows[int(row["id"]) - 1][0] for row in shown]))
+    np.testing.assert_allclose([float(row["p_1"]) for row in shown], expected[:, 1], atol=1e-5)
 
 
 def test_test_records_unlike_training_are_measured_too(base: Path, tmp_path: Path) -> None:
