@@ -111,7 +111,7 @@ def _read(settings: FinetuneSettings) -> tuple[list[LabelledRecord], tuple[str, 
                 reference=reference,
                 signal=settings.bedgraph,
                 split=split,
-                choice=FeatureChoice.of(settings),
+                choice=FeatureChoice.of(settings, settings.fasta),
             ) as rows:
                 records += _check_split(rows.load(), split)
                 if names and rows.label_names != names:

@@ -13,7 +13,8 @@ from hyenacli.readers.gff import GffReader
 from hyenacli.readers.text import InputFormat, file_format, sniff_format
 
 _GFF = "a GFF or GTF"
-_FLAT = ("a GenBank file", "an EMBL file")
+FLAT = ("a GenBank file", "an EMBL file")
+"""Files of sequences and of features."""
 _STRANDS: dict[int | None, Strand] = {1: "+", -1: "-"}
 _IDS = ("locus_tag", "gene", "protein_id", "label", "standard_name")
 
@@ -31,7 +32,7 @@ def sniff_regions(
 def is_annotation(stream: io.BufferedReader, choice: FeatureChoice) -> bool:
     """Return whether features are read from a stream; see `sniff_regions`."""
     name = file_format(stream)
-    return name == _GFF or (name in _FLAT and bool(choice.types))
+    return name == _GFF or (name in FLAT and bool(choice.types))
 
 
 def read_features(stream: io.BufferedReader, choice: FeatureChoice) -> list[Feature]:

@@ -4,6 +4,7 @@ A record has one line in a BED; a feature may have several parts, as the exons o
 """
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from hyenacli.errors import UsageError, quote
 from hyenacli.genome.region import Region
@@ -32,12 +33,27 @@ class FeatureChoice:
     attributes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, options: FeatureOptions) -> "FeatureChoice":
+    def of(cls, options: FeatureOptions, fasta: Path | None) -> "FeatureChoice":
         """Return what a command line chooses.
 
+        Args:
+            options: the flags.
+            fasta: the genome, of which features are regions.
+
         Raises:
-            UsageError: an attribute has the name of another column.
+            UsageError: an attribute has the name of another column, or there is no genome.
         """
+        given = {
+            "--feature": options.feature,
+            "--id-attribute": options.id_attribute,
+            "--merge-parts": options.merge_parts == "exon",
+            "--attributes": options.attributes,
+        }
+        for flag in (flag for flag in given if given[flag] and fasta is None):
+            remedy = (
+                "give the genome with -f/--fasta (a GenBank or EMBL file may be its own), or leave it out"
+            )
+            raise UsageError("features are regions of a genome", at=flag, remedy=remedy)
         attributes = _words(options.attributes)
         for name in attributes:
             if name in FEATURE_COLUMNS or attributes.count(name) > 1:

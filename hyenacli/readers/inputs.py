@@ -8,14 +8,14 @@ from typing import Any, Self
 from hyenacli.errors import UsageError
 from hyenacli.genome.contigs import ContigStyle
 from hyenacli.options import FeatureOptions
-from hyenacli.readers.annotation import is_annotation, sniff_regions
+from hyenacli.readers.annotation import FLAT, is_annotation, sniff_regions
 from hyenacli.readers.features import FeatureChoice
 from hyenacli.readers.labelled import open_labelled
 from hyenacli.readers.records import Input, check_input, open_regions, open_rows, require_regions
 from hyenacli.readers.regions import open_reference
 from hyenacli.readers.shards import Shard
 from hyenacli.readers.tables import Columns
-from hyenacli.readers.text import open_binary
+from hyenacli.readers.text import file_format, open_binary
 
 _DEFAULT = Columns()
 # Options of verbs that are fields of `SequenceInput`, where a verb has them.
@@ -71,7 +71,7 @@ class SequenceInput:
             remedy = "leave it out, or give regions as BED, with their genome as -f"
             raise UsageError("sequences are read whole", at="--flank", remedy=remedy)
         fields = {name: getattr(options, name) for name in _OPTIONS if hasattr(options, name)}
-        choice = FeatureChoice.of(options) if isinstance(options, FeatureOptions) else None
+        choice = FeatureChoice.of(options, fields["fasta"]) if isinstance(options, FeatureOptions) else None
         fields |= {"source": options.input, "regions": options.region, "choice": choice} | more
         return cls(verb=verb, **fields)
 
@@ -89,6 +89,9 @@ class SequenceInput:
         """
         if self.source is None:
             regions, fasta = require_regions(self.regions, self.fasta, self.verb)
+            if self.choice not in (None, FeatureChoice()):
+                remedy = "leave out --feature, --attributes and the like, or give an annotation"
+                raise UsageError("names regions, not features", at="-r", remedy=remedy)
             reference = stack.enter_context(open_reference(fasta, *self._naming))
             return open_regions(regions, reference, shard=shard, **self._reading)
         check_input(self.source, self.regions, several_processes=several_processes)
@@ -97,8 +100,11 @@ class SequenceInput:
         stream = stack.enter_context(open_binary(self.source, allow_empty=True))
         choice = self.choice or FeatureChoice()
         if (kind := sniff_regions(stream, choice, otherwise="bed")) != "bed":
-            problem = f"is a {kind.upper()}, and -f gives the genome of a BED"
+            name = file_format(stream) or f"a {kind.upper()}"
+            problem = f"is {name}, and -f gives the genome of a BED"
             remedy = "leave out -f, or give regions as BED" if kind == "fasta" else "give regions as BED"
+            if name in FLAT:
+                remedy = "choose features with --feature, or leave out -f"
             raise UsageError(problem, at=stream.name, remedy=remedy)
         self._refuse_columns(stream.name)
         if self.column is not None and is_annotation(stream, choice):

@@ -229,6 +229,17 @@ BAD = [
         "--flank: sequences are read whole; leave it out",
     ),
     ("v.vcf -f g.fa -m model -o o.tsv", 2, "v.vcf: is a VCF, and -f gives the genome of a BED"),
+    (
+        "c.gb -f g.fa -m model -o o.tsv",
+        2,
+        "c.gb: is a GenBank file, and -f gives the genome of a BED; choose fea",
+    ),
+    (
+        "c.gb -m model -o o.tsv --feature CDS",
+        2,
+        "--feature: features are regions of a genome; give the genome",
+    ),
+    ("-r 1:1-9 -f g.fa -m model -o o.tsv --attributes x", 2, "-r: names regions, not features; leave out"),
     ("r.bed -f g.fa -m model -o o.tsv --color-by chrom", 2, "--color-by: is of a map; add --map FILE"),
     (
         "r.bed -f g.fa -m model -o o.tsv --map no/m.svg",
@@ -299,6 +310,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(
     (tmp_path / "v.vcf").write_text("##fileformat=VCFv4.2\n")
     (tmp_path / "empty").touch()
     (tmp_path / "text").write_text("Dear genome,\n")
+    (tmp_path / "c.gb").write_text("LOCUS       c1  9 bp  DNA  linear  UNK\n")
     (tmp_path / "foreign.bed").write_text("NC_1\t1\t2\n")
     before = {path.name for path in tmp_path.iterdir()}
     result = run(line)
