@@ -119,7 +119,7 @@ class _BigWig:
         try:
             import pybigtools
         except ImportError:
-            remedy = "pip install 'hyenacli[bigwig]'"
+            remedy = "pip install pybigtools"
             raise UserError("a bigWig needs pybigtools", at=name, remedy=remedy) from None
         self._name = name
         # as a stream: of a path pybigtools believes the suffix

@@ -107,9 +107,7 @@ class TensorBoardLogger:
 def check_tensorboard() -> None:
     """Raise UserError, which names the extra, unless the package is installed."""
     if importlib.util.find_spec("tensorboard") is None:
-        raise UserError(
-            "TensorBoard is not installed", at="--tensorboard", remedy="pip install 'hyenacli[tensorboard]'"
-        )
+        raise UserError("TensorBoard is not installed", at="--tensorboard", remedy="pip install tensorboard")
 
 
 class TrainingProgress:

@@ -141,13 +141,11 @@ class FileFormat(ABC):
         suffix: of file names, and the name of the format, as tsv.gz.
         stdout: can be written to standard output.
         package: needed to write it, if not everybody has that.
-        extra: of this tool that installs the package.
     """
 
     suffix: str
     stdout: bool = False
     package: str = ""
-    extra: str = ""
 
     @abstractmethod
     def matches(self, path: Path, start: bytes) -> bool:

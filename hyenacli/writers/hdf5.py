@@ -277,7 +277,7 @@ def is_anndata(path: Path) -> bool:
     try:
         import h5py
     except ImportError:
-        raise UserError("needs h5py", at=path, remedy="pip install 'hyenacli[hdf5]'") from None
+        raise UserError("needs h5py", at=path, remedy="pip install h5py") from None
     try:
         with h5py.File(path) as file:
             return bool(file.attrs.get("encoding-type") == "anndata")

@@ -166,7 +166,6 @@ _FORMATS: tuple[TableFormat, ...] = (
         read=read_h5ad,
         recognize=is_anndata,
         package="anndata",
-        extra="h5ad",
         needs_vectors=True,
     ),
     BinaryTable(
@@ -175,7 +174,6 @@ _FORMATS: tuple[TableFormat, ...] = (
         write=open_hdf5,
         read=read_hdf5,
         package="h5py",
-        extra="hdf5",
         needs_vectors=True,
         whole_records=True,
         bytes_per_number=2,
@@ -225,8 +223,7 @@ def table_type(target: Path, output_type: str | None, types: Sequence[str] | Non
 
 def _check_installed(output: FileFormat) -> None:
     if output.package and find_spec(output.package) is None:
-        remedy = f"pip install 'hyenacli[{output.extra}]'"
-        raise UserError(f".{output.suffix} needs {output.package}", remedy=remedy)
+        raise UserError(f".{output.suffix} needs {output.package}", remedy=f"pip install {output.package}")
 
 
 def open_table(

@@ -139,7 +139,6 @@ class BigWigFormat(TrackFormat):
     mark: bytes = b"# hyena bigWig shard "
     needs_order: bool = True
     package: str = "pybigtools"
-    extra: str = "bigwig"
 
     @contextmanager
     def open(
