@@ -9,6 +9,9 @@ PIP_ARGS ?=
 CURRENT := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' hyenacli/__init__.py)
 VERSION ?= $(CURRENT)
 
+# Where nothing compiled is kept, every process of the tests compiles all modules again, for twelve seconds.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test check test-slow oldest newest loaders engines multiqc bench docs fmt version notes dist clean
 

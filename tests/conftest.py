@@ -11,6 +11,8 @@ import pytest
 # Before anything imports torch: test processes run side by side, and two threads each would only wait.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+collect_ignore = ["imported.py"]  # it takes seconds, and has no doctests
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
