@@ -63,6 +63,10 @@ multiqc: ## An environment with MultiQC, in which test-slow reads what --multiqc
 	$(PYTHON) -m venv .multiqc
 	.multiqc/bin/python -m pip install --quiet $(PIP_ARGS) multiqc==1.35
 
+modisco: ## An environment with modisco-lite, in which test-slow finds motifs in attributions.
+	$(PYTHON) -m venv .modisco
+	.modisco/bin/python -m pip install --quiet $(PIP_ARGS) modisco-lite==3.0.0
+
 bench: $(READY) ## Time what is claimed to be fast, on an idle machine: an hour; BASE=FOLDER: another version's tree too.
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.engine $(if $(BASE),--base $(BASE))
@@ -92,5 +96,5 @@ dist: $(READY) ## Build wheel and sdist.
 	$(BIN)/python -m build
 
 clean: ## Remove what the other targets made.
-	rm -rf $(VENV) .loaders .multiqc .engines .oldest .newest demo-output dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .loaders .multiqc .modisco .engines .oldest .newest demo-output dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
