@@ -184,7 +184,7 @@ def _drawing(
             chosen = coloring.target_N == k
             if not chosen.any():
                 continue
-            name = coloring.names[k] if k >= 0 else "rarer" if coloring.names else None
+            name = coloring.names[k] if k >= 0 else "rarer or none" if coloring.names else None
             label = name and f"{shortened(name, 30)} ({chosen.sum():,})"
             # the colours that everybody can tell apart come again, with another mark
             color = COLORS[k % len(COLORS)] if k >= 0 else "#c8c8c8" if coloring.names else COLORS[0]
