@@ -7,7 +7,6 @@ change little. The genome and its variants are synthetic, the model is tiny-1k w
 import argparse
 import os
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -30,12 +29,18 @@ SAMPLE = 1024
 GENOME_VARIANTS, GENOME_REGIONS = 4_500_000, 1_000_000
 
 
+def run(*words: object) -> tuple[float, float]:
+    """Run a command; return its process time, user and system, and its peak of memory in MiB."""
+    process = subprocess.Popen([sys.executable, "-m", "hyenacli", *map(str, words), "-q"])
+    _, status, used = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"hyena {' '.join(map(str, words))}: exit code {os.waitstatus_to_exitcode(status)}")
+    return used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+
+
 def hyena(*words: object) -> float:
-    """Run a command; return its process time, user and system."""
-    before = os.times()
-    subprocess.run([sys.executable, "-m", "hyenacli", *map(str, words), "-q"], check=True)
-    after = os.times()
-    return sum(after[2:4]) - sum(before[2:4])
+    """Run a command; return its process time."""
+    return run(*words)[0]
 
 
 def write_inputs(folder: Path, bases: int, variants: int, regions: int) -> None:
@@ -101,9 +106,7 @@ def measure_merge(folder: Path, suffix: str, shards: int) -> list[str]:
         parts.append(folder / f"part.{number}.{suffix}")
         with VCFS[suffix].open_lines(parts[-1], [f"{line}\n".encode() for line in head]) as write:
             write("".join(lines).encode())
-    merge = hyena("merge", *parts, "-o", folder / f"merged.{suffix}")
-    # ru_maxrss: of the largest process so far, the merge included
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    merge, peak = run("merge", *parts, "-o", folder / f"merged.{suffix}")
     n_bytes = sum(len(line) for part in parts for line in open_binary(part))
     megabytes = n_bytes / 1e6
     numbers = f"{megabytes:.0f}", f"{merge:.1f}", f"{megabytes / merge:.0f}", f"{peak:.0f}"
