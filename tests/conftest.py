@@ -7,9 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 # Before anything imports torch: test processes run side by side, and two threads each would only wait.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A busy machine is no fault.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 collect_ignore = ["imported.py"]  # it takes seconds, and has no doctests
 

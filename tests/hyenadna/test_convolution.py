@@ -37,7 +37,7 @@ def test_fft_lengths_are_even_large_enough_and_of_small_primes(at_least: int) ->
     assert n == 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     length=st.integers(1, 70),
     longer=st.integers(0, 30),

@@ -49,7 +49,7 @@ def worst(model: HyenaDNA, ids_BL: Tensor, prompt: int) -> float:
 MODELS = {dtype: make(SMALL, dtype) for dtype in EXACT}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     length=st.integers(1, 40),
     prompt=st.integers(1, 40),
@@ -167,7 +167,7 @@ def greedy_by_passes(model: HyenaDNA, ids_BL: Tensor, n: int) -> Tensor:
     return ids_BL[:, start:]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(prompt=st.integers(1, 20), n=st.integers(1, 21), batch=st.integers(1, 3), seed=st.integers(0, 99))
 def test_greedy_is_greedy_by_full_passes(prompt: int, n: int, batch: int, seed: int) -> None:
     model, ids_BL = MODELS[torch.float64], tokens(batch, prompt, seed)

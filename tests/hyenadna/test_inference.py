@@ -29,7 +29,7 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("small_pieces")
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batch=st.integers(1, 5), length=st.integers(1, 40), letters=st.integers(1, 5), seed=st.integers(0, 99))
 def test_equals_the_plain_model(model: HyenaDNA, batch: int, length: int, letters: int, seed: int) -> None:
     model.double()

@@ -45,7 +45,7 @@ def test_presets_are_the_published_ones() -> None:
         preset("tiny")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(length=st.integers(1, 40), channels=st.integers(1, 5), batch=st.integers(1, 3), seed=st.integers(0, 9))
 def test_fft_convolution_is_the_direct_sum(length: int, channels: int, batch: int, seed: int) -> None:
     g = torch.Generator().manual_seed(seed)
@@ -59,7 +59,7 @@ def test_direct_convolution_by_hand() -> None:
     assert direct_conv(v, k, torch.tensor([100.0])).tolist() == [[[110.0, 221.0, 332.5]]]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(length=st.integers(2, 40), place=st.integers(0, 39), seed=st.integers(0, 99))
 def test_causal(length: int, place: int, seed: int) -> None:
     model = HyenaDNA(HyenaConfig(8, 2, 16, 40), generator=torch.Generator().manual_seed(seed)).double().eval()
@@ -81,7 +81,7 @@ def test_a_prefix_gives_what_it_gives_in_the_whole(model: HyenaDNA, length: int)
         )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     lengths=st.lists(st.integers(1, 30), min_size=2, max_size=4), how=st.sampled_from(["mean", "last", "max"])
 )

@@ -58,7 +58,7 @@ def cases(draw: st.DrawFn, n_soft: int) -> tuple[torch.Tensor, list[Suffix]]:
 
 
 @pytest.mark.parametrize("n_soft", [0, 3, 8, 21])  # none, less than the history, as much, more
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), sooner=st.sampled_from([0, 1, 40]))
 def test_any_suffix_equals_a_whole_pass(
     model: HyenaDNA, monkeypatch: pytest.MonkeyPatch, data: st.DataObject, sooner: int, n_soft: int

@@ -201,7 +201,7 @@ def test_memory_running_out_changes_nothing() -> None:
         np.testing.assert_array_equal(one.vectors, other.vectors)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(st.text("ACGTN", min_size=1, max_size=90), min_size=1, max_size=8),
     st.sampled_from([None, 1, 3]),

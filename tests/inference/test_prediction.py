@@ -140,7 +140,7 @@ def test_long_sequences_follow_the_rule(head: HeadConfig, window: int | None, st
 MODELS = [with_head(UNITS), with_head(HeadConfig("multilabel", 3, level="nucleotide"))]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     st.lists(st.text("ACGTN", min_size=1, max_size=90), min_size=1, max_size=8),
     st.sampled_from([None, 1, 3]),

@@ -55,7 +55,7 @@ def try_out(count: int, check: Callable[..., None], *inputs: st.SearchStrategy[A
         assert time.process_time() - start < LIMIT
 
     health = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
-    limits = settings(max_examples=count, deadline=None, database=None, suppress_health_check=health)
+    limits = settings(max_examples=count, database=None, suppress_health_check=health)
     limits(given(*inputs)(timed))()
 
 

@@ -3,7 +3,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hyenacli.errors import UserError
@@ -187,7 +187,6 @@ def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path, first: b
     assert [record.region.contig for record in read_bed(path)] == ["chr1"]
 
 
-@settings(deadline=None)
 @given(st.binary() | st.text("chr1 \t\r\n0123456789-#", max_size=60).map(str.encode))
 def test_any_bytes_give_records_or_a_user_error(
     tmp_path_factory: pytest.TempPathFactory, text: bytes

@@ -107,7 +107,7 @@ def test_an_opened_stream_is_read_on(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [record.sequence for record in read_fasta(stream)] == [b"ACGT"]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
 @given(text=st.binary() | st.text(">acgtN \t\r\nx-", max_size=60).map(str.encode), piece=st.integers(1, 9))
 def test_any_bytes_give_records_or_a_user_error(
     tmp_path_factory: pytest.TempPathFactory, text: bytes, piece: int

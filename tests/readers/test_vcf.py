@@ -82,7 +82,7 @@ def test_line_ends_and_blank_lines_at_the_end(tmp_path: Path) -> None:
 @given(
     st.lists(st.sampled_from([b"\n", b"\r\n", b"\r\r\n", BODY, BODY.replace(b"\n", b"\r\n")])), st.booleans()
 )
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_blocks_do_not_show(tmp_path_factory: pytest.TempPathFactory, parts: list[bytes], ends: bool) -> None:
     text = HEADER + b"".join(parts)
     path = write_bytes(tmp_path_factory.getbasetemp() / "blocks.vcf", text if ends else text.rstrip(b"\n"))
@@ -275,7 +275,7 @@ REGIONS = st.lists(
 @given(
     st.lists(st.tuples(st.sampled_from(["chr1", "chr2"]), st.integers(0, 140), st.integers(1, 20))), REGIONS
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_regions_with_and_without_an_index(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, int, int]], regions: list[Region]
 ) -> None:
@@ -389,7 +389,7 @@ SEEDS = [
         lambda cut: cut[0][: cut[1]] + cut[3] + cut[0][cut[1] + cut[2] :]
     )
 )
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_any_bytes_give_records_or_a_user_error(
     tmp_path_factory: pytest.TempPathFactory, text: bytes
 ) -> None:

@@ -98,7 +98,7 @@ def by_hand(
     return kept, len({at for a, b in kept for at in range(a, b)}), np.exp(mean) / np.exp(mean).sum()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     st.lists(
         st.lists(st.sampled_from(["N" * 9, "ACGT", "TTGCA", "N", "G"]), min_size=1, max_size=22).map("".join),
@@ -307,7 +307,7 @@ def test_a_contig_does_not_depend_on_those_around_it() -> None:
         np.testing.assert_allclose(answer.logits, alone[answer.record.id], atol=1e-3)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(1, 200), st.integers(1, 40), st.data(), st.booleans())
 def test_windows_cover_a_sequence_alike_from_both_ends(
     length: int, width: int, data: st.DataObject, circular: bool

@@ -55,7 +55,7 @@ def embed_shards(hyena: Run, line: str, kind: str, of: int) -> list[str]:
     return names
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from(["r.bed -f g.fa --rc mean", "s.fa.gz --layer all", "-r 1:3-90 -r 2 -f g.fa --pool none"]),
     st.sampled_from(["tsv", "tsv.gz"]),

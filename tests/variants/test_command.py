@@ -469,7 +469,7 @@ def test_every_substitution_of_regions(hyena: Run) -> None:
     assert len(Path("out2.tsv").read_text().splitlines()) == 31
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(["vcf", "tsv", "vcf.gz"]), st.integers(1, 12), st.randoms())
 def test_joined_shards_are_byte_for_byte_the_single_run(
     hyena: Run, kind: str, of: int, rng: random.Random

@@ -263,7 +263,7 @@ def test_the_same_list_gives_the_same_bits(model: HyenaDNA) -> None:
     assert [repr(score) for score in scorer.score(alleles)] == first
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(40, 4_000), st.permutations(range(24)))
 def test_nothing_depends_on_company(model: HyenaDNA, batch_tokens: int, order: list[int]) -> None:
     how, alleles = recipe(WindowRule(64, 16)), alleles_of("one", 24, 7)
@@ -423,7 +423,7 @@ def test_why_an_allele_is_not_scored(
     assert status_of(genome, contig, position, ref, alt, max_allele=3) == status
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.text("AC", min_size=1, max_size=40),
     st.integers(0, 40),

@@ -39,7 +39,7 @@ def test_equal_neighbours_are_one_line_within_a_record(tmp_path: Path) -> None:
     )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.sampled_from([0.0, 0.25, 1 / 3]), min_size=1, max_size=40), st.integers(1, 5))
 def test_every_base_is_there_once_however_lines_are_gathered(values: list[float], lines: int) -> None:
     file = io.BytesIO()

@@ -108,7 +108,7 @@ def content(path: Path) -> Any:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_number_of_shards_in_any_order_is_the_single_run(
     tmp_path: Path, kind: str, data: st.DataObject
