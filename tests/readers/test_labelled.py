@@ -326,7 +326,7 @@ def test_a_damaged_bigwig(tmp_path: Path, reference: Reference, monkeypatch: pyt
     with pytest.raises(UserError, match=r"a\.bw: the bigWig is damaged or cut short"):
         open_labelled([bed], reference=reference, signal=path)
     monkeypatch.setitem(sys.modules, "pybigtools", None)
-    with pytest.raises(UserError, match=r"a bigWig needs pybigtools; pip install 'hyenacli\[bigwig\]'"):
+    with pytest.raises(UserError, match=r"a bigWig needs pybigtools; pip install pybigtools"):
         open_labelled([bed], reference=reference, signal=path)
 
 
