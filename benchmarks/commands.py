@@ -131,6 +131,7 @@ def interleave(case: Case, trees: dict[str, Path]) -> dict[str, Timing]:
             start = time.perf_counter()
             subprocess.run(command, check=True, env=environment)
             timing.seconds.append(time.perf_counter() - start)
+    print("; ".join(f"{name} {timing} s" for name, timing in timings.items()), file=sys.stderr, flush=True)
     return timings
 
 
