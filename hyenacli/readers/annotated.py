@@ -103,6 +103,8 @@ def _records(source: Any, kind: AnnotatedFormat, name: str) -> Iterator[Annotate
             except Exception as error:  # whatever Biopython makes of damaged data
                 what = f"record {number + 1} cannot be read as {kind}: {error!r}"
                 raise UserError(what, at=name, remedy=f"{_REMEDY}, or convert it to FASTA") from error
+        if record is None and number == 0 and kind == "twobit":
+            raise UserError("a 2bit without a sequence: it is cut short", at=name, remedy=_REMEDY)
         if record is None:
             return
         for warning in caught:

@@ -50,7 +50,7 @@ class _Line(NamedTuple):
 
     def get(self, name: str, default: str = "") -> str:
         """Return one attribute as `attributes` has it; the others are not parsed, as far as that is safe."""
-        text = self.text
+        text = self.text.lstrip(" ")
         if self.gtf and "\\" not in text and '""' not in text:
             found = _gtf_pattern(name).finditer(text)
             values = [match[1] or match[2] for match in found if text.count('"', 0, match.start()) % 2 == 0]

@@ -106,9 +106,10 @@ def _check_tables(settings: ScoreVariantsSettings) -> None:
         table_type(settings.phased, None, SCALAR_TABLES)
     elif settings.phase_span is not None:
         raise UsageError("is for haplotypes", at="--phase-span", remedy="add --phased TABLE")
-    for path in (settings.phased, settings.write_calibration, settings.report):
-        if path is not None:
-            ensure_writable(path, settings.input, settings.fasta, settings.output, settings.calibrate)
+    tables = [path for path in (settings.phased, settings.write_calibration, settings.report) if path]
+    for i, path in enumerate(tables):
+        others = settings.input, settings.fasta, settings.output, settings.calibrate, *tables[:i]
+        ensure_writable(path, *others)
 
 
 def _check_environment(settings: ScoreVariantsSettings, shard: OutputShard) -> None:

@@ -55,22 +55,30 @@ def atomic_path(target: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def ensure_writable(target: Path, *inputs: Path | None) -> None:
+def ensure_writable(target: Path, *others: Path | None) -> None:
     """Check that an output can be written, before the work is done rather than after it.
 
     Args:
         target: output file; `-` is stdout and always writable.
-        inputs: files that are read, which the output must not replace.
+        others: the inputs and other outputs of the command, which this output must not replace.
 
     Raises:
-        UsageError: the output is one of the inputs.
+        UsageError: the output is one of the others.
         UserError: as `atomic_path`.
     """
-    for path in inputs:
-        if path is not None and path.is_file() and target.is_file() and path.samefile(target):
-            raise UsageError("is an input of this very command", at=target, remedy="write to another file")
-    if str(target) != "-" and not _is_device(target):
-        _create_beside(Path(os.path.realpath(target)), target).unlink()
+    if str(target) == "-" or _is_device(target):
+        return
+    for path in others:
+        if path is not None and str(path) != "-" and _is_same_file(path, target):
+            what = "an input" if path.is_file() else "another output"
+            raise UsageError(f"is {what} of this very command", at=target, remedy="write to another file")
+    _create_beside(Path(os.path.realpath(target)), target).unlink()
+
+
+def _is_same_file(path: Path, other: Path) -> bool:
+    if path.is_file() and other.is_file():
+        return path.samefile(other)
+    return os.path.realpath(path) == os.path.realpath(other)
 
 
 def require_suffix(target: Path | None, suffix: str, what: str) -> None:

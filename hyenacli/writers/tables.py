@@ -200,6 +200,8 @@ def table_type(target: Path, output_type: str | None, types: Sequence[str] | Non
 
     >>> table_type(Path("a/peaks.tsv.gz"), None), table_type(Path("-"), None), table_type(Path("a"), "npz")
     ('tsv.gz', 'tsv', 'npz')
+    >>> table_type(Path("-"), None, ("bw", "bedgraph"))
+    'bedgraph'
     """
     stdout = str(target) == "-"
     types = list(types or TABLES)
@@ -208,7 +210,7 @@ def table_type(target: Path, output_type: str | None, types: Sequence[str] | Non
         if kind not in types:
             raise UsageError(f"unknown output type '{output_type}'", at="-O", remedy=nearest(kind, types))
     elif stdout:
-        kind = "tsv"
+        kind = next((kind for kind in ("tsv", *types) if kind in types and OUTPUTS[kind].stdout), "")
     else:
         kind = suffix_kind(target, types) or ""
     if not kind:

@@ -341,6 +341,8 @@ def test_push_says_in_a_line_why_not(
     hub: HubServer, push: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     native = tmp_path / "native"
+    # as in a fresh process, where nothing has imported it yet
+    monkeypatch.delattr("huggingface_hub.utils", raising=False)
     assert push(tmp_path / "none", "new") == (1, "new: is not a name of the Hub; give org/name")
     code, err = push(native, "org/new")
     assert code == 1

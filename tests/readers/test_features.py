@@ -276,6 +276,7 @@ def test_parts_on_both_strands_are_a_status(tmp_path: Path) -> None:
     [
         ("ID=a ;Note=see ID=5; OtherID=7;x", {"ID": "a", "Note": "see ID=5", "OtherID": "7", "x": ""}),
         ("OtherID=7;ID=b%3Bc;Note=ID=5", {"ID": "b;c", "OtherID": "7", "Note": "ID=5"}),
+        (" ID=a; Name=b", {"ID": "a", "Name": "b"}),
         ("ID=a;My%20Note=5%25;Note= b", {"ID": "a", "My Note": "5%", "Note": " b"}),
         ('ID "a;b"; Note "see ID "; Note "d"; level 2', {"ID": "a;b", "Note": "see ID ,d", "level": "2"}),
         ('ID "3\\" end"; Note "a ""b""; ID "; level 2', {"ID": '3" end', "Note": 'a "b"; ID ', "level": "2"}),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hyenacli.errors import UserError
+from hyenacli.errors import UsageError, UserError
 from hyenacli.writers.atomic import atomic_path, check_directory, ensure_writable
 
 
@@ -46,6 +46,15 @@ def test_a_link_is_written_through(tmp_path: Path) -> None:
         path.write_text("data")
     assert link.is_symlink()
     assert real.read_text() == "data"
+
+
+def test_two_outputs_do_not_share_a_name(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
+    with pytest.raises(UsageError, match=r"is another output of this very command"):
+        ensure_writable(tmp_path / "new.tsv", None, Path("-"), tmp_path / "link" / "new.tsv")
+    (tmp_path / "old.tsv").touch()
+    with pytest.raises(UsageError, match=r"is an input of this very command"):
+        ensure_writable(tmp_path / "old.tsv", tmp_path / "link" / "old.tsv")
 
 
 def test_a_device_stays_a_device() -> None:

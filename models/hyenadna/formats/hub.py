@@ -124,8 +124,11 @@ def check_upload(repo: str) -> Any:
     hub = _import_hub(repo, "uploading needs huggingface_hub", "pip install huggingface_hub")
     if re.fullmatch(r"[\w.-]+/[\w.-]+", repo, re.ASCII) is None:
         raise ModelError("is not a name of the Hub", at=repo, remedy="give org/name")
+    # `hub.utils` is no attribute of the package before it is imported
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
     with _errors_in_one_line("cannot be uploaded", repo, _REPEAT):
-        hub.utils.validate_repo_id(repo)
+        validate_repo_id(repo)
         if hub.get_token() is None:
             remedy = "set HF_TOKEN to a token with write access, or run `hf auth login`"
             raise ModelError("uploading needs a token of the Hub", at=repo, remedy=remedy)
