@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyenacli.devices import autocast, resolve_device, set_threads
-from hyenacli.errors import UsageError
+from hyenacli.errors import UsageError, check_range, check_word
 from hyenacli.generate.generation import generate as generate_records
 from hyenacli.generate.options import generated_row, parse_options, prompt_of
 from hyenacli.generate.settings import DrawingOptions
@@ -32,7 +32,7 @@ from hyenacli.inference.prediction import (
     prediction_rows,
     readable_records,
 )
-from hyenacli.readers.inputs import SequenceInput
+from hyenacli.readers.inputs import SequenceInput, check_flank
 from hyenacli.readers.records import SequenceRecord
 from hyenacli.readers.regions import Reference, open_reference
 from hyenacli.readers.tables import read_bases
@@ -141,7 +141,8 @@ def embed(
     options = parse_embedding_options(
         pool=pool, layer=str(layer), rc=rc, stranded=stranded, window=window, stride=stride
     )
-    loaded, precision = load(model, device=device), autocast(resolve_device(device), dtype)
+    check_flank(fasta, given=flank != 0)
+    precision, loaded = autocast(resolve_device(device), dtype), load(model, device=device)
     shape = len(options.layers(loaded.config)), options.width(loaded.config)
     rows: Rows = {}
     vectors: list[NDArray[np.float32]] = []
@@ -188,9 +189,11 @@ def predict(
         p_CLASS (probabilities), or the numbers of a regression.
 
     Raises:
+        UsageError: an option has no such value.
         UserError: the model has no head, or the input cannot be read.
     """
-    loaded, precision = load(model, device=device), autocast(resolve_device(device), dtype)
+    check_word("--rc", rc, ("auto", "none", "mean"))
+    precision, loaded = autocast(resolve_device(device), dtype), load(model, device=device)
     head = prediction_head(loaded, model if isinstance(model, str | Path) else "the model")
     both = head.rc if rc == "auto" else rc == "mean"
     options = prediction_options(head, rc=both, stranded=stranded, window=window, stride=stride)
@@ -240,9 +243,11 @@ def score_variants(
         HYENA_STATUS.
 
     Raises:
+        UsageError: an option has no such value.
         UserError: the input cannot be read.
     """
-    loaded, precision = load(model, device=device), autocast(resolve_device(device), dtype)
+    check_word("--rc", rc, ("mean", "none"))
+    precision, loaded = autocast(resolve_device(device), dtype), load(model, device=device)
     options = ScoringOptions.for_model(
         loaded,
         parse_scores(score),
@@ -361,8 +366,9 @@ def generate(
         slide=slide,
     )
     options = parse_options(drawing)
-    loaded = load(model, device=device)
+    check_range("--prompt-length", prompt_length, 1)
     precision = None if dtype == "float32" else autocast(resolve_device(device), dtype)
+    loaded = load(model, device=device)
     rows: Rows = {}
     with _open(source, fasta, column, prompt_length or 0) as records:
         prompts = (prompt_of(record, prompt_length, stranded=stranded) for record in records)

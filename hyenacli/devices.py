@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from hyenacli.distributed import current_ranks
-from hyenacli.errors import UsageError, UserError
+from hyenacli.errors import UsageError, UserError, check_word
 
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -60,7 +60,11 @@ def autocast(device: torch.device, dtype: str) -> AbstractContextManager[Any]:
     Args:
         device: of the model.
         dtype: float32 or bfloat16.
+
+    Raises:
+        UsageError: it is another dtype.
     """
+    check_word("--dtype", dtype, ("float32", "bfloat16"))
     return nullcontext() if dtype == "float32" else torch.autocast(device.type, torch.bfloat16)
 
 

@@ -1,6 +1,7 @@
 """Errors that a user can cause, and their wording. A bug is never a UserError and keeps its traceback."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 
 
 class UserError(Exception):
@@ -27,6 +28,19 @@ class UsageError(UserError):
     """Invalid command line: exit code 2, as for errors of the option parser."""
 
     exit_code = 2
+
+
+def check_range(flag: str, value: float | None, low: float, high: float = math.inf) -> None:
+    """Check an option that may be left out; UsageError if it is not of [low, high], or infinite."""
+    if value is not None and not (low <= value <= high and math.isfinite(value)):
+        limit = f"from {low} on" if high == math.inf else f"from {low} to {high}"
+        raise UsageError(f"{value} is out of range", at=flag, remedy=f"use a number {limit}")
+
+
+def check_word(flag: str, value: str, words: Sequence[str]) -> None:
+    """Check that the value of an option is one of its words; UsageError if it is not."""
+    if value not in words:
+        raise UsageError(f"unknown word '{value}'", at=flag, remedy=nearest(str(value), list(words)))
 
 
 def nearest(word: str, choices: list[str]) -> str:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 
 from hyenacli import settings_file
-from hyenacli.errors import UsageError, UserError, nearest
+from hyenacli.errors import UsageError, UserError, check_word
 
 # Panels of the help, in their order.
 DATA, SPLITS, MODEL, TRAINING = "Data", "Splits", "Model", "Training"
@@ -92,9 +92,8 @@ class Settings:
         """Check the words, for settings that do not come through the command line."""
         for field in fields(self):
             words, value = literal_words(field.type), getattr(self, field.name)
-            if words and value is not None and value not in words:
-                flag = f"--{field.name.replace('_', '-')}"
-                raise UsageError(f"unknown word '{value}'", at=flag, remedy=nearest(str(value), list(words)))
+            if words and value is not None:
+                check_word(f"--{field.name.replace('_', '-')}", value, words)
 
 
 def literal_words(annotation: Any) -> tuple[str, ...]:

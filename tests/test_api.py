@@ -1,6 +1,8 @@
 """The functions give the numbers of the commands."""
 
 import csv
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +128,7 @@ def test_generate_equals_the_command(folder: Path) -> None:
     for wrong in (
         *({"samples": 0}, {"length": 0}, {"tries": 0}, {"seed": -1}, {"max_homopolymer": 0}),
         *({"no_repeat": 7}, {"top_k": 5}, {"top_p": 0.0}, {"min_p": 1.1}, {"temperature": -0.1}),
-        {"temperature": float("nan")},
+        *({"temperature": float("nan")}, {"prompt_length": 0}, {"prompt_length": -1}),
     ):
         ((name, value),) = wrong.items()
         with pytest.raises(UsageError, match=f"--{name.replace('_', '-')}: {value} is") as refused:
@@ -141,6 +143,38 @@ def test_errors_name_the_remedy(folder: Path) -> None:
         api.embed([1], folder / "model")  # type: ignore[list-item]
     with pytest.raises(UsageError, match="use `hyena embed"):
         api.embed("A", folder / "model", pool="none")
+
+
+def refused(flag: str, what: str, calls: list[Callable[..., Any]], **wrong: Any) -> None:
+    for call in calls:
+        with pytest.raises(UsageError, match=f"^{flag}: {what}; "):
+            call(**wrong)
+
+
+@pytest.mark.parametrize("number", [0, -1])
+def test_numbers_below_1_are_refused(folder: Path, number: int) -> None:
+    what, model = f"{number} is out of range", folder / "model"
+    windowed = [partial(api.embed, "ACGTACGT", model), partial(api.predict, "ACGTACGT", folder / "tuned")]
+    refused("--window", what, windowed, window=number, stride=3)
+    refused("--stride", what, windowed, window=3, stride=number)
+    more = [partial(api.generate, "ACG", model), partial(api.score_variants, VARIANTS, model, GENOME)]
+    refused("--batch-size", what, windowed + more, batch_size=number)
+
+
+def test_unknown_words_are_refused() -> None:
+    both = [partial(verb, "ACGT", "nowhere") for verb in (api.embed, api.predict)]
+    both.append(partial(api.score_variants, VARIANTS, "nowhere", GENOME))
+    for word in ("both", "auto "):
+        refused("--rc", f"unknown word '{word}'", both, rc=word)
+    for word in ("fp16", "float16"):
+        every = [*both, partial(api.generate, "ACGT", "nowhere")]
+        refused("--dtype", f"unknown word '{word}'", every, dtype=word)
+
+
+def test_flanks_need_a_genome(folder: Path) -> None:
+    for source in ("ACGT", folder / "genome.fa"):
+        with pytest.raises(UsageError, match="--flank: sequences are read whole; leave it out"):
+            api.embed(source, "nowhere", flank=50)
 
 
 def test_a_batch_is_padded_and_masked(folder: Path) -> None:

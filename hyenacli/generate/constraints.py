@@ -15,8 +15,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from hyenacli.errors import UsageError
-from hyenacli.generate.sampling import check_range
+from hyenacli.errors import UsageError, check_range
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]

@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 
 from hyenacli.devices import free_memory, is_out_of_memory
-from hyenacli.errors import UserError
+from hyenacli.errors import UserError, check_range
 from hyenacli.generate.constraints import Automaton, Constraints, RepeatGuard
-from hyenacli.generate.sampling import SamplingRule, check_range, draws
+from hyenacli.generate.sampling import SamplingRule, draws
 from hyenacli.readers.records import OK, TOO_LONG, SequenceRecord
 from hyenadna import HyenaDNA, Tokenizer
 from hyenadna.engine.decoding import Decoder
@@ -130,9 +130,10 @@ def generate(
             depend on the batch.
 
     Raises:
-        UsageError: no sequence meets the constraints.
+        UsageError: no sequence meets the constraints, or the batch size is below 1.
         UserError: the model gives values that are not finite, or one sequence does not fit into memory.
     """
+    check_range("--batch-size", batch_size, 1)
     run = _Run(model, options, precision)
     chunk: list[_Request] = []
     size = 1

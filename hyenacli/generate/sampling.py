@@ -4,24 +4,16 @@ B sequence; the 4 bases A, C, G, T.
 """
 
 import hashlib
-import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hyenacli.errors import UsageError
+from hyenacli.errors import UsageError, check_range
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
-
-
-def check_range(flag: str, value: float | None, low: float, high: float = math.inf) -> None:
-    """Check an option that may be left out; UsageError if it is not of [low, high], or infinite."""
-    if value is not None and not (low <= value <= high and math.isfinite(value)):
-        limit = f"from {low} on" if high == math.inf else f"from {low} to {high}"
-        raise UsageError(f"{value} is out of range", at=flag, remedy=f"use a number {limit}")
 
 
 @dataclass(frozen=True)

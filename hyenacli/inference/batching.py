@@ -19,7 +19,7 @@ from torch import Tensor
 from hyenacli import console
 from hyenacli.console import log
 from hyenacli.devices import free_memory, is_out_of_memory
-from hyenacli.errors import UsageError, UserError
+from hyenacli.errors import UsageError, UserError, check_range
 from hyenacli.readers.records import TOO_LONG, SequenceRecord
 from hyenadna.tokenizer import PAD
 
@@ -93,7 +93,11 @@ def make_budget(batch_size: int | None, d_model: int, n_kept: int, device: torch
         d_model: width of the model.
         n_kept: layers whose states are kept, not pooled on the way.
         device: where the model runs.
+
+    Raises:
+        UsageError: the batch size is below 1.
     """
+    check_range("--batch-size", batch_size, 1)
     if batch_size is not None:
         return Budget(tokens=1 << 62, sequences=batch_size)
     per_token = 4 * d_model * (_FLOATS_PER_TOKEN + n_kept)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hyenacli.errors import UsageError
+from hyenacli.errors import UsageError, check_range, check_word
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -154,6 +154,9 @@ class EmbeddingOptions:
             of it.
         stride: bases from one window's start to the next; None is the window.
         average: of a longer sequence, average the outputs of `even_windows` rather than pool all its bases.
+
+    Raises:
+        UsageError: a number is out of its range, or there is no such `rc`.
     """
 
     pooling: Pooling = Pooling("mean")
@@ -163,6 +166,11 @@ class EmbeddingOptions:
     window: int | None = None
     stride: int | None = None
     average: bool = False
+
+    def __post_init__(self) -> None:
+        check_word("--rc", self.rc, ("none", "mean", "concat"))
+        check_range("--window", self.window, 1)
+        check_range("--stride", self.stride, 1)
 
     def readings(self, strand: str) -> tuple[bool, ...]:
         """Return which strands of a region are read, in order; true is the reverse complement.
@@ -211,9 +219,7 @@ def parse_embedding_options(
     Raises:
         UsageError: a value is unknown, or windows have gaps between them.
     """
-    if window is not None:
-        check_stride(window, stride)
-    return EmbeddingOptions(
+    options = EmbeddingOptions(
         pooling=parse_pool(pool),
         layer=parse_layer(layer),
         rc=rc,
@@ -221,6 +227,9 @@ def parse_embedding_options(
         window=window,
         stride=stride,
     )
+    if window is not None:
+        check_stride(window, stride)
+    return options
 
 
 def check_stride(window: int, stride: int | None) -> None:

@@ -91,7 +91,7 @@ def prediction_options(
         pooling=Pooling(head.pool if head.level == "sequence" else "none"),
         rc="mean" if rc else "none",
         stranded=stranded,
-        window=window or head.window,
+        window=head.window if window is None else window,
         stride=stride,
         average=head.average_windows,
     )

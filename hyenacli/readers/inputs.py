@@ -22,6 +22,13 @@ _DEFAULT = Columns()
 _OPTIONS = ("fasta", "contig_style", "contig_aliases", "circular", "flank", "sequence_column", "id_column")
 
 
+def check_flank(fasta: Path | None, *, given: bool) -> None:
+    """Check that a flank is given only with a genome; UsageError if not."""
+    if given and fasta is None:
+        remedy = "leave it out, or give regions as BED, with their genome as -f"
+        raise UsageError("sequences are read whole", at="--flank", remedy=remedy)
+
+
 @dataclass(frozen=True, kw_only=True)
 class SequenceInput:
     """Sequences, or regions of a genome, as a command line names them.
@@ -67,9 +74,7 @@ class SequenceInput:
             UsageError: as `FeatureChoice.of`, or flanks of sequences.
         """
         default = getattr(type(options), "flank", None)
-        if options.fasta is None and getattr(options, "flank", default) != default:
-            remedy = "leave it out, or give regions as BED, with their genome as -f"
-            raise UsageError("sequences are read whole", at="--flank", remedy=remedy)
+        check_flank(options.fasta, given=getattr(options, "flank", default) != default)
         fields = {name: getattr(options, name) for name in _OPTIONS if hasattr(options, name)}
         choice = FeatureChoice.of(options, fields["fasta"]) if isinstance(options, FeatureOptions) else None
         fields |= {"source": options.input, "regions": options.region, "choice": choice} | more
