@@ -85,9 +85,11 @@ def test_galaxy_tools_use_flags_that_exist(path: Path) -> None:
 @pytest.mark.parametrize("path", WRAPPERS, ids=lambda path: path.parent.name)
 def test_snakemake_wrappers_use_flags_that_exist(path: Path) -> None:
     folder = path.parent
-    (verb,) = used = flags_used(path.read_text())
+    text = path.read_text()
+    (verb,) = used = flags_used(text)
     assert verb.split()[0] == folder.name
     assert used[verb] <= flags_of(verb)
+    assert ("-f " in text) <= ("-f" in flags_of(verb))
     about = yaml.safe_load((folder / "meta.yaml").read_text())
     assert about["name"] == f"hyena {folder.name}"
     assert {"description", "url", "authors", "input", "output", "params"} <= about.keys()
@@ -98,7 +100,11 @@ def test_snakemake_wrappers_use_flags_that_exist(path: Path) -> None:
 
 def test_the_workflow_uses_flags_that_exist() -> None:
     schema = yaml.safe_load((ROOT / "workflow" / "schemas" / "config.schema.yaml").read_text())
-    verbs = schema["properties"]["jobs"]["additionalProperties"]["properties"]["verb"]["enum"]
+    job = schema["properties"]["jobs"]["additionalProperties"]
+    verbs = job["properties"]["verb"]["enum"]
+    assert job["then"] == {"not": {"required": ["fasta"]}}
+    without_genome = job["if"]["properties"]["verb"]["const"]
+    assert [verb for verb in verbs if "-f" not in flags_of(verb)] == [without_genome]
     rule = (ROOT / "workflow" / "Snakefile").read_text()
     for verb in verbs:
         assert {"-m", "-o", "--shard", "-@"} <= flags_of(verb)

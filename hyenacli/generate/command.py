@@ -20,7 +20,7 @@ from hyenacli.readers.records import Input, SequenceRecord
 from hyenacli.readers.shards import fingerprint
 from hyenacli.readers.tables import read_bases
 from hyenacli.settings_file import to_dict
-from hyenacli.writers.atomic import ensure_writable
+from hyenacli.writers.atomic import ensure_writable, require_suffix
 from hyenacli.writers.columns import Batch
 from hyenacli.writers.fasta import FASTAS, open_fasta_output
 from hyenacli.writers.output_shards import OutputShard, merge_if_last, resolve_shard
@@ -86,6 +86,7 @@ def _check_report(config: GenerateSettings, output: OutputShard) -> None:
         return
     if output.shard is not None:
         raise UsageError("a report needs every sequence", at="--report", remedy="use it unsharded")
+    require_suffix(config.report, ".html", "a report is an HTML page")
     ensure_writable(config.report, config.input, config.fasta, config.reference, config.output)
     if config.reference is not None and not config.reference.is_file():
         raise UserError("no such file", at=config.reference, remedy="give a FASTA as --reference")

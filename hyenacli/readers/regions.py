@@ -25,7 +25,15 @@ from hyenacli.readers.features import (
 )
 from hyenacli.readers.genome import Genome
 from hyenacli.readers.tables import ColumnIndices, Columns, LabelledRecord, find_columns
-from hyenacli.readers.text import Source, bare, open_binary, read_lines, source_name, split_at_blanks
+from hyenacli.readers.text import (
+    Source,
+    bare,
+    open_binary,
+    read_lines,
+    refuse_foreign,
+    source_name,
+    split_at_blanks,
+)
 
 if TYPE_CHECKING:
     from hyenacli.readers.signal import Signal
@@ -207,18 +215,19 @@ def read_bed(source: Source) -> Iterator[BedRecord]:
     Blank lines, `#` comments, `track` and `browser` lines are skipped.
 
     Raises:
-        UserError: `open_binary` refuses the input, or a line is not BED; the message names file and line.
+        UserError: `open_binary` refuses the input, or a line is not BED; the message names file and line, or
+            the other format that the file begins as.
     """
     with open_binary(source) as stream:
+        head = stream.peek(1)
         for number, line in read_lines(stream, errors="replace"):
             fields = split_fields(line)
             if not any(fields) or line.startswith("#") or fields[0].split(" ")[0] in _HEADERS:
                 continue
-            if "\N{REPLACEMENT CHARACTER}" in fields[0]:
-                raise UserError("the contig (column 1) is not UTF-8", at=stream.name, line=number)
             try:
                 region = _region(fields, stream.name, number)
             except UserError:
+                refuse_foreign(stream, head)
                 if not line.startswith(">"):
                     raise
                 remedy = "give regions as contig, start and end"
@@ -255,6 +264,8 @@ def split_fields(line: str) -> tuple[str, ...]:
 
 
 def _region(fields: tuple[str, ...], file: str, line: int) -> Region:
+    if "\N{REPLACEMENT CHARACTER}" in fields[0]:
+        raise UserError("the contig (column 1) is not UTF-8", at=file, line=line)
     if len(fields) < 3:
         raise UserError(
             f"{len(fields)} column{'s' * (len(fields) > 1)} where BED has at least 3",

@@ -310,15 +310,19 @@ def file_format(stream: io.BufferedReader) -> str:
     return next((name for name, start, _ in _FORMATS if start.match(head)), "")
 
 
-def refuse_foreign(stream: io.BufferedReader) -> None:
+def refuse_foreign(stream: io.BufferedReader, head: bytes | None = None) -> None:
     """Refuse a stream that begins as another format does, by its name; call it when reading has failed.
+
+    Args:
+        stream: from `open_binary`.
+        head: its first bytes, where some have been read since.
 
     Raises:
         UserError: it is.
     """
-    head = stream.peek(1).lstrip(b"\n")
+    start_bytes = (stream.peek(1) if head is None else head).lstrip(b"\n")
     for name, start, remedy in _FORMATS:
-        if start.match(head):
+        if start.match(start_bytes):
             raise UserError(f"is {name}, which is not read here", at=stream.name, remedy=remedy)
 
 

@@ -17,7 +17,7 @@ from hyenacli.readers.inputs import SequenceInput
 from hyenacli.tracks.settings import DependencyMapSettings
 from hyenacli.writers.arrays import ArrayWriter, check_arrays_type, open_arrays
 from hyenacli.writers.atomic import ensure_writable, require_suffix
-from hyenacli.writers.output_shards import OutputShard, merge_if_last, resolve_shard
+from hyenacli.writers.output_shards import OutputShard, merge_if_last, refuse_shared_stdout, resolve_shard
 from hyenacli.writers.provenance import COORDINATES, provenance_of
 from hyenacli.writers.tables import table_type
 from hyenacli.writers.tracks import TRACKS, open_track, track_input
@@ -78,6 +78,7 @@ def _check(config: DependencyMapSettings) -> tuple[str | None, list[OutputShard]
     if config.decay is not None:
         table_type(config.decay, None)
     require_suffix(config.decay_plot, ".svg", "the plot is an SVG")
+    refuse_shared_stdout(config.influence, config.decay)
     check_naming(config.contig_style, config.contig_aliases, config.fasta, config.circular)
     outputs = [resolve_shard(config.shard, path) for path in (config.output, config.influence) if path]
     if outputs[0].shard is not None and (config.decay or config.decay_plot):

@@ -67,9 +67,10 @@ def run(config: TrackSettings) -> None:
         job = _Job(config, reference.genome, regions, model, batch_size, precision)
         job.run(kind, paths, outputs)
     log.info("%s, %s", job.summary(), outputs[0].describe())
-    for output in outputs:
-        merge_if_last(output)
-    if config.hub is not None and config.assembly is not None:
+    joined = [merge_if_last(output) for output in outputs]
+    # of several processes, the one that joins the last file: the others may end before there is any
+    ends = outputs[-1].whole is None or joined[-1]
+    if ends and config.hub is not None and config.assembly is not None:
         write_hub(config.hub, config.assembly, paths, config.value, config.strand)
 
 
@@ -87,6 +88,11 @@ def _check(config: TrackSettings) -> str:
         raise UsageError("an npz has no shards and no hub", at=config.output, remedy="write .bw")
     if config.hub is not None and config.assembly is None:
         raise UsageError("a hub is of a genome", at="--hub", remedy="name it, as --assembly hg38")
+    if config.assembly is not None and config.hub is None:
+        raise UsageError("is the genome of a hub", at="--assembly", remedy="add --hub FOLDER")
+    if config.hub is not None and config.shard is not None:
+        remedy = "leave it out; a run in one process, or under torchrun, writes it"
+        raise UsageError("a hub shows whole tracks, not shards", at="--hub", remedy=remedy)
     if config.hub is not None and kind != "bw":
         raise UsageError("a hub shows bigWigs", at="--hub", remedy="write .bw")
     check_naming(config.contig_style, config.contig_aliases, config.fasta)

@@ -34,8 +34,8 @@ from hyenacli.variants.scorer import ScoringOptions, VariantScorer
 from hyenacli.variants.scores import parse_scores
 from hyenacli.variants.settings import ScoreVariantsSettings
 from hyenacli.variants.summary import ScoreSummary
-from hyenacli.writers.atomic import ensure_writable
-from hyenacli.writers.output_shards import OutputShard, merge_if_last, resolve_shard
+from hyenacli.writers.atomic import ensure_writable, require_suffix
+from hyenacli.writers.output_shards import OutputShard, merge_if_last, refuse_shared_stdout, resolve_shard
 from hyenacli.writers.tables import SCALAR_TABLES, open_table, table_type
 from hyenacli.writers.variants import open_annotated, resolve_format
 from hyenacli.writers.vcf import shard_line
@@ -106,6 +106,8 @@ def _check_tables(settings: ScoreVariantsSettings) -> None:
         table_type(settings.phased, None, SCALAR_TABLES)
     elif settings.phase_span is not None:
         raise UsageError("is for haplotypes", at="--phase-span", remedy="add --phased TABLE")
+    require_suffix(settings.report, ".html", "a report is an HTML page")
+    refuse_shared_stdout(settings.output, settings.phased, settings.write_calibration)
     tables = [path for path in (settings.phased, settings.write_calibration, settings.report) if path]
     for i, path in enumerate(tables):
         others = settings.input, settings.fasta, settings.output, settings.calibrate, *tables[:i]

@@ -116,6 +116,19 @@ def resolve_shard(shard: str | None, target: Path, *, multiqc: bool = False) -> 
     return OutputShard(shard_of_rank, shard_of_rank.path(target), target, multiqc)
 
 
+def refuse_shared_stdout(*outputs: Path | None) -> None:
+    """Refuse several outputs that are all stdout, where nobody could tell them apart.
+
+    Args:
+        outputs: of one command; None where there is to be none.
+
+    Raises:
+        UsageError: more than one is `-`.
+    """
+    if [str(output) for output in outputs].count("-") > 1:
+        raise UsageError("two outputs cannot share stdout", at="-", remedy="name a file for one of them")
+
+
 @dataclass(frozen=True)
 class Merged:
     """Counts of a merge.

@@ -85,7 +85,7 @@ def test_the_page_shows_what_was_written(tmp_path: Path, monkeypatch: pytest.Mon
         ("--reference g.fa", "add --report FILE"),
         ("--report r.html --reference none.fa", "no such file"),
         ("--report r.html --shard 1/2", "a report needs every sequence"),
-        ("--report p.fa", "is an input of this very command"),
+        ("--report -", "-: a report is an HTML page; give it the suffix .html"),
     ):
         result = CliRunner().invoke(app, f"{line} {flags}".split())
         assert result.exit_code in (1, 2)

@@ -132,6 +132,20 @@ def test_records(tmp_path: Path, compression: Compression) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("##gff-version 3\nchr1\tx\tgene\t1\t9\t.\t+\t.\tID=a\n", "a.txt: is a GFF or GTF, which"),
+        ('chr1\tx\tgene\t1\t9\t.\t+\t.\tgene_id "a";\n', "a.txt: is a GFF or GTF, which"),
+        ("##fileformat=VCFv4.2\n#CHROM\tPOS\nchr1\t5\t.\tA\tC\t.\t.\t.\n", "a.txt: is a VCF, which"),
+    ],
+)
+def test_another_format_is_named(tmp_path: Path, text: str, message: str) -> None:
+    path = write_bytes(tmp_path / "a.txt", text.encode())
+    with pytest.raises(UserError, match=message):
+        list(read_bed(path))
+
+
+@pytest.mark.parametrize(
     ("line", "message"),
     [
         ("chr1", "1 column where BED has at least 3; write contig, start and end, separated by tabs"),

@@ -156,6 +156,7 @@ def test_a_decay_that_fails_leaves_the_maps(run: Run, folder: Path, monkeypatch:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
+        ("r.bed -f g.fa -m model -o x.npz --influence - --decay -", "-: two outputs cannot share stdout"),
         ("-m model -o x.npz", "nothing to map"),
         ("r.bed -f g.fa -m model -o x.tsv", "end it with .npz or .h5"),
         ("r.bed -f g.fa -m model -o x.npz --influence x.txt", "names no table type"),

@@ -133,6 +133,18 @@ def test_a_logo_is_four_tracks_and_a_hub_shows_them(run: Run, folder: Path) -> N
     assert "logo on" in (folder / "hub2" / "trackDb.txt").read_text()
 
 
+def test_of_several_processes_the_last_writes_the_hub(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in (0, 1):
+        assert not (folder / "hub4").exists()
+        monkeypatch.setenv("RANK", str(rank))
+        line = "-r chr1:1-60 -f g.fa -m model -o two.bw --value logo --hub hub4 --assembly hg38"
+        assert run(line).exit_code == 0
+    assert (folder / "hub4" / "trackDb.txt").read_text().count("bigDataUrl ../two.") == 4
+
+
 def test_shards_and_batches_change_nothing(run: Run, folder: Path) -> None:
     assert run("--all -f g.fa -m model -o w.bedgraph").exit_code == 0
     for number in (1, 2, 3):
@@ -231,6 +243,8 @@ def test_an_interrupted_run_goes_on(
         ("--all -f g.fa -m model -o x.bw --window 999", "takes at most"),
         ("--all -f g.fa -m model -o x.bw --window 9 --context 9", "leaves no base"),
         ("--all -f g.fa -m model -o x.bw --hub h", "--assembly"),
+        ("--all -f g.fa -m model -o x.bw --assembly hg38", "is the genome of a hub; add --hub FOLDER"),
+        ("--all -f g.fa -m model -o x.bw --hub h --assembly hg38 --shard 1/2", "whole tracks, not shards"),
         ("--all -f g.fa -m model -o x.bedgraph --hub h --assembly hg38", "a hub shows bigWigs"),
     ],
 )

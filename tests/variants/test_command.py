@@ -653,6 +653,9 @@ BAD = [
     ("--all-snvs -f g.fa -m model", 2, "--all-snvs needs regions; give a BED as INPUT, or -r"),
     ("v.vcf --all-snvs -f g.fa -m model", 2, "v.vcf: is not a BED; --all-snvs takes regions"),
     ("r.bed -r 1 --all-snvs -f g.fa -m model", 2, "give a BED as INPUT, or -r, not both"),
+    ("v.vcf -f g.fa -m model --report -", 2, "-: a report is an HTML page; give it the suffix .html"),
+    ("v.vcf -f g.fa -m model --phased -", 2, "-: two outputs cannot share stdout; name a file for one"),
+    ("v.vcf -f g.fa -m model -o x.vcf --phased - --write-calibration -", 2, "cannot share stdout"),
     ("v.vcf -f g.fa -m model -o v.vcf", 2, "v.vcf: is an input of this very command; write to another file"),
     ("v.vcf -f g.fa -m model -o model", 1, "model: cannot be written: is a directory"),
     (
