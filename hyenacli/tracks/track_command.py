@@ -86,6 +86,10 @@ def _check(config: TrackSettings) -> str:
         raise UsageError("a shard, an npz and stdout are written anew", at="--resume", remedy=remedy)
     if kind == "npz" and (config.shard is not None or config.hub is not None):
         raise UsageError("an npz has no shards and no hub", at=config.output, remedy="write .bw")
+    if config.value == "logo" and str(config.output) == "-":
+        raise UsageError(
+            "a logo is four tracks", at="-o -", remedy="name a file: OUT.A.bw and so on are made"
+        )
     if config.hub is not None and config.assembly is None:
         raise UsageError("a hub is of a genome", at="--hub", remedy="name it, as --assembly hg38")
     if config.assembly is not None and config.hub is None:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from hyenacli.devices import is_out_of_memory
-from hyenacli.errors import UsageError, UserError
+from hyenacli.errors import UsageError, UserError, check_range
 from hyenacli.genome.variant import Variant
 from hyenacli.readers.genome import Sequences
 from hyenacli.readers.vcf import VariantRecord
@@ -82,8 +82,11 @@ class ScoringOptions:
             max_allele: longest allele that is scored, in bases; None for window / 4.
 
         Raises:
-            UsageError: the model takes no such window, or sites could lie beyond the window of this grid.
+            UsageError: a number is below 1, the model takes no such window, or sites could lie beyond the window of this grid.
         """
+        numbers = {"window": window, "grid": grid, "downstream": downstream, "max-allele": max_allele}
+        for name, value in numbers.items():
+            check_range(f"--{name}", value, 1)
         context, longest = model.config.context, model.longest_input
         window = window or min(context, longest, _MAX_DEFAULT_WINDOW)
         if window > longest:
