@@ -82,7 +82,8 @@ class ScoringOptions:
             max_allele: longest allele that is scored, in bases; None for window / 4.
 
         Raises:
-            UsageError: a number is below 1, the model takes no such window, or sites could lie beyond the window of this grid.
+            UsageError: a number is below 1, the model takes no such window, or sites could lie beyond the
+                window of this grid.
         """
         numbers = {"window": window, "grid": grid, "downstream": downstream, "max-allele": max_allele}
         for name, value in numbers.items():

@@ -238,6 +238,7 @@ def test_an_interrupted_run_goes_on(
         ("--all -f g.fa -m model -o x.bw --resume --shard 1/2", "take more shards to lose less"),
         ("-f g.fa -m model -o x.bw", "no regions"),
         ("r.bed --all -f g.fa -m model -o x.bw", "several kinds"),
+        ("--all -f g.fa -m model -o - --value logo", "a logo is four tracks; name a file"),
         ("--all -f g.fa -m model -o x.tsv", "names no table type"),
         ("--all -f g.fa -m model -o x.npz --shard 1/2", "no shards"),
         ("--all -f g.fa -m model -o x.bw --window 999", "takes at most"),
