@@ -32,6 +32,12 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(linked), target
 
 
+def test_every_finding_is_on_its_page() -> None:
+    page = (ROOT / "docs" / "findings.md").read_text()
+    scripts = {path.name for path in (ROOT / "findings").glob("*.sh")}
+    assert set(re.findall(r"findings/([\w-]+\.sh)\)", page)) == scripts
+
+
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_bytes()) < 7500
 
