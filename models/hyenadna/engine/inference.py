@@ -13,6 +13,7 @@ positions of a tile, n its tokens.
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -150,8 +151,8 @@ def run_blocks_(backbone: "Backbone", ids_BL: Tensor, r_BLD: Tensor) -> Iterator
     z_DBL = torch.empty(d, b, length, dtype=dtype, device=r_BLD.device)
     work = Workspace()
     with plain_precision(r_BLD.device):
-        passes = block_passes(backbone, dtype, sizes, ids_BL)
-    for index, step in enumerate(passes):
+        first = first_pass(backbone, dtype, sizes, ids_BL)
+    for index, step in enumerate(chain([first], later_passes(backbone, dtype, sizes))):
         with torch.no_grad(), plain_precision(r_BLD.device):
             spectra = backbone.spectra.spectra(filters, index, part)
             step.gate_(r_BLD, z_DBL)
@@ -194,9 +195,6 @@ def _tiling(r_BLD: Tensor) -> Tiling:
 class BlockPass:
     """A block with its matrices in the precision of the products.
 
-    Attributes:
-        block: the block.
-
     Args:
         block: the block.
         dtype: of the products: the weights' own, or an autocast's.
@@ -206,7 +204,7 @@ class BlockPass:
     def __init__(self, block: "Block", dtype: torch.dtype, tiling: Tiling):
         mixer: HyenaOperator = block.mixer
         mlp: Mlp = block.mlp
-        self.block, self._dtype, self._tiling = block, dtype, tiling
+        self._block, self._dtype, self._tiling = block, dtype, tiling
         self._d = mixer.out_proj.out_features
         self._in_w, self._in_b = mixer.in_proj.weight.to(dtype), mixer.in_proj.bias.to(dtype)
         self._short_w = mixer.short_filter.weight[:, 0].to(dtype)
@@ -234,7 +232,7 @@ class BlockPass:
             s; its first positions are right only where r begins with the sequence.
         """
         b, t, d = r_BtD.shape
-        h_nD = layer_norm(self.block.norm1, r_BtD, self._dtype).reshape(b * t, d)
+        h_nD = layer_norm(self._block.norm1, r_BtD, self._dtype).reshape(b * t, d)
         u_KBt = product(self._in_w[channels], h_nD).view(-1, b, t)
         return short_conv(u_KBt, self._in_b[channels], self._short_w[channels], self._short_b[channels])
 
@@ -243,7 +241,7 @@ class BlockPass:
         b, t, d = r_BtD.shape
         r_nD = r_BtD.reshape(b * t, d)  # a view: tiles are whole sequences, or positions of a single one
         self._add_(r_nD, yx_DBt.reshape(d, b * t).T, self._out_w, self._out_b)
-        h_nD = layer_norm(self.block.norm2, r_nD, self._dtype)
+        h_nD = layer_norm(self._block.norm2, r_nD, self._dtype)
         inner_nI = activated_product(h_nD, self._fc1_w, self._fc1_b, gelu)
         self._add_(r_nD, inner_nI, self._fc2_w, self._fc2_b)
 
@@ -322,13 +320,17 @@ class _FirstBlockPass(BlockPass):
         return s_Kn.view(-1, *word_bt.shape).to(self._dtype)
 
 
-def block_passes(backbone: "Backbone", dtype: torch.dtype, tiling: Tiling, ids_BL: Tensor) -> list[BlockPass]:
-    """Return the passes of all blocks over the stream of these tokens, in order."""
-    passes = [BlockPass(block, dtype, tiling) for block in backbone.blocks()]
+def first_pass(backbone: "Backbone", dtype: torch.dtype, tiling: Tiling, ids_BL: Tensor) -> BlockPass:
+    """Return the pass of the first block over the stream of these tokens."""
+    block = backbone.blocks()[0]
     if backbone.prompt is None:
         seen_W, token_BL = torch.unique(ids_BL, return_inverse=True)
-        taps = passes[0].block.mixer.short_filter.kernel_size[0]
-        if (len(seen_W) + 1) ** taps <= ids_BL.numel():
+        if (len(seen_W) + 1) ** block.mixer.short_filter.kernel_size[0] <= ids_BL.numel():
             r_WD = token_stream(backbone, seen_W[None])[0]
-            passes[0] = _FirstBlockPass(passes[0].block, dtype, tiling, r_WD, token_BL)
-    return passes
+            return _FirstBlockPass(block, dtype, tiling, r_WD, token_BL)
+    return BlockPass(block, dtype, tiling)
+
+
+def later_passes(backbone: "Backbone", dtype: torch.dtype, tiling: Tiling) -> Iterator[BlockPass]:
+    """Yield the passes of the other blocks in order, which no token changes."""
+    return (BlockPass(block, dtype, tiling) for block in backbone.blocks()[1:])

@@ -22,8 +22,9 @@ from hyenadna.tokenizer import PAD
 from .convolution import partition
 from .inference import (
     BlockPass,
-    block_passes,
     final_norm,
+    first_pass,
+    later_passes,
     plain_precision,
     product_dtype,
     prompted_stream,
@@ -97,6 +98,7 @@ class ReferencePass:
         self._backbone, self._ids_BL, self.first = model.backbone, ids_BL, first
         self._dtype, self._sizes = product_dtype(self._backbone, r_BSD.device), tiling(*_width(r_BSD))
         self._work, self._layers = Workspace(), list[_Layer]()
+        self._later = list(later_passes(self._backbone, self._dtype, self._sizes))
         steps = self._blocks(ids_BL)
         self._history = steps[0].history
         at = self._backbone.n_soft + first
@@ -180,7 +182,7 @@ class ReferencePass:
 
     def _blocks(self, ids_BL: Tensor) -> list[BlockPass]:
         with plain_precision(ids_BL.device):
-            return block_passes(self._backbone, self._dtype, self._sizes, ids_BL)
+            return [first_pass(self._backbone, self._dtype, self._sizes, ids_BL), *self._later]
 
     def _room(self, r_BLD: Tensor) -> Tensor:
         b, length, d = r_BLD.shape
