@@ -86,17 +86,17 @@ def with_defaults(settings: FinetuneSettings, device: str) -> FinetuneSettings:
 
 
 def with_strands(settings: FinetuneSettings, data: LabelledSet) -> FinetuneSettings:
-    """Return the settings of training in steps with the strands that `--rc auto` stands for.
+    """Return the settings with the strands that `--rc auto` stands for; it stays where validation chooses.
 
     Sequences are read on both strands unless a strand is given, in training as in prediction: that costs
     twice the time of a prediction, and is better more often than not.
     """
-    if settings.rc != "auto" or settings.solver == "sklearn":
+    if settings.rc != "auto":
         return settings
     is_stranded = any(record.region is not None and record.region.strand != "." for record in data.records)
     if is_stranded or data.scheme.level != "sequence" or not METHODS[settings.method].has_head:
         return replace(settings, rc="none")
-    return replace(settings, rc="mean", rc_augment=True)
+    return settings if settings.solver == "sklearn" else replace(settings, rc="mean", rc_augment=True)
 
 
 def _choose_solver(settings: FinetuneSettings) -> Literal["adamw", "sklearn"]:

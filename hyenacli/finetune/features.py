@@ -53,26 +53,16 @@ class Features:
         precision: Callable[[], AbstractContextManager[Any]],
         device: torch.device,
     ) -> None:
-        stranded = any(record.region is not None and record.region.strand != "." for record in records)
         self._mean, self._augment = settings.rc == "mean", settings.rc_augment
         # ways to predict that the validation split chooses from: pools, and one strand or both
         pools = _POOLS if settings.pool == "auto" else (settings.pool,)
-        strands = (False, True) if settings.rc == "auto" and not stranded else (self._mean,)
+        strands = (False, True) if settings.rc == "auto" else (self._mean,)
         self._tried = list(product(pools, strands))
-        n_strands = 2 if self._augment or any(strands) else 1
+        options = EmbeddingOptions(
+            rc="concat" if self._augment or any(strands) else "none", window=settings.max_length
+        )
         self._states = {
-            pool: _states(
-                model,
-                records,
-                EmbeddingOptions(
-                    pooling=Pooling(pool),
-                    rc="concat" if n_strands == 2 else "none",
-                    window=settings.max_length,
-                ),
-                n_strands,
-                precision,
-                device,
-            )
+            pool: _states(model, records, replace(options, pooling=Pooling(pool)), precision, device)
             for pool in pools
         }
         self.states_NSD = self._states[pools[0]]
@@ -161,12 +151,11 @@ def _states(
     model: HyenaDNA,
     records: Sequence[LabelledRecord],
     options: EmbeddingOptions,
-    n_strands: int,
     precision: Callable[[], AbstractContextManager[Any]],
     device: torch.device,
 ) -> Floats32:
     """Compute the pooled states of all records (N, S, D), the same on every rank."""
-    ranks = current_ranks()
+    ranks, n_strands = current_ranks(), 2 if options.rc == "concat" else 1
     states_NF = np.zeros((len(records), n_strands * model.config.d_model))
     indices = range(ranks.rank, len(records), ranks.world_size)
     console.log.info("computing the features of %s sequences", f"{len(records):,}")

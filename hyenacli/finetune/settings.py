@@ -161,7 +161,7 @@ class FinetuneSettings(
             rich_help_panel=MODEL,
         ),
     ] = "auto"
-    # a word more than in the other verbs
+    # these two have a word more than in the other verbs
     pool: Annotated[
         Literal["mean", "last", "max", "auto"],
         typer.Option(

@@ -364,15 +364,20 @@ def test_rows_of_bases_go_along_the_plus_strand(base: Path, tmp_path: Path) -> N
     np.testing.assert_allclose([float(row["p_1"]) for row in first], expected, atol=1e-6)
 
 
-@pytest.mark.parametrize(("strand", "expected"), [(".", True), ("+", False)])
+@pytest.mark.parametrize(
+    ("strand", "method", "expected"), [(".", "full", True), ("+", "full", False), ("+", "head", False)]
+)
 def test_regions_without_a_strand_are_read_on_both(
-    strand: str, expected: bool, base: Path, tmp_path: Path
+    strand: str, method: str, expected: bool, base: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "genome.fa").write_text(">chr1\n" + "".join(bases for bases, _ in sequences(60)) + "\n")
     lines = [f"chr1\t{i * 20}\t{i * 20 + 20}\t{'ab'[i % 2]}\t0\t{strand}" for i in range(60)]
     (tmp_path / "regions.bed").write_text("\n".join(lines) + "\n")
-    regions = {"fasta": tmp_path / "genome.fa", "label_column": ["name"], "rc": "auto", "epochs": 1}
-    finetune(settings(tmp_path / "regions.bed", base, tmp_path / "run", **regions))
+    regions: dict[str, Any] = {"fasta": tmp_path / "genome.fa", "label_column": ["name"], "rc": "auto"}
+    regions |= (
+        {"method": method, "epochs": 1} if method == "full" else {"method": method, "solver": "sklearn"}
+    )
+    finetune(settings(tmp_path / "regions.bed", base, tmp_path / "run", method=method, **regions))
     head = load_model(tmp_path / "run").config.head
     assert head is not None
     assert head.rc == expected
