@@ -73,7 +73,7 @@ def write_inputs() -> dict[str, Case]:
     Path("bases.bed").write_text(f"{contig}\t800000\t800125\n")
     near = write_variants("near.vcf", lambda _, record: 800_000 <= int(record[1]) < 808_192)
     wide = write_variants("wide.vcf", lambda _, record: 800_000 <= int(record[1]) < 832_768)
-    snvs = write_variants("snvs.vcf", _is_every_thirtieth_snv)
+    snvs = write_variants("snvs.vcf", _is_spread_snv)
     write_variants("none.vcf", lambda *_: False)
     score = ("-m", "small-32k", "-f", "genome.fa")
     long, short = ("--window", "32768"), ("--downstream", "512")
@@ -112,7 +112,7 @@ def write_variants(path: str, chosen: Callable[[int, list[str]], bool]) -> int:
     return count
 
 
-def _is_every_thirtieth_snv(number: int, record: list[str]) -> bool:
+def _is_spread_snv(number: int, record: list[str]) -> bool:
     is_inside = 60_000 < int(record[1]) < 940_000
     return is_inside and number % 35 == 0 and len(record[3]) == len(record[4]) == 1
 

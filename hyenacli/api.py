@@ -84,7 +84,7 @@ def load(model: Model, *, device: str = "auto", threads: int | None = None) -> H
 
     Raises:
         ModelError: there is no such model, or it cannot be loaded exactly.
-        UsageError: there is no such device.
+        UsageError: there is no such device, or there are to be no threads.
     """
     set_threads(threads)
     if isinstance(model, HyenaDNA):
@@ -141,6 +141,7 @@ def embed(
     options = parse_embedding_options(
         pool=pool, layer=str(layer), rc=rc, stranded=stranded, window=window, stride=stride
     )
+    check_range("--flank", flank, 0)
     check_flank(fasta, given=flank != 0)
     precision, loaded = autocast(resolve_device(device), dtype), load(model, device=device)
     shape = len(options.layers(loaded.config)), options.width(loaded.config)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from hyenacli.distributed import current_ranks
-from hyenacli.errors import UsageError, UserError, check_word
+from hyenacli.errors import UsageError, UserError, check_range, check_word
 
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -49,7 +49,8 @@ def resolve_device(name: str) -> torch.device:
 
 
 def set_threads(threads: int | None) -> None:
-    """Set the number of CPU threads; None leaves it to torch (all cores)."""
+    """Set the number of CPU threads; None leaves it to torch (all cores). UsageError if it is below 1."""
+    check_range("--threads", threads, 1)
     if threads is not None:
         torch.set_num_threads(threads)
 

@@ -159,6 +159,9 @@ def test_numbers_below_1_are_refused(folder: Path, number: int) -> None:
     refused("--stride", what, windowed, window=3, stride=number)
     more = [partial(api.generate, "ACG", model), partial(api.score_variants, VARIANTS, model, GENOME)]
     refused("--batch-size", what, windowed + more, batch_size=number)
+    refused("--threads", what, [partial(api.load, model)], threads=number)
+    if number < 0:
+        refused("--flank", what, [partial(api.embed, VARIANTS, model, fasta=GENOME)], flank=number)
     for name in ("window", "grid", "downstream"):
         refused(f"--{name}", what, more[1:], **{name: number})
 
