@@ -374,9 +374,7 @@ def test_regions_without_a_strand_are_read_on_both(
     lines = [f"chr1\t{i * 20}\t{i * 20 + 20}\t{'ab'[i % 2]}\t0\t{strand}" for i in range(60)]
     (tmp_path / "regions.bed").write_text("\n".join(lines) + "\n")
     regions: dict[str, Any] = {"fasta": tmp_path / "genome.fa", "label_column": ["name"], "rc": "auto"}
-    regions |= (
-        {"method": method, "epochs": 1} if method == "full" else {"method": method, "solver": "sklearn"}
-    )
+    regions |= {"epochs": 1} if method == "full" else {"solver": "sklearn"}
     finetune(settings(tmp_path / "regions.bed", base, tmp_path / "run", method=method, **regions))
     head = load_model(tmp_path / "run").config.head
     assert head is not None
