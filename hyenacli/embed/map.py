@@ -60,7 +60,7 @@ def check_map(config: EmbedSettings) -> None:
         return
     if config.map.suffix not in (".svg", ".html"):
         raise UsageError("a map is .svg or .html", at=config.map, remedy="choose one of these suffixes")
-    ensure_writable(config.map, config.input, config.fasta, config.output)
+    ensure_writable(config.map, config.input, config.fasta, outputs=(config.output,))
     if config.pool == "none":
         raise UsageError("a map has a point per record", at="--pool none", remedy="leave out one of them")
     if config.map_method == "umap":

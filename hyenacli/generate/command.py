@@ -87,7 +87,7 @@ def _check_report(config: GenerateSettings, output: OutputShard) -> None:
     if output.shard is not None:
         raise UsageError("a report needs every sequence", at="--report", remedy="use it unsharded")
     require_suffix(config.report, ".html", "a report is an HTML page")
-    ensure_writable(config.report, config.input, config.fasta, config.reference, config.output)
+    ensure_writable(config.report, config.input, config.fasta, config.reference, outputs=(config.output,))
     if config.reference is not None and not config.reference.is_file():
         raise UserError("no such file", at=config.reference, remedy="give a FASTA as --reference")
 

@@ -90,7 +90,7 @@ def _check(config: DependencyMapSettings) -> tuple[str | None, list[OutputShard]
         output.clear()
     for path in (config.decay, config.decay_plot):
         if path is not None:
-            ensure_writable(path, *inputs_read, config.output, config.influence)
+            ensure_writable(path, *inputs_read, outputs=(config.output, config.influence))
     return track_kind, outputs
 
 

@@ -110,8 +110,8 @@ def _check_tables(settings: ScoreVariantsSettings) -> None:
     refuse_shared_stdout(settings.output, settings.phased, settings.write_calibration)
     tables = [path for path in (settings.phased, settings.write_calibration, settings.report) if path]
     for i, path in enumerate(tables):
-        others = settings.input, settings.fasta, settings.output, settings.calibrate, *tables[:i]
-        ensure_writable(path, *others)
+        inputs = settings.input, settings.fasta, settings.calibrate
+        ensure_writable(path, *inputs, outputs=(settings.output, *tables[:i]))
 
 
 def _check_environment(settings: ScoreVariantsSettings, shard: OutputShard) -> None:

@@ -4,7 +4,7 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -55,22 +55,22 @@ def atomic_path(target: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def ensure_writable(target: Path, *others: Path | None) -> None:
+def ensure_writable(target: Path, *inputs: Path | None, outputs: Iterable[Path | None] = ()) -> None:
     """Check that an output can be written, before the work is done rather than after it.
 
     Args:
         target: output file; `-` is stdout and always writable.
-        others: the inputs and other outputs of the command, which this output must not replace.
+        inputs: files that are read, which the output must not replace.
+        outputs: the other files that the command writes; none of them may have the same name.
 
     Raises:
-        UsageError: the output is one of the others.
+        UsageError: the output is one of the inputs or other outputs.
         UserError: as `atomic_path`.
     """
     if str(target) == "-" or _is_device(target):
         return
-    for path in others:
-        if path is not None and str(path) != "-" and _is_same_file(path, target):
-            what = "an input" if path.is_file() else "another output"
+    for what, paths in (("an input", inputs), ("another output", outputs)):
+        if any(path is not None and str(path) != "-" and _is_same_file(path, target) for path in paths):
             raise UsageError(f"is {what} of this very command", at=target, remedy="write to another file")
     _create_beside(Path(os.path.realpath(target)), target).unlink()
 

@@ -51,8 +51,10 @@ def test_a_link_is_written_through(tmp_path: Path) -> None:
 def test_two_outputs_do_not_share_a_name(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
     with pytest.raises(UsageError, match=r"is another output of this very command"):
-        ensure_writable(tmp_path / "new.tsv", None, Path("-"), tmp_path / "link" / "new.tsv")
+        ensure_writable(tmp_path / "new.tsv", outputs=[None, Path("-"), tmp_path / "link" / "new.tsv"])
     (tmp_path / "old.tsv").touch()
+    with pytest.raises(UsageError, match=r"is another output of this very command"):
+        ensure_writable(tmp_path / "old.tsv", outputs=[tmp_path / "old.tsv"])
     with pytest.raises(UsageError, match=r"is an input of this very command"):
         ensure_writable(tmp_path / "old.tsv", tmp_path / "link" / "old.tsv")
 
