@@ -39,11 +39,14 @@ ABOUT_JOINED = textwrap.dedent("""\
     ## Joined with k-mers (`python -m benchmarks.finetuning --runs FOLDER --joined`)
 
     Test splits of the same sets. *k-mers*: 3- to 6-mers on one scale, by fifths where the validation split
-    chose them. *network*: a linear model of the mean states of the published weights, which stay frozen
-    (`--method head --solver sklearn`; both strands, but one strand for prom_300_tata and the terminators,
-    which have an orientation). *joined*: both, as `--experts auto` joins them by the validation split.
-    *difference*: of the joined model and the k-mers on the same test records, with its paired 95 %
-    bootstrap interval. The metric is the one that chooses models of the task.""")
+    chose them, with the 95 % bootstrap interval. *frozen*: a linear model of the mean states of the
+    published weights (`--method head --solver sklearn`; both strands, but one strand for prom_300_tata and
+    the terminators, which have an orientation). *all trained*: from the published weights, with the settings
+    and passes of the table above, mean ± standard deviation of the seeds. *joined*: with the k-mers, as
+    `--experts auto` joins them by the validation split. *difference*: of the joined model and the k-mers on
+    the same test records, with its paired 95 % bootstrap interval; of all trained, its mean over the seeds,
+    and of how many seeds the interval is above 0 and below. The metric is the one that chooses models of
+    the task.""")
 COMMON = (*_TRAINING, "--rc-augment", "--rc", "mean", "--patience", "10")
 PRETRAINING: Mapping[str, Sequence[object]] = {
     "human": (GENOMES / "hg38.pieces.fa.gz", "--max-steps", "400"),
@@ -54,6 +57,7 @@ _FROZEN = ("--method", "head", "--solver", "sklearn", "--rc")
 _PROBE = (*_FROZEN, "mean", "--no-baseline")
 _ORIENTED = ("prom_300_tata", "yeast terminators")
 JOINED = "joined"
+_SHOWN = "network", "joined", "difference"
 
 
 @dataclass(frozen=True)
@@ -152,29 +156,53 @@ def finetuned(name: str, labelled: Labelled, start: str, args: argparse.Namespac
 
 
 def joined(name: str, labelled: Labelled, args: argparse.Namespace) -> None:
-    """Fit a head on frozen published weights, and join it with the k-mers where that helps."""
+    """Join the k-mers with a head on frozen published weights, and with all of them trained."""
     flags = (*_FROZEN, "none" if name in _ORIENTED else "mean", "-@", args.threads)
     run = place(args.runs, name, JOINED)
     made(run, "finetune", *labelled.data, "-m", PUBLISHED_WEIGHTS, *flags)
+    finetuned(name, labelled, PUBLISHED, args)
 
 
 def joined_row(name: str, folder: Path) -> list[str] | None:
-    """A line of the table of joined models, where its run is there."""
-    if not (seeds := judged(place(folder, name, JOINED))):
+    """A line of the table of joined models, where a run of each kind is there."""
+    frozen, trained = judged(place(folder, name, JOINED)), judged(place(folder, name, PUBLISHED))
+    if not frozen or not trained:
         return None
-    (one,) = seeds
-    metric, difference = one["verdict"]["metric"], one["verdict"]["difference"]
-    splits, kmers = one["splits"], one["kmers_baseline"]["splits"]
-    network = one["network"] or splits
+    metric, splits = frozen[0]["verdict"]["metric"], frozen[0]["splits"]
+    difference = frozen[0]["verdict"]["difference"]
+    differences = [seed["verdict"]["difference"] for seed in trained]
+    above = sum(one["low"] > 0 for one in differences)
+    below = sum(one["high"] < 0 for one in differences)
     return [
         name,
         f"{splits['valid']['records']:,} / {splits['test']['records']:,}",
         metric,
-        _interval(kmers["test"]["metrics"][metric]),
-        f"{network['test']['metrics'][metric]['value']:.3f}",
-        _interval(splits["test"]["metrics"][metric]) if one["network"] else "not joined",
+        _interval(frozen[0]["kmers_baseline"]["splits"]["test"]["metrics"][metric]),
+        _network(frozen, metric),
+        _joined(frozen, metric),
         "{value:+.3f} [{low:+.3f}, {high:+.3f}]".format(**difference),
+        _network(trained, metric),
+        _joined(trained, metric),
+        f"{statistics.fmean(one['value'] for one in differences):+.3f}, {above} above, {below} below",
     ]
+
+
+def _network(seeds: Sequence[Mapping[str, Any]], metric: str) -> str:
+    """The network alone, on the test split."""
+    return _spread([network_splits(seed)["test"]["metrics"][metric]["value"] for seed in seeds])
+
+
+def _joined(seeds: Sequence[Mapping[str, Any]], metric: str) -> str:
+    """What is used, on the test split; says of how many seeds that is the network alone."""
+    alone = sum(not seed["network"] for seed in seeds)
+    values = _spread([seed["splits"]["test"]["metrics"][metric]["value"] for seed in seeds])
+    return f"{values}, {alone} not joined" if alone else values
+
+
+def network_splits(seed: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the network alone has on each split, of a model that may be joined."""
+    splits: Mapping[str, Any] = seed["network"] or seed["splits"]
+    return splits
 
 
 def _interval(measured: Mapping[str, float]) -> str:
@@ -201,7 +229,7 @@ def row(name: str, labelled: Labelled, folder: Path) -> list[str] | None:
     sizes = " / ".join(f"{one['splits'][split]['records']:,}" for split in ("train", "valid", "test"))
     beside = one["kmers_baseline"]["splits"]["test"]["metrics"][labelled.metric]
     cells = [
-        _spread([seed["splits"]["test"]["metrics"][labelled.metric]["value"] for seed in seeds])
+        _spread([network_splits(seed)["test"]["metrics"][labelled.metric]["value"] for seed in seeds])
         for seeds in said
     ]
     return [name, sizes, labelled.metric, str(labelled.epochs), _interval(beside), *cells, labelled.rerun]
@@ -225,7 +253,7 @@ def main() -> None:
     parser.add_argument("--starts", nargs="*", default=STARTS, choices=STARTS)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--joined", action="store_true", help="only frozen weights joined with k-mers")
+    parser.add_argument("--joined", action="store_true", help="only published weights joined with k-mers")
     parser.add_argument("--table", action="store_true", help="write the table of what is there, run nothing")
     args = parser.parse_args()
     args.runs.mkdir(parents=True, exist_ok=True)
@@ -234,7 +262,8 @@ def main() -> None:
         for name, labelled in chosen.items() if not args.table else ():
             joined(name, labelled, args)
         rows = [line for name in chosen if (line := joined_row(name, args.runs))]
-        header = ["set", "valid / test", "metric", "k-mers", "network", "joined", "difference"]
+        kinds = [f"{kind}: {what}" for kind in ("frozen", "all trained") for what in _SHOWN]
+        header = ["set", "valid / test", "metric", "k-mers", *kinds]
         write_section("finetuning-joined", f"{ABOUT_JOINED}\n\n{table(header, rows)}")
         return
     for name, labelled in chosen.items() if not args.table else ():

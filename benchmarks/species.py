@@ -48,18 +48,17 @@ ABOUT = textwrap.dedent("""\
 FRESH, PRETRAINED, LONGER = "fresh", "pretrained", "longer"
 PUBLISHED, PUBLISHED_LONGER = "published", "published-longer"
 STARTS = FRESH, PRETRAINED, LONGER, PUBLISHED, PUBLISHED_LONGER
-# From published weights, brief, and with Markov models and k-mers joined; has a table of its own.
+# From published weights, with Markov models and k-mers joined; has a table of its own.
 JOINED = "joined"
 ABOUT_JOINED = textwrap.dedent("""\
     ## Species with Markov models and k-mers joined (`python -m benchmarks.species --runs FOLDER --joined`)
 
     Accuracy on the test windows of the sets above. *k-mers*: the linear model of 3- to 6-mers, fitted to
     4,000 training windows of the length. *Markov*: order 6, 8 and 10 of both strands of all training bases,
-    the orders weighted by the validation windows of the length. *network*: HyenaDNA's published tiny-1k,
-    {steps} steps of 16 windows of 1,024 bases (microbes, vertebrates), one strand read. *joined*:
-    what `--experts auto` makes of the three by the validation windows of 1,024 bases, 64 a species, with
-    its 95 % bootstrap interval; longer windows are pooled. *above k-mers*: the difference on the same
-    windows, with its paired interval.""")
+    the orders weighted by the validation windows of the length. *network*: trained from HyenaDNA's
+    published tiny-1k as *published* above, both strands read. *joined*: what `--experts auto` makes of the
+    three by the validation windows of 1,024 bases, with its 95 % bootstrap interval; longer windows are
+    pooled. *above k-mers*: the difference on the same windows, with its paired interval.""")
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,6 @@ class Task:
         lengths: of the windows it is judged on.
         windows: of each species and length.
         starts: what it is learnt from, and flags that replace those of `training` there.
-        joined: those of the brief training that others join; empty for none.
     """
 
     about: str
@@ -86,7 +84,6 @@ class Task:
     lengths: Sequence[int]
     windows: int
     starts: Mapping[str, Sequence[object]]
-    joined: Sequence[object] = ()
 
 
 # Two windows of 32,768 a step, or as many bases of short ones, which teach what is local.
@@ -96,9 +93,7 @@ _HELD_OUT = ("--valid-fraction", 0.1, "--test-fraction", 0.3)
 _LEARNING = ("--lr", "1e-3", "--rc-augment", "--embed-dropout", 0)
 _LONG = (1024, 4096, 16_384, 32_768)
 _EXTENDED = ("--dtype", "bfloat16", "--rc", "mean", "--max-steps")
-_LENGTHS_JOINED = (1024, 8192)
 _ALONE = ("--experts", "none")
-_JOINED = ("--rc", "none", "--max-steps")
 _BRIEF = ("--max-steps", 250, "--lr", "2e-3", "--rc-augment", "--eval-windows", 64)
 TASKS = {
     "microbes": Task(
@@ -110,7 +105,6 @@ TASKS = {
         (256, 1024, 4096),
         200,
         {FRESH: (), PRETRAINED: (), PUBLISHED: (), PUBLISHED_LONGER: (*_EXTENDED, 2000)},
-        (*_JOINED, 40, "--eval-every", 40),
     ),
     "vertebrates": Task(
         "1,024 bases at once, longer windows pooled",
@@ -127,7 +121,6 @@ TASKS = {
             PUBLISHED: (),
             PUBLISHED_LONGER: (*_EXTENDED, 2800),
         },
-        (*_JOINED, 20, "--eval-every", 20),
     ),
     "vertebrates-32k": Task(
         "32,768 bases at once, trained by length warm-up",
@@ -156,7 +149,7 @@ def trained(name: str, task: Task, start: str, folder: Path, threads: int) -> Pa
         weights = made(folder / f"{name}.{start}.weights", "pretrain", *genomes, *task.preset, *how, *flags)
     named = [part for one, file in task.species.items() for part in ("--species", f"{one}={GENOMES / file}")]
     run = folder / f"{name}.{start}"
-    settings = (*task.training, *(task.joined if start == JOINED else (*task.starts[start], *_ALONE)))
+    settings = (*task.training, *(() if start == JOINED else (*task.starts[start], *_ALONE)))
     return made(run, "classify-species", "train", *named, "-m", weights, *settings, *flags)
 
 
@@ -169,7 +162,7 @@ def evaluate(name: str, task: Task, start: str, args: argparse.Namespace) -> Non
     """Train from a start, and judge by length."""
     run, output = trained(name, task, start, args.runs, args.threads), lengths_of(name, start, args.runs)
     if not output.exists():
-        lengths = ",".join(map(str, _LENGTHS_JOINED if start == JOINED else task.lengths))
+        lengths = ",".join(map(str, task.lengths))
         flags = ("--lengths", lengths, "--windows", task.windows, "--plot", output.with_suffix(".svg"))
         hyena("classify-species", "evaluate", run, "-o", output, *flags, "-@", args.threads)
 
@@ -220,9 +213,10 @@ def joined_table(task: Task, rows: Sequence[Mapping[str, str]]) -> str:
 
 def join(chosen: Mapping[str, Task], args: argparse.Namespace) -> None:
     """Make what is missing of the joined models, and write their table."""
-    tasks = {name: task for name, task in chosen.items() if task.joined}
-    parts = [ABOUT_JOINED.format(steps=" and ".join(str(task.joined[-1]) for task in tasks.values()))]
-    for name, task in tasks.items():
+    parts = [ABOUT_JOINED]
+    for name, task in chosen.items():
+        if PUBLISHED not in task.starts:
+            continue
         if not args.table:
             evaluate(name, task, JOINED, args)
         if lengths_of(name, JOINED, args.runs).exists():

@@ -13,7 +13,8 @@ Where P processes share the sequences, a process has N tokens of its positions a
 group has C of each process's channels, in the projections R = P C or 3 P C rows in the order of processes.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, Self
 
@@ -25,7 +26,7 @@ from torch.nn import functional
 
 from hyenadna.errors import ModelError
 
-from .gated import Convolutions, Fixed, Group
+from .gated import Convolutions, Fixed, Gradients, Group
 from .pointwise import Norm, NormGradients, zeros
 from .products import add_product_, product
 from .tiling import slices
@@ -53,8 +54,11 @@ class MixerWithGradients(torch.autograd.Function):
         ctx.save_for_backward(r_BLD, *tensors)
         ctx.fixed, ctx.parts = fixed, []
         norm_w, norm_b, in_w, *weights, out_w, out_b = tensors
-        w, d, keep = Convolutions(*weights), r_BLD.shape[-1], fixed.keep and any(ctx.needs_input_grad)
-        out_BLD, swap = torch.empty(r_BLD.shape, dtype=in_w.dtype, device=r_BLD.device), _Swap(r_BLD, fixed)
+        d, keep, swap = r_BLD.shape[-1], fixed.keep and any(ctx.needs_input_grad), _Swap(r_BLD, fixed)
+        out_BLD, w = (
+            torch.empty(r_BLD.shape, dtype=in_w.dtype, device=r_BLD.device),
+            swap.convolutions(weights),
+        )
         for rows, groups in swap.parts(len(w.skip_D)):
             h_ND = _normalised(r_BLD[rows], norm_w, norm_b, fixed, in_w.dtype)
             yx_DN = swap.work.empty("yx", (d, len(h_ND)), h_ND, h_ND.dtype)
@@ -75,7 +79,8 @@ class MixerWithGradients(torch.autograd.Function):
     def backward(ctx: Any, d_out_BLD: Tensor) -> tuple[Tensor | None, ...]:
         """Compute the gradients of r, the norm, the projections and `Convolutions` that are needed."""
         r_BLD, norm_w, norm_b, in_w, *weights, out_w, out_b = ctx.saved_tensors
-        fixed, w, swap = ctx.fixed, Convolutions(*weights), _Swap(r_BLD, ctx.fixed)
+        fixed, swap = ctx.fixed, _Swap(r_BLD, ctx.fixed)
+        w = swap.convolutions(weights)
         needed, r_ND = ctx.needs_input_grad[:-1], r_BLD.flatten(0, 1)
         norms = NormGradients(r_ND, norm_w, norm_b, needed[:3])
         d_in_w, d_out_w, d_out_b = zeros((in_w, out_w, out_b), (needed[3], *needed[-2:]))
@@ -108,6 +113,7 @@ class MixerWithGradients(torch.autograd.Function):
                 for tokens in slices(len(d_h_ND), fixed.sizes.tokens):
                     in_all = slice(first + tokens.start, first + tokens.stop)
                     norms.add(Norm(r_ND[in_all], norm_w, norm_b, fixed.eps), in_all, d_h_ND[tokens])
+        swap.share_features(gradients)
         d_r_ND, *d_norm = norms.sums
         d_r_BLD = None if d_r_ND is None else d_r_ND.view(r_BLD.shape)
         return d_r_BLD, *d_norm, d_in_w, *w.in_order(gradients), d_out_w, d_out_b, None
@@ -135,6 +141,19 @@ class _Swap:
         for rows in self._sizes.row_groups(self._batch, self._length):
             samples = len(range(self._batch)[rows]) * self._length
             yield rows, list(self._sizes.channel_groups(channels, samples))
+
+    def convolutions(self, weights: Sequence[Tensor]) -> Convolutions:
+        """Return the tensors of `Convolutions`, with the features of all positions."""
+        w = Convolutions(*weights)
+        if self._context is None:
+            return w
+        return replace(w, features_LH=self._context.all_positions(w.features_LH)[: self._length])
+
+    def share_features(self, gradients: Gradients) -> None:
+        """Replace the gradient of all positions' features by its sum over the processes, of this one's."""
+        if self._context is not None and "features_LH" in gradients:
+            d_LH = gradients["features_LH"]
+            gradients["features_LH"] = self._context.sum_of_positions(d_LH, self._n_local, self.work)
 
     def rows(self, tensor: Tensor, channels: slice) -> Tensor:
         """Return the rows (P, C, ...) of a group of channels."""
@@ -228,9 +247,12 @@ class ContextGroup:
         The model is causal, so that the filling changes nothing before it.
         """
         n_local = -(-x_BL.shape[1] // self.size)
-        start = self.rank * n_local
-        x_Bl = x_BL[:, start : start + n_local]
+        x_Bl = x_BL[:, self.positions(n_local)]
         return functional.pad(x_Bl, (0, n_local - x_Bl.shape[1]), value=fill)
+
+    def positions(self, n_local: int) -> slice:
+        """Return the positions of this process, of which each has `n_local`."""
+        return slice(self.rank * n_local, (self.rank + 1) * n_local)
 
     def local_channels(self, width: int) -> slice:
         """Return the channels that this process convolves.
@@ -274,6 +296,23 @@ class ContextGroup:
             part_CBl[..., : target_CBl.shape[-1]] = target_CBl
             part_CBl[..., target_CBl.shape[-1] :] = 0
         return self._exchange(sent_PCBl, work)
+
+    def all_positions(self, x_lH: Tensor) -> Tensor:
+        """Return the positions of all processes (P l, H)."""
+        x_LH = x_lH.new_empty(self.size * len(x_lH), x_lH.shape[1])
+        dist.all_gather_into_tensor(x_LH, x_lH.contiguous(), group=self._group)
+        return x_LH
+
+    def sum_of_positions(self, x_LH: Tensor, n_local: int, work: Workspace) -> Tensor:
+        """Return the sum over the processes of what each has for all positions, of this one's (l, H).
+
+        Args:
+            x_LH: as many of the P l positions as there are.
+            n_local: positions of a process.
+            work: memory to work in.
+        """
+        padded_LH = functional.pad(x_LH, (0, 0, 0, self.size * n_local - len(x_LH)))
+        return self._exchange(padded_LH.view(self.size, n_local, -1), work).sum(0)
 
     def _position_slices(self, x_PCBl: Tensor, x_CBL: Tensor) -> list[slice]:
         """Return the positions of each process, as slices of all L."""

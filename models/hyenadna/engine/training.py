@@ -121,11 +121,11 @@ def _mix(
     block: "Block", r_BLD: Tensor, dtype: torch.dtype, sizes: Tiling, keep: _Keep, backbone: "Backbone"
 ) -> Tensor:
     (batch, n_local, d), mixer, context = r_BLD.shape, block.mixer, backbone.context
-    length, channels = n_local, slice(d)
+    length, positions, channels = n_local, slice(n_local), slice(d)
     if context is not None:
         # positions that were filled up may lie beyond those the filter has values for
         length = min(n_local * context.size, mixer.filter_fn.pos_emb.z.shape[1])
-        channels = context.local_channels(d)
+        positions, channels = context.positions(n_local), context.local_channels(d)
         # of its channels a process has whole sequences: fewer at once, or a share would need as much memory
         fewer = max(1, sizes.min_channels // context.size)
         sizes = replace(sizes, samples=sizes.samples // context.size, min_channels=fewer)
@@ -135,7 +135,7 @@ def _mix(
         block.norm1.weight,
         block.norm1.bias,
         trained_weight(mixer.in_proj).to(dtype),
-        *_convolutions(block, channels, length, dtype, sizes.feature_rows),
+        *_convolutions(block, channels, positions, dtype, sizes.feature_rows),
         trained_weight(mixer.out_proj).to(dtype),
         mixer.out_proj.bias.to(dtype),
         replace(_fixed(block, channels, (batch, length), sizes, context), keep=keep.mixer),
@@ -144,9 +144,9 @@ def _mix(
 
 
 def _convolutions(
-    block: "Block", channels: slice, length: int, dtype: torch.dtype, feature_rows: int
+    block: "Block", channels: slice, positions: slice, dtype: torch.dtype, feature_rows: int
 ) -> list[Tensor]:
-    """Return the tensors of `gated.Convolutions`, for these channels."""
+    """Return the tensors of `gated.Convolutions` for these channels, the features for these positions."""
     mixer, layer = block.mixer, block.mixer.filter_fn
     short = mixer.short_filter
     learned: list[Tensor] = [mixer.in_proj.bias, short.weight[:, 0], cast("Tensor", short.bias)]
@@ -155,7 +155,7 @@ def _convolutions(
     if channels != slice(len(skip_D)):
         learned = [three(t, channels) for t in learned]
         last_w, skip_D = last_w[channels], skip_D[channels]
-    return [*(t.to(dtype) for t in learned), _features(layer, length, feature_rows), last_w, skip_D]
+    return [*(t.to(dtype) for t in learned), _features(layer, positions, feature_rows), last_w, skip_D]
 
 
 def _fixed(
@@ -189,14 +189,18 @@ def _feed(block: "Block", r_BLD: Tensor, dtype: torch.dtype, sizes: Tiling, keep
     return out_ND.view(r_BLD.shape)
 
 
-def _features(layer: "HyenaFilter", length: int, feature_rows: int) -> Tensor:
-    """Compute `convolution.filter_features` with gradients, keeping nothing: each slice is computed again."""
-    mlp = layer.implicit_filter[:-1]
-    if length <= feature_rows:
-        out_LH: Tensor = mlp(layer.pos_emb.z[0, :length])  # keeps little
-        return out_LH
-    parts = [layer.pos_emb.z[0, rows] for rows in slices(length, feature_rows)]
-    return torch.cat([recomputed(mlp, z_lE, mlp) for z_lE in parts])
+def _features(layer: "HyenaFilter", positions: slice, feature_rows: int) -> Tensor:
+    """Compute `convolution.filter_features` with gradients, keeping nothing: each slice is computed again.
+
+    Positions beyond those that the filter has values for are zeros.
+    """
+    mlp, z_LE = layer.implicit_filter[:-1], layer.pos_emb.z[0, positions]
+    if len(z_LE) <= feature_rows:
+        out_LH: Tensor = mlp(z_LE)  # keeps little
+    else:
+        out_LH = torch.cat([recomputed(mlp, z_LE[rows], mlp) for rows in slices(len(z_LE), feature_rows)])
+    missing = positions.stop - (positions.start or 0) - len(z_LE)
+    return functional.pad(out_LH, (0, 0, 0, missing)) if missing else out_LH
 
 
 def next_token_loss(
