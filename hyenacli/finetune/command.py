@@ -70,9 +70,10 @@ def with_defaults(settings: FinetuneSettings, device: str) -> FinetuneSettings:
         suited = {name: earlier[name] for name in method.on_cpu if name in earlier}
     settings = replace(settings, **{k: v for k, v in suited.items() if getattr(settings, k) is None})
     solved = settings.solver == "sklearn"
-    if settings.pool == "auto" and not solved:
-        what = "is chosen for heads that scikit-learn fits"
-        raise UsageError(what, at="--pool auto", remedy="name one, or add --method head")
+    for flag, word in (("--pool", settings.pool), ("--layers", settings.layers)):
+        if word == "auto" and not solved:
+            what = "is chosen for heads that scikit-learn fits"
+            raise UsageError(what, at=f"{flag} auto", remedy="name one, or add --method head")
     filled = with_method_defaults(settings, () if solved else _TRAINING_DEFAULTS)
     if not solved:
         return filled
@@ -111,6 +112,7 @@ def _check(settings: FinetuneSettings) -> None:
     parse_batch_size(str(settings.micro_batch_size), "--micro-batch-size")
     if settings.tensorboard:
         check_tensorboard()
+    _check_layers(settings)
     if settings.experts == "kmers":
         remedy = "leave it out, or take --experts none"
         if settings.no_baseline:
@@ -119,6 +121,18 @@ def _check(settings: FinetuneSettings) -> None:
             )
         if settings.level == "nucleotide" or settings.bedgraph is not None:
             raise UsageError("the k-mer model of bases does not join", at="--experts", remedy=remedy)
+
+
+def _check_layers(settings: FinetuneSettings) -> None:
+    layers = settings.layers
+    if layers is None:
+        return
+    if layers != "auto" and not (layers.isdecimal() and int(layers)):
+        remedy = "use auto or a number from 1 on"
+        raise UsageError(f"unknown number of layers '{layers}'", at="--layers", remedy=remedy)
+    if METHODS[settings.method].adapter is not None:
+        what = f"{METHODS[settings.method].adapter_name} belongs to the whole of a model"
+        raise UsageError(what, at="--layers", remedy="leave it out, or choose --method full or head")
 
 
 def _check_effective(settings: FinetuneSettings, grid: list[Choice]) -> None:

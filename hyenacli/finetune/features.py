@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import replace
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,17 +32,32 @@ _POOLS: tuple[Pool, ...] = ("mean", "max", "last")
 _PENALTIES = (1000.0, 100.0, 10.0, 1.0, 0.1)
 
 
+class _Way(NamedTuple):
+    """A way from states to predictions: the layers kept, the pool, and both strands or one."""
+
+    layers: int
+    pool: Pool
+    both_strands: bool
+
+    def describe(self, model: HyenaDNA) -> str:
+        """Return it in words, without the layers where they are all of a model's."""
+        strands = "both strands" if self.both_strands else "one strand"
+        have = model.config.n_layer
+        fewer = f", {self.layers} of {have} layers" if self.layers < have else ""
+        return f"{strands}, {self.pool} of the bases{fewer}"
+
+
 class Features:
     """The pooled states of all records, of both strands where either is needed; the same on every rank.
 
     Args:
         model: in eval mode, on its device.
-        settings: pool, window and strands.
+        settings: layers, pool, window and strands.
         precision: makes the context of every pass.
 
     Attributes:
         states_NSD: of every record, as it is and, where S is 2, of its reverse complement; where the pool is
-            chosen by `fit_head`, by the pool chosen last.
+            chosen by `fit_head`, by the pool chosen last; likewise of layers.
     """
 
     def __init__(
@@ -54,18 +69,26 @@ class Features:
         device: torch.device,
     ) -> None:
         self._mean, self._augment = settings.rc == "mean", settings.rc_augment
-        # ways to predict that the validation split chooses from: pools, and one strand or both
+        # the validation split chooses from these
+        n_layer = model.config.n_layer
+        layers = range(n_layer, 0, -1) if settings.layers == "auto" else (n_layer,)
         pools = _POOLS if settings.pool == "auto" else (settings.pool,)
         strands = (False, True) if settings.rc == "auto" else (self._mean,)
-        self._tried = list(product(pools, strands))
+        self._ways = [_Way(*way) for way in product(layers, pools, strands)]
         options = EmbeddingOptions(
             rc="concat" if self._augment or any(strands) else "none", window=settings.max_length
         )
-        self._states = {
-            pool: _states(model, records, replace(options, pooling=Pooling(pool)), precision, device)
-            for pool in pools
-        }
-        self.states_NSD = self._states[pools[0]]
+        times = len(layers) * len(pools)
+        ways = f", in {times} ways" if times > 1 else ""
+        console.log.info("computing the features of %s sequences%s", f"{len(records):,}", ways)
+        self._states: dict[tuple[int, Pool], Floats32] = {}
+        for count in layers:
+            shallow = deepcopy(model)
+            shallow.keep_layers(count)
+            for pool in pools:
+                pooled = replace(options, pooling=Pooling(pool))
+                self._states[count, pool] = _states(shallow, records, pooled, precision, device)
+        self._use(self._ways[0])
 
     def predicted_from(self, indices: Sequence[int]) -> Floats32:
         """Return the features (N, D) of predictions: of one strand, or the mean of both."""
@@ -88,7 +111,10 @@ class Features:
         *,
         balanced: bool,
     ) -> float:
-        """Fit the weights of a model's head in place; the validation split chooses penalty, pool and strands.
+        """Fit the weights of a model's head in place; the validation split chooses all else.
+
+        That is the penalty and, where the settings leave them open, the layers that the model keeps, pool and
+        strands.
 
         Args:
             model: whose head is fitted.
@@ -103,15 +129,16 @@ class Features:
         assert model.head is not None and config is not None  # noqa: S101, PT018  (internal invariant)
         metric = monitor(valid.scheme.task)
         fitted = []
-        for way in self._tried:
-            self._use(*way)
+        for way in self._ways:
+            self._use(way)
             quality, linear = max(self._fit(indices, evaluators, balanced=balanced), key=lambda fit: fit[0])
             fitted.append((quality, linear, way))
-            if len(self._tried) > 1:
-                console.log.info("a head on %s: valid %s %.3f", _describe(*way), metric, quality)
-        best, linear, (pool, both) = max(fitted, key=lambda fit: fit[0])
-        self._use(pool, both)
-        model.config = replace(model.config, head=replace(config, pool=pool, rc=both))
+            if len(self._ways) > 1:
+                console.log.info("a head on %s: valid %s %.3f", way.describe(model), metric, quality)
+        best, linear, way = max(fitted, key=lambda fit: fit[0])
+        self._use(way)
+        model.keep_layers(way.layers)
+        model.config = replace(model.config, head=replace(config, pool=way.pool, rc=way.both_strands))
         weights_CD, bias_C = linear.weights_TF, linear.bias_T
         if config.scale:
             scale_C = np.array(config.scale)
@@ -122,8 +149,8 @@ class Features:
             layer.bias.copy_(torch.from_numpy(bias_C))
         return best if best > -np.inf else float("nan")
 
-    def _use(self, pool: Pool, both: bool) -> None:
-        self.states_NSD, self._mean = self._states[pool], both
+    def _use(self, way: _Way) -> None:
+        self.states_NSD, self._mean = self._states[way.layers, way.pool], way.both_strands
 
     def _fit(
         self, indices: dict[str, list[int]], evaluators: dict[str, SplitEvaluator], *, balanced: bool
@@ -158,7 +185,6 @@ def _states(
     ranks, n_strands = current_ranks(), 2 if options.rc == "concat" else 1
     states_NF = np.zeros((len(records), n_strands * model.config.d_model))
     indices = range(ranks.rank, len(records), ranks.world_size)
-    console.log.info("computing the features of %s sequences", f"{len(records):,}")
     bar = console.Progress("computing features", len(indices), "sequences")
     with torch.inference_mode(), precision(), bar:
         sequences = (SequenceRecord.of_sequence(records[i].id, records[i].sequence) for i in indices)
@@ -169,7 +195,3 @@ def _states(
             bar.update(done)
     states_NF = sum_array(states_NF, device=device)
     return states_NF.astype(np.float32).reshape(len(records), n_strands, -1)
-
-
-def _describe(pool: str, both: bool) -> str:
-    return f"{'both strands' if both else 'one strand'}, {pool} of the bases"

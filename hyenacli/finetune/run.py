@@ -111,6 +111,8 @@ class FinetuneRun(AdaptationRun):
         """Return the model before its first step, on the device; compute features where states are frozen."""
         settings = self.settings
         model = build_model(settings, self._head)
+        if settings.layers not in (None, "auto"):
+            model.keep_layers(int(settings.layers))
         self.method.set_demonstrations(model, settings, self._training_set)
         model = model.to(self.device)
         if self.method.freezes_states and self.scheme.level == "sequence":

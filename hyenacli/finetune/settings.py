@@ -161,6 +161,15 @@ class FinetuneSettings(
             rich_help_panel=MODEL,
         ),
     ] = "auto"
+    layers: Annotated[
+        str | None,
+        typer.Option(
+            help="Keep this many of the model's layers, the first ones; default all. auto: the validation "
+            "split chooses, for heads that scikit-learn fits, in as many passes.",
+            metavar="N|auto",
+            rich_help_panel=MODEL,
+        ),
+    ] = None
     # these two have a word more than in the other verbs
     pool: Annotated[
         Literal["mean", "last", "max", "auto"],

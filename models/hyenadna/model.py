@@ -180,6 +180,21 @@ class HyenaDNA(nn.Module):
         self.drop_head()
         self.config = replace(self.config, demonstrations=config)
 
+    def keep_layers(self, count: int) -> None:
+        """Keep the first `count` blocks alone, with the final norm after them.
+
+        Raises:
+            ModelError: the model has fewer, or an adapter, which belongs to the whole.
+        """
+        have = self.config.n_layer
+        if not 1 <= count <= have:
+            what = f"{count} layers cannot be kept of a model with {have}"
+            raise ModelError(what, remedy=f"give 1 to {have}")
+        if self.adapter is not None and count < have:
+            raise ModelError("layers of a model with an adapter cannot be left out", remedy="merge it first")
+        self.config = replace(self.config, n_layer=count)
+        self.backbone.layers = self.backbone.layers[:count]
+
     def drop_head(self) -> None:
         """Leave the language model alone: no prediction head, no demonstrations."""
         self.config = replace(self.config, head=None, demonstrations=None)

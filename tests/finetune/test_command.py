@@ -70,6 +70,17 @@ BAD = [
         2,
         "--sweep resid-dropout: --method",
     ),
+    (
+        "table.csv --layers auto",
+        2,
+        "--layers auto: is chosen for heads that scikit-learn fits; name one, or add",
+    ),
+    ("table.csv --layers 0", 2, "--layers: unknown number of layers '0'; use auto or a number from 1 on"),
+    (
+        "table.csv --method lora --layers 1",
+        2,
+        "--layers: LoRA belongs to the whole of a model; leave it",
+    ),
     ("table.csv --level nucleotide --pool max", 2, "--pool: bases with labels of their own are not pooled"),
     ("table.csv --method icl --pool last", 2, "--pool: the letters of --method icl are not pooled; leave it"),
     ("table.csv --shots 2", 2, "--shots: belongs to --method icl; leave it out, or choose --method icl"),

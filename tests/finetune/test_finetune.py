@@ -5,6 +5,7 @@ import json
 import random
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from hyenacli.evaluation.calibration import probabilities
 from hyenacli.finetune.command import finetune
 from hyenacli.genome.dna import reverse_complement
 from hyenacli.readers.records import SequenceRecord
-from hyenadna import HyenaConfig, HyenaDNA, describe, load_model, save_model
+from hyenadna import HyenaConfig, HyenaDNA, ModelError, describe, load_model, save_model
 from tests.builders import random_dna, write_bed, write_fasta
 from tests.finetunes import (
     base_model,
@@ -221,6 +222,51 @@ def test_the_validation_split_chooses_the_pool_of_a_quick_head(
     shown = predictions(run)
     expected = probabilities("binary", said(model, [rows[int(row["id"]) - 1][0] for row in shown]))
     np.testing.assert_allclose([float(row["p_1"]) for row in shown], expected[:, 1], atol=1e-5)
+
+
+def deeper(base: Path, folder: Path) -> Path:
+    """A model of two layers."""
+    path = folder / "deeper"
+    save_model(HyenaDNA(replace(load_model(base).config, n_layer=2)), path)
+    return path
+
+
+def test_the_validation_split_chooses_the_layers_of_a_quick_head(
+    base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    base = deeper(base, tmp_path)
+    rows = [(text, "rich" if share > 0.5 else "poor") for text, share in sequences(120)]
+    table, run = write_table(tmp_path / "t.csv", rows), tmp_path / "run"
+    chosen = settings(table, base, run, method="head", solver="sklearn", layers="auto", rc="none")
+    with caplog.at_level("INFO", "hyena"):
+        finetune(chosen)
+    tried = re.findall(r"mean of the bases(?:, (\d) of 2 layers)?: valid mcc (\S+)", caplog.text)
+    assert [count for count, _ in tried] == ["", "1"]
+    model = load_model(run)
+    best = max(tried, key=lambda way: float(way[1]))[0]
+    assert model.config.n_layer == len(model.backbone.layers) == int(best or 2)
+    shown = predictions(run)
+    expected = probabilities("binary", said(model, [rows[int(row["id"]) - 1][0] for row in shown]))
+    np.testing.assert_allclose([float(row["p_rich"]) for row in shown], expected[:, 1], atol=1e-5)
+    (run / "metrics.json").unlink()  # as if the evaluation had been cut short
+    finetune(replace(chosen, resume=True))
+    assert load_model(run).config.n_layer == model.config.n_layer
+    assert predictions(run) == shown
+
+
+def test_a_model_of_fewer_layers_is_trained_saved_and_read(base: Path, tmp_path: Path) -> None:
+    base = deeper(base, tmp_path)
+    rows = [(text, "rich" if share > 0.5 else "poor") for text, share in sequences(60)]
+    table, run = write_table(tmp_path / "t.csv", rows), tmp_path / "run"
+    finetune(settings(table, base, run, layers="1", epochs=1))
+    model, whole = load_model(run), load_model(base)
+    assert (model.config.n_layer, len(model.backbone.layers)) == (1, 1)
+    assert whole.config.n_layer == 2
+    shown = predictions(run)
+    expected = probabilities("binary", said(model, [rows[int(row["id"]) - 1][0] for row in shown]))
+    np.testing.assert_allclose([float(row["p_rich"]) for row in shown], expected[:, 1], atol=1e-5)
+    with pytest.raises(ModelError, match="3 layers cannot be kept of a model with 2; give 1 to 2"):
+        finetune(settings(table, base, tmp_path / "other", layers="3", epochs=1))
 
 
 def test_test_records_unlike_training_are_measured_too(base: Path, tmp_path: Path) -> None:
