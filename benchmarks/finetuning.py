@@ -194,14 +194,14 @@ def _network(seeds: Sequence[Mapping[str, Any]], metric: str) -> str:
 
 def _joined(seeds: Sequence[Mapping[str, Any]], metric: str) -> str:
     """What is used, on the test split; says of how many seeds that is the network alone."""
-    alone = sum(not seed["network"] for seed in seeds)
+    alone = sum(not seed.get("network") for seed in seeds)
     values = _spread([seed["splits"]["test"]["metrics"][metric]["value"] for seed in seeds])
     return f"{values}, {alone} not joined" if alone else values
 
 
 def network_splits(seed: Mapping[str, Any]) -> Mapping[str, Any]:
     """What the network alone has on each split, of a model that may be joined."""
-    splits: Mapping[str, Any] = seed["network"] or seed["splits"]
+    splits: Mapping[str, Any] = seed.get("network") or seed["splits"]
     return splits
 
 

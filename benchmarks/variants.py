@@ -39,9 +39,6 @@ VCF = VARIANTS / "chr22_20-21M.dbsnp.vcf.gz"
 FIRST = 800_000
 """Where the alleles of the cases begin: from here on they lie as far apart as on the whole piece, 285 bases
 in the mean, and no window reaches past the piece."""
-FIRST_CELL = 802_816
-"""Where those of the windows of all sizes begin: a multiple of every grid, so that no cell is cut at
-this end."""
 PICTURE = ROOT / "docs" / "cost-per-variant.svg"
 
 
@@ -52,12 +49,11 @@ class Case:
     Attributes:
         config: the architecture; weights are fresh.
         rule: the windows.
-        span: bases from `first` on whose alleles are scored.
+        span: bases from `FIRST` on whose alleles are scored.
         step: all substitutions of every so many bases there; 0 for the records of dbSNP.
         sample: so many of these alleles are scored by brute force, spread evenly.
         scores: what is computed.
         goal: brute force over this, per allele, at least.
-        first: where the alleles begin.
     """
 
     config: HyenaConfig
@@ -67,18 +63,12 @@ class Case:
     sample: int = 8
     scores: tuple[str, ...] = ("llr",)
     goal: float = math.nan
-    first: int = FIRST
-
-
-def rule_of(size: int, downstream: int | None = None) -> WindowRule:
-    """The default grid."""
-    return WindowRule(size, size // 8, downstream)
 
 
 def alleles_of(case: Case, genome: Genome) -> list[Variant]:
     """The alleles of a case, in the order of their positions."""
     (contig,) = genome.lengths
-    first, last = case.first, case.first + case.span
+    first, last = FIRST, FIRST + case.span
     if case.step:
         bases = list(enumerate(genome.fetch(contig, first, last), first))[:: case.step]
         snvs = ((at, bytes((ref,)), bytes((alt,))) for at, ref in bases for alt in b"ACGT" if alt != ref)
@@ -159,21 +149,23 @@ def log_p(model: HyenaDNA, windows: Sequence[Window]) -> list[float]:
 
 SMALL, MEDIUM, LONG = preset("small-32k"), preset("medium-160k"), HyenaConfig(128, 2, 512, 131_074)
 INPUTS: dict[str, Case] = {
-    "dbSNP, small-32k, 8,192": Case(SMALL, rule_of(8192), 8192, sample=4, goal=2.2),
-    "dbSNP, small-32k, 8,192, downstream 512": Case(SMALL, rule_of(8192, 512), 16_384, sample=6, goal=4),
-    "dbSNP, small-32k, 32,768, downstream 512": Case(SMALL, rule_of(32_768, 512), 32_768, sample=2, goal=15),
+    "dbSNP, small-32k, 8,192, all downstream": Case(
+        SMALL, WindowRule.of(8192, downstream=8192), 8192, sample=4, goal=2.2
+    ),
+    "dbSNP, small-32k, 8,192, downstream 512": Case(SMALL, WindowRule.of(8192), 16_384, sample=6, goal=4),
+    "dbSNP, small-32k, 32,768, downstream 512": Case(SMALL, WindowRule.of(32_768), 32_768, sample=2, goal=15),
     "dbSNP, medium-160k, 160,000, downstream 512": Case(
-        MEDIUM, rule_of(160_000, 512), 20_000, sample=1, goal=60
+        MEDIUM, WindowRule.of(160_000), 20_000, sample=1, goal=60
     ),
     "every SNV of every 16th of 2,000 bases, small-32k, 32,768, downstream 512": Case(
-        SMALL, rule_of(32_768, 512), 2000, step=16, sample=2, goal=40
+        SMALL, WindowRule.of(32_768), 2000, step=16, sample=2, goal=40
     ),
     "every SNV of 2,048 bases, small-32k, 32,768, site": Case(
-        SMALL, rule_of(32_768, 1), 2048, step=1, sample=2, scores=("site",), goal=1000
+        SMALL, WindowRule.of(32_768, downstream=1), 2048, step=1, sample=2, scores=("site",), goal=1000
     ),
 }
 COST = {
-    f"cost, {size:,}": Case(LONG, rule_of(size, 512), 65_536, sample=1, first=FIRST_CELL)
+    f"cost, {size:,}": Case(LONG, WindowRule.of(size, downstream=512), 65_536, sample=1)
     for size in (1 << power for power in range(10, 18))
 }
 PATHS = {"brute force": brute_force, "shared": shared}
@@ -216,15 +208,15 @@ def draw(times: dict[int, dict[str, float]]) -> None:
 
 HEADER = ("case", "alleles (by brute force)", "brute force ms", "shared ms", "ratio", "goal")
 TEXT = """\
-Milliseconds per allele, both strands, fresh weights, windows on a grid of an eighth of their size. *shared*
+Milliseconds per allele, both strands, fresh weights, windows on the default grid. *shared*
 is `VariantScorer` for all alleles of the case, which follow each other in the genome; *brute force* is, for
 each allele and strand, a pass over the whole window of REF and one over that of ALT, cut off behind the last
 position that is scored, in the same engine, as many windows in a batch; for a sample of these alleles.
 One run of each, one after the other, in processes of their own, once the filters are made."""
 COST_TEXT = """\
 The same against the window: width 128, two layers, dbSNP, 512 downstream. An allele costs its own 512
-positions, and a share of the pass over 0.6 windows and a little that the alleles of an eighth of a window
-have in common; with windows of 2,048 and less most alleles have one to themselves.
+positions, and a share of the pass over a window that the alleles of half a window, less 512 bases, have in
+common; with windows of 2,048 and less most alleles have one to themselves.
 
 ![Milliseconds per allele against the window](../docs/cost-per-variant.svg)"""
 

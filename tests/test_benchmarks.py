@@ -83,7 +83,7 @@ def test_processes_are_compared_with_one_on_the_same_windows() -> None:
 
 
 def test_alleles_are_compared_one_by_one() -> None:
-    case = variants.Case(variants.SMALL, variants.rule_of(1024, 64), 100, sample=2, goal=4)
+    case = variants.Case(variants.SMALL, variants.WindowRule.of(1024, downstream=64), 100, sample=2, goal=4)
     timings = {"brute force": Timing([3.0, 1.0, 2.0]), "shared": Timing([2.0])}
     seconds = variants.per_allele(timings, 10, case.sample)
     assert seconds == {"brute force": 1.0, "shared": 0.2}
@@ -154,12 +154,21 @@ def test_a_labelled_set_is_tabulated_by_the_seeds_that_are_done(tmp_path: Path) 
         *("a set", sizes, "mcc", "3", kmers, "-", "-", "0.600 ± 0.141 (2)", "0.250", ".5")
     ]
     assert finetuning.joined_row("a set", tmp_path) is None
-    run = finetuning.place(tmp_path, "a set", finetuning.JOINED)
-    keep(run, 0.5, baseline=True)
-    said = json.loads((run / "metrics.json").read_text())
-    verdict = {"metric": "mcc", "difference": {"value": -0.25, "low": -1.0, "high": 0.5}}
-    cells = ["a set", "1,000 / 1,000", "mcc", kmers, "0.500", kmers, "-0.250 [-1.000, +0.500]"]
-    for network in (said["splits"], None):
+    frozen = finetuning.place(tmp_path, "a set", finetuning.JOINED)
+    keep(frozen, 0.5, baseline=True)
+    runs = {
+        frozen: (-0.25, -1.0, 0.5),
+        trials / "seed-0": (0.1, 0.05, 0.2),
+        trials / "seed-1": (0.3, -0.1, 0.4),
+    }
+    for run, (value, low, high) in runs.items():
+        said = json.loads((run / "metrics.json").read_text())
+        verdict = {"metric": "mcc", "difference": {"value": value, "low": low, "high": high}}
+        # of all trained, the second seed's network is used alone
+        network = None if run.name == "seed-1" else {"test": {"metrics": {"mcc": {"value": 0.25}}}}
         (run / "metrics.json").write_text(json.dumps(said | {"verdict": verdict, "network": network}))
-        expected = [*cells[:5], kmers if network else "not joined", cells[6]]
-        assert finetuning.joined_row("a set", tmp_path) == expected
+    assert finetuning.joined_row("a set", tmp_path) == [
+        *("a set", "1,000 / 1,000", "mcc", kmers),
+        *("0.250", "0.500", "-0.250 [-1.000, +0.500]"),
+        *("0.475 ± 0.318 (2)", "0.600 ± 0.141 (2), 1 not joined", "+0.200, 1 above, 0 below"),
+    ]

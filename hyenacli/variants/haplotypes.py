@@ -9,6 +9,7 @@ from functools import cache
 
 import numpy as np
 
+from hyenacli.errors import UsageError
 from hyenacli.genome.dna import first_invalid, normalise, reverse_complement
 from hyenacli.genome.variant import Variant, is_symbolic
 from hyenacli.readers.genome import Sequences, Tokens
@@ -21,6 +22,7 @@ TOO_LONG, N_WINDOW, N_ALLELE = "TOO_LONG", "N_WINDOW", "N_ALLELE"
 STATUSES = (OK, EDGE, REF_MISMATCH, NO_CONTIG, SYMBOLIC, TOO_LONG, N_WINDOW, N_ALLELE)
 # A window of which a larger share than this is N is not scored.
 MAX_N = 0.5
+_DEFAULT_DOWNSTREAM = 512
 _TOKENIZER = Tokenizer()
 
 
@@ -37,6 +39,26 @@ class WindowRule:
     size: int
     grid: int
     downstream: int | None = None
+
+    @classmethod
+    def of(cls, size: int, grid: int | None = None, downstream: int | None = None) -> "WindowRule":
+        """Return the rule with what is None filled in.
+
+        Args:
+            size: bases of a window.
+            grid: None for the largest that leaves every site its downstream positions, size / 2 - downstream,
+                and at least size / 8.
+            downstream: None for 512, at most size / 4; from the size on, all positions to the window's end.
+
+        Raises:
+            UsageError: sites could lie beyond the window of this grid.
+        """
+        downstream = downstream or max(1, min(_DEFAULT_DOWNSTREAM, size // 4))
+        grid = grid or max(1, size // 8, size // 2 - downstream)
+        if grid > size // 2:
+            what = f"a grid of {grid:,} leaves sites outside windows of {size:,}"
+            raise UsageError(what, at="--grid", remedy="make it at most half the window")
+        return cls(size, grid, downstream if downstream < size else None)
 
     def start(self, site: int) -> int:
         """Return the start of a site's window, which may be negative.

@@ -38,7 +38,7 @@ from hyenadna import HyenaDNA
 
 _KEPT_BYTES = 1 << 30
 _LOOKAHEAD = 1 << 14
-_MAX_DEFAULT_WINDOW, _DEFAULT_DOWNSTREAM = 8192, 512
+_MAX_DEFAULT_WINDOW = 8192
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,8 @@ class ScoringOptions:
             scores: names in `SCORES`.
             both_strands: take the mean of both strands.
             window: bases read; None for the model's context less a soft prompt, at most 8,192.
-            grid: windows start at multiples of it; None for the largest that leaves every site its downstream
-                positions, window / 2 - downstream, and at least window / 8.
-            downstream: positions scored from the site on; None for 512, at most window / 4.
+            grid: windows start at multiples of it; None as in `WindowRule.of`.
+            downstream: positions scored from the site on; None as in `WindowRule.of`.
             max_allele: longest allele that is scored, in bases; None for window / 4.
 
         Raises:
@@ -94,13 +93,7 @@ class ScoringOptions:
             room = model.backbone.describe_room() if model.backbone.n_soft else f"{context:,} bases"
             what = f"the model takes at most {room}, not {window:,}"
             raise UsageError(what, at="--window", remedy="choose a smaller window")
-        downstream = downstream or max(1, min(_DEFAULT_DOWNSTREAM, window // 4))
-        grid = grid or max(1, window // 8, window // 2 - downstream)
-        if grid > window // 2:
-            what = f"a grid of {grid:,} leaves sites outside windows of {window:,}"
-            raise UsageError(what, at="--grid", remedy="make it at most half the window")
-        rule = WindowRule(window, grid, downstream if downstream < window else None)
-        return cls(rule, scores, both_strands, max_allele)
+        return cls(WindowRule.of(window, grid, downstream), scores, both_strands, max_allele)
 
     @property
     def longest_allele(self) -> int:
