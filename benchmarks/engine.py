@@ -172,7 +172,7 @@ CASES: dict[str, dict[str, Factory]] = {
 for paths in CASES.values():
     paths["base"] = paths["fast"]
 # Rounds and timed calls a round; the quick run has the cases of under a minute only.
-LARGE = [(5, 5), (4, 2), (4, 2), (2, 1), (2, 1), (5, 3), (3, 1), (1, 1), (4, 1)]
+LARGE = [(5, 5), (4, 2), (4, 2), (2, 1), (1, 1), (5, 3), (3, 1), (1, 1), (4, 1)]
 PLAN = dict(zip(CASES, LARGE + [(3, 9)] * (len(CASES) - len(LARGE)), strict=True))
 QUICK = [
     name for name in CASES if name.startswith(("forward, tiny", "forward, small", "training step, tiny"))
