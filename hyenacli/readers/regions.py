@@ -219,7 +219,7 @@ def read_bed(source: Source) -> Iterator[BedRecord]:
             the other format that the file begins as.
     """
     with open_binary(source) as stream:
-        head = stream.peek(1)
+        head, first = stream.peek(1), True
         for number, line in read_lines(stream, errors="replace"):
             fields = split_fields(line)
             if not any(fields) or line.startswith("#") or fields[0].split(" ")[0] in _HEADERS:
@@ -227,13 +227,15 @@ def read_bed(source: Source) -> Iterator[BedRecord]:
             try:
                 region = _region(fields, stream.name, number)
             except UserError:
-                refuse_foreign(stream, head)
+                if first:  # names and scores may make a line look like another format's, too
+                    refuse_foreign(stream, head)
                 if not line.startswith(">"):
                     raise
                 remedy = "give regions as contig, start and end"
                 raise UserError(
                     "a FASTA header, not a region", at=stream.name, line=number, remedy=remedy
                 ) from None
+            first = False
             yield BedRecord(region, fields, number)
 
 
