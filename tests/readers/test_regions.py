@@ -145,6 +145,13 @@ def test_another_format_is_named(tmp_path: Path, text: str, message: str) -> Non
         list(read_bed(path))
 
 
+def test_a_line_like_another_format_is_of_the_bed_that_it_stands_in(tmp_path: Path) -> None:
+    path = tmp_path / "a.bed"
+    path.write_text("chr1\t3\t9\t0\t0\tname\t-\t.\nchr1\tx\t9\n")  # the first line is a GFF's, too
+    with pytest.raises(UserError, match=r"a\.bed, line 2: "):
+        list(read_bed(path))
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
