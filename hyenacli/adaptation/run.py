@@ -145,12 +145,15 @@ class AdaptationRun(ABC):
     ) -> None:
         """Write tables of the evaluated model beside metrics.json."""
 
-    def open(self, model: HyenaDNA, inputs: Fingerprints, **facts: Any) -> TrainingRun:
+    def open(
+        self, model: HyenaDNA, inputs: Fingerprints, *, in_steps: bool = True, **facts: Any
+    ) -> TrainingRun:
         """Make the directory, or check that it is this run's, and restore its last checkpoint.
 
         Args:
             model: to train, on its device; what its method does not train is frozen.
             inputs: fingerprints of the input files.
+            in_steps: the model is trained in steps; what is fitted all at once begins anew on --resume.
             facts: what else run.json says from the start.
 
         Raises:
@@ -160,7 +163,7 @@ class AdaptationRun(ABC):
         open_run(settings, inputs, self.device, **facts)
         groups = parameter_groups(settings, model)
         return TrainingRun(
-            settings,
+            settings if in_steps else replace(settings, resume=False),
             model,
             groups,
             origin=self.origin(),

@@ -57,7 +57,7 @@ class Features:
 
     Attributes:
         states_NSD: of every record, as it is and, where S is 2, of its reverse complement; where the pool is
-            chosen by `fit_head`, by the pool chosen last; likewise of layers.
+            chosen by `fit_head`, by the pool chosen last; likewise the layers.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Features:
         console.log.info("computing the features of %s sequences%s", f"{len(records):,}", ways)
         self._states: dict[tuple[int, Pool], Floats32] = {}
         for count in layers:
-            shallow = deepcopy(model)
+            shallow = model if count == n_layer else deepcopy(model)
             shallow.keep_layers(count)
             for pool in pools:
                 pooled = replace(options, pooling=Pooling(pool))

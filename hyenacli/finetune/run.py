@@ -100,8 +100,9 @@ class FinetuneRun(AdaptationRun):
             UserError: the directory is another run's; or as `AdaptationRun.train`.
         """
         model = self._build()
-        training = self.open(model, [self.data.inputs], splits=self.splits.counts())
-        train = self._solve if self.settings.solver == "sklearn" else self._train
+        in_steps = self.settings.solver != "sklearn"
+        training = self.open(model, [self.data.inputs], in_steps=in_steps, splits=self.splits.counts())
+        train = self._train if in_steps else self._solve
         result = train(model, training)
         if result.exit_code:
             return RunResult({}, result.exit_code)

@@ -134,10 +134,7 @@ class Checkpoints:
         progress = Progress(**record)
         if current_ranks().first:
             self._check_metrics(progress)
-        restored = load_model(last)
-        if isinstance(model, HyenaDNA):
-            model.keep_layers(restored.config.n_layer)  # its training may have left some out
-        model.load_state_dict(restored.state_dict())
+        model.load_state_dict(load_model(last).state_dict())
         tensors = load_file(last / _TENSORS)
         for name, parameter in _named(model, optimizer).items():
             # an optimizer has no state of a parameter without a gradient so far

@@ -55,10 +55,8 @@ class MixerWithGradients(torch.autograd.Function):
         ctx.fixed, ctx.parts = fixed, []
         norm_w, norm_b, in_w, *weights, out_w, out_b = tensors
         d, keep, swap = r_BLD.shape[-1], fixed.keep and any(ctx.needs_input_grad), _Swap(r_BLD, fixed)
-        out_BLD, w = (
-            torch.empty(r_BLD.shape, dtype=in_w.dtype, device=r_BLD.device),
-            swap.convolutions(weights),
-        )
+        out_BLD = torch.empty(r_BLD.shape, dtype=in_w.dtype, device=r_BLD.device)
+        w = swap.convolutions(weights)
         for rows, groups in swap.parts(len(w.skip_D)):
             h_ND = _normalised(r_BLD[rows], norm_w, norm_b, fixed, in_w.dtype)
             yx_DN = swap.work.empty("yx", (d, len(h_ND)), h_ND, h_ND.dtype)

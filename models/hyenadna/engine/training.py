@@ -121,7 +121,7 @@ def _mix(
     block: "Block", r_BLD: Tensor, dtype: torch.dtype, sizes: Tiling, keep: _Keep, backbone: "Backbone"
 ) -> Tensor:
     (batch, n_local, d), mixer, context = r_BLD.shape, block.mixer, backbone.context
-    length, positions, channels = n_local, slice(n_local), slice(d)
+    length, positions, channels = n_local, slice(0, n_local), slice(d)
     if context is not None:
         # positions that were filled up may lie beyond those the filter has values for
         length = min(n_local * context.size, mixer.filter_fn.pos_emb.z.shape[1])
@@ -199,7 +199,7 @@ def _features(layer: "HyenaFilter", positions: slice, feature_rows: int) -> Tens
         out_LH: Tensor = mlp(z_LE)  # keeps little
     else:
         out_LH = torch.cat([recomputed(mlp, z_LE[rows], mlp) for rows in slices(len(z_LE), feature_rows)])
-    missing = positions.stop - (positions.start or 0) - len(z_LE)
+    missing = positions.stop - positions.start - len(z_LE)
     return functional.pad(out_LH, (0, 0, 0, missing)) if missing else out_LH
 
 
