@@ -30,6 +30,7 @@ from .inference import (
     token_stream,
 )
 from .pointwise import layer_norm
+from .products import activated_product, product
 from .tiling import tiling
 from .workspace import Workspace
 
@@ -184,16 +185,16 @@ class _BlockStep:
         z_BD = (v_BD * x1_BD).to(slot_BD.dtype)
         y_BD = torch.addcmul(slot_BD, z_BD, self._now_D)
         slot_BD.copy_(z_BD)
-        r_BD += _apply(self._out, y_BD.to(self._dtype).mul_(x0_BD))
-        inner_BI = _apply(self._fc1, layer_norm(self._norm2, r_BD, self._dtype))
-        r_BD += _apply(self._fc2, functional.gelu(inner_BI, approximate="tanh"))
+        r_BD += product(y_BD.to(self._dtype).mul_(x0_BD), *self._out)
+        inner_BI = activated_product(layer_norm(self._norm2, r_BD, self._dtype), *self._fc1, _gelu)
+        r_BD += product(inner_BI, *self._fc2)
 
     def _project(self, r_BD: Tensor) -> tuple[Tensor, ...]:
         """Compute norm, projection and short convolution at the next position: x0, x1 and v."""
         return self._short.push(self._affine(r_BD))
 
     def _affine(self, r_BD: Tensor) -> Tensor:
-        return _apply(self._in, layer_norm(self._norm1, r_BD, self._dtype))
+        return product(layer_norm(self._norm1, r_BD, self._dtype), *self._in)
 
 
 class _ShortConvolution:
@@ -343,9 +344,8 @@ def _first_taps(filters: "Sequence[HyenaFilter]", length: int) -> Tensor:
 
 
 def _affine(layer: nn.Linear, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    return layer.bias.to(dtype), layer.weight.to(dtype).T
+    return layer.weight.to(dtype), layer.bias.to(dtype)
 
 
-def _apply(affine: tuple[Tensor, Tensor], x_BD: Tensor) -> Tensor:
-    bias, weight = affine
-    return torch.addmm(bias, x_BD, weight)
+def _gelu(x_BI: Tensor) -> Tensor:
+    return functional.gelu(x_BI, approximate="tanh")
