@@ -26,8 +26,8 @@ ExpertChoice = Literal["auto", "kmers", "markov", "none"]
 _MAX_RECORDS = 100_000
 # Likewise for bases.
 _MAX_BASES = 10_000
-# Fewer validation records cannot say whether joining helps.
-_MIN_VALID = 30
+MIN_VALID = 30
+"""Fewer validation records cannot say whether joining helps."""
 
 
 def fit_kmer_baseline(
@@ -167,7 +167,7 @@ def with_baselines(
     # that of bases has no outputs of sequences, and does not join
     joining = [baseline for baseline in baselines if baseline.outputs and experts in ("auto", baseline.kind)]
     result = replace(evaluation, baselines=baselines)
-    if joining and (experts != "auto" or len(evaluator.targets) >= _MIN_VALID):
+    if joining and (experts != "auto" or len(evaluator.targets) >= MIN_VALID):
         result = _with_experts(result, joining, config, always=experts != "auto")
     metric = monitor(evaluator.scheme.task)
     strongest = max(baselines, key=lambda baseline: baseline.splits["valid"].metrics[metric])
@@ -188,11 +188,7 @@ def _with_experts(
     stacked = {name: part.evaluator.stacked(part.logits) for name, part in network.items()}
     task, targets = network["valid"].evaluator.scheme.task, network["valid"].evaluator.targets
     outputs = {NETWORK: stacked["valid"][None]} | {expert.kind: expert.outputs["valid"] for expert in experts}
-    choices = [tuple(outputs)]
-    if not always:
-        choices.append((NETWORK,))
-        if len(experts) > 1:  # a single one without the network would be the baseline itself
-            choices.append(tuple(expert.kind for expert in experts))
+    choices = joint_choices(list(outputs), always=always)
     joint = fit_joint(task, outputs, targets, choices, offsets=config.offsets)
     members = [expert for expert in experts if expert.kind in joint.members]
     result = replace(evaluation, joint=joint)
@@ -204,6 +200,19 @@ def _with_experts(
         parts = [stacked[name], *(part for expert in members for part in expert.outputs[name])]
         joined[name] = evaluate_split(part.evaluator, list(joint.weights.apply(parts)), plain)
     return replace(result, splits=joined, network=network)
+
+
+def joint_choices(names: Sequence[str], *, always: bool) -> list[tuple[str, ...]]:
+    """Return what may be joined of the network, which comes first, and the experts.
+
+    >>> joint_choices(["network", "markov", "kmers"], always=False)
+    [('network', 'markov', 'kmers'), ('network',), ('markov', 'kmers')]
+    """
+    together = [tuple(names)]
+    if always:
+        return together
+    # a single one without the network would be the baseline itself
+    return [*together, (NETWORK,), *([tuple(names[1:])] if len(names) > 2 else [])]
 
 
 def subsample(count: int, size: int) -> NDArray[np.int64]:

@@ -4,7 +4,7 @@ N record, P base of any record, C output.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -190,6 +190,31 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class PieceJoint:
+    """What joins the network on pieces of one length, longer than its window.
+
+    Attributes:
+        count: validation pieces that it was chosen and fitted by.
+        joint: the weights of network and experts.
+        models: the experts that have joined, fitted to pieces of the length.
+    """
+
+    count: int
+    joint: Joint
+    models: tuple[ExpertModel, ...]
+
+    @property
+    def sentence(self) -> str:
+        """What is joined, and what that gains."""
+        losses = ", ".join(f"{name} {loss:.3f}" for name, loss in self.joint.losses.items())
+        return f"{' + '.join(self.joint.members)} by {self.count:,} validation pieces (losses: {losses})"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what metrics.json says of it."""
+        return {"pieces": self.count, **asdict(self.joint)}
+
+
+@dataclass(frozen=True)
 class EvaluationResult:
     """Results of all splits that a model was evaluated on.
 
@@ -201,6 +226,7 @@ class EvaluationResult:
         joint: the weights of network and experts, where they were fitted.
         verdict: the model beside the baseline that is best on the validation split, on the final split.
         clean: the test records that resemble no training record, where some do.
+        pieces: what joins the network on longer sequences than its window, by the length of their pieces.
     """
 
     splits: dict[str, SplitResult]
@@ -210,6 +236,7 @@ class EvaluationResult:
     joint: Joint | None = None
     verdict: Verdict | None = None
     clean: SplitResult | None = None
+    pieces: Mapping[int, PieceJoint] = field(default_factory=dict)
 
     @property
     def members(self) -> list[Baseline]:
@@ -236,7 +263,12 @@ class EvaluationResult:
             "verdict": self.verdict and self.verdict.to_json(),
             "clean_test": self.clean and self.clean.to_json(),
             "network": self.network and {name: result.to_json() for name, result in self.network.items()},
-            "experts": self.joint and {**asdict(self.joint), "joined": self.network is not None},
+            "experts": self.joint
+            and {
+                **asdict(self.joint),
+                "joined": self.network is not None,
+                "on_pieces": {str(length): part.to_json() for length, part in self.pieces.items()},
+            },
             **{f"{baseline.kind}_baseline": baseline.to_json() for baseline in self.baselines},
             "calibration": calibration,
             "intervals": f"95 % bootstrap over records, {draws} draws",

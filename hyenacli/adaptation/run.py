@@ -15,6 +15,7 @@ from hyenacli.adaptation.evaluation import (
     EvaluationConfig,
     EvaluationResult,
     Logits,
+    PieceJoint,
     SplitEvaluator,
     describe_guess,
     evaluate_split,
@@ -132,12 +133,33 @@ class AdaptationRun(ABC):
                 the same.
         """
 
+    def predict_pieces(self, model: HyenaDNA) -> Mapping[int, list[Logits]]:
+        """Compute a model's logits of longer validation sequences than it reads at once, by their length.
+
+        They are the same on every rank; most verbs have no such sequences.
+        """
+        del model
+        return {}
+
+    def fit_pieces(
+        self, experts: Sequence[Baseline], logits: Mapping[int, list[Logits]]
+    ) -> Mapping[int, PieceJoint]:
+        """Fit what joins the network on these sequences, of the experts that join it on others.
+
+        Args:
+            experts: the baselines that have joined.
+            logits: of `predict_pieces`, calibrated.
+        """
+        del experts, logits
+        return {}
+
     def clean_test(self) -> tuple[SplitEvaluator, Sequence[int]] | None:
         """Return the labels and positions of test records that resemble no training record, if some do."""
         return None
 
-    def report_sections(self) -> list[str]:
+    def report_sections(self, evaluation: EvaluationResult) -> list[str]:
         """Return sections of report.html after the metrics."""
+        del evaluation
         return []
 
     def write_tables(  # noqa: B027  (most verbs have none)
@@ -261,13 +283,19 @@ def evaluate_run(run: AdaptationRun, training: TrainingResult, splits: Collectio
     model = load_model(run.settings.output).to(run.device)
     evaluators = {name: evaluator for name, evaluator in run.evaluators.items() if name in splits}
     logits = {name: run.predict_split(model, name) for name in evaluators}
+    whole = len(evaluators) == len(run.evaluators)
+    pieces = run.predict_pieces(model) if whole else {}
     metrics: dict[str, Any] = {}
     if current_ranks().first:
         config = run.evaluation_config()
         evaluation = evaluate_splits(model, evaluators, logits, config)
-        if len(evaluators) == len(run.evaluators):
+        if whole:
             baselines = run.fit_baselines(prediction_head(model).rc)
             evaluation = with_baselines(evaluation, baselines, run.experts, config)
+        if evaluation.members:
+            if (calibration := evaluation.calibration) is not None:
+                pieces = {length: [*map(calibration.apply, logits)] for length, logits in pieces.items()}
+            evaluation = replace(evaluation, pieces=run.fit_pieces(evaluation.members, pieces))
         if "test" in evaluation.splits and (clean := run.clean_test()) is not None:
             logits_N = [evaluation.splits["test"].logits[i] for i in clean[1]]
             # joined outputs are no letters
@@ -297,7 +325,8 @@ def write_results(
         Checkpoints(directory, 1, run.origin() | fitted).replace_best("calibrated", model)
     if evaluation.network is not None and evaluation.joint is not None:
         models = tuple(expert.model for expert in evaluation.members)
-        Experts(models, evaluation.joint.weights).save((directory / "checkpoints" / "best").resolve())
+        longer = {n: Experts(part.models, part.joint.weights) for n, part in evaluation.pieces.items()}
+        Experts(models, evaluation.joint.weights, longer).save((directory / "checkpoints" / "best").resolve())
     sha256 = model_sha256(model)
     run.write_tables(model, evaluation, sha256)
     numbers = {
@@ -313,7 +342,7 @@ def write_results(
     shown = plan | (steps if progress.step else {})
     title = f"{directory.resolve().name}: {run.kind}"
     warnings = [*run.warnings, *filter(None, [describe_guess(evaluation.splits["valid"])])]
-    write_report(directory, title, shown, run.scheme, evaluation, warnings, run.report_sections())
+    write_report(directory, title, shown, run.scheme, evaluation, warnings, run.report_sections(evaluation))
     add_to_record(directory, plan=plan, result=numbers)
     head = run.facts() | {"model_sha256": sha256}
     metrics = head | numbers | evaluation.to_json() | {"warnings": warnings}

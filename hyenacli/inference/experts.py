@@ -1,11 +1,11 @@
 """Experts saved beside a model, and their predictions joined with the network's.
 
-N records, T outputs, E parts of experts, W windows.
+N records, T outputs, E parts of experts, W windows, P pieces of a record that is longer than a window.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from hyenacli.evaluation.kmers import KmerFeatures, KmerModel
 from hyenacli.evaluation.linear import LinearModel
 from hyenacli.evaluation.markov import MarkovClassifier
 from hyenacli.genome.dna import reverse_complement
+from hyenacli.inference.embedding_options import even_windows
 from hyenacli.inference.prediction import Predicted
 from hyenacli.state_files import file_sha256, read_sealed, seal
 from hyenacli.writers.atomic import atomic_path
@@ -29,6 +30,7 @@ ExpertModel = KmerModel | MarkovClassifier
 EXPERTS = "experts.safetensors"
 FACTS = "experts.json"
 _REMEDY = "copy the model directory again, or train anew"
+_MARKOV = "markov"
 _TITLES = {KmerModel: "k-mers", MarkovClassifier: "Markov models"}
 
 
@@ -39,10 +41,12 @@ class Experts:
     Attributes:
         models: one of a kind.
         weights: of the network, then of the parts of each model.
+        on_pieces: what joins the mean of the network over pieces of so many bases, longer than its window.
     """
 
     models: tuple[ExpertModel, ...]
     weights: JointWeights
+    on_pieces: Mapping[int, "Experts"] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -55,30 +59,50 @@ class Experts:
         return self.weights.apply([logits, *parts])
 
     def save(self, folder: Path) -> None:
-        """Write the experts into a model directory: their arrays, and what they mean."""
+        """Write the experts into a model directory: their arrays, and what they mean.
+
+        Markov models are those of all lengths, and are written once.
+        """
         tensors: dict[str, torch.Tensor] = {}
-        described: list[dict[str, Any]] = []
-        for model in self.models:
-            kind, arrays, facts = _encode(model)
-            described.append({"kind": kind} | facts)
-            # a solver may return the transpose of an array, which safetensors refuses
-            tensors |= {
-                f"{kind}.{name}": torch.from_numpy(np.ascontiguousarray(array))
-                for name, array in arrays.items()
+        facts = _describe(self, tensors)
+        if self.on_pieces:
+            facts["on_pieces"] = {
+                str(length): _describe(part, tensors, length) for length, part in self.on_pieces.items()
             }
         with atomic_path(folder / EXPERTS) as path:
             write_tensors(tensors, path)
-        sha256 = file_sha256(folder / EXPERTS)
-        facts = {"experts": described, "joint": asdict(self.weights), "arrays_sha256": sha256}
+        facts["arrays_sha256"] = file_sha256(folder / EXPERTS)
         with atomic_path(folder / FACTS) as path:
             path.write_text(seal(facts, readable=True) + "\n")
+
+
+def _describe(
+    experts: Experts, tensors: dict[str, torch.Tensor], length: int | None = None
+) -> dict[str, Any]:
+    """Add the arrays of experts to those of a file, and return what they mean.
+
+    Args:
+        experts: of single windows, or of pieces of a length.
+        tensors: the arrays, by their names in the file.
+        length: of the pieces.
+    """
+    described: list[dict[str, Any]] = []
+    for model in experts.models:
+        kind, arrays, facts = _encode(model)
+        key = kind if length is None or kind == _MARKOV else f"{kind}-{length}"
+        described.append({"kind": kind, "key": key} | facts)
+        # a solver may return the transpose of an array, which safetensors refuses
+        tensors |= {
+            f"{key}.{name}": torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()
+        }
+    return {"experts": described, "joint": asdict(experts.weights)}
 
 
 def _encode(model: ExpertModel) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """Return the kind of a model, its arrays, and what else makes it again."""
     if isinstance(model, MarkovClassifier):
         arrays = {f"order-{order}": half for order, half in model.halves.items()}
-        return "markov", arrays, {"window": model.window}
+        return _MARKOV, arrays, {"window": model.window}
     linear = model.model
     arrays = {"weights": linear.weights_TF.astype(np.float32), "bias": linear.bias_T.astype(np.float32)}
     return (
@@ -95,7 +119,7 @@ def _encode(model: ExpertModel) -> tuple[str, dict[str, Any], dict[str, Any]]:
 
 def _decode(arrays: dict[str, Any], facts: dict[str, Any]) -> ExpertModel:
     """Return the model of `_encode`; raise ValueError, KeyError or TypeError where there is none."""
-    if facts["kind"] == "markov":
+    if facts["kind"] == _MARKOV:
         by_order = {int(name.removeprefix("order-")): half for name, half in arrays.items()}
         ascending = {order: by_order[order] for order in sorted(by_order)}
         return MarkovClassifier(ascending, int(facts["window"]))
@@ -121,14 +145,22 @@ def load_experts(folder: Path) -> Experts | None:
             raise ValueError(f"its hash is not the one in {FACTS}")
         arrays: dict[str, dict[str, Any]] = defaultdict(dict)
         for path, tensor in read_tensors(folder / EXPERTS).items():
-            kind, _, name = path.partition(".")
-            arrays[kind][name] = tensor.numpy()
-        models = tuple(_decode(arrays[described["kind"]], described) for described in facts["experts"])
-        joint = JointWeights(**{name: tuple(facts["joint"][name]) for name in ("factors", "bias")})
-        return Experts(models, joint)
+            key, _, name = path.partition(".")
+            arrays[key][name] = tensor.numpy()
+        longer = facts.get("on_pieces", {})
+        on_pieces = {length: _restore(arrays, longer[str(length)]) for length in sorted(map(int, longer))}
+        return replace(_restore(arrays, facts), on_pieces=on_pieces)
     except (OSError, ValueError, KeyError, TypeError) as error:
         what = f"the experts beside the network cannot be read ({error})"
         raise UserError(what, at=folder / EXPERTS, remedy=_REMEDY) from error
+
+
+def _restore(arrays: Mapping[str, dict[str, Any]], facts: dict[str, Any]) -> Experts:
+    """Return the experts that `_describe` has described."""
+    # files of before there were pieces have no keys
+    models = tuple(_decode(arrays[one.get("key", one["kind"])], one) for one in facts["experts"])
+    joint = JointWeights(**{name: tuple(facts["joint"][name]) for name in ("factors", "bias")})
+    return Experts(models, joint)
 
 
 def open_experts(folder: Path) -> Experts | None:
@@ -143,7 +175,8 @@ def join_predictions(
 ) -> Iterator[Predicted]:
     """Join the predictions of a network with those of experts, in their order.
 
-    Where the outputs of windows were averaged, the experts read the same windows.
+    Where the outputs of windows were averaged, the experts read the same windows, and beside them the pieces
+    of a longer record.
 
     Args:
         answers: of the network, each with the bases of its record.
@@ -159,12 +192,27 @@ def join_predictions(
             continue
         bases = answer.record.bases
         if answer.window_logits is not None:
-            if answer.windows[-1][1] > len(bases):  # a window of a circle goes on at its start
-                bases *= 2
-            parts = [bases[start:end] for start, end in answer.windows]
-            joined_WT = experts.join(answer.window_logits, parts)
-            yield replace(answer, logits=joined_WT.mean(axis=0), window_logits=joined_WT)
+            yield _join_windows(answer, answer.window_logits, experts)
             continue
         if stranded and answer.record.strand == "-":
             bases = reverse_complement(bases)
         yield replace(answer, logits=experts.join(answer.logits[None], [bases])[0])
+
+
+def _join_windows(answer: Predicted, logits_WT: Floats, experts: Experts) -> Predicted:
+    """Join the outputs of windows, and their mean over the longest pieces that the record reaches."""
+    record, bases = answer.record, answer.record.bases * (1 + answer.record.circular)
+    joined_WT = experts.join(logits_WT, [bases[start:end] for start, end in answer.windows])
+    length = max((n for n in experts.on_pieces if n <= len(record)), default=None)
+    if length is None:
+        return replace(answer, logits=joined_WT.mean(axis=0), window_logits=joined_WT)
+    # In half bases, and around a circle: a piece has the windows whose middle lies in it, or at its ends.
+    middle_W = np.array([start + end for start, end in answer.windows])
+    means, pieces = [], []
+    for start, end in even_windows(len(record), length, length, circular=record.circular):
+        inside_W = (middle_W - 2 * start) % (2 * len(record)) <= 2 * (end - start)
+        if inside_W.any():  # else its windows are more than half N
+            means.append(logits_WT[inside_W].mean(axis=0))
+            pieces.append(bases[start:end])
+    joined_PT = experts.on_pieces[length].join(np.stack(means), pieces)
+    return replace(answer, logits=joined_PT.mean(axis=0), window_logits=joined_WT)

@@ -30,7 +30,7 @@ from hyenacli.species.genomes import open_run_genomes
 from hyenacli.species.predict import species_head
 from hyenacli.species.settings import SpeciesEvaluateSettings, SpeciesTrainSettings
 from hyenacli.species.splits import SpeciesSplits, check_splits, split_run
-from hyenacli.species.train import MAX_BASELINE_WINDOWS, HeldOut, SpeciesSource, bases_of
+from hyenacli.species.windows import MAX_BASELINE_WINDOWS, HeldOut, SpeciesSource, bases_of
 from hyenacli.training.run_directory import changed_inputs, warn_unfinished
 from hyenacli.writers.atomic import ensure_writable, require_suffix
 from hyenacli.writers.columns import Column

@@ -19,9 +19,10 @@ class SpeciesPredictSettings(options.PredictionOptions, options.RecordTableOptio
     INPUT is a FASTA or - for stdin. Each contig is read in evenly spaced windows that cover all its bases, on
     both strands unless --rc says otherwise; windows that are more than half N are left out. The
     log-probabilities of its windows are averaged and normalised again: the probabilities of the contig, the
-    same for its reverse complement. The model can only name species it was trained on, whatever the contig
-    is; the shorter the contig, the less certain the prediction. Any classifier of `hyena finetune` is taken
-    too: its classes are then the species.
+    same for its reverse complement. Where `train` has joined other models on longer pieces, a contig that
+    reaches them is read in such pieces instead, and their log-probabilities are averaged. The model can only
+    name species it was trained on, whatever the contig is; the shorter the contig, the less certain the
+    prediction. Any classifier of `hyena finetune` is taken too: its classes are then the species.
 
     OUT is .tsv(.gz), .csv, .jsonl, .parquet or .npz with a row per contig in input order: id, length,
     n_windows, n_bases (of the windows, each counted once), status, prediction, probability (of the likeliest
@@ -162,8 +163,9 @@ class SpeciesTrainSettings(StepOptions, AdaptationOptions, options.CircularOptio
         Literal["auto", "kmers", "markov", "none"],
         typer.Option(
             help="Join the model with Markov models (order 6, 8, 10) of all training bases of each species "
-            "and the linear k-mer model that it is compared with, weighted by the validation windows: kmers "
-            "or markov that one always, none neither, auto what predicts these windows best.",
+            "and the linear k-mer model that it is compared with, weighted by the validation windows, and "
+            "again by pieces of 4, 16 ... windows for contigs that long: kmers or markov that one always, "
+            "none neither, auto what predicts these windows best.",
             rich_help_panel=MODEL,
         ),
     ] = "auto"

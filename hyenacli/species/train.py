@@ -1,26 +1,22 @@
 """`hyena classify-species train` as a function: windows of genomes, and which species they are of."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
 
 from hyenacli import __version__, console
 from hyenacli.adaptation.baseline import fit_kmer_baseline, markov_baseline
 from hyenacli.adaptation.evaluation import (
     Baseline,
     EvaluationConfig,
+    EvaluationResult,
     Logits,
+    PieceJoint,
     SplitEvaluator,
-    predict_over_ranks,
 )
-from hyenacli.adaptation.examples import Criterion, HostBatch, apply_head
-from hyenacli.adaptation.labels import LabelScheme
+from hyenacli.adaptation.examples import Criterion
 from hyenacli.adaptation.methods import (
     build_model,
     check_model,
@@ -33,36 +29,19 @@ from hyenacli.devices import resolve_device, set_threads
 from hyenacli.distributed import current_ranks, process_group
 from hyenacli.errors import UsageError, UserError, abbreviate
 from hyenacli.evaluation.kmers import KmerFeatures
-from hyenacli.evaluation.markov import MarkovClassifier, fit_markov, informative_orders
-from hyenacli.genome.contigs import match_contigs, parse_circular
 from hyenacli.inference.batching import parse_batch_size
 from hyenacli.inference.intervals import SPLITS
-from hyenacli.inference.prediction import Predicted, predict
-from hyenacli.readers.genome import Tokens, plain_tokens
-from hyenacli.readers.records import SequenceRecord
+from hyenacli.species.experts import fit_piece_joint, fit_species_markov, held_out_pieces, pieces_table
 from hyenacli.species.genomes import SpeciesGenomes, open_run_genomes
 from hyenacli.species.leakage import find_leakage
-from hyenacli.species.predict import species_head, species_options
 from hyenacli.species.settings import SpeciesTrainSettings
-from hyenacli.species.splits import (
-    SPLITS_FILE,
-    SpeciesSampler,
-    SpeciesSplits,
-    check_splits,
-    fixed_species_windows,
-    split_run,
-    write_splits,
-)
+from hyenacli.species.splits import SPLITS_FILE, SpeciesSplits, check_splits, split_run, write_splits
+from hyenacli.species.windows import MAX_BASELINE_WINDOWS, HeldOut, SpeciesSource, bases_of, scheme_of
 from hyenacli.training.curriculum import parse_curriculum
 from hyenacli.training.metric_loggers import check_tensorboard
 from hyenacli.training.run_directory import reserve_run
 from hyenacli.training.training_run import BatchShape
 from hyenadna import HyenaDNA
-
-# The k-mer model is fitted to at most this many windows, and this many bases.
-MAX_BASELINE_WINDOWS, _MAX_BASELINE_BASES = 4_000, 1 << 25
-_LETTERS = np.full(256, ord("N"), np.uint8)
-_LETTERS[[7, 8, 9, 10]] = np.frombuffer(b"ACGT", np.uint8)
 
 
 def run(settings: SpeciesTrainSettings) -> int:
@@ -152,6 +131,11 @@ class SpeciesRun(AdaptationRun):
         }
         if "valid" not in self._held_out:
             raise UserError("there is nothing to choose the model by", remedy="raise --valid-fraction")
+        self._pieces = (
+            {}
+            if self.experts == "none"
+            else held_out_pieces(self._splits, self._window, settings.eval_windows)
+        )
         for split in self._held_out:
             _check_all_held_out(self._splits, split)
         self._leakage = find_leakage(self._splits)
@@ -206,9 +190,9 @@ class SpeciesRun(AdaptationRun):
             "leakage": self._leakage.to_json(),
         }
 
-    def report_sections(self) -> list[str]:
-        """Return what held-out splits share with training splits."""
-        return [self._leakage.to_html()]
+    def report_sections(self, evaluation: EvaluationResult) -> list[str]:
+        """Return what is joined on long contigs, and what held-out splits share with training splits."""
+        return [*pieces_table(evaluation.pieces), self._leakage.to_html()]
 
     def evaluation_config(self) -> EvaluationConfig:
         """Return the choices of the evaluation at the end."""
@@ -224,6 +208,29 @@ class SpeciesRun(AdaptationRun):
         return self._held_out[split].logits(
             model, rc=self.settings.rc == "mean", precision=self.precision, device=self.device
         )
+
+    def predict_pieces(self, model: HyenaDNA) -> dict[int, list[Logits]]:
+        """Compute a model's logits of the validation pieces of each length; the same on every rank."""
+        rc = self.settings.rc == "mean"
+        return {
+            length: pieces.logits(model, rc=rc, precision=self.precision, device=self.device)
+            for length, pieces in self._pieces.items()
+        }
+
+    def fit_pieces(
+        self, experts: Sequence[Baseline], logits: Mapping[int, list[Logits]]
+    ) -> dict[int, PieceJoint]:
+        """Fit what joins the network on pieces of each length."""
+        return {
+            length: fit_piece_joint(
+                experts,
+                self._pieces[length],
+                logits[length],
+                self._source.baseline_windows(length, self._baseline_windows),
+                always=self.experts != "auto",
+            )
+            for length in logits
+        }
 
     def fit_baselines(self, both_strands: bool) -> list[Baseline]:  # noqa: ARG002
         """Fit the k-mer model to training windows, and Markov models to all training bases.
@@ -241,121 +248,3 @@ class SpeciesRun(AdaptationRun):
             sequences = {"train": bases_of(train.inputs)} | sequences
             baselines.append(fit_kmer_baseline(evaluators, sequences, config, KmerFeatures()))
         return baselines
-
-
-def fit_species_markov(splits: SpeciesSplits, window: int) -> MarkovClassifier:
-    """Fit Markov models to both strands of all training bases of each species."""
-    bases = [sum(map(len, intervals)) for intervals in splits.intervals("train")]
-    console.log.info("fitting Markov models to %s bases", f"{sum(bases):,}")
-    orders = informative_orders(max(bases))
-    genomes = (splits.training_bases(label, orders[-1]) for label in range(len(splits.names)))
-    return fit_markov(genomes, orders, window)
-
-
-def scheme_of(names: tuple[str, ...]) -> LabelScheme:
-    """Return species as the classes of a label scheme."""
-    return LabelScheme("binary" if len(names) == 2 else "multiclass", "sequence", names)
-
-
-class SpeciesSource:
-    """Training windows of all species in equal numbers, of `window` bases at most; an `ExampleSource`.
-
-    Raises:
-        UsageError: --circular names a contig that no species has.
-    """
-
-    def __init__(self, settings: SpeciesTrainSettings, splits: SpeciesSplits, window: int) -> None:
-        names = list(dict.fromkeys(contig.name for contig in splits.contigs))
-        contigs = match_contigs(
-            (), names, style="exact", aliases={}, input_name="--circular", genome_name="the genomes"
-        )
-        self._sampler = SpeciesSampler(
-            splits.contigs,
-            splits.intervals("train"),
-            settings.seed,
-            rc_augment=settings.rc_augment,
-            circles=parse_circular(settings.circular, contigs)
-            | {contig.name for contig in splits.contigs if contig.circular},
-            window=window,
-        )
-        self._species = len(splits.names)
-
-    def read(self, numbers: range, length: int) -> HostBatch:
-        """Read windows of `length` bases by their numbers, as tokens (N, W), and their species (N,)."""
-        codes_NW, labels_N = self._sampler.rows(numbers, length)
-        return HostBatch(plain_tokens(codes_NW), labels_N)
-
-    def outputs(self, model: nn.Module, inputs: Tensor) -> Tensor:
-        """Compute the logits (B, K) of windows."""
-        return apply_head(model, inputs)
-
-    def baseline_windows(self, length: int, count: int) -> HostBatch:
-        """Read the windows that the k-mer model is fitted to: `count`, or fewer where they are long."""
-        return self.read(range(max(10 * self._species, min(count, _MAX_BASELINE_BASES // length))), length)
-
-
-class HeldOut:
-    """Windows of a split, the same count of every species where there are as many.
-
-    Args:
-        split: valid or test.
-        length: bases of a window.
-        per_species: how many.
-
-    Attributes:
-        labels_N: indices of their species in the label set.
-        missing: a sentence for each species that has fewer.
-    """
-
-    def __init__(self, splits: SpeciesSplits, split: str, length: int, per_species: int) -> None:
-        windows = fixed_species_windows(splits, split, length, per_species)
-        self._tokens_NW, self._length = windows.tokens_NW, length
-        self.labels_N, self.missing = windows.labels_N, windows.missing
-        self._scheme = scheme_of(splits.names)
-
-    def __len__(self) -> int:
-        """Return the number of windows."""
-        return len(self._tokens_NW)
-
-    @cached_property
-    def evaluator(self) -> SplitEvaluator:
-        """The species of each; there is at least one window."""
-        return SplitEvaluator(self._scheme, list(self.labels_N))
-
-    @property
-    def sequences(self) -> list[bytes]:
-        """The bases of each."""
-        return bases_of(self._tokens_NW)
-
-    def logits(
-        self,
-        model: HyenaDNA,
-        *,
-        rc: bool,
-        precision: Callable[[], AbstractContextManager[Any]],
-        device: torch.device,
-    ) -> list[Logits]:
-        """Compute a model's logits (K,) of each window as `predict` does; the same on every rank."""
-
-        def compute(model: HyenaDNA, indices: Sequence[int]) -> list[Logits]:
-            answers = self.answers(model, indices, rc=rc)
-            return [answer.logits for answer in answers if answer.logits is not None]
-
-        model.eval()
-        with torch.inference_mode(), precision():
-            return predict_over_ranks(compute, model, range(len(self)), [0] * len(self), device)
-
-    def answers(self, model: HyenaDNA, indices: Sequence[int], *, rc: bool) -> Iterator[Predicted]:
-        """Predict some windows as `hyena classify-species predict` does, without experts."""
-        sequences = bases_of(self._tokens_NW[list(indices)])
-        records = (SequenceRecord.of_sequence("", bases) for bases in sequences)
-        return predict(model, records, species_options(species_head(model), rc=rc))
-
-
-def bases_of(tokens_NW: Tokens) -> list[bytes]:
-    """Return the bases of token ids.
-
-    >>> bases_of(np.array([[7, 8, 9, 10, 11]], np.uint8))
-    [b'ACGTN']
-    """
-    return [row_W.tobytes() for row_W in _LETTERS[tokens_NW]]

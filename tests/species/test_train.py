@@ -21,16 +21,21 @@ from hyenacli.distributed import Ranks
 from hyenacli.errors import UserError
 from hyenacli.evaluation.calibration import probabilities
 from hyenacli.evaluation.joining import JointWeights
-from hyenacli.inference.experts import load_experts
+from hyenacli.evaluation.kmers import KmerModel
+from hyenacli.genome.dna import reverse_complement
+from hyenacli.inference.embedding_options import even_windows
+from hyenacli.inference.experts import Experts, join_predictions, load_experts
 from hyenacli.readers.records import SequenceRecord
 from hyenacli.readers.sequences import FastaRecord
 from hyenacli.species import evaluate
 from hyenacli.species.evaluate import AccuracyAtLength
+from hyenacli.species.experts import held_out_pieces
 from hyenacli.species.genomes import open_run_genomes
 from hyenacli.species.predict import classify, species_head, species_options
 from hyenacli.species.settings import SpeciesEvaluateSettings, SpeciesTrainSettings
 from hyenacli.species.splits import split_run
-from hyenacli.species.train import HeldOut, bases_of, train_species
+from hyenacli.species.train import train_species
+from hyenacli.species.windows import HeldOut, bases_of
 from hyenadna import Tokenizer, load_model
 from tests.builders import write_fasta
 from tests.finetunes import base_model, value
@@ -102,7 +107,11 @@ def test_it_learns_and_leaves_everything(run: Path) -> None:
     assert "+".join(said["experts"]["members"]) == min(losses, key=losses.get)
     assert "Markov models and k-mers joined are " in said["verdict"]["sentence"]
     assert said["calibration"]["valid_loss"][1] <= said["calibration"]["valid_loss"][0]
+    [(length, pieces)] = said["experts"]["on_pieces"].items()  # no split has enough pieces of 1,024
+    assert (length, pieces["pieces"]) == ("256", 33)
+    assert "+".join(pieces["members"]) == min(pieces["losses"], key=pieces["losses"].get)
     assert "split of rich" in (run / "report.html").read_text()
+    assert "Long contigs" in (run / "report.html").read_text()
 
 
 def test_what_is_held_out_is_a_bed(run: Path, genomes: dict[str, Path]) -> None:
@@ -306,14 +315,15 @@ def test_a_finished_run_is_calibrated_once(genomes: dict[str, Path], base: Path,
 def test_two_ranks_are_one(genomes: dict[str, Path], base: Path, tmp_path: Path) -> None:
     species = [part for name, path in genomes.items() for part in ("--species", f"{name}={path}")]
     flags = ["--max-length", "64", "--max-steps", "6", "--global-batch-size", "12", "--micro-batch-size", "6"]
-    flags += ["--eval-windows", "7", "--eval-every", "3", "--lr", "1e-2", "--no-baseline", "--device", "cpu"]
+    flags += ["--eval-windows", "11", "--eval-every", "3", "--lr", "1e-2", "--no-baseline", "--device", "cpu"]
     found = []
     for ranks in (1, 2):
         run = tmp_path / str(ranks)
         job = run_job("classify-species train", *species, "-m", base, *flags, "-o", run, ranks=ranks)
         assert job.exit_codes == [0] * ranks, job.stderr
         said = json.loads((run / "metrics.json").read_text())
-        found.append([*said["calibration"]["valid_loss"], value(run, "test", "auroc")])
+        losses = said["experts"]["on_pieces"]["256"]["losses"]
+        found.append([*said["calibration"]["valid_loss"], value(run, "test", "auroc"), *losses.values()])
     np.testing.assert_allclose(found[0], found[1], atol=1e-5)
 
 
@@ -415,6 +425,67 @@ def test_contigs_are_predicted_as_the_joined_model_was_measured(
     np.testing.assert_allclose(said_NK, p_NK, atol=1e-5)
     joined = api.predict([bases for _, bases in contigs], run, device="cpu")
     np.testing.assert_allclose(np.stack([joined[f"p_{name}"] for name in KINDS], axis=1), p_NK, atol=1e-5)
+
+
+def test_long_contigs_are_joined_by_what_was_fitted_to_long_pieces(run: Path) -> None:
+    saved = load_experts((run / "checkpoints" / "best").resolve())
+    assert saved is not None
+    assert len(saved.models) == 2
+    # each part counts
+    weights = JointWeights((0.5, 0.02, 0.3), (0.1, -0.2, 0.1))
+    on_pieces = {256: replace(saved, models=saved.models[::-1], weights=weights)}
+    experts, rng = replace(saved, on_pieces=on_pieces), random.Random(7)
+    bases = "".join(rng.choices("ACGT", k=600)).encode()
+    bases = bases[:300] + b"N" * 90 + bases[390:]
+    for circular in (False, True):
+        record = replace(SequenceRecord.of_sequence("x", bases), circular=circular)
+        other = replace(record, bases=reverse_complement(bases))
+        answer, turned = predict_with(load_model(run), [record, other], rc=True)
+        [joined] = join_predictions([answer], experts)
+        [again] = join_predictions([turned], experts)
+        np.testing.assert_allclose(joined.logits, again.logits, atol=1e-5)
+        assert answer.window_logits is not None
+        expected = []
+        for start, end in even_windows(600, 256, 256, circular=circular):
+            middles = [((first + last) / 2 - start) % 600 for first, last in answer.windows]
+            inside = [i for i, middle in enumerate(middles) if middle <= end - start]
+            assert 2 <= len(inside) <= 5
+            kmers, markov = (model.outputs([(2 * bases)[start:end]])[0, 0] for model in on_pieces[256].models)
+            network = answer.window_logits[inside].mean(axis=0)
+            expected.append(0.5 * network + 0.02 * kmers + 0.3 * markov + [0.1, -0.2, 0.1])
+        np.testing.assert_allclose(joined.logits, np.mean(expected, axis=0), atol=1e-9)
+        [alone] = join_predictions([answer], saved)
+        np.testing.assert_array_equal(joined.window_logits, alone.window_logits)
+
+
+def test_experts_of_pieces_are_saved(run: Path, tmp_path: Path) -> None:
+    saved = load_experts((run / "checkpoints" / "best").resolve())
+    assert saved is not None
+    markov, kmers = saved.models
+    assert isinstance(kmers, KmerModel)
+    other = replace(saved, models=(kmers,), weights=JointWeights((0.0, 2.0)), on_pieces={})
+    alone = Experts((), JointWeights((1.5,), (0.1, 0.2, 0.3)))
+    longer = replace(saved, models=(markov, replace(kmers, penalty=0.5)), on_pieces={})
+    experts = replace(saved, on_pieces={1024: other, 256: alone, 4096: longer})
+    experts.save(tmp_path)
+    restored = load_experts(tmp_path)
+    assert restored is not None
+    assert list(restored.on_pieces) == [256, 1024, 4096]
+    assert restored.on_pieces[256] == alone
+    assert [getattr(model, "penalty", None) for model in restored.on_pieces[4096].models] == [None, 0.5]
+    sequences = [b"ACGT" * 20, b"GATTACA" * 12]
+    for length in (None, 256, 1024, 4096):
+        one, two = (e if length is None else e.on_pieces[length] for e in (experts, restored))
+        logits = [part.join(np.ones((2, 3)), sequences) for part in (one, two)]
+        np.testing.assert_allclose(*logits, atol=1e-6)
+
+
+def test_few_validation_bases_have_no_long_pieces(genomes: dict[str, Path], base: Path, run: Path) -> None:
+    config = settings(genomes, base, run)
+    splits = split_run(config, open_run_genomes(config), 64)
+    assert {length: len(pieces) for length, pieces in held_out_pieces(splits, 64, 12).items()} == {256: 33}
+    assert held_out_pieces(splits, 64, 9) == {}  # 27 pieces say too little
+    assert held_out_pieces(splits, 256, 12) == {}
 
 
 @pytest.mark.parametrize("rc", [False, True])
