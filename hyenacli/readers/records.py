@@ -308,16 +308,19 @@ def open_rows(
     contigs = rows.kinds[0] == "fasta"  # rows of a table are of no contig
     kept = rows.label_names if columns.labels else ()
     records = (
-        SequenceRecord(
+        SequenceRecord(  # by position, as in `_read_fasta`
             record.id,
             record.id if contigs else "",
             0,
             len(record.sequence),
-            bases=record.sequence,
-            status=record.status,
-            line=record.line,
-            problem=record.problem,
-            extra=tuple(zip(kept, _texts(record.label), strict=False)),
+            ".",
+            record.sequence,
+            0,
+            record.status,
+            record.line,
+            record.problem,
+            (),
+            tuple(zip(kept, _texts(record.label), strict=False)) if kept else (),
         )
         for record in labelled
     )
