@@ -99,7 +99,7 @@ class MixerWithGradients(torch.autograd.Function):
                 swap.sequences(swap.rows(out_w.T, channels).flatten(0, 1), d_out_ND, d_yx_CBL)
                 if d_out_w is not None:
                     yx_RN = swap.local_tokens(group.y.to(group.x0.dtype) * group.x0)
-                    _add(swap.rows(d_out_w.T, channels), product(d_out_ND.T, yx_RN).T)
+                    _add(swap.rows(d_out_w.T, channels), product(yx_RN, d_out_ND.T))
                 d_u_RN = swap.local_tokens(group.backward(d_yx_CBL, gradients))
                 if d_in_w is not None:
                     _add(swap.three(d_in_w, channels), product(d_u_RN, h_ND.T))

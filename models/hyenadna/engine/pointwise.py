@@ -182,7 +182,8 @@ class MlpWithGradients(torch.autograd.Function):
             d_inner_nI = work.empty("d_inner", tuple(inner.slope_nI.shape), d_out_nD, d_out_nD.dtype)
             product(d_out_nD, fc2_w.T, out_MN=d_inner_nI).mul_(inner.slope_nI)
             if d_fc1_w is not None:
-                add_product_(d_fc1_w, d_inner_nI.T, inner.h_nD.T)
+                # of a transposed pair oneDNN copies the first: the narrower one
+                add_product_(d_fc1_w.T, inner.h_nD.T, d_inner_nI.T)
             if d_fc1_b is not None:
                 d_fc1_b += d_inner_nI.sum(0)
             if any(needed[:3]):

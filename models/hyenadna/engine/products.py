@@ -17,6 +17,8 @@ from torch.nn import functional
 
 _LEAST = 1 << 22
 """Multiplications from which on a call of oneDNN, which takes 50 us by itself, pays."""
+_FAR = 1 << 13
+"""Numbers between neighbours of a row from which on oneDNN loses more by copying a matrix than it gains."""
 _CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -119,6 +121,7 @@ def _is_large(a_MK: Tensor, b_NK: Tensor) -> bool:
         a_MK.dtype == torch.float32
         and a_MK.device.type == "cpu"
         and a_MK.numel() * len(b_NK) >= _LEAST
+        and a_MK.stride(1) <= _FAR
         and uses_onednn()
     )
 
