@@ -57,8 +57,9 @@ ABOUT_JOINED = textwrap.dedent("""\
     4,000 training windows of the length. *Markov*: order 6, 8 and 10 of both strands of all training bases,
     the orders weighted by the validation windows of the length. *network*: trained from HyenaDNA's
     published tiny-1k as *published* above, both strands read. *joined*: what `--experts auto` makes of the
-    three by the validation windows of 1,024 bases, with its 95 % bootstrap interval; longer windows are
-    pooled. *above k-mers*: the difference on the same windows, with its paired interval.""")
+    three by the validation windows of 1,024 bases, and by pieces of 4,096 and 16,384 for what is as long,
+    with its 95 % bootstrap interval. *above k-mers*: the difference on the same windows, with its paired
+    interval.""")
 
 
 @dataclass(frozen=True)
