@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -56,6 +57,17 @@ def test_every_verb_explains_itself_with_an_example(verb: str, flag: str) -> Non
     assert f"Examples:\n  hyena {verb}" in done.stdout
     assert f"See also: docs/{verb.split(maxsplit=1)[0]}.md\n" in done.stdout
     assert (Path(__file__).parent.parent / "docs" / f"{verb.split(maxsplit=1)[0]}.md").exists()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_example_has_flags_and_values_that_exist(verb: str) -> None:
+    lines = hyena(*verb.split(), "--help").stdout.replace("\\\n", "").splitlines()
+    starts = [line.strip() for line in lines if line.startswith(f"  hyena {verb}")]
+    assert starts
+    for line in starts:
+        words = shlex.split(line.partition(" | ")[0].partition(" > ")[0])
+        done = hyena(*words[1:], "--print-config")
+        assert done.exit_code == 0, (line, done.stderr)
 
 
 @pytest.mark.parametrize(

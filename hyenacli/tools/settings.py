@@ -139,7 +139,7 @@ class InfoSettings(options.Settings):
     Examples:
         hyena models info hyenadna-tiny-1k
         hyena models info run --json
-        hyena models info run --filters filters.svg
+        hyena models info run --filters filters.tsv --filters-plot filters.svg
     """
 
     model: Source
