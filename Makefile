@@ -46,7 +46,7 @@ oldest newest:
 	grep '^torch==' constraints.txt > .$@/constraints.txt
 	[ $@ = newest ] || sed -n '/^dev = /q; /"torch/d; s/^\(  \|.*\[\)"\([^>]*\)>=\([0-9.]*\)".*/\2==\3/p' pyproject.toml >> .$@/constraints.txt
 	.$@/bin/python -m pip install --quiet $(PIP_ARGS) -c .$@/constraints.txt -e '.[h5ad,hdf5,bigwig,hub,tensorboard]' \
-		pytest pytest-timeout pytest-xdist hypothesis
+		pytest pytest-timeout pytest-xdist hypothesis hatchling
 	.$@/bin/python -m pytest -q -n 2 -W default
 
 loaders: $(READY) ## Environments in which test-slow opens exported models: transformers 4 and 5, MultiMolecule, peft.

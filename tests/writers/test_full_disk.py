@@ -5,6 +5,8 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import pytest
+
 from hyenacli.writers.fasta import FASTAS
 from hyenacli.writers.tables import TABLES
 from hyenacli.writers.tracks import TRACKS
@@ -81,15 +83,19 @@ sys.exit(1)
 """
 
 
-def test_a_full_disk_is_one_error(tmp_path: Path) -> None:
+# After several failures in one process HDF5 may crash; a command ends at its first.
+@pytest.mark.parametrize("alone", ["h5", "h5ad", ""])
+def test_a_full_disk_is_one_error(alone: str, tmp_path: Path) -> None:
     packages = {"h5ad": "anndata", "h5": "h5py", "bw": "pybigtools"}
     formats = {"table": TABLES, "track": TRACKS, "arrays": ("npz", "h5"), "fasta": FASTAS, "variants": VCFS}
     jobs = [
         f"{name}:{kind}"
         for name, kinds in formats.items()
         for kind in kinds
-        if find_spec(packages.get(kind, "json"))
+        if alone == (kind if kind in ("h5", "h5ad") else "") and find_spec(packages.get(kind, "json"))
     ]
+    if not jobs:
+        pytest.skip(f"the extra for .{alone} is not installed")
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, *jobs],
         cwd=tmp_path,
