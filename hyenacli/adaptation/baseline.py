@@ -188,7 +188,11 @@ def _with_experts(
     stacked = {name: part.evaluator.stacked(part.logits) for name, part in network.items()}
     task, targets = network["valid"].evaluator.scheme.task, network["valid"].evaluator.targets
     outputs = {NETWORK: stacked["valid"][None]} | {expert.kind: expert.outputs["valid"] for expert in experts}
-    choices = joint_choices(list(outputs), always=always)
+    choices = [tuple(outputs)]
+    if not always:
+        choices.append((NETWORK,))
+        if len(experts) > 1:  # a single one without the network would be the baseline itself
+            choices.append(tuple(expert.kind for expert in experts))
     joint = fit_joint(task, outputs, targets, choices, offsets=config.offsets)
     members = [expert for expert in experts if expert.kind in joint.members]
     result = replace(evaluation, joint=joint)
@@ -200,19 +204,6 @@ def _with_experts(
         parts = [stacked[name], *(part for expert in members for part in expert.outputs[name])]
         joined[name] = evaluate_split(part.evaluator, list(joint.weights.apply(parts)), plain)
     return replace(result, splits=joined, network=network)
-
-
-def joint_choices(names: Sequence[str], *, always: bool) -> list[tuple[str, ...]]:
-    """Return what may be joined of the network, which comes first, and the experts.
-
-    >>> joint_choices(["network", "markov", "kmers"], always=False)
-    [('network', 'markov', 'kmers'), ('network',), ('markov', 'kmers')]
-    """
-    together = [tuple(names)]
-    if always:
-        return together
-    # a single one without the network would be the baseline itself
-    return [*together, (NETWORK,), *([tuple(names[1:])] if len(names) > 2 else [])]
 
 
 def subsample(count: int, size: int) -> NDArray[np.int64]:

@@ -159,7 +159,10 @@ def _restore(arrays: Mapping[str, dict[str, Any]], facts: dict[str, Any]) -> Exp
     """Return the experts that `_describe` has described."""
     # files of before there were pieces have no keys
     models = tuple(_decode(arrays[one.get("key", one["kind"])], one) for one in facts["experts"])
-    joint = JointWeights(**{name: tuple(facts["joint"][name]) for name in ("factors", "bias")})
+    joint = JointWeights(**{name: tuple(map(float, facts["joint"][name])) for name in ("factors", "bias")})
+    parts = sum(len(model.orders) if isinstance(model, MarkovClassifier) else 1 for model in models)
+    if len(joint.factors) != 1 + parts:
+        raise ValueError(f"{len(joint.factors)} weights for {1 + parts} predictors")
     return Experts(models, joint)
 
 
@@ -200,19 +203,22 @@ def join_predictions(
 
 
 def _join_windows(answer: Predicted, logits_WT: Floats, experts: Experts) -> Predicted:
-    """Join the outputs of windows, and their mean over the longest pieces that the record reaches."""
+    """Join the outputs of windows, and their mean over the longest pieces that the record reaches.
+
+    Pieces that are more than half N are left out, as such windows are.
+    """
     record, bases = answer.record, answer.record.bases * (1 + answer.record.circular)
     joined_WT = experts.join(logits_WT, [bases[start:end] for start, end in answer.windows])
-    length = max((n for n in experts.on_pieces if n <= len(record)), default=None)
-    if length is None:
-        return replace(answer, logits=joined_WT.mean(axis=0), window_logits=joined_WT)
     # In half bases, and around a circle: a piece has the windows whose middle lies in it, or at its ends.
     middle_W = np.array([start + end for start, end in answer.windows])
-    means, pieces = [], []
-    for start, end in even_windows(len(record), length, length, circular=record.circular):
-        inside_W = (middle_W - 2 * start) % (2 * len(record)) <= 2 * (end - start)
-        if inside_W.any():  # else its windows are more than half N
-            means.append(logits_WT[inside_W].mean(axis=0))
-            pieces.append(bases[start:end])
-    joined_PT = experts.on_pieces[length].join(np.stack(means), pieces)
-    return replace(answer, logits=joined_PT.mean(axis=0), window_logits=joined_WT)
+    for length in sorted((n for n in experts.on_pieces if n <= len(record)), reverse=True):
+        means, pieces = [], []
+        for start, end in even_windows(len(record), length, length, circular=record.circular):
+            inside_W = (middle_W - 2 * start) % (2 * len(record)) <= 2 * (end - start)
+            if inside_W.any() and 2 * bases.count(b"N", start, end) <= end - start:
+                means.append(logits_WT[inside_W].mean(axis=0))
+                pieces.append(bases[start:end])
+        if pieces:
+            joined_PT = experts.on_pieces[length].join(np.stack(means), pieces)
+            return replace(answer, logits=joined_PT.mean(axis=0), window_logits=joined_WT)
+    return replace(answer, logits=joined_WT.mean(axis=0), window_logits=joined_WT)

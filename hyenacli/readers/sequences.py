@@ -104,7 +104,7 @@ class FastaEntry:
         if b"\r" in self.header:
             raise carriage_return(self.source, self.line)
         if not self.header or self.header[:1].isspace():
-            remedy = "write a name directly after '>'"
+            remedy = f"write a name directly after '{chr(self.header_line[0])}'"
             raise UserError("the record has no name", at=self.source, line=self.line, remedy=remedy)
         name, *rest = self.header.split(None, 1)
         if min(name) < 32:

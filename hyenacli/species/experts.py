@@ -4,13 +4,13 @@ A window says little of its species and a long contig much: k-mers that are fitt
 that are fitted there, say more of a contig than the mean of what was learnt from single windows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from hyenacli import console
-from hyenacli.adaptation.baseline import MIN_VALID, joint_choices
-from hyenacli.adaptation.evaluation import Baseline, Logits, PieceJoint
+from hyenacli.adaptation.baseline import MIN_VALID
+from hyenacli.adaptation.evaluation import Baseline, EvaluationResult, Logits, PieceJoint
 from hyenacli.adaptation.examples import HostBatch
 from hyenacli.evaluation.joining import NETWORK, fit_joint
 from hyenacli.evaluation.kmers import KmerFeatures, KmerModel, fit_kmers
@@ -70,7 +70,9 @@ def fit_piece_joint(
         pieces: of the validation split.
         logits: of the network, the mean over the windows of each of them.
         train: the training pieces.
-        always: join all; else what predicts the validation pieces best, as `with_baselines` chooses.
+        always: join all; else what predicts the validation pieces best: all, the experts without the network,
+            or one of them. Not the network alone, whose training the same bases have chosen: it looks better
+            on few pieces than it is.
     """
     evaluator, sequences = pieces.evaluator, pieces.sequences
     task, targets = evaluator.scheme.task, evaluator.targets
@@ -89,27 +91,33 @@ def fit_piece_joint(
         models[expert.kind] = model
     outputs = {NETWORK: evaluator.stacked(logits)[None]}
     outputs |= {kind: model.outputs(sequences) for kind, model in models.items()}
-    joint = fit_joint(task, outputs, targets, joint_choices(list(outputs), always=always), offsets=True)
+    choices = [tuple(outputs)]
+    if not always:
+        choices += [tuple(models)] * (len(models) > 1) + [(kind,) for kind in models]
+    joint = fit_joint(task, outputs, targets, choices, offsets=True)
     members = tuple(model for kind, model in models.items() if kind in joint.members)
     result = PieceJoint(len(pieces), joint, members)
     console.log.info("contigs of %s bases and more: %s", f"{pieces.length:,}", result.sentence)
     return result
 
 
-def pieces_table(pieces: Mapping[int, PieceJoint]) -> list[str]:
-    """Return the section of a report on what is joined on long contigs; none where there is nothing."""
-    if not pieces:
+def pieces_table(window: int, evaluation: EvaluationResult) -> list[str]:
+    """Return the section of a report on what is joined at which length; none without long pieces."""
+    if not evaluation.pieces or evaluation.joint is None:
         return []
-    choices = list(next(iter(pieces.values())).joint.losses)
-    header = ["contigs of at least", "validation pieces", "joined", *(f"loss of {name}" for name in choices)]
+    records = len(evaluation.splits["valid"].logits)
+    joints = {window: (records, evaluation.joint)}
+    joints |= {length: (part.count, part.joint) for length, part in evaluation.pieces.items()}
+    choices = list(dict.fromkeys(name for _, joint in joints.values() for name in joint.losses))
+    header = ["contigs from", "validation pieces", "joined", *(f"loss of {name}" for name in choices)]
     rows = [
-        [f"{length:,}", f"{part.count:,}", ", ".join(part.joint.members)]
-        + [f"{part.joint.losses[name]:.3f}" for name in choices]
-        for length, part in pieces.items()
+        [f"{length:,}" if length > window else "the shortest", f"{count:,}", ", ".join(joint.members)]
+        + [f"{joint.losses[name]:.3f}" if name in joint.losses else "-" for name in choices]
+        for length, (count, joint) in joints.items()
     ]
     text = (
-        "Contigs are cut into pieces of the greatest of these lengths that they reach. k-mers were fitted "
-        "to training pieces of that length, and what is joined was chosen and weighted by validation pieces; "
-        "a loss is that of pieces which had no part in the weights."
+        f"Contigs are cut into pieces of the greatest of these lengths that they reach, or windows of "
+        f"{window:,} bases. k-mers were fitted to training pieces of that length, and what is joined was "
+        "chosen and weighted by validation pieces; a loss is that of pieces which had no part in the weights."
     )
     return [f"<h2>Long contigs</h2><p>{text}</p>{number_table(header, rows)}"]

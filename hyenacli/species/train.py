@@ -192,7 +192,7 @@ class SpeciesRun(AdaptationRun):
 
     def report_sections(self, evaluation: EvaluationResult) -> list[str]:
         """Return what is joined on long contigs, and what held-out splits share with training splits."""
-        return [*pieces_table(evaluation.pieces), self._leakage.to_html()]
+        return [*pieces_table(self._window, evaluation), self._leakage.to_html()]
 
     def evaluation_config(self) -> EvaluationConfig:
         """Return the choices of the evaluation at the end."""
@@ -221,6 +221,8 @@ class SpeciesRun(AdaptationRun):
         self, experts: Sequence[Baseline], logits: Mapping[int, list[Logits]]
     ) -> dict[int, PieceJoint]:
         """Fit what joins the network on pieces of each length."""
+        if logits:
+            console.log.info("fitting to pieces of %s bases", ", ".join(f"{n:,}" for n in logits))
         return {
             length: fit_piece_joint(
                 experts,

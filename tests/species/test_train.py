@@ -109,6 +109,7 @@ def test_it_learns_and_leaves_everything(run: Path) -> None:
     assert said["calibration"]["valid_loss"][1] <= said["calibration"]["valid_loss"][0]
     [(length, pieces)] = said["experts"]["on_pieces"].items()  # no split has enough pieces of 1,024
     assert (length, pieces["pieces"]) == ("256", 33)
+    assert set(pieces["losses"]) == {"network+markov+kmers", "markov+kmers", "markov", "kmers"}
     assert "+".join(pieces["members"]) == min(pieces["losses"], key=pieces["losses"].get)
     assert "split of rich" in (run / "report.html").read_text()
     assert "Long contigs" in (run / "report.html").read_text()
@@ -304,11 +305,14 @@ def test_a_resumed_run_is_bit_identical(genomes: dict[str, Path], base: Path, tm
 
 def test_a_finished_run_is_calibrated_once(genomes: dict[str, Path], base: Path, tmp_path: Path) -> None:
     run, changes = tmp_path / "run", {"max_length": 8, "max_steps": 8, "eval_every": 2, "keep": 1}
+    changes |= {"experts": "markov"}
     train_species(settings(genomes, base, run, **changes))
+    assert (run / "checkpoints" / "best" / "experts.json").exists()
     said, weights = json.loads((run / "metrics.json").read_text()), load_model(run).state_dict()
     assert said["calibration"]["temperature"] != pytest.approx(1, abs=1e-3)
     train_species(settings(genomes, base, run, resume=True, **changes))
     assert json.loads((run / "metrics.json").read_text()) == said
+    assert (run / "checkpoints" / "best" / "experts.json").exists()
     assert all(torch.equal(tensor, weights[name]) for name, tensor in load_model(run).state_dict().items())
 
 
@@ -456,6 +460,25 @@ def test_long_contigs_are_joined_by_what_was_fitted_to_long_pieces(run: Path) ->
         np.testing.assert_allclose(joined.logits, np.mean(expected, axis=0), atol=1e-9)
         [alone] = join_predictions([answer], saved)
         np.testing.assert_array_equal(joined.window_logits, alone.window_logits)
+
+
+def test_a_piece_of_little_but_n_says_nothing(run: Path) -> None:
+    saved = load_experts((run / "checkpoints" / "best").resolve())
+    assert saved is not None
+    longer = replace(saved, weights=JointWeights((0.5, 0.02, 0.3)), on_pieces={})
+    rng = random.Random(8)
+    bases = "".join(rng.choices("ACGT", k=256)).encode()
+    both = replace(saved, on_pieces={256: longer, 1024: longer})
+
+    def logits(sequence: bytes, experts: Experts) -> Any:
+        answers = predict_with(load_model(run), [SequenceRecord.of_sequence("x", sequence)], rc=True)
+        return next(join_predictions(answers, experts)).logits
+
+    padded = bases[:64] + b"N" * 960
+    np.testing.assert_allclose(logits(padded, both), logits(padded, replace(both, on_pieces={})))
+    # of 2,048 bases one half is a piece, the other none; 1,024 of a quarter are read in pieces of 256
+    np.testing.assert_allclose(logits(bases * 4 + b"N" * 1024, both), logits(bases * 4, both), atol=1e-5)
+    np.testing.assert_allclose(logits(bases + b"N" * 768, both), logits(bases, both), atol=1e-5)
 
 
 def test_experts_of_pieces_are_saved(run: Path, tmp_path: Path) -> None:

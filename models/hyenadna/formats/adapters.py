@@ -26,7 +26,7 @@ from hyenadna.errors import ModelError
 from hyenadna.model import HyenaDNA
 
 from .configs import read_keys, read_table
-from .files import CONFIG_SHA256, json_sha256, read_json, whole_directory, write_json, write_tensors
+from .files import BESIDE, CONFIG_SHA256, json_sha256, read_json, whole_directory, write_json, write_tensors
 from .tensors import base_sha256
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -40,7 +40,7 @@ _BASE = {
     "sha256": "base_model_sha256",
     "window_shift": "base_window_shift",
 }
-_WRITTEN = {ADAPTER_CONFIG, _OURS, ADAPTER_WEIGHTS, "trainer.json", "trainer.safetensors"}
+_WRITTEN = {ADAPTER_CONFIG, _OURS, ADAPTER_WEIGHTS, *BESIDE}
 _WRAPPER = "base_model.model."
 _VECTORS = {"prompt_embeddings": "backbone.prompt.vectors"}
 # Of peft's configuration, what would be another arithmetic than ours; each with the value it must have.

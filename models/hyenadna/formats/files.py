@@ -38,6 +38,8 @@ _WEIGHTS = (
     "pytorch_model.bin.index.json",
     "weights.ckpt",
 )
+BESIDE = ("trainer.json", "trainer.safetensors", "experts.json", "experts.safetensors")
+"""Files that a training puts into a model directory, and that go with the model when it is replaced."""
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CHECKSUM = "sha256"
 CONFIG_SHA256 = "adapter_config_sha256"

@@ -18,7 +18,7 @@ from hyenadna.model import HyenaDNA
 from .adapters import save_adapter
 from .cards import model_card
 from .configs import CheckpointFormat, write_config
-from .files import whole_directory, write_json, write_tensors
+from .files import BESIDE, whole_directory, write_json, write_tensors
 from .huggingface import MODELING, write_multimolecule_files, write_transformers_files
 from .load import ModelFiles, interpret, load_files, locate
 from .tensors import all_buffers, canonical_tensors, closed_form, from_ours, model_sha256
@@ -32,8 +32,7 @@ _WRITTEN = {
     "tokenizer.json",
     "tokenizer_config.json",
     "generation_config.json",
-    "trainer.json",
-    "trainer.safetensors",
+    *BESIDE,
 }
 _TIED_ONLY = ("official", "multimolecule")
 _SHARED_FREQ_ONLY = ("official", "hf")
