@@ -23,9 +23,9 @@ class EmbedSettings(
 ):
     """Embed regions of a genome, or whole sequences: one vector per region, in input order.
 
-    INPUT is a BED, GFF, GTF, GenBank or EMBL (with -f), a FASTA, a table with a column of sequences, a folder
-    of sequences, or - for stdin; -r gives regions of -f instead. By default the vector is the mean over the
-    region's bases of the last layer after the final norm.
+    INPUT is a BED, GFF, GTF, GenBank or EMBL (with -f), FASTA, FASTQ, a table with a column of sequences, a
+    folder of sequences, or - for stdin; -r gives regions of -f instead. By default the vector is the mean
+    over the region's bases of the last layer after the final norm.
 
     OUT is .parquet, .tsv(.gz), .csv, .jsonl, .npz or .h5ad, or, with --pool none, .h5 in half precision.
     Under torchrun each process writes a shard beside OUT, and the last to finish joins them.
@@ -40,7 +40,7 @@ class EmbedSettings(
 
     input: Annotated[
         Path | None,
-        typer.Argument(help="BED, annotation, FASTA, table or folder; - for stdin.", metavar="INPUT"),
+        typer.Argument(help="BED, annotation, FASTA, FASTQ, table or folder; - for stdin.", metavar="INPUT"),
     ] = None
     pool: Annotated[
         str,

@@ -3,6 +3,7 @@
 from contextlib import ExitStack
 from functools import partial
 
+from hyenacli.console import log
 from hyenacli.devices import autocast, resolve_device, set_threads
 from hyenacli.genome.contigs import check_naming
 from hyenacli.inference.batching import RunSummary, parse_batch_size
@@ -67,6 +68,8 @@ def run(config: ScoreSequencesSettings) -> None:
                 mean.add(scored)
                 table.write(_rows(scored, background))
     summary.report(output.describe(), mean.describe(), bits_per_base=mean.bits_per_base)
+    if mean.bits_per_base > 2 and background is None:  # beside a background, foreign sequences are looked for
+        log.warning("the mean is worse than guessing, which is 2 bits per base: is this the right model?")
     output.write_statuses(summary.verb, summary.statuses)
     merge_if_last(output)
 

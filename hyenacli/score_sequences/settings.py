@@ -22,9 +22,9 @@ class ScoreSequencesSettings(
 ):
     """Score how likely a model finds sequences, in bits per base: 2 is guessing, less is more likely.
 
-    INPUT is a FASTA, a table with sequences, a BED (with -f) or - for stdin; -r gives regions of -f instead.
-    Each base is predicted from those before it, on both strands. With --background, each sequence gets its
-    quantile among sequences of a genome: near 1, it looks unlike them.
+    INPUT is FASTA, FASTQ, a table with sequences, a BED (with -f) or - for stdin; -r gives regions of -f
+    instead. Each base is predicted from those before it, on both strands. With --background, each sequence
+    gets its quantile among sequences of a genome: near 1, it looks unlike them.
 
     OUT is .tsv(.gz), .csv, .parquet, .jsonl or .npz.
 
@@ -36,7 +36,7 @@ class ScoreSequencesSettings(
 
     input: Annotated[
         Path | None,
-        typer.Argument(help="FASTA, table or BED (plain or gzip), - for stdin.", metavar="INPUT"),
+        typer.Argument(help="FASTA, FASTQ, table or BED (plain or gzip), - for stdin.", metavar="INPUT"),
     ] = None
     rc: Annotated[
         Literal["mean", "none"],

@@ -73,7 +73,7 @@ def run(config: SpeciesEvaluateSettings, baseline_windows: int = MAX_BASELINE_WI
         (model, experts),
         splits,
         settings,
-        lengths or default_lengths(window),
+        lengths or [*default_lengths(window), *(experts.on_pieces if experts is not None else ())],
         split=config.split,
         per_species=config.windows,
         baseline_windows=0 if config.no_baseline else baseline_windows,

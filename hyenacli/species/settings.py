@@ -198,7 +198,8 @@ class SpeciesEvaluateSettings(options.ComputeOptions, options.TableOutputOptions
     lengths: Annotated[
         str | None,
         typer.Option(
-            help="Window lengths in bases, as 1024,4096; default 256, 1024 ... up to the model's window.",
+            help="Window lengths in bases, as 1024,4096; default 256, 1024 ... up to the model's window, and "
+            "the lengths of pieces that long contigs are read in.",
             metavar="L,L,...",
         ),
     ] = None

@@ -76,6 +76,10 @@ def test_a_fasta_becomes_a_table_in_input_order(run: Run) -> None:
     assert "scored 2 records" in result.stderr
     assert "1 EMPTY, 1 ALL_N" in result.stderr
     assert "bits per base" in result.stderr
+    bits_69, bits_79 = (float(row["bits_per_base"]) for row in rows if row["status"] == "OK")
+    worse = 69 * bits_69 + 79 * bits_79 > 2 * 148
+    assert ("worse than guessing" in result.stderr) == worse
+    assert "worse than guessing" not in run("s.fa -m model -o - --background g.fa").stderr
 
 
 def test_regions_and_tables(run: Run, folder: Path) -> None:

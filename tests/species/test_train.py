@@ -396,6 +396,14 @@ def test_accuracy_by_length(run: Path, tmp_path: Path) -> None:
     assert all(name in plot.read_text() for name in ("k-mers", "Markov models", "network alone"))
 
 
+def test_lengths_of_long_pieces_are_measured_by_default(run: Path) -> None:
+    command = ["classify-species", "evaluate", str(run), "--windows", "5", "--no-baseline", "--device", "cpu"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.stderr
+    rows = [line.split("\t")[0] for line in done.stdout.splitlines() if not line.startswith("##")]
+    assert rows == ["length", "64", "256"]
+
+
 def test_contigs_are_predicted_as_the_joined_model_was_measured(
     run: Path, genomes: dict[str, Path], tmp_path: Path
 ) -> None:
