@@ -127,8 +127,9 @@ def holder(copied: PretrainSettings) -> Iterator["subprocess.Popen[str]"]:
     code = (
         "import os, pathlib, sys, time; from hyenacli.state_files import sole_writer\n"
         f"with sole_writer(pathlib.Path({str(copied.output / '.lock')!r}), pathlib.Path('run')):\n"
-        "    if os.fork() == 0: sys.stdin.read(); os._exit(0)\n"
-        "    print('locked', flush=True); time.sleep(600)"
+        # the child lets go of the lock before it says so
+        "    if os.fork() == 0: print('locked', flush=True); sys.stdin.read(); os._exit(0)\n"
+        "    time.sleep(600)"
     )
     pipe = subprocess.PIPE
     with subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, text=True) as process:
