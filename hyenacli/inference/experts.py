@@ -89,13 +89,18 @@ def _describe(
     described: list[dict[str, Any]] = []
     for model in experts.models:
         kind, arrays, facts = _encode(model)
-        key = kind if length is None or kind == _MARKOV else f"{kind}-{length}"
-        described.append({"kind": kind, "key": key} | facts)
+        described.append({"kind": kind} | facts)
+        key = _key(kind, length)
         # a solver may return the transpose of an array, which safetensors refuses
         tensors |= {
             f"{key}.{name}": torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()
         }
     return {"experts": described, "joint": asdict(experts.weights)}
+
+
+def _key(kind: str, length: int | None) -> str:
+    """Return what the arrays of a model for pieces of a length are called; Markov models are those of all."""
+    return kind if length is None or kind == _MARKOV else f"{kind}-{length}"
 
 
 def _encode(model: ExpertModel) -> tuple[str, dict[str, Any], dict[str, Any]]:
@@ -148,17 +153,18 @@ def load_experts(folder: Path) -> Experts | None:
             key, _, name = path.partition(".")
             arrays[key][name] = tensor.numpy()
         longer = facts.get("on_pieces", {})
-        on_pieces = {length: _restore(arrays, longer[str(length)]) for length in sorted(map(int, longer))}
+        on_pieces = {n: _restore(arrays, longer[str(n)], n) for n in sorted(map(int, longer))}
         return replace(_restore(arrays, facts), on_pieces=on_pieces)
     except (OSError, ValueError, KeyError, TypeError) as error:
         what = f"the experts beside the network cannot be read ({error})"
         raise UserError(what, at=folder / EXPERTS, remedy=_REMEDY) from error
 
 
-def _restore(arrays: Mapping[str, dict[str, Any]], facts: dict[str, Any]) -> Experts:
+def _restore(
+    arrays: Mapping[str, dict[str, Any]], facts: dict[str, Any], length: int | None = None
+) -> Experts:
     """Return the experts that `_describe` has described."""
-    # files of before there were pieces have no keys
-    models = tuple(_decode(arrays[one.get("key", one["kind"])], one) for one in facts["experts"])
+    models = tuple(_decode(arrays[_key(one["kind"], length)], one) for one in facts["experts"])
     joint = JointWeights(**{name: tuple(map(float, facts["joint"][name])) for name in ("factors", "bias")})
     parts = sum(len(model.orders) if isinstance(model, MarkovClassifier) else 1 for model in models)
     if len(joint.factors) != 1 + parts:

@@ -3,7 +3,6 @@
 import io
 from collections.abc import Iterator
 from itertools import chain
-from operator import itemgetter
 
 from hyenacli.errors import UserError
 
@@ -38,13 +37,6 @@ def read_fastq(stream: io.BufferedReader, piece: int) -> Iterator[tuple[int, lis
 
 def _count_good(headers: list[bytes], bases: list[bytes], pluses: list[bytes], qualities: list[bytes]) -> int:
     """Return how many records are whole, up to the first that is not."""
-    first = itemgetter(0)
-    if (
-        set(map(first, headers)) <= {ord("@")}
-        and set(map(first, pluses)) <= {ord("+")}
-        and list(map(len, bases)) == list(map(len, qualities))
-    ):
-        return len(headers)
     for i, header in enumerate(headers):
         same_length = len(bases[i]) == len(qualities[i]) or len(bases[i].rstrip()) == len(
             qualities[i].rstrip()

@@ -307,11 +307,8 @@ def _title(record: FastaRecord, file: str) -> tuple[str, str, str]:
     """Return the name, the label and the split in a header."""
     *head, label = f"{record.name} {record.description}".split("|")
     if not head:
-        what, remedy = (
-            f"no label in {quote(record.name)}",
-            "write >name|label, or give one FASTA per class as label=FILE",
-        )
-        raise UserError(what, at=file, line=record.line, remedy=remedy)
+        remedy = "write >name|label, or give one FASTA per class as label=FILE"
+        raise UserError(f"no label in {quote(record.name)}", at=file, line=record.line, remedy=remedy)
     split = ""
     if len(head) > 1 and is_split(label.strip()):
         split, label = split_name(label.strip()), head.pop()

@@ -212,6 +212,8 @@ class SpeciesRun(AdaptationRun):
     def predict_pieces(self, model: HyenaDNA) -> dict[int, list[Logits]]:
         """Compute a model's logits of the validation pieces of each length; the same on every rank."""
         rc = self.settings.rc == "mean"
+        if self._pieces:
+            console.log.info("reading pieces of %s bases", ", ".join(f"{n:,}" for n in self._pieces))
         return {
             length: pieces.logits(model, rc=rc, precision=self.precision, device=self.device)
             for length, pieces in self._pieces.items()
@@ -221,8 +223,6 @@ class SpeciesRun(AdaptationRun):
         self, experts: Sequence[Baseline], logits: Mapping[int, list[Logits]]
     ) -> dict[int, PieceJoint]:
         """Fit what joins the network on pieces of each length."""
-        if logits:
-            console.log.info("fitting to pieces of %s bases", ", ".join(f"{n:,}" for n in logits))
         return {
             length: fit_piece_joint(
                 experts,

@@ -117,10 +117,11 @@ def _has_bfloat16() -> bool:
 
 
 def _is_large(a_MK: Tensor, b_NK: Tensor) -> bool:
+    # the size first: a step of decoding asks this for products that take as long as the other questions
     return (
-        a_MK.dtype == torch.float32
+        a_MK.numel() * b_NK.shape[0] >= _LEAST
+        and a_MK.dtype == torch.float32
         and a_MK.device.type == "cpu"
-        and a_MK.numel() * len(b_NK) >= _LEAST
         and a_MK.stride(1) <= _FAR
         and uses_onednn()
     )
